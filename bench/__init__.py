@@ -1,0 +1,1 @@
+"""The instrument: scenarios become plans, plans become records. See docs/architecture.md."""

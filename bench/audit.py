@@ -1,0 +1,92 @@
+"""What a run left behind: an inventory before, one after, and the difference with its owner.
+
+A leak is a result (docs/method.md): whoever leaves a mount behind at each start has a cost that no stop watch shows.
+Only what bears the run's prefix, or descends from the measuring process, is looked at: a host has a life of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+from bench.records import Leak
+from runners.base import PREFIX
+from runners.container import cgroups
+
+#: kind -> the names found of it
+Inventory = Mapping[str, frozenset[str]]
+
+
+def take(prefix: str, scratch: Path) -> Inventory:
+    """All that exists now and belongs to the run named *prefix*, whose scratch directory is *scratch*."""
+    return {
+        "process": frozenset(_processes(prefix)),
+        "cgroup": frozenset(_cgroups(prefix)),
+        "mount": frozenset(_mounts(prefix, Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace"))),
+        "network namespace": frozenset(_entries(Path("/run/netns"))),
+        "network link": frozenset(_entries(Path("/sys/class/net"))),
+        "loop device": frozenset(_loops(prefix)),
+        "scratch entry": frozenset(str(entry) for subject in scratch.iterdir() for entry in _walk(subject)),
+    }
+
+
+def difference(before: Inventory, after: Inventory, owner: Callable[[str], str]) -> tuple[Leak, ...]:
+    """What is in *after* and not in *before*; *owner* maps a name to the subject that it belongs to, or ''."""
+    return tuple(
+        Leak(kind=kind, name=name, owner=owner(name))
+        for kind in after
+        for name in sorted(after[kind] - before.get(kind, frozenset()))
+    )
+
+
+def _processes(prefix: str) -> list[str]:
+    """Descendants of this process, and any process whose command line names the run: ``pid 12: qemu ...``."""
+    own = psutil.Process()
+    descendants = {process.pid for process in own.children(recursive=True)}
+    found = []
+    for process in psutil.process_iter(["cmdline", "name", "status"]):
+        if process.pid == own.pid:
+            continue
+        words = process.info["cmdline"] or [process.info["name"] or "?"]
+        command = " ".join(words)
+        if process.pid in descendants or prefix in command:
+            found.append(f"pid {process.pid} ({process.info['status']}): {command[:160]}")
+    return found
+
+
+def _cgroups(prefix: str) -> list[str]:
+    """Every cgroup directory below the run's own, in any hierarchy, and any elsewhere that bears the run's name."""
+    where = cgroups.layout()
+    found = []
+    for mount in (*where.hierarchies, *filter(None, (where.v2,))):
+        for directory, names, _ in os.walk(mount):
+            found += [f"{directory}/{name}" for name in names if prefix in f"{directory}/{name}"]
+    return found
+
+
+def _mounts(prefix: str, mountinfo: str) -> list[str]:
+    lines = (line.split(" ") for line in mountinfo.splitlines())
+    return [fields[4] for fields in lines if len(fields) > 4 and prefix in fields[4]]
+
+
+def _entries(directory: Path) -> list[str]:
+    return [entry.name for entry in directory.glob(f"{PREFIX}*")]
+
+
+def _loops(prefix: str) -> list[str]:
+    found = []
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            backing = file.read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:  # detached since the glob
+            continue
+        if prefix in backing:
+            found.append(f"{file.parts[3]}: {backing}")
+    return found
+
+
+def _walk(directory: Path) -> list[Path]:
+    return [Path(root, name) for root, folders, files in os.walk(directory) for name in (*folders, *files)]

@@ -1,0 +1,25 @@
+"""``tare clean``: remove what killed runs left, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import runners
+from bench import pan, workspace
+
+
+def clean(report: Callable[[str], None]) -> None:
+    """Remove what killed runs left, by our prefix only; *report* is told the name of each thing removed.
+
+    Raises UsageError while a run is measuring, HostError for what cannot be removed.
+    """
+    with workspace.locked():
+        for name in runners.REGISTRY:
+            for removed in runners.load(name).sweep():
+                report(removed)
+        for relative in pan.leftovers():
+            report(f"cgroup {relative}")
+            pan.remove(relative)
+        for directory in workspace.leftovers():
+            report(f"directory {directory}")
+            workspace.remove(directory)

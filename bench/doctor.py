@@ -1,0 +1,58 @@
+"""The doctor: the host's findings and every runner's probe, as one diagnosis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+import runners
+from bench import host
+from bench.records import Host
+
+
+class RunnerDiagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What one runner's probe said; see :class:`runners.base.Support`."""
+
+    name: str
+    kind: str
+    ok: bool
+    version: str
+    accelerator: str | None
+    why: str
+    fix: str
+    facts: dict[str, str]
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the doctor found. ``fit`` is false, and ``why`` says why, when nothing could be measured here."""
+
+    host: Host
+    runners: tuple[RunnerDiagnosis, ...]
+    fit: bool
+    why: str = ""
+
+
+def examine(cache: Path) -> Diagnosis:
+    """Read the host's facts and probe each runner with its default options. Takes some seconds the first time."""
+    facts = host.collect()
+    probed = tuple(_probe(name, cache) for name in runners.REGISTRY if name != "null")
+    bad = [finding for finding in facts.findings if finding.level == "bad"]
+    fit = any(one.ok for one in probed)
+    why = "" if fit else "; ".join([*(one.what for one in bad), *(f"{one.name}: {one.why}" for one in probed)])
+    return Diagnosis(host=facts, runners=probed, fit=fit, why=why)
+
+
+def _probe(name: str, cache: Path) -> RunnerDiagnosis:
+    runner = runners.load(name)
+    support = runner.probe({}, cache)
+    return RunnerDiagnosis(
+        name=name,
+        kind=runner.KIND,
+        ok=support.ok,
+        version=support.version,
+        accelerator=support.accelerator,
+        why=support.why,
+        fix=support.fix,
+        facts=dict(support.facts),
+    )

@@ -1,0 +1,293 @@
+"""Plan to records: the trial loop. It knows no backend by name.
+
+A run goes: lock the scale, open the pan, weigh the empty pan, probe and prepare each subject, then the trials in the
+order of the plan, each appended to disk before the next begins; then helpers stop, the audit looks for leaks, and the
+header gets its end. An interruption takes the same way out.
+"""
+
+from __future__ import annotations
+
+import gc
+import secrets
+import statistics
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import runners
+from bench import audit, bringup, caches, host, pan, plan, store, trial, workspace
+from bench.bringup import Place
+from bench.errors import Interrupted, NothingToRunError, UsageError
+from bench.interrupts import Interrupts
+from bench.metrics import METRICS
+from bench.monitor import Monitor
+from bench.records import Outcome, RunHeader, RunState, Sample, SubjectRecord, Trial
+from bench.scenario import Scenario
+from runners.base import PREFIX, Launch, Scratch, Spec
+
+#: How often the empty pan is weighed before the first trial.
+_EMPTY_WEIGHINGS = 100
+_LEAST_CONTRACT = trial.Contract(ready="ready", timeout_s=5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a run ended. ``failed`` counts trials that were started and did not end well."""
+
+    path: Path
+    header: RunHeader
+    failed: int
+
+
+def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Result:
+    """Measure *planned* into a new directory below *results*.
+
+    Raises UsageError (another run measures, results not writable), HostError (cold caches impossible),
+    NothingToRunError (every subject was skipped; the directory says why) and Interrupted (what was measured is kept).
+    """
+    scenario = planned.scenario
+    with workspace.locked():
+        if scenario.run.cache == "cold":
+            caches.require()
+        started = datetime.now(UTC)
+        token = secrets.token_hex(2)
+        header = RunHeader(
+            run=f"{started:%Y%m%dT%H%M%SZ}-{scenario.name}-{token}",
+            tare_version=metadata.version("tarebench"),
+            git=host.git_revision(),
+            started_at=started.isoformat(timespec="seconds"),
+            name=scenario.name,
+            question=scenario.question,
+            scenario_text=scenario.text,
+            scenario=msgspec.to_builtins(scenario),
+            seed=scenario.run.seed,
+            rounds=scenario.run.rounds,
+            warmup=scenario.run.warmup,
+            cache=scenario.run.cache,
+            ready=scenario.run.ready,
+            timeout_s=scenario.run.timeout_s,
+            reference=scenario.reference,
+            pairs=scenario.pairs,
+            plan=planned.trials,
+            host=host.collect(),
+            versions=host.versions(),
+        )
+        path = store.create(results, header.run)
+        return _Session(path, header, scenario, cache, monitor).measure(planned.trials)
+
+
+def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
+    """Run what is missing of the run at *path*: trials that have no outcome.
+
+    Raises UsageError when the run is complete, or was made on another machine, kernel or version of tare: numbers of
+    two conditions never share a directory.
+    """
+    with workspace.locked():
+        recorded = store.load(path)
+        header, now = recorded.header, host.collect()
+        conditions = {
+            "machine": (header.host.machine_id, now.machine_id),
+            "kernel": (header.host.kernel, now.kernel),
+            "version of tare": (header.tare_version, metadata.version("tarebench")),
+        }
+        for name, (then, here) in conditions.items():
+            if then != here:
+                raise UsageError(
+                    f"{path} cannot go on here", f"its {name} was {then}, this is {here}", "start a new run"
+                )
+        done = {outcome.trial for outcome in recorded.outcomes}
+        missing = tuple(planned for planned in header.plan if planned.id not in done)
+        skipped = {subject.label for subject in header.subjects if subject.skipped}
+        missing = tuple(planned for planned in missing if planned.subject not in skipped)
+        if not missing:
+            raise UsageError(f"{path} is complete", "every trial has an outcome", f"tare report {path}")
+        scenario = msgspec.convert(header.scenario, Scenario)
+        store.trim(path)
+        warnings = (*header.warnings, f"interrupted, and resumed at {datetime.now(UTC).isoformat(timespec='seconds')}")
+        header = msgspec.structs.replace(header, state="running", finished_at="", warnings=warnings)
+        return _Session(path, header, scenario, cache, monitor).measure(missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A subject that can be started."""
+
+    launch: Launch
+    record: SubjectRecord
+
+
+class _Session:
+    """One stretch of measuring, from prepared subjects to a header that is closed."""
+
+    def __init__(self, path: Path, header: RunHeader, scenario: Scenario, cache: Path, monitor: Monitor) -> None:
+        self.header = header
+        self.path = path
+        self.scenario = scenario
+        self.cache = cache
+        self.monitor = monitor
+        # A new name for each stretch: what a killed one left must not look like ours.
+        self.prefix = f"{PREFIX}{secrets.token_hex(2)}"
+        self.owners: dict[str, str] = {}
+        self.failed = 0
+        self.pan: pan.Pan | None = None
+
+    def measure(self, trials: tuple[Trial, ...]) -> Result:
+        state: RunState = "failed"
+        with ExitStack() as stack:
+            interrupts = stack.enter_context(Interrupts())
+            writer = stack.enter_context(store.RunWriter(self.path))
+            writer.header(self.header)
+            try:
+                scratch = stack.enter_context(workspace.scratch(self.prefix))
+                self.pan = stack.enter_context(pan.opened(self.prefix))
+                before = audit.take(self.prefix, scratch)
+                try:
+                    self._measure(trials, writer, scratch, interrupts)
+                    state = "complete"
+                finally:
+                    self.monitor.finishing()
+                    after = audit.take(self.prefix, scratch)
+                    leaks = audit.difference(before, after, self._owner)
+                    self._amend(leaks=(*self.header.leaks, *leaks))
+                    if leaks:
+                        self._sweep()
+            except Interrupted:
+                state = "interrupted"
+                raise
+            finally:
+                finished = datetime.now(UTC).isoformat(timespec="seconds")
+                self._amend(state=state, finished_at=finished)
+                writer.header(self.header)
+        return Result(path=self.path, header=self.header, failed=self.failed)
+
+    def _measure(
+        self, trials: tuple[Trial, ...], writer: store.RunWriter, scratch: Path, interrupts: Interrupts
+    ) -> None:
+        with ExitStack() as helpers:
+            self._amend(resolution_seconds=self._weigh_empty_pan(interrupts))
+            ready = self._bring_up(writer, scratch, interrupts, helpers)
+            trials = tuple(planned for planned in trials if planned.subject in ready)
+            gc.collect()
+            gc.disable()  # a collection in the middle of a start would be counted as the start's
+            helpers.callback(gc.enable)
+            for position, planned in enumerate(trials, start=1):
+                interrupts.check()
+                self.monitor.starting(planned, position, len(trials))
+                self._one(planned, ready[planned.subject], writer, interrupts, position)
+                gc.collect()
+
+    def _bring_up(
+        self, writer: store.RunWriter, scratch: Path, interrupts: Interrupts, helpers: ExitStack
+    ) -> dict[str, Ready]:
+        """Probe and prepare every subject that a stretch before this one did not skip."""
+        known = {record.label: record for record in self.header.subjects}
+        place = Place(
+            scratch=scratch, cache=self.cache, cgroup=self.pan.relative if self.pan else None, prefix=self.prefix
+        )
+        ready: dict[str, Ready] = {}
+        for position, subject in enumerate(self.scenario.subjects):
+            if subject.label in known and known[subject.label].skipped:
+                continue
+            interrupts.check()
+            self.monitor.preparing(subject.label)
+            brought = bringup.bring_up(subject, self.scenario.rootfs, place, position, helpers)
+            self.monitor.probed(subject.label, brought.support)
+            bringup.require_same_class(known.get(subject.label), brought.record)
+            record = brought.record
+            if brought.prepared is None:
+                writer.trial((), bringup.skipped_outcome(record))
+            else:
+                files = writer.manifest(subject.label, dict(brought.prepared.manifest))
+                record = msgspec.structs.replace(record, manifest=files)
+                ready[subject.label] = Ready(brought.prepared.launch, record)
+            known[subject.label] = record
+        self._amend(subjects=tuple(known[subject.label] for subject in self.scenario.subjects))
+        writer.header(self.header)
+        if all(one.record.kind == "null" for one in ready.values()):
+            reasons = "; ".join(f"{one.label}: {one.skipped}" for one in self.header.subjects if one.skipped)
+            raise NothingToRunError("nothing could be measured here", reasons, "`tare doctor` says what to install")
+        return ready
+
+    def _one(
+        self, planned: Trial, subject: Ready, writer: store.RunWriter, interrupts: Interrupts, position: int
+    ) -> None:
+        if self.scenario.run.cache == "cold" and not caches.drop():
+            self._amend(warnings=(*self.header.warnings, f"{planned.id}: the disks were not quiet when it started"))
+        name = f"{self.prefix}-{position}"
+        self.owners[name] = planned.subject
+        weighing = trial.weigh(
+            subject.launch,
+            name,
+            trial.Contract(ready=self.scenario.run.ready, timeout_s=self.scenario.run.timeout_s),
+            interrupts=interrupts,
+            cpu_ns=self.pan.cpu_ns if self.pan else None,
+        )
+        status, reason = weighing.status, weighing.reason
+        doubts = [METRICS[metric].implausible(value) for metric, value in weighing.values.items()]
+        if status == "ok" and any(doubts):
+            status, reason = "failed", "; ".join(filter(None, doubts))
+        log = ""
+        if status != "ok":
+            self.failed += 1
+            log = writer.log(planned.id, f"{reason}\n\nThe end of its console:\n{weighing.console}\n")
+        outcome = Outcome(
+            trial=planned.id,
+            subject=planned.subject,
+            kind=planned.kind,
+            round=planned.round,
+            order=planned.order,
+            status=status,
+            reason=reason,
+            log=log,
+        )
+        # Only a start that kept the contract has figures: those of a broken one would mean something else.
+        values = weighing.values if status == "ok" else {}
+        writer.trial(
+            [self._sample(planned, metric, value, weighing.at_ns) for metric, value in values.items()], outcome
+        )
+        self.monitor.ended(outcome, values)
+
+    def _sample(self, planned: Trial, metric: str, value: float, at_ns: int) -> Sample:
+        return Sample(
+            run=self.header.run,
+            trial=planned.id,
+            scenario=self.header.name,
+            subject=planned.subject,
+            kind=planned.kind,
+            metric=metric,
+            value=value,
+            unit=METRICS[metric].unit,
+            round=planned.round,
+            order=planned.order,
+            at_ns=at_ns,
+        )
+
+    def _weigh_empty_pan(self, interrupts: Interrupts) -> float:
+        """The instrument's resolution: the spread (p95 - p5) of ready_seconds of an instance that is nothing."""
+        runner = runners.load("null")
+        spec = Spec(argv=("nothing",), rootfs=Path("/"), memory_bytes=0, cpus=1)
+        where = Scratch(directory=Path("/"), cache=self.cache, cgroup=None, prefix=self.prefix)
+        readings = []
+        with runner.prepare(spec, {}, where) as prepared:
+            for _ in range(_EMPTY_WEIGHINGS):
+                one = trial.weigh(prepared.launch, "empty", _LEAST_CONTRACT, interrupts=interrupts, cpu_ns=None)
+                readings.append(one.values["ready_seconds"])
+        cuts = statistics.quantiles(readings, n=20)
+        return cuts[-1] - cuts[0]
+
+    def _amend(self, **changes: Any) -> None:
+        self.header = msgspec.structs.replace(self.header, **changes)
+
+    def _owner(self, name: str) -> str:
+        """The subject whose instance's name occurs in *name*; the longest: tare-1a2b-1 is part of tare-1a2b-12."""
+        found = [instance for instance in self.owners if instance in name]
+        return self.owners[max(found, key=len)] if found else ""
+
+    def _sweep(self) -> None:
+        for name in {subject.runner for subject in self.scenario.subjects}:
+            runners.load(name).sweep()

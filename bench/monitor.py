@@ -1,0 +1,46 @@
+"""What the engine tells whoever watches: a protocol, and an observer that does not care."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bench.records import Outcome, Trial
+from runners.base import Support
+
+
+class Monitor(Protocol):
+    """Called between trials, never while a clock runs."""
+
+    def preparing(self, label: str) -> None:
+        """The subject is being probed and prepared."""
+
+    def probed(self, label: str, support: Support) -> None:
+        """The probe ended; if not ``ok`` the subject is skipped."""
+
+    def starting(self, trial: Trial, position: int, total: int) -> None:
+        """Trial number *position* of *total*, from 1, is about to start."""
+
+    def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
+        """The trial ended; *values* as far as it came."""
+
+    def finishing(self) -> None:
+        """All trials are over; helpers are stopped and leaks looked for."""
+
+
+class Silent:
+    """Sees everything, says nothing."""
+
+    def preparing(self, label: str) -> None:
+        """Say nothing."""
+
+    def probed(self, label: str, support: Support) -> None:
+        """Say nothing."""
+
+    def starting(self, trial: Trial, position: int, total: int) -> None:
+        """Say nothing."""
+
+    def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
+        """Say nothing."""
+
+    def finishing(self) -> None:
+        """Say nothing."""

@@ -1,0 +1,95 @@
+"""The pan of the scale: one cgroup for all that a run starts, so that its processor time can be read in one place.
+
+The measuring process joins it too, in a child cgroup of its own (a v2 cgroup that hands down controllers may hold no
+processes). What the harness itself costs is therefore in the reading; the null subject shows how much that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runners.base import PREFIX
+from runners.container import cgroups
+
+
+class Pan:
+    """An open pan. ``relative`` is its path below every hierarchy's root."""
+
+    def __init__(self, cgroup: cgroups.Cgroup) -> None:
+        self._cgroup = cgroup
+        self.relative = cgroup.relative
+
+    def cpu_ns(self, other: Path | None) -> int:
+        """Processor time of everything in the pan, plus that of *other* if it is a cgroup outside of it."""
+        # The kernel books a running task's time when it is switched or at a tick, milliseconds late: yield, to be booked.
+        os.sched_yield()
+        used = self._cgroup.cpu_ns()
+        if other is not None and not other.is_relative_to(self._cgroup.path):
+            used += _usage_ns(other)
+        return used
+
+
+@contextmanager
+def opened(name: str) -> Iterator[Pan | None]:
+    """Make the cgroup *name* and move this process into it; move back and remove it at the end.
+
+    Yields None where this user may not create cgroups: then no processor time is measured, and the doctor says why.
+    """
+    if cgroups.usable():
+        yield None
+        return
+    pan = cgroups.at(name)
+    harness = pan.child("harness")
+    home = _home(Path("/proc/self/cgroup").read_text(encoding="ascii"), cgroups.layout())
+    pan.create()
+    try:
+        harness.create()
+        harness.add(os.getpid())
+        yield Pan(pan)
+    finally:
+        for mount, path in home:
+            _move(mount, path)
+        pan.kill()
+        pan.remove()
+
+
+def _home(proc_self_cgroup: str, layout: cgroups.Layout) -> list[tuple[Path, str]]:
+    """Where this process came from: (mount point, path below it) for each hierarchy."""
+    found: list[tuple[Path, str]] = []
+    for line in proc_self_cgroup.splitlines():
+        _, controllers, path = line.split(":", 2)
+        mount = layout.v2 if not controllers else layout.v1.get(controllers.split(",")[0])
+        if mount is not None:
+            found.append((Path(mount), path.lstrip("/")))
+    return found
+
+
+def _move(mount: Path, path: str) -> None:
+    """Move this process to *path*, or to the root if a session that ended meanwhile took its cgroup along."""
+    for directory in (mount / path, mount):
+        with contextlib.suppress(FileNotFoundError):
+            (directory / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+            return
+
+
+def _usage_ns(directory: Path) -> int:
+    v1 = directory / "cpuacct.usage"
+    if v1.exists():
+        return int(v1.read_text(encoding="ascii"))
+    return cgroups.cpu_stat_ns((directory / "cpu.stat").read_text(encoding="ascii"))
+
+
+def leftovers() -> list[str]:
+    """Top-level cgroups of runs that did not end. Only meaningful while the scale is locked."""
+    return cgroups.find(PREFIX)
+
+
+def remove(relative: str) -> None:
+    """Kill what still runs in a leftover cgroup, and remove it."""
+    cgroup = cgroups.at(relative)
+    cgroup.kill()
+    cgroup.remove()

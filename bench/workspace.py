@@ -1,0 +1,73 @@
+"""Where a run works: its scratch directory, the lock that keeps two runs from weighing each other, the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.errors import HostError, UsageError
+from runners.base import PREFIX
+
+
+def base() -> Path:
+    """The directory of scratch directories: short, since unix socket paths end at 107 bytes, and gone with the boot."""
+    if os.geteuid() == 0:
+        return Path("/run")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Hold the host's one scale. Raises UsageError, naming the holder, when another run is measuring."""
+    path = base() / "tare.lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HostError(f"cannot lock {path}", error.strerror or str(error), "check who owns it") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
+            raise UsageError(
+                "another tare run is measuring on this host",
+                f"its pid is {holder}, and two at once would measure each other",
+                "wait for it, or stop it",
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def scratch(prefix: str) -> Iterator[Path]:
+    """An empty directory of mode 0700 for the run named *prefix*, removed at the end with all that is in it."""
+    path = base() / prefix
+    path.mkdir(mode=0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)  # a mount left in it is a leak, reported by the audit before this
+
+
+def leftovers() -> list[Path]:
+    """Scratch directories of runs that did not end. Only meaningful while :func:`locked`."""
+    with contextlib.suppress(OSError):
+        return sorted(path for path in base().iterdir() if path.name.startswith(PREFIX) and path.is_dir())
+    return []
+
+
+def remove(path: Path) -> None:
+    """Remove one of :func:`leftovers`, never following a mount: a busy or foreign file system raises HostError."""
+    if path.stat().st_dev != path.parent.stat().st_dev or any(entry.is_mount() for entry in path.rglob("*")):
+        raise HostError(
+            f"{path} still has a file system mounted in it", "", f"umount it (findmnt -R {path}), then again"
+        )
+    shutil.rmtree(path)

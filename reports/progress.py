@@ -1,0 +1,85 @@
+"""The live view of a run: what runs now, how far it is, how long it will still take."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bench.metrics import show
+from bench.plan import duration
+from bench.records import Outcome, Trial
+from runners.base import Support
+
+
+class Watcher:
+    """Satisfies :class:`bench.monitor.Monitor`. Off a terminal it prints lines for what matters and no bar.
+
+    It draws only when the engine calls, between trials: a refreshing thread would compete with what is measured.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            disable=not console.is_terminal,
+            expand=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Watcher:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def announce(self, arithmetic: str, estimate_s: float) -> None:
+        """Print the arithmetic of the run before anything starts."""
+        self._console.print(f"{arithmetic}, about {duration(estimate_s)}")
+
+    def preparing(self, label: str) -> None:
+        """Show which subject is being prepared."""
+        self._show(f"preparing {label}")
+
+    def probed(self, label: str, support: Support) -> None:
+        """Say why a subject is skipped; an emulated one is announced too."""
+        if not support.ok:
+            self._console.print(f"[yellow]skipped[/] {label}: {support.why}", soft_wrap=True)
+            if support.fix:
+                self._console.print(f"    fix: {support.fix}", soft_wrap=True)
+        elif support.accelerator == "tcg":
+            self._console.print(f"note: {label} is software-emulated (TCG): another class of result", soft_wrap=True)
+
+    def starting(self, trial: Trial, position: int, total: int) -> None:
+        """Move the bar to the trial that starts now."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=total)
+        where = f"round {trial.round}" if trial.kind == "measured" else "warm-up"
+        self._progress.update(self._task, completed=position - 1, total=total)
+        self._show(f"{where}: {trial.subject}")
+
+    def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
+        """Print a start that did not end well; show how long a good one took."""
+        if outcome.status != "ok":
+            self._console.print(f"[red]{outcome.status}[/] {outcome.trial}: {outcome.reason}", soft_wrap=True)
+        elif "ready_seconds" in values:
+            self._show(f"{outcome.subject}: {show(values['ready_seconds'], 'seconds')}")
+
+    def finishing(self) -> None:
+        """Say that helpers are stopped and leaks looked for."""
+        self._show("stopping helpers, looking for leaks")
+
+    def _show(self, text: str) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task("", total=None)
+        self._progress.update(self._task, description=f"{text[:34]:<34}", refresh=True)

@@ -1,0 +1,26 @@
+"""What is weighed. Each runner is one module; this table is the one line that a new runner adds."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from runners.base import Runner
+
+#: Name in a scenario -> module, or module:object where one module drives several programs.
+#: Imported only when asked for: a container-only host has no libvirt.
+REGISTRY: dict[str, str] = {
+    "null": "runners.null",
+    "process": "runners.process",
+    "container": "runners.zygote",
+    "crun": "runners.oci:CRUN",
+    "runc": "runners.oci:RUNC",
+    "vm": "runners.vm",
+}
+
+
+def load(name: str) -> Runner:
+    """Import the runner called *name*. Raises KeyError for a name that is not in :data:`REGISTRY`."""
+    module, _, attribute = REGISTRY[name].partition(":")
+    found = import_module(module)
+    return cast(Runner, getattr(found, attribute) if attribute else found)

@@ -1,0 +1,156 @@
+"""The vocabulary that every runner speaks: what is asked for, what is possible, what was started.
+
+No logic lives here. A runner is a *module* that satisfies :class:`Runner` (PEP 544: modules may implement protocols);
+it never reads a clock, never sleeps to wait for readiness, never prints. The engine reads the clock, and tells a runner
+nothing about the experiment it is part of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+#: All that tare makes on a host bears this prefix, so that ``tare clean`` can tell ours from yours.
+PREFIX = "tare-"
+
+#: Which kind of isolation a runner gives. A report never merges results of different kinds.
+Kind = Literal["null", "process", "container", "vm"]
+
+#: How a virtual machine's instructions are run; ``None`` for everything that is not a virtual machine.
+Accelerator = Literal["kvm", "tcg"]
+
+#: The engine's stamp: a runner calls ``mark("created")`` and the engine reads its clock.
+Mark = Callable[[str], None]
+
+#: Free-form, already validated options of one subject (the ``options`` table of a scenario).
+Options = Mapping[str, object]
+
+
+class RunnerError(Exception):
+    """A runner could not do what was asked.
+
+    ``what`` happened, ``why``, and the ``fix``: three short texts, the first two with the path or the command in them.
+    """
+
+    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.what, self.why) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """The contract of one instance; the same for every subject of a comparison.
+
+    ``argv`` is run as PID 1 of the instance with ``env`` as its whole environment. ``rootfs`` is a directory that is
+    never written to: each instance gets its own writable layer. ``memory_bytes`` and ``cpus`` are the grant.
+    """
+
+    argv: tuple[str, ...]
+    rootfs: Path
+    memory_bytes: int
+    cpus: int
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scratch:
+    """Where one subject's instances may leave traces; all of it is gone when the run is over.
+
+    ``directory`` is an empty directory of the subject's own (short: unix socket paths end at 107 bytes). ``cache``
+    outlives runs and holds what is expensive to make (guest kernel, initramfs, payload binary), keyed by digest.
+    ``cgroup`` is the run's cgroup relative to the root of each hierarchy (``tare-1a2b/night``), below which runners
+    create the cgroups of instances; ``None`` when this user may not create cgroups.
+    ``prefix`` starts the name of everything this run creates (``tare-1a2b``).
+    """
+
+    directory: Path
+    cache: Path
+    cgroup: str | None
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Support:
+    """What :func:`Runner.probe` found: usable or not, and what was proved.
+
+    When ``ok`` is false, ``why`` says what is missing and ``fix`` what to do. ``version`` names the exact thing that
+    would run. ``walls`` are the isolation steps that hold (``pid namespace``, ``own kernel``...), ``unlimited`` the
+    parts of the grant that this runner does not enforce (``memory``, ``cpus``). ``facts`` are further findings worth
+    recording, as text.
+    """
+
+    ok: bool
+    version: str = ""
+    why: str = ""
+    fix: str = ""
+    accelerator: Accelerator | None = None
+    walls: tuple[str, ...] = ()
+    unlimited: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Instance(Protocol):
+    """One running subject, valid inside the ``with launch(...)`` block that made it.
+
+    Leaving the block forces the stop (SIGKILL, or ``virDomainDestroy``), calls ``mark("stopped")`` once no process of
+    the instance runs any more, then removes all that the start made.
+    """
+
+    @property
+    def console(self) -> int:
+        """A readable, non-blocking fd on which the payload's marks arrive; end of file means that it is dead."""
+
+    @property
+    def cgroup(self) -> Path | None:
+        """The instance's own cgroup directory in the ``cpuacct`` (v1) or unified (v2) hierarchy, if it has one."""
+
+    def pids(self) -> frozenset[int]:
+        """Every host process that this instance costs now: payload, shim, monitor, emulator."""
+
+    def explain(self) -> str:
+        """What the backend knows of an early death (exit status, its standard error); empty when nothing."""
+
+
+#: Starts one instance. All that happens between the call and the payload's mark is the start; it is timed.
+Launch = Callable[[str, Mark], AbstractContextManager[Instance]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What :func:`Runner.prepare` yields: how to start one, and exactly what will be started.
+
+    ``manifest`` maps a file name (``config.json``, ``domain.xml``, ``argv.txt``) to its text, for the run's record.
+    ``resident_pids`` are processes that stay between starts (a warm helper, a daemon) and serve every instance.
+    """
+
+    launch: Launch
+    manifest: Mapping[str, str] = field(default_factory=dict)
+    resident_pids: frozenset[int] = frozenset()
+
+
+class Runner(Protocol):
+    """A backend: the three functions and three constants that a module in ``runners/`` defines."""
+
+    #: process, container or vm.
+    KIND: Kind
+    #: A rough duration of start + stop, in seconds, to estimate how long a run will take before anything is known.
+    TYPICAL_S: float
+    #: The names of the options that a scenario may give, each with one line of meaning.
+    OPTIONS: Mapping[str, str]
+
+    def probe(self, options: Options, cache: Path) -> Support:
+        """Try, do not assume: whether this runner works here. Never raises; leaves nothing behind."""
+
+    def prepare(self, spec: Spec, options: Options, scratch: Scratch) -> AbstractContextManager[Prepared]:
+        """Do all that can be done once, before any clock runs. Raises :class:`RunnerError`."""
+
+    def sweep(self) -> Sequence[str]:
+        """Remove what killed runs left, by :data:`PREFIX` only; return what was removed, for the reader."""

@@ -1,0 +1,56 @@
+"""The empty pan: an instance that is ready at once and consists of nothing. It weighs the instrument itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.base import Kind, Mark, Options, Prepared, Scratch, Spec, Support
+
+KIND: Kind = "null"
+TYPICAL_S = 0.001
+OPTIONS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Nothing:
+    console: int
+    cgroup: Path | None = None
+
+    def pids(self) -> frozenset[int]:
+        return frozenset()
+
+    def explain(self) -> str:
+        return ""
+
+
+def probe(options: Options, cache: Path) -> Support:
+    """Always possible."""
+    return Support(ok=True, version="1", unlimited=("memory", "cpus"))
+
+
+@contextmanager
+def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
+    """Nothing to prepare."""
+    yield Prepared(launch=_launch, manifest={"argv.txt": "(nothing is started: both marks are written at once)\n"})
+
+
+def sweep() -> Sequence[str]:
+    """Nothing can be left."""
+    return ()
+
+
+@contextmanager
+def _launch(name: str, mark: Mark) -> Iterator[_Nothing]:
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mark("created")
+        os.write(writer, b"tare first\ntare ready\n")
+        yield _Nothing(reader)
+        mark("stopped")
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -1,0 +1,56 @@
+"""The payload: one static C program, PID 1 of every subject, compiled once and kept by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from runners.base import RunnerError
+
+SOURCE = Path(__file__).with_name("payload.c")
+FLAGS = ("-static", "-Os", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-s")
+
+#: The payload's path inside every root filesystem.
+PATH = "/payload"
+
+
+def binary(cache: Path) -> Path:
+    """Return the compiled payload, building it below *cache* if this source was never built there.
+
+    The name holds a digest of source and flags, so a change of either is another file. Raises RunnerError when there
+    is no C compiler or when it fails.
+    """
+    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
+    target = cache / f"payload-{digest}"
+    if target.exists():
+        return target
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise RunnerError(
+            "the payload cannot be built", "no C compiler (cc, gcc) on PATH", "install gcc, or run ./bootstrap"
+        )
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        built = Path(scratch, "payload")
+        command = [compiler, *FLAGS, "-o", str(built), str(SOURCE)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = done.stderr.strip()[-500:]
+            raise RunnerError(f"the payload did not compile: {' '.join(command)}", reason, "install libc6-dev")
+        os.replace(built, target)  # two runs may build at once; either result is right
+    return target
+
+
+def arguments(*, delay_ms: int = 0, touch_mib: int = 0, exit_code: int | None = None) -> tuple[str, ...]:
+    """The payload's argv after its own path, for these wishes."""
+    words = []
+    if delay_ms:
+        words.append(f"delay-ms={delay_ms}")
+    if touch_mib:
+        words.append(f"touch-mib={touch_mib}")
+    words.append("then=pause" if exit_code is None else f"then=exit:{exit_code}")
+    return tuple(words)

@@ -1,0 +1,147 @@
+/* The same first process in every subject: a static program that says when it lives, works as told, and waits.
+ *
+ *   payload [delay-ms=N] [touch-mib=N] [then=pause | then=exit:N]
+ *
+ * It writes one line per event to its console, each in a single write(2):
+ *
+ *   tare first      the first thing that main() does
+ *   tare ready      after the delay and the touching
+ *   tare exit N     just before it ends
+ *
+ * The console is standard output, or the device named by TARE_CONSOLE: in a virtual machine the kernel passes the
+ * words of its command line on to init, KEY=VALUE as environment and what follows "--" as arguments
+ * (Documentation/admin-guide/kernel-parameters.rst), so the program needs no other way to be told.
+ *
+ * As the init of a virtual machine (TARE_VM is set) it may not return: the kernel would panic. It switches off instead.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/reboot.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+static int console = 1;
+
+static void say(const char *word)
+{
+	char line[64];
+	int length = snprintf(line, sizeof line, "tare %s\n", word);
+
+	/* A reader that went away is no reason to stop: the instance is killed from outside. */
+	if (write(console, line, (size_t)length) < 0 && errno != EPIPE)
+		exit(70);
+}
+
+static void finish(int code)
+{
+	char word[32];
+
+	snprintf(word, sizeof word, "exit %d", code);
+	say(word);
+	if (getenv("TARE_VM")) {
+		tcdrain(console); /* the UART may still hold the last bytes */
+		reboot(RB_POWER_OFF);
+		for (;;)
+			pause();
+	}
+	exit(code);
+}
+
+static void usage(const char *word)
+{
+	fprintf(stderr, "payload: cannot read '%s'; known: delay-ms=N touch-mib=N then=pause then=exit:N\n", word);
+	finish(64);
+}
+
+static long number(const char *word, const char *text, long most)
+{
+	char *end;
+	long value = strtol(text, &end, 10);
+
+	if (end == text || *end || value < 0 || value > most)
+		usage(word);
+	return value;
+}
+
+static void open_console(void)
+{
+	const char *path = getenv("TARE_CONSOLE");
+	struct termios mode;
+
+	if (!path)
+		return;
+	console = open(path, O_WRONLY | O_NOCTTY);
+	if (console < 0) {
+		perror(path);
+		console = 2;
+		finish(71);
+	}
+	if (tcgetattr(console, &mode) == 0) { /* no translation of our line ends */
+		cfmakeraw(&mode);
+		tcsetattr(console, TCSANOW, &mode);
+	}
+}
+
+static void touch(long mib)
+{
+	size_t size = (size_t)mib << 20;
+	volatile char *memory;
+
+	if (!mib)
+		return;
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED) {
+		perror("mmap");
+		finish(72);
+	}
+	for (size_t at = 0; at < size; at += 4096)
+		memory[at] = (char)(at >> 12 | 1); /* not zero: a zero page could be shared or merged */
+}
+
+int main(int argc, char **argv)
+{
+	long delay_ms = 0, touch_mib = 0, code = -1;
+	sigset_t stop;
+	int got;
+
+	open_console();
+	say("first");
+	/* Blocked, then waited for: as PID 1 of a namespace, signals without a handler would be dropped. */
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigprocmask(SIG_BLOCK, &stop, NULL);
+
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i];
+
+		if (!strncmp(word, "delay-ms=", 9))
+			delay_ms = number(word, word + 9, 3600L * 1000);
+		else if (!strncmp(word, "touch-mib=", 10))
+			touch_mib = number(word, word + 10, 1L << 20);
+		else if (!strncmp(word, "then=exit:", 10))
+			code = number(word, word + 10, 255);
+		else if (strcmp(word, "then=pause"))
+			usage(word);
+	}
+	if (delay_ms) {
+		struct timespec left = {delay_ms / 1000, delay_ms % 1000 * 1000000L};
+
+		while (nanosleep(&left, &left) < 0 && errno == EINTR)
+			;
+	}
+	touch(touch_mib);
+	say("ready");
+	if (code < 0) {
+		while (sigwait(&stop, &got) != 0)
+			;
+		code = 0;
+	}
+	finish((int)code);
+}

@@ -1,0 +1,354 @@
+"""The front door: the command line, one short function a verb; the only module that sees everything.
+
+stdout is data, stderr is talk. Imports are inside the verbs, so that ``tare --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from bench.engine import Result
+    from bench.plan import Plan
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _complete_scenario(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from bench import scenario
+
+    found = [CompletionItem(name) for name in scenario.shipped() if name.startswith(begun)]
+    return found or [CompletionItem(begun, type="file")]
+
+
+def _complete_run(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from bench import store
+
+    found = [CompletionItem(str(path)) for path in store.runs(_results()) if str(path).startswith(begun)]
+    return found or [CompletionItem(begun, type="dir")]
+
+
+def _results() -> Path:
+    return Path(os.environ.get("TARE_RESULTS") or "results/runs")
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print data for scripts instead of text.")
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=_results,
+    show_default="$TARE_RESULTS or results/runs",
+    help="Where run directories are.",
+)
+
+
+def scenario_options(command: Any) -> Any:
+    """Add the flags that replace keys of a scenario's [run] table."""
+    options = (
+        click.option("-r", "--rounds", "--runs", type=int, help="Rounds to measure."),
+        click.option("-w", "--warmup", type=int, help="Warm-up starts of each subject."),
+        click.option("--seed", type=int, help="Seed of the order within each round."),
+        click.option("--cache", type=click.Choice(["warm", "cold"]), help="Cache condition before each start."),
+        click.option("--timeout", "timeout_s", type=float, help="Seconds until a start counts as timed out."),
+        click.option("--ready", type=click.Choice(["ready", "first"]), help="The mark that ends a start."),
+        click.option("-s", "--subject", "subjects", multiple=True, help="Only this subject (repeatable)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="tarebench", prog_name="tare")
+def cli() -> None:
+    """Weigh isolation: the same workload as a process, in containers, in virtual machines.
+
+    \b
+    Example:
+      tare doctor                  what can run here, and what will show in the numbers
+      tare run quick               measure; prints the run's directory
+      tare report results/runs/... make its report
+    """
+
+
+@cli.command()
+@as_json
+def doctor(*, as_json: bool) -> None:
+    """Look at this host: what can run, what disturbs, and what to do about it.
+
+    \b
+    Example:
+      tare doctor --json | jq '.runners'
+    """
+    from reports import terminal
+
+    from bench import doctor as doctors
+    from runners.image.cache import cache_dir
+
+    with terminal.status("probing every runner"):
+        diagnosis = doctors.examine(cache_dir())
+    if as_json:
+        _print_json(diagnosis)
+    else:
+        terminal.out().print(terminal.diagnosis(diagnosis))
+    if not diagnosis.fit:
+        from bench.errors import HostError
+
+        raise HostError("this host is not fit to measure on", diagnosis.why, "follow the fixes above")
+
+
+@cli.command("list")
+@click.option("--runs", is_flag=True, help="List the runs made so far instead of the scenarios.")
+@results_option
+@as_json
+def list_(*, runs: bool, results: Path, as_json: bool) -> None:
+    """List the scenarios that come with tare, or the runs made so far.
+
+    \b
+    Example:
+      tare list --runs
+    """
+    from reports import terminal
+
+    from bench import scenario, store
+
+    if runs:
+        rows = [store.load_header(path) for path in store.runs(results)]
+        found = [
+            {"run": str(results / row.run), "scenario": row.name, "state": row.state, "started_at": row.started_at}
+            for row in rows
+        ]
+    else:
+        loaded = {name: scenario.load(path) for name, path in scenario.shipped().items()}
+        found = [
+            {"scenario": name, "subjects": [subject.label for subject in one.subjects], "question": one.question}
+            for name, one in loaded.items()
+        ]
+    if as_json:
+        _print_json(found)
+    else:
+        terminal.out().print(terminal.listing(found))
+
+
+@cli.command()
+@click.argument("scenario", shell_complete=_complete_scenario)
+@scenario_options
+@as_json
+def plan(scenario: str, *, as_json: bool, **flags: Any) -> None:
+    """Print every start of a scenario in its order. Nothing is started.
+
+    \b
+    Example:
+      tare plan startup --seed 7
+    """
+    from reports import terminal
+
+    planned = _planned(scenario, flags)
+    if as_json:
+        _print_json({"scenario": planned.scenario, "arithmetic": planned.arithmetic(), "trials": planned.trials})
+    else:
+        terminal.out().print(terminal.plan(planned, _estimate_s(planned)))
+
+
+@cli.command()
+@click.argument("scenario", required=False, shell_complete=_complete_scenario)
+@scenario_options
+@results_option
+@click.option("--resume", "resumed", type=click.Path(path_type=Path), help="Go on with this run; no scenario is given.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and start nothing (tare plan).")
+@as_json
+def run(
+    scenario: str | None, *, results: Path, resumed: Path | None, dry_run: bool, as_json: bool, **flags: Any
+) -> None:
+    """Measure a scenario. The last line, alone on stdout, is the run's directory.
+
+    \b
+    Example:
+      tare run startup --rounds 10
+      tare run --resume results/runs/20260101T000000Z-startup-1a2b
+    """
+    from reports import terminal
+
+    from bench import engine
+    from runners.image.cache import cache_dir
+
+    if (scenario is None) == (resumed is None):
+        raise click.UsageError("give either a SCENARIO or --resume DIR")
+    planned = _planned(scenario, flags) if scenario else None
+    if dry_run and planned:
+        terminal.out().print(terminal.plan(planned, _estimate_s(planned)))
+        return
+    with terminal.watching() as watcher:
+        if planned is None:
+            result = engine.resume(Path(resumed or ""), cache_dir(), watcher)
+        else:
+            watcher.announce(planned.arithmetic(), _estimate_s(planned))
+            result = engine.run(planned, results, cache_dir(), watcher)
+    _conclude(result, as_json=as_json)
+
+
+def _conclude(result: Result, *, as_json: bool) -> None:
+    """Say how a run ended: the table for the reader, the directory for scripts, the exit code for both."""
+    import reports
+    from reports import terminal
+
+    from bench import store
+    from bench.errors import InvalidError
+
+    terminal.err().print(terminal.result(reports.build(store.load(result.path))))
+    if as_json:
+        _print_json({"run": str(result.path), "state": result.header.state, "failed": result.failed})
+    else:
+        click.echo(result.path)
+    if result.header.leaks:
+        names = ", ".join(f"{leak.kind} {leak.name}" for leak in result.header.leaks[:5])
+        raise InvalidError("something was left behind", names, f"tare report {result.path}; tare clean")
+    if result.failed:
+        raise SystemExit(1)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=_complete_run)
+@click.option("-o", "--output", help="Write the page here; '-' is stdout.  [default: report.html in the run]")
+@as_json
+def report(run: Path, *, output: str | None, as_json: bool) -> None:
+    """Make the report of a run: one HTML file that needs nothing else. Prints its path.
+
+    \b
+    Example:
+      tare report results/runs/20260101T000000Z-startup-1a2b
+      tare report RUN --json | jq '.subjects[].label'
+    """
+    import reports
+
+    from bench import store
+
+    loaded = store.load(run)
+    if as_json:
+        _print_json(reports.build(loaded))
+    elif output == "-":
+        click.echo(reports.page(loaded))
+    else:
+        click.echo(reports.write(loaded, Path(output) if output else run / "report.html"))
+
+
+@cli.command()
+@click.argument("before", type=click.Path(path_type=Path), shell_complete=_complete_run)
+@click.argument("after", type=click.Path(path_type=Path), shell_complete=_complete_run)
+@as_json
+def compare(before: Path, after: Path, *, as_json: bool) -> None:
+    """Compare the subjects that two runs share: AFTER against BEFORE.
+
+    \b
+    Example:
+      tare compare results/runs/MONDAY results/runs/TUESDAY
+    """
+    import reports
+    from reports import terminal
+
+    from bench import store
+
+    comparison = reports.compare_runs(store.load(before), store.load(after))
+    if as_json:
+        _print_json(comparison)
+    else:
+        terminal.out().print(terminal.comparison(comparison))
+
+
+@cli.command()
+@as_json
+def clean(*, as_json: bool) -> None:
+    """Remove what killed runs left on this host: only things whose names begin with tare-.
+
+    \b
+    Example:
+      tare clean
+    """
+    from bench.clean import clean as remove_all
+
+    removed: list[str] = []
+    remove_all(removed.append)
+    if as_json:
+        _print_json({"removed": removed})
+        return
+    for name in removed:
+        click.echo(name)
+    click.echo(f"{len(removed)} removed" if removed else "nothing of tare's is left here", err=True)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    Example:
+      tare completion bash > ~/.local/share/bash-completion/completions/tare
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None  # noqa: S101 - click knows the three that the argument allows
+    click.echo(found(cli, {}, "tare", "_TARE_COMPLETE").source())
+
+
+def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
+    from bench import plan
+    from bench import scenario as scenarios
+
+    subjects = flags.pop("subjects")
+    given = {name: value for name, value in flags.items() if value is not None}
+    loaded = scenarios.load(scenarios.find(scenario), given)
+    return plan.make(scenarios.select(loaded, subjects) if subjects else loaded)
+
+
+def _estimate_s(planned: Plan) -> float:
+    import runners
+
+    return planned.estimate_s({one.label: runners.load(one.runner).TYPICAL_S for one in planned.scenario.subjects})
+
+
+def _print_json(data: object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2))
+
+
+def main() -> None:
+    """Run the command line; every failure ends in what, why and what to do, and the exit code of its class."""
+    from bench.errors import TareError
+    from runners.base import RunnerError
+
+    try:
+        cli(prog_name="tare")
+    except TareError as error:
+        _explain(error.what, error.why, error.fix)
+        sys.exit(error.exit_code)
+    except RunnerError as error:
+        _explain(error.what, error.why, error.fix)
+        sys.exit(6)
+    except BrokenPipeError:  # the reader of stdout went away: `tare plan startup | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _explain(what: str, why: str, fix: str) -> None:
+    click.echo(f"tare: {what}", err=True)
+    for name, text in (("why", why), ("fix", fix)):
+        if text:
+            click.echo(f" {name}: {text}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Scenarios: what is accepted, and that every refusal names the place and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import scenario
+from bench.errors import UsageError
+
+MINIMAL = """
+schema = 1
+question = "?"
+[[subjects]]
+label = "a"
+runner = "process"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):  # type: ignore[no-untyped-def]
+    def _write(text: str) -> Path:
+        file = tmp_path / "example.toml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return _write
+
+
+def refused(path: Path) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        scenario.load(path)
+    assert str(path) in caught.value.what
+    return caught.value
+
+
+def test_every_shipped_scenario_is_valid_and_found_by_name() -> None:
+    names = scenario.shipped()
+    assert {"startup", "quick", "calibration"} <= set(names)
+    for name in names:
+        assert scenario.load(scenario.find(name)).name == name
+
+
+def test_defaults_are_filled_in_and_nothing_is_left_to_guess(write) -> None:  # type: ignore[no-untyped-def]
+    loaded = scenario.load(write(MINIMAL.replace("[[", 'reference = "a"\n[[', 1)))
+    assert loaded.run.rounds == 12
+    (only,) = loaded.subjects
+    assert (only.label, only.memory_bytes, only.cpus) == ("a", 128 << 20, 1)
+    assert only.argv == ("/payload", "then=pause")
+
+
+def test_the_process_is_added_where_no_subject_is_one(write) -> None:  # type: ignore[no-untyped-def]
+    loaded = scenario.load(write(MINIMAL.replace('runner = "process"', 'runner = "null"')))
+    assert [subject.label for subject in loaded.subjects] == ["process", "a"]
+
+
+def test_flags_replace_the_run_table(write) -> None:  # type: ignore[no-untyped-def]
+    path = write(MINIMAL.replace("[[", 'reference = "a"\n[run]\nrounds = 3\nseed = 4\n[[', 1))
+    assert scenario.load(path, {"rounds": 9}).run.rounds == 9
+    assert scenario.load(path, {"rounds": 9}).run.seed == 4
+    with pytest.raises(UsageError, match=r"run\.rounds"):
+        scenario.load(path, {"rounds": -1})
+
+
+def test_a_matrix_becomes_one_subject_for_each_combination(write) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL + "matrix = { memory_mib = [64, 256], delay_ms = [0, 5] }\n"
+    loaded = scenario.load(write(text.replace("[[", 'reference = "a-64-0"\n[[', 1)))
+    assert [subject.label for subject in loaded.subjects] == ["a-64-0", "a-64-5", "a-256-0", "a-256-5"]
+    assert [subject.memory_bytes >> 20 for subject in loaded.subjects] == [64, 64, 256, 256]
+    assert loaded.subjects[1].argv == ("/payload", "delay-ms=5", "then=pause")
+
+
+def test_a_label_may_place_the_values_of_its_matrix(write) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace('label = "a"', 'label = "p{delay_ms}ms"') + "matrix = { delay_ms = [5] }\n"
+    loaded = scenario.load(write(text.replace("[[", 'reference = "p5ms"\n[[', 1)))
+    assert [subject.label for subject in loaded.subjects] == ["p5ms"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why", "fix"),
+    [
+        ("[runn]\nrounds = 3", "unknown key 'runn'", "did you mean 'run'?"),
+        ("[run]\nround = 3", "the table [run] has an unknown key 'round'", "did you mean 'rounds'?"),
+        ('[run]\nrounds = "3"', "run.rounds: expected `int`, got `str`", ""),
+        ("[run]\nrounds = 0", "run.rounds: expected `int` >= 1", ""),
+        ("[run]\nrounds = 10000000", "run.rounds: expected `int` <= 10000", ""),
+        ("[run]\ntimeout_s = -1", "run.timeout_s: expected `float` > 0.0", ""),
+        ("[grant]\nmemory_mib = -5", "grant.memory_mib: expected `int` >= 4", ""),
+        ("[grant]\ncpus = 0", "grant.cpus: expected `int` >= 1", ""),
+        ('[run]\ncache = "lukewarm"', "run.cache: invalid enum value 'lukewarm'", ""),
+        ('[payload]\nrootfs = "/nowhere/at/all"', "payload.rootfs: there is no directory /nowhere/at/all", '"payload"'),
+    ],
+)
+def test_a_wrong_table_is_named_with_its_key(write, text: str, why: str, fix: str) -> None:  # type: ignore[no-untyped-def]
+    error = refused(write('schema = 1\nquestion = "?"\nreference = "a"\n' + text + MINIMAL.split('"?"')[1]))
+    assert why in error.why
+    assert fix in error.fix
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why", "fix"),
+    [
+        ('runner = "process"', 'runner = "proces"', "there is no runner 'proces'", "did you mean 'process'?"),
+        ('runner = "process"', 'runner = "crun"\noptions = { binnary = "x" }', "no option 'binnary'", "'binary'"),
+        ('runner = "process"', 'runner = "vm"\noptions = { kernel = "/no/kernel" }', "there is no file /no/kernel", ""),
+        ('runner = "process"', 'runner = "process"\ntouch_mbi = 3', "[subjects[1]]", "did you mean 'touch_mib'?"),
+        ('runner = "process"', 'runner = "process"\nmatrix = { cpus = [] }', "matrix.cpus is empty", "at least one"),
+        ('runner = "process"', 'runner = "process"\nmatrix = { cpus = ["two"] }', "cpus: expected `int", "matrix"),
+        ('runner = "process"', 'runner = "process"\nmatrix = { cpu = [1] }', "no option 'cpu'", "did you mean 'cpus'?"),
+        ('label = "a"', 'label = "a/{x}"', "names what is not in its matrix", "known: nothing"),
+        ('label = "a"', 'label = "../../etc"', "cannot be used", "letters"),
+        ('label = "a"', 'label = ""', "cannot be used", "letters"),
+        ("schema = 1", "schema = 2", "schema: invalid enum value 2", ""),
+        ('question = "?"', "", "missing key `question`", ""),
+        ('question = "?"', 'question = "?"\npairs = [["a", "b"]]', "'b' is no subject", ""),
+        ('question = "?"', 'question = "?"\nreference = "aa"', "'aa' is no subject", "did you mean 'a'?"),
+        ("schema = 1", "schema = = 1", "line 2", ""),
+    ],
+)
+def test_a_wrong_subject_is_named_with_the_near_miss(write, old: str, new: str, why: str, fix: str) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace(old, new)
+    if "reference" not in text:
+        text = text.replace("[[subjects", 'reference = "a"\n[[subjects', 1)
+    error = refused(write(text))
+    assert why in error.why
+    assert fix in error.fix
+
+
+def test_labels_are_unique(write) -> None:  # type: ignore[no-untyped-def]
+    error = refused(write(MINIMAL + '[[subjects]]\nlabel = "a"\nrunner = "null"\n'))
+    assert "the label 'a' is used 2 times" in error.why
+
+
+def test_what_is_no_scenario_file_is_refused_without_reading_it_all(tmp_path: Path) -> None:
+    directory = tmp_path / "folder.toml"
+    directory.mkdir()
+    assert "is a directory" in refused(directory).what
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\x7fELF\xff\xfe")
+    assert "not UTF-8" in refused(binary).why
+    huge = tmp_path / "huge.toml"
+    with huge.open("wb") as file:
+        file.truncate(100 << 20)
+    assert "larger than 256 KiB" in refused(huge).why
+    assert "No such file" in refused(tmp_path / "missing.toml").why
+
+
+def test_an_unknown_name_gets_the_near_miss() -> None:
+    with pytest.raises(UsageError) as caught:
+        scenario.find("startupp")
+    assert "did you mean 'startup'?" in caught.value.why
+
+
+def test_select_keeps_the_reference_and_whole_pairs_only() -> None:
+    loaded = scenario.load(scenario.find("startup"))
+    chosen = scenario.select(loaded, ["container", "crun"])
+    assert [subject.label for subject in chosen.subjects] == ["process", "container", "crun"]
+    assert chosen.pairs == (("container", "crun"),)
+    with pytest.raises(UsageError, match="no subject 'containr'"):
+        scenario.select(loaded, ["containr"])
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_whatever_give_a_traceback(tmp_path_factory, data: bytes) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path_factory.mktemp("fuzz") / "any.toml"
+    file.write_bytes(data)
+    with pytest.raises(UsageError):
+        scenario.load(file)

@@ -1,0 +1,180 @@
+"""Run directories: nothing measured is lost, nothing damaged is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench import schema, store
+from bench.errors import UsageError
+from bench.records import SCHEMA_VERSION, Host, Outcome, RunHeader, Sample
+
+HOST = Host(
+    machine_id="m",
+    boot_id="b",
+    cpu_model="c",
+    cpus=2,
+    memory_bytes=1,
+    kernel="k",
+    cgroup_mode="v2",
+    virtualization="none",
+)
+HEADER = RunHeader(
+    run="r",
+    tare_version="0",
+    started_at="2026-01-01T00:00:00+00:00",
+    name="n",
+    question="?",
+    scenario_text="",
+    seed=1,
+    rounds=1,
+    warmup=0,
+    cache="warm",
+    ready="ready",
+    timeout_s=1.0,
+    reference="process",
+    host=HOST,
+)
+
+
+def sample(trial: str, value: float, metric: str = "ready_seconds") -> Sample:
+    return Sample(
+        run="r",
+        trial=trial,
+        scenario="n",
+        subject="s",
+        kind="measured",
+        metric=metric,
+        value=value,
+        unit="seconds",
+        round=1,
+        order=1,
+        at_ns=1,
+    )
+
+
+def outcome(trial: str, status: str = "ok") -> Outcome:
+    return Outcome(trial=trial, subject="s", kind="measured", round=1, order=1, status=status)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    path = store.create(tmp_path, "r")
+    with store.RunWriter(path) as writer:
+        writer.header(HEADER)
+        writer.trial([sample("a", 1.0), sample("a", 2.0, "created_seconds")], outcome("a"))
+        writer.trial([sample("b", 3.0)], outcome("b"))
+    return path
+
+
+def test_what_was_written_is_read(run: Path) -> None:
+    loaded = store.load(run)
+    assert loaded.header == HEADER
+    assert [(row.trial, row.value) for row in loaded.samples] == [("a", 1.0), ("a", 2.0), ("b", 3.0)]
+    assert [row.trial for row in loaded.outcomes] == ["a", "b"]
+    assert loaded.notes == ()
+
+
+def test_values_are_kept_unrounded(tmp_path: Path) -> None:
+    path = store.create(tmp_path, "r")
+    value = 0.1 + 0.2
+    with store.RunWriter(path) as writer:
+        writer.header(HEADER)
+        writer.trial([sample("a", value)], outcome("a"))
+    assert store.load(path).samples[0].value == value
+
+
+def test_every_trial_is_on_disk_before_the_next_begins(tmp_path: Path) -> None:
+    path = store.create(tmp_path, "r")
+    with store.RunWriter(path) as writer:
+        writer.header(HEADER)
+        writer.trial([sample("a", 1.0)], outcome("a"))
+        assert len(store.load(path).samples) == 1  # the writer is still open
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_line_cut_anywhere_costs_only_that_line(run: Path, cut: int) -> None:
+    file = run / store.SAMPLES
+    os.truncate(file, file.stat().st_size - cut)
+    loaded = store.load(run)
+    assert [row.value for row in loaded.samples] == [1.0, 2.0]
+    assert any("was cut off" in note for note in loaded.notes)
+    store.trim(run)
+    with store.RunWriter(run) as writer:
+        writer.trial([sample("b", 4.0)], outcome("b"))
+    assert [row.value for row in store.load(run).samples] == [1.0, 2.0, 4.0]
+
+
+def test_samples_without_an_outcome_do_not_count(run: Path) -> None:
+    with (run / store.SAMPLES).open("ab") as file:
+        file.write(msgspec.json.encode(sample("c", 9.0)) + b"\n")
+    loaded = store.load(run)
+    assert {row.trial for row in loaded.samples} == {"a", "b"}
+    assert any("never ended" in note for note in loaded.notes)
+
+
+def test_a_trial_that_ran_again_counts_once_with_its_last_rows(run: Path) -> None:
+    with store.RunWriter(run) as writer:
+        writer.trial([sample("a", 7.0)], outcome("a", "failed"))
+    loaded = store.load(run)
+    assert [row.value for row in loaded.samples if row.trial == "a" and row.metric == "ready_seconds"] == [7.0]
+    assert [row.status for row in loaded.outcomes if row.trial == "a"] == ["failed"]
+
+
+def test_damage_in_the_middle_is_an_error_that_names_the_line(run: Path) -> None:
+    file = run / store.SAMPLES
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + b"garbage\n" + lines[2])
+    with pytest.raises(UsageError, match=r"samples\.jsonl, line 2 is damaged"):
+        store.load(run)
+
+
+def test_a_newer_schema_is_refused_by_name(run: Path) -> None:
+    header = json.loads((run / store.HEADER).read_text())
+    header["schema"] = SCHEMA_VERSION + 1
+    (run / store.HEADER).write_text(json.dumps(header))
+    with pytest.raises(UsageError, match="newer tare"):
+        store.load(run)
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a run"):
+        store.load(tmp_path)
+    with pytest.raises(UsageError, match="is not a run"):
+        store.load(tmp_path / "nowhere")
+    (tmp_path / store.HEADER).write_text("{")
+    with pytest.raises(UsageError, match="is damaged"):
+        store.load(tmp_path)
+
+
+def test_a_run_directory_is_never_reused(tmp_path: Path) -> None:
+    store.create(tmp_path, "r")
+    with pytest.raises(UsageError, match="exists already"):
+        store.create(tmp_path, "r")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot make the run directory"):
+        store.create(tmp_path / "file", "r")
+
+
+def test_runs_are_listed_and_other_folders_are_not(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    assert store.runs(tmp_path) == [run]
+    assert store.runs(tmp_path / "nowhere") == []
+
+
+def test_hostile_labels_stay_inside_the_run(run: Path) -> None:
+    with store.RunWriter(run) as writer:
+        (relative,) = writer.manifest("../../etc/x", {"argv.txt": "hello"})
+        log = writer.log("r1-../../x", "text")
+    for path in (relative, log):
+        assert (run / path).resolve().is_relative_to(run.resolve())
+        assert (run / path).is_file()
+
+
+def test_the_committed_schema_is_the_generated_one() -> None:
+    committed = Path(__file__).parents[2] / "results" / "schema.json"
+    assert committed.read_text(encoding="utf-8") == schema.text(), "python -m bench.schema > results/schema.json"

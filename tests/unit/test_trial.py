@@ -1,0 +1,183 @@
+"""One start: marks in any shape, ends of every kind, and what is never lost. Fakes stand for the instance."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench.errors import Interrupted
+from bench.interrupts import Interrupts
+from bench.trial import Contract, Weighing, weigh
+from runners.base import Mark, RunnerError
+
+CONTRACT = Contract(ready="ready", timeout_s=5.0)
+
+
+class Fake:
+    """An instance whose console says what the test wants."""
+
+    cgroup: Path | None = None
+
+    def __init__(self, console: int, note: str = "") -> None:
+        self.console = console
+        self.note = note
+
+    def pids(self) -> frozenset[int]:
+        return frozenset((os.getpid(),))
+
+    def explain(self) -> str:
+        return self.note
+
+
+def launching(*chunks: bytes, close: bool = False, note: str = "", removed: list[str] | None = None):  # type: ignore[no-untyped-def]
+    @contextmanager
+    def launch(name: str, mark: Mark) -> Iterator[Fake]:
+        reader, writer = os.pipe2(os.O_NONBLOCK)
+        try:
+            mark("created")
+            for chunk in chunks:
+                os.write(writer, chunk)
+            if close:
+                os.close(writer)
+            yield Fake(reader, note)
+            mark("stopped")
+        finally:
+            os.close(reader)
+            if not close:
+                os.close(writer)
+            if removed is not None:
+                removed.append(name)
+
+    return launch
+
+
+def weighed(launch, contract: Contract = CONTRACT) -> Weighing:  # type: ignore[no-untyped-def]
+    with Interrupts() as interrupts:
+        return weigh(launch, "x", contract, interrupts=interrupts, cpu_ns=lambda cgroup: 5)
+
+
+def test_a_good_start_has_every_figure_in_order() -> None:
+    found = weighed(launching(b"tare first\ntare ready\n"))
+    assert found.status == "ok"
+    values = found.values
+    assert 0 <= values["created_seconds"] <= values["first_seconds"] <= values["ready_seconds"]
+    assert 0 <= values["stopped_seconds"] <= values["removed_seconds"]
+    assert values["pss_bytes"] > 0
+    assert values["cpu_seconds"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [b"tare fir", b"st\nta", b"re ready\n"],
+        [b"[    0.1] kernel noise\r\ntare first\r\ntare ready\r\n"],
+        [b"tare first\n", b"\xff\xfe garbage \x00\n", b"tare ready\ntare exit 0\n"],
+    ],
+)
+def test_marks_are_found_in_any_chunks_and_among_other_lines(chunks: list[bytes]) -> None:
+    found = weighed(launching(*chunks))
+    assert (found.status, "first_seconds" in found.values) == ("ok", True)
+
+
+def test_a_mark_without_its_line_end_does_not_count() -> None:
+    found = weighed(launching(b"tare first\ntare ready", close=True))
+    assert found.status == "failed"
+    assert "ready_seconds" not in found.values
+
+
+def test_the_contract_chooses_the_mark() -> None:
+    found = weighed(launching(b"tare first\n"), Contract(ready="first", timeout_s=5.0))
+    assert found.status == "ok"
+    assert found.values["ready_seconds"] == found.values["first_seconds"]
+
+
+def test_an_early_death_is_a_failure_with_the_backends_words_and_the_console() -> None:
+    found = weighed(launching(b"tare first\nno such file\n", close=True, note="exit status 71"))
+    assert found.status == "failed"
+    assert found.reason == "its console ended before 'ready': exit status 71"
+    assert "no such file" in found.console
+
+
+def test_silence_is_a_timeout_with_the_consoles_tail_and_the_instance_is_removed() -> None:
+    removed: list[str] = []
+    found = weighed(
+        launching(b"still booting\n", removed=removed), Contract(ready="ready", timeout_s=0.05)
+    )
+    assert found.status == "timeout"
+    assert "no 'ready' within 0.05 s" in found.reason
+    assert "still booting" in found.console
+    assert removed == ["x"]
+
+
+def test_a_launch_that_hangs_is_a_timeout_too() -> None:
+    @contextmanager
+    def launch(name: str, mark: Mark) -> Iterator[Fake]:
+        signal.pause()
+        yield Fake(0)
+
+    assert weighed(launch, Contract(ready="ready", timeout_s=0.05)).status == "timeout"
+
+
+def test_a_runner_that_fails_is_a_failed_trial_and_not_a_traceback() -> None:
+    @contextmanager
+    def launch(name: str, mark: Mark) -> Iterator[Fake]:
+        raise RunnerError("crun failed", "exit status 1", "install it")
+        yield Fake(0)
+
+    found = weighed(launch)
+    assert (found.status, found.reason) == ("failed", "crun failed: exit status 1")
+
+
+def test_a_removal_that_fails_fails_the_trial() -> None:
+    @contextmanager
+    def launch(name: str, mark: Mark) -> Iterator[Fake]:
+        with launching(b"tare ready\n")(name, mark) as instance:
+            yield instance
+        raise OSError(16, "Device or resource busy", "/sys/fs/cgroup/x")
+
+    found = weighed(launch)
+    assert found.status == "failed"
+    assert "/sys/fs/cgroup/x" in found.reason
+
+
+def test_a_signal_ends_the_wait_and_the_instance_is_removed_first() -> None:
+    removed: list[str] = []
+
+    @contextmanager
+    def launch(name: str, mark: Mark) -> Iterator[Fake]:
+        with launching(removed=removed)(name, mark) as instance:
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield instance
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        weighed(launch)
+    assert removed == ["x"]
+
+
+def test_a_signal_during_removal_waits_until_the_removal_is_done() -> None:
+    done: list[str] = []
+
+    @contextmanager
+    def launch(name: str, mark: Mark) -> Iterator[Fake]:
+        with launching(b"tare ready\n")(name, mark) as instance:
+            yield instance
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(name)
+
+    with Interrupts() as interrupts:
+        assert weigh(launch, "x", CONTRACT, interrupts=interrupts, cpu_ns=None).status == "ok"
+        assert done == ["x"]
+        with pytest.raises(Interrupted):
+            interrupts.check()
+
+
+def test_handlers_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
