@@ -91,9 +91,8 @@ def doctor(*, as_json: bool) -> None:
     Example:
       tare doctor --json | jq '.runners'
     """
-    from reports import terminal
-
     from bench import doctor as doctors
+    from reports import terminal
     from runners.image.cache import cache_dir
 
     with terminal.status("probing every runner"):
@@ -119,13 +118,12 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
     Example:
       tare list --runs
     """
-    from reports import terminal
-
     from bench import scenario, store
+    from reports import terminal
 
     if runs:
         rows = [store.load_header(path) for path in store.runs(results)]
-        found = [
+        found: list[dict[str, object]] = [
             {"run": str(results / row.run), "scenario": row.name, "state": row.state, "started_at": row.started_at}
             for row in rows
         ]
@@ -178,9 +176,8 @@ def run(
       tare run startup --rounds 10
       tare run --resume results/runs/20260101T000000Z-startup-1a2b
     """
-    from reports import terminal
-
     from bench import engine
+    from reports import terminal
     from runners.image.cache import cache_dir
 
     if (scenario is None) == (resumed is None):
@@ -201,12 +198,12 @@ def run(
 def _conclude(result: Result, *, as_json: bool) -> None:
     """Say how a run ended: the table for the reader, the directory for scripts, the exit code for both."""
     import reports
-    from reports import terminal
-
     from bench import store
     from bench.errors import InvalidError
+    from reports import terminal
 
-    terminal.err().print(terminal.result(reports.build(store.load(result.path))))
+    console = terminal.err()
+    console.print(reports.render(reports.build(store.load(result.path)), width=console.width))
     if as_json:
         _print_json({"run": str(result.path), "state": result.header.state, "failed": result.failed})
     else:
@@ -231,7 +228,6 @@ def report(run: Path, *, output: str | None, as_json: bool) -> None:
       tare report RUN --json | jq '.subjects[].label'
     """
     import reports
-
     from bench import store
 
     loaded = store.load(run)
@@ -239,8 +235,11 @@ def report(run: Path, *, output: str | None, as_json: bool) -> None:
         _print_json(reports.build(loaded))
     elif output == "-":
         click.echo(reports.page(loaded))
+    elif output:
+        store.write_atomically(Path(output), reports.page(loaded).encode("utf-8", "replace"))
+        click.echo(output)
     else:
-        click.echo(reports.write(loaded, Path(output) if output else run / "report.html"))
+        click.echo(reports.write(run))
 
 
 @cli.command()
@@ -255,15 +254,15 @@ def compare(before: Path, after: Path, *, as_json: bool) -> None:
       tare compare results/runs/MONDAY results/runs/TUESDAY
     """
     import reports
-    from reports import terminal
-
     from bench import store
+    from reports import terminal
 
     comparison = reports.compare_runs(store.load(before), store.load(after))
     if as_json:
         _print_json(comparison)
     else:
-        terminal.out().print(terminal.comparison(comparison))
+        console = terminal.out()
+        console.print(reports.render(comparison, width=console.width))
 
 
 @cli.command()

@@ -1,7 +1,8 @@
 """What a run left behind: an inventory before, one after, and the difference with its owner.
 
 A leak is a result (docs/method.md): whoever leaves a mount behind at each start has a cost that no stop watch shows.
-Only what bears the run's prefix, or descends from the measuring process, is looked at: a host has a life of its own.
+Only what bears the run's name, or descends from the measuring process, is looked at: a host has a life of its own. The
+run's own cgroup and scratch directory are not leaks, they end with the run; what an instance left inside them is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def take(prefix: str, scratch: Path) -> Inventory:
         "network namespace": frozenset(_entries(Path("/run/netns"))),
         "network link": frozenset(_entries(Path("/sys/class/net"))),
         "loop device": frozenset(_loops(prefix)),
-        "scratch entry": frozenset(str(entry) for subject in scratch.iterdir() for entry in _walk(subject)),
+        "scratch entry": frozenset(_of_instances(prefix, scratch)),
     }
 
 
@@ -58,12 +59,16 @@ def _processes(prefix: str) -> list[str]:
 
 
 def _cgroups(prefix: str) -> list[str]:
-    """Every cgroup directory below the run's own, in any hierarchy, and any elsewhere that bears the run's name."""
+    """Every cgroup below the run's own, in any hierarchy, and any elsewhere that bears the run's name.
+
+    crun and runc make the run's own cgroup in hierarchies that tare does not use: it is removed with the rest of it.
+    """
     where = cgroups.layout()
-    found = []
+    found: list[str] = []
     for mount in (*where.hierarchies, *filter(None, (where.v2,))):
         for directory, names, _ in os.walk(mount):
-            found += [f"{directory}/{name}" for name in names if prefix in f"{directory}/{name}"]
+            paths = (f"{directory}/{name}" for name in names)
+            found += [path for path in paths if prefix in path and path != f"{mount}/{prefix}"]
     return found
 
 
@@ -88,5 +93,9 @@ def _loops(prefix: str) -> list[str]:
     return found
 
 
-def _walk(directory: Path) -> list[Path]:
-    return [Path(root, name) for root, folders, files in os.walk(directory) for name in (*folders, *files)]
+def _of_instances(prefix: str, scratch: Path) -> list[str]:
+    """Files and directories in the scratch directory that bear an instance's name."""
+    found = []
+    for directory, folders, files in os.walk(scratch):
+        found += [f"{directory}/{name}" for name in (*folders, *files) if prefix in name]
+    return found

@@ -55,6 +55,10 @@ def _try(
         return support, helpers.enter_context(runner.prepare(spec, subject.options, where))
     except RunnerError as error:
         return Support(ok=False, version=support.version, why=str(error), fix=error.fix), None
+    except OSError as error:
+        return Support(
+            ok=False, version=support.version, why=f"it could not be prepared: {error}", fix="tare doctor"
+        ), None
 
 
 def _record(subject: Subject, runner: Runner, support: Support) -> SubjectRecord:

@@ -25,7 +25,7 @@ class Pan:
 
     def cpu_ns(self, other: Path | None) -> int:
         """Processor time of everything in the pan, plus that of *other* if it is a cgroup outside of it."""
-        # The kernel books a running task's time when it is switched or at a tick, milliseconds late: yield, to be booked.
+        # The kernel books a running task's time when it is switched or at a tick, milliseconds late: yield for it.
         os.sched_yield()
         used = self._cgroup.cpu_ns()
         if other is not None and not other.is_relative_to(self._cgroup.path):

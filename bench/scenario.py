@@ -334,7 +334,7 @@ def _near(word: str, known: Iterable[str]) -> str:
 
 
 def _words(message: str) -> str:
-    """msgspec's message in TOML's words: ``Expected `int` >= 1 - at `$.run.rounds` `` -> ``run.rounds: expected ...``."""
+    """msgspec's message in TOML's words: ``Expected `int` - at `$.run.rounds` `` -> ``run.rounds: expected `int` ``."""
     text, _, at = message.partition(" - at ")
     place = at.strip("`").removeprefix("$").lstrip(".").replace("[...]", "[]")
     text = text.replace("Object missing required field", "missing key")

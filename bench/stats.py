@@ -87,8 +87,8 @@ def compare(
 ) -> Comparison:
     """Compare round medians; with *paired*, ``subject[i]`` and ``reference[i]`` come from the same round.
 
-    The test is a permutation test on the mean of the logarithms, two-sided: within pairs (a sign flip) when paired,
-    across both groups when not. Logarithms make it a test of the ratio and take the sting out of a slow outlier.
+    The test is a two-sided permutation test on ranks, so that one slow outlier cannot decide: sign flips of the ranked log
+    ratios when paired (Wilcoxon's signed-rank statistic), exchanges between the groups when not (the rank sum).
     *resolution* is the instrument's, in the unit of the values. Raises ValueError when lengths differ although paired,
     when there is no data, or when a value is not positive.
     """
@@ -102,7 +102,7 @@ def compare(
     rounds = int(min(left.size, right.size))
     threshold = max(LEAST_CHANGE, RESOLUTIONS * resolution / base)
     low, high = _bootstrap((left, right), _median_ratio, paired=paired)
-    p = _permutation(np.log(left), np.log(right), paired=paired) if _enough(rounds, paired=paired) else None
+    p = _permutation(left, right, paired=paired) if _enough(rounds, paired=paired) else None
     return Comparison(
         ratio=ratio, low=low, high=high, p=p, rounds=rounds, threshold=threshold, verdict=_verdict(ratio, p, threshold)
     )
@@ -177,6 +177,13 @@ def _permutation(left: Floats, right: Floats, *, paired: bool) -> float:
 
     if np.array_equal(left, right):
         return 1.0
+    if paired:
+        ratios = np.log(left / right)
+        left = stats.rankdata(np.abs(ratios)) * np.sign(ratios)
+        right = np.zeros_like(left)  # exchanging the two of a pair is a flip of the rank's sign
+    else:
+        ranks = stats.rankdata(np.concatenate((left, right)))
+        left, right = ranks[: left.size], ranks[left.size :]
 
     def difference(one: Floats, other: Floats, axis: int = -1) -> Any:
         return one.mean(axis=axis) - other.mean(axis=axis)

@@ -20,9 +20,15 @@ from reports.progress import Watcher
 _LEVELS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("BAD", "bold red")}
 
 
+class _Out(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the front door decide: rich would exit with 1 when the reader (``| head``) has seen enough."""
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """The console for data."""
-    return Console(highlight=False)
+    return _Out(highlight=False)
 
 
 def err() -> Console:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench import caches, host, pan
 from bench.audit import _mounts, difference
 from bench.probes.memory import parse_pss_bytes
-from runners.container import cgroups
+from runners.container import hierarchies
 
 SMAPS_ROLLUP = """55d0c8a6e000-7ffd3a5f3000 ---p 00000000 00:00 0                          [rollup]
 Rss:                1012 kB
@@ -51,7 +51,7 @@ def test_the_cpu_model_is_read_on_both_architectures() -> None:
 
 
 def test_home_is_found_in_every_hierarchy_that_is_mounted() -> None:
-    layout = cgroups.parse(V1)
+    layout = hierarchies.parse(V1)
     text = "4:memory:/login/1\n2:cpu:/\n1:cpuset:/not/mounted\n0::/unified/not/mounted\n"
     assert [f"{mount}:{path}" for mount, path in pan._home(text, layout)] == [
         "/sys/fs/cgroup/memory:login/1",

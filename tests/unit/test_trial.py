@@ -105,9 +105,7 @@ def test_an_early_death_is_a_failure_with_the_backends_words_and_the_console() -
 
 def test_silence_is_a_timeout_with_the_consoles_tail_and_the_instance_is_removed() -> None:
     removed: list[str] = []
-    found = weighed(
-        launching(b"still booting\n", removed=removed), Contract(ready="ready", timeout_s=0.05)
-    )
+    found = weighed(launching(b"still booting\n", removed=removed), Contract(ready="ready", timeout_s=0.05))
     assert found.status == "timeout"
     assert "no 'ready' within 0.05 s" in found.reason
     assert "still booting" in found.console

@@ -1,0 +1,253 @@
+"""Run -> Report: every figure of the report, once, for all renderers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bench.metrics import METRICS, show
+from bench.records import Host, RunHeader, Sample
+from bench.store import Run
+from reports import frames, words
+from reports.calibration import calibrate, delay_seconds
+from reports.compare import compare_within, subject_figures
+from reports.model import Claim, Compared, Contract, Failure, Figure, HostFacts, Report, SubjectFigures
+
+#: The metric that the answer is about.
+PRIMARY = "ready_seconds"
+
+
+def build(run: Run) -> Report:
+    """Compute the report of *run*. Works on partial runs too: what is missing is said, not guessed."""
+    header = run.header
+    frame = frames.samples(run)
+    medians = frames.round_medians(frame)
+    subjects = tuple(subject_figures(run, frame, medians, subject) for subject in header.subjects)
+    comparisons = tuple(compare_within(header, medians, subjects))
+    rounds_done = _rounds_done(run)
+    return Report(
+        run=header.run,
+        name=header.name,
+        question=header.question,
+        state=header.state,
+        complete=header.state == "complete",
+        status=_status(header, rounds_done),
+        started_at=header.started_at,
+        finished_at=header.finished_at,
+        tare_version=header.tare_version,
+        git=header.git,
+        versions=header.versions,
+        reference=header.reference,
+        metric=PRIMARY,
+        rounds_done=rounds_done,
+        answer=tuple(_answer(header, subjects, comparisons)),
+        subjects=subjects,
+        comparisons=comparisons,
+        calibration=calibrate(header, medians, subjects, comparisons),
+        failures=tuple(_failures(run)),
+        leaks=header.leaks,
+        warnings=tuple(_warnings(header)),
+        notes=tuple(_notes(run)),
+        contract=_contract(header, subjects),
+        host=_host(header.host),
+        limits=tuple(_limits(header, subjects)),
+        scenario_text=header.scenario_text,
+    )
+
+
+def claim(compared: Compared) -> Claim:
+    """A comparison as one sentence in two parts."""
+    return Claim(
+        lead=compared.lead,
+        detail=compared.detail,
+        subject=compared.subject,
+        verdict=compared.verdict,
+        emulated=compared.emulated,
+    )
+
+
+def _answer(header: RunHeader, subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared]) -> Iterator[Claim]:
+    """Native and accelerated results first, emulated ones after: they are never ranked in one list."""
+    if subjects and all(_primary(subject).median is None for subject in subjects):
+        detail = words.no_figures({subject.label: _primary(subject).why for subject in subjects})
+        if all(subject.skipped for subject in subjects):
+            detail = "every subject was skipped, nothing was started"
+        yield Claim(lead="No answer", detail=f"{detail}.", subject="", verdict="no figure")
+        return
+    # Neither a null subject nor a known delay is an answer: both weigh the scale (reports/calibration.py).
+    scale = {s.label for s in header.subjects if s.kind == "null" or delay_seconds(s)}
+    skipped = {subject.label for subject in subjects if subject.skipped}
+    mine = [
+        compared
+        for compared in comparisons
+        if compared.metric == PRIMARY and not {compared.subject, compared.reference} & (scale | skipped)
+    ]
+    yield from map(claim, sorted(mine, key=lambda compared: (compared.emulated, compared.why_compared == "pair")))
+    if not mine:
+        measured = [subject for subject in subjects if subject.label not in skipped]
+        for subject in sorted(measured, key=lambda subject: subject.result_class == "emulated"):
+            yield _alone(subject)
+    if header.reference in skipped:
+        yield Claim(
+            lead="Nothing to compare with",
+            detail=f"the reference {header.reference} was skipped.",
+            subject=header.reference,
+            verdict="no figure",
+        )
+
+
+def _alone(subject: SubjectFigures) -> Claim:
+    """The answer when there is nothing to compare with: the figure itself."""
+    figure = _primary(subject)
+    emulated = subject.result_class == "emulated"
+    mark = f" ({words.EMULATED})" if emulated else ""
+    if figure.median is None:
+        return Claim(
+            lead=subject.label,
+            detail=f"{figure.why}{mark}.",
+            subject=subject.label,
+            verdict="no figure",
+            emulated=emulated,
+        )
+    starts, rounds = words.plural(figure.n, "start"), words.plural(figure.rounds, "round")
+    grounds = f"95 % CI {words.interval(figure.low, figure.high, figure.unit)}, " if figure.low is not None else ""
+    return Claim(
+        lead=f"{subject.label} is ready after {show(figure.median, figure.unit)}",
+        detail=f"the median of {starts} ({grounds}{rounds}){mark}.",
+        subject=subject.label,
+        verdict="not enough rounds",
+        emulated=emulated,
+    )
+
+
+def _primary(subject: SubjectFigures) -> Figure:
+    return next(figure for figure in subject.figures if figure.metric == PRIMARY)
+
+
+def _rounds_done(run: Run) -> int:
+    """Rounds in which every planned trial has an outcome."""
+    ended = {outcome.trial for outcome in run.outcomes}
+    skipped = {subject.label for subject in run.header.subjects if subject.skipped}
+    rounds: dict[int, bool] = {}
+    for trial in run.header.plan:
+        if trial.kind == "measured" and trial.subject not in skipped:
+            rounds[trial.round] = rounds.get(trial.round, True) and trial.id in ended
+    return sum(rounds.values())
+
+
+def _status(header: RunHeader, rounds_done: int) -> str:
+    done = f"{rounds_done} of {words.plural(header.rounds, 'round')} done"
+    match header.state:
+        case "complete":
+            return f"complete: {done}"
+        case "running":
+            return f"not complete: {done}; the run is still going on, or was killed"
+        case "interrupted":
+            return f"not complete: interrupted, {done}"
+        case "failed":
+            return f"failed: {done}; do not rest a claim on its numbers"
+
+
+def _failures(run: Run) -> Iterator[Failure]:
+    for outcome in frames.last_outcomes(run).values():
+        if outcome.status in ("failed", "timeout"):
+            yield Failure(
+                trial=outcome.trial,
+                subject=outcome.subject,
+                kind=outcome.kind,
+                round=outcome.round,
+                status=outcome.status,
+                reason=outcome.reason,
+                fix=outcome.fix,
+                log=outcome.log,
+            )
+
+
+def _warnings(header: RunHeader) -> Iterator[str]:
+    seen = set()
+    findings = (
+        f"{finding.name}: {finding.what}" + (f" ({finding.fix})" if finding.fix else "")
+        for finding in header.host.findings
+        if finding.level != "ok"
+    )
+    for warning in (*header.warnings, *findings):
+        if warning not in seen:
+            seen.add(warning)
+            yield warning
+
+
+def _notes(run: Run) -> Iterator[str]:
+    yield from run.notes
+    unknown = sorted({sample.metric for sample in run.samples} - METRICS.keys())
+    if unknown:
+        yield f"metrics that this tare does not know are left out: {', '.join(unknown)}"
+    labels = {subject.label for subject in run.header.subjects}
+    strangers = sorted({sample.subject for sample in run.samples} - labels)
+    if strangers:
+        yield f"samples of subjects that the header does not name are left out: {', '.join(strangers)}"
+    for sample in _implausible(run):
+        yield f"trial {sample.trial}: {METRICS[sample.metric].implausible(sample.value)}"
+
+
+def _implausible(run: Run) -> Iterator[Sample]:
+    known = (sample for sample in run.samples if sample.metric in METRICS)
+    yield from (sample for sample in known if METRICS[sample.metric].implausible(sample.value))
+
+
+def _contract(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Contract:
+    memory = tuple(sorted({subject.memory_bytes for subject in subjects}))
+    cpus = tuple(sorted({subject.cpus for subject in subjects}))
+    argv = tuple(dict.fromkeys(subject.argv for subject in subjects if subject.argv))
+    parts = (("the payload's arguments", argv), ("memory", memory), ("processors", cpus))
+    differ = [name for name, values in parts if len(values) > 1]
+    return Contract(
+        sentence=(
+            f"The subjects differ in {' and '.join(differ)}; all else was the same."
+            if differ
+            else "Every subject ran the same payload under the same grant."
+        ),
+        ready=header.ready,
+        cache=header.cache,
+        memory_bytes=memory,
+        cpus=cpus,
+        argv=argv,
+        timeout_seconds=header.timeout_s,
+        rounds=header.rounds,
+        warmup=header.warmup,
+        seed=header.seed,
+    )
+
+
+def _host(host: Host) -> HostFacts:
+    return HostFacts(
+        cpu_model=host.cpu_model,
+        cpus=host.cpus,
+        memory_bytes=host.memory_bytes,
+        kernel=host.kernel,
+        cgroup_mode=host.cgroup_mode,
+        virtualization=host.virtualization,
+        facts=host.facts,
+        findings=host.findings,
+    )
+
+
+def _limits(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Iterator[str]:
+    """What the numbers of this run do not say."""
+    if any(subject.result_class == "emulated" for subject in subjects):
+        yield (
+            "How long a virtual machine takes to start with hardware acceleration. Here its instructions were emulated "
+            "in software (TCG), which is many times slower, and takes more memory."
+        )
+    yield "Which isolation is safer. The walls of each subject are listed, not tested."
+    yield "How fast a workload runs once it is ready: throughput, input and output, network."
+    if header.host.virtualization not in ("", "none"):
+        yield (
+            f"What bare metal would show: this host is itself a virtual machine ({header.host.virtualization}). "
+            "Other hosts give other numbers; ratios carry over better than times, and not exactly."
+        )
+    else:
+        yield "What other hosts would show. Ratios carry over better than times, and not exactly."
+    yield "How long an orderly shutdown takes: every stop here is forced (SIGKILL, virDomainDestroy)."
+    if any(subject.unlimited for subject in subjects):
+        yield "That every subject was held to the grant: where a runner does not enforce a part of it, that is said."
+    other = "cold" if header.cache == "warm" else "warm"
+    yield f"What a start costs with a {other} page cache: all starts here found it {header.cache}."

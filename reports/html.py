@@ -1,0 +1,120 @@
+"""Report -> one offline HTML file: no network, no script, nothing outside the file.
+
+Everything that came from a run (labels, logs, configuration) is escaped by the template engine; the only markup that is
+taken as it is comes from :mod:`reports.svg`, which builds it with an XML writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench import store
+from bench.metrics import METRICS, show
+from reports import frames, plots, words
+from reports.figures import build
+from reports.layers import stacks
+from reports.model import Report, SubjectFigures
+from reports.timeline import timeline
+
+#: Longest piece of a configuration or a log that is shown; the file itself stays in the run directory.
+MOST_SHOWN = 40_000
+_LOG_LINES = 20
+NAME = "report.html"
+
+
+def write(run_dir: Path) -> Path:
+    """Render the run at *run_dir* into ``report.html`` beside its records; an older one is replaced at once."""
+    run = store.load(run_dir)
+    target = run_dir / NAME
+    store.write_atomically(target, page(run, build(run)).encode("utf-8", "replace"))
+    return target
+
+
+def page(run: store.Run, report: Report) -> str:
+    """The whole page. All figures come from *report*; *run* gives the raw samples to draw and the files to quote."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        quantity=words.quantity,
+        interval=words.interval,
+        ratio=words.ratio,
+        p=words.probability,
+        plural=words.plural,
+        signed=words.signed,
+        bytes=lambda value: show(float(value), "bytes"),
+        when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
+    )
+    native, emulated = plots.ordered(report.subjects)
+    text = environment.get_template("report.html").render(
+        report=report,
+        charts=_charts(report, frames.samples(run)),
+        stacks=stacks(report),
+        subjects=native + emulated,
+        metrics=METRICS,
+        figure=lambda subject, metric: next(f for f in subject.figures if f.metric == metric),
+        versus=_versus(report),
+        configuration={subject.label: configuration(run.path, subject) for subject in report.subjects},
+        logs={failure.trial: _tail(run.path, failure.log) for failure in report.failures if failure.log},
+        emulated_mark=words.EMULATED,
+    )
+    return words.clean(text)
+
+
+def configuration(run_dir: Path, subject: SubjectFigures) -> tuple[tuple[str, str], ...]:
+    """Name and text of each file that holds the exact configuration of *subject*."""
+    return tuple((Path(name).name, _quote(run_dir, name)) for name in subject.manifest)
+
+
+def _charts(report: Report, frame: pd.DataFrame) -> dict[str, Markup]:
+    def both(key: str, draw: Callable[[float, str], str], wide: float) -> Markup:
+        """One chart twice, for a desk and for a phone: text must not shrink with the picture."""
+        large, small = draw(wide, f"{key}-w"), draw(358, f"{key}-n")
+        if not large:
+            return Markup()
+        # From reports.svg alone, which escapes what it is given: see the docstring of this module.
+        return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(Markup(large), Markup(small))
+
+    def dots(metric: str) -> Callable[[float, str], str]:
+        return lambda width, name: plots.distribution(report, frame, metric, width=width, name=name)
+
+    return {
+        "ready": both("ready", dots("ready_seconds"), 900),
+        "cpu": both("cpu", dots("cpu_seconds"), 436),
+        "pss": both("pss", dots("pss_bytes"), 436),
+        "drift": both(
+            "drift", lambda width, name: plots.drift(report, frame, "ready_seconds", width=width, name=name), 900
+        ),
+        "start": both("start", lambda width, name: timeline(report, "start", width=width, name=name), 510),
+        "stop": both("stop", lambda width, name: timeline(report, "stop", width=width, name=name), 362),
+    }
+
+
+def _versus(report: Report) -> Callable[[str, str], object]:
+    found = {(c.subject, c.metric): c for c in report.comparisons if c.why_compared == "reference"}
+    return lambda label, metric: found.get((label, metric))
+
+
+def _quote(run_dir: Path, name: str) -> str:
+    """The text of a file of the run, or why it cannot be shown; a path that leads outside the run is not followed."""
+    path = (run_dir / name).resolve()
+    if not path.is_relative_to(run_dir.resolve()):
+        return f"{name} is outside the run directory; it is not shown"
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}\n… cut here; the whole text is in {name}"
+
+
+def _tail(run_dir: Path, name: str) -> str:
+    return "\n".join(_quote(run_dir, name).splitlines()[-_LOG_LINES:])

@@ -1,0 +1,143 @@
+"""Two runs held against each other: ``tare compare BEFORE AFTER``.
+
+Rounds of different runs are not paired. What must not differ (the contract, the class of result) refuses the
+comparison; what may explain a difference (host, versions, options) is said beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.errors import UsageError
+from bench.metrics import METRICS
+from bench.records import RunHeader, SubjectRecord
+from bench.store import Run
+from reports import frames, words
+from reports.compare import judge, result_class, subject_figures
+from reports.figures import PRIMARY, claim
+from reports.model import Compared, RunsComparison, SubjectFigures
+
+_HOST = ("machine_id", "cpu_model", "cpus", "memory_bytes", "kernel", "cgroup_mode", "virtualization")
+
+
+def compare_runs(before: Run, after: Run) -> RunsComparison:
+    """Every metric of every subject that both runs measured: *after* against *before*, unpaired.
+
+    Raises UsageError when the runs share no subject, or when contract or class of result of a shared one differ.
+    """
+    first, second = before.header, after.header
+    mine = {subject.label: subject for subject in first.subjects}
+    theirs = {subject.label: subject for subject in second.subjects}
+    shared = [label for label in mine if label in theirs]
+    if not shared:
+        raise UsageError(
+            f"the runs {first.run} and {second.run} cannot be compared",
+            f"they share no subject: {', '.join(mine) or 'none'} here, {', '.join(theirs) or 'none'} there",
+            "compare two runs of the same scenario",
+        )
+    refused = [*_contract(first, second)]
+    for label in shared:
+        refused += _subject_contract(mine[label], theirs[label])
+    if refused:
+        raise UsageError(
+            f"the runs {first.run} and {second.run} cannot be compared",
+            f"they were not made under one contract: {'; '.join(refused)}",
+            "run the same scenario twice with the same flags, on hosts that accelerate alike",
+        )
+    comparisons = tuple(_compare(before, after, [label for label in shared if _ran(mine[label], theirs[label])]))
+    return RunsComparison(
+        before=first.run,
+        after=second.run,
+        answer=tuple(claim(one) for one in sorted(comparisons, key=lambda one: one.emulated) if one.metric == PRIMARY),
+        comparisons=comparisons,
+        only_before=tuple(label for label in mine if label not in theirs or theirs[label].skipped),
+        only_after=tuple(label for label in theirs if label not in mine or mine[label].skipped),
+        differs=tuple(line for label in shared for line in _differs(mine[label], theirs[label])),
+        warnings=tuple(_warnings(before, after)),
+    )
+
+
+def _ran(first: SubjectRecord, second: SubjectRecord) -> bool:
+    return not first.skipped and not second.skipped
+
+
+def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
+    for name, one, other in (("cache", first.cache, second.cache), ("ready", first.ready, second.ready)):
+        if one != other:
+            yield f"{name} is {one!r} in the one and {other!r} in the other"
+
+
+def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
+    if not _ran(first, second):
+        return
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("kind", first.kind, second.kind),
+        ("class of result", result_class(first), result_class(second)),
+        ("memory", f"{first.memory_bytes} bytes", f"{second.memory_bytes} bytes"),
+        ("cpus", first.cpus, second.cpus),
+        ("payload", " ".join(first.argv), " ".join(second.argv)),
+    )
+    for name, one, other in pairs:
+        if one != other:
+            yield f"{first.label}: {name} is {one} in the one and {other} in the other"
+
+
+def _differs(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
+    for name in ("runner", "version", "options", "walls", "unlimited"):
+        one, other = getattr(first, name), getattr(second, name)
+        if one != other:
+            yield f"{first.label}: {name} was {_said(one)}, is {_said(other)}"
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {item}" for key, item in value.items()) or "none"
+    return (", ".join(value) if isinstance(value, tuple) else str(value)) or "none"
+
+
+def _warnings(before: Run, after: Run) -> Iterator[str]:
+    first, second = before.header, after.header
+    hosts = [name for name in _HOST if getattr(first.host, name) != getattr(second.host, name)]
+    if hosts:
+        shown = [name for name in hosts if name != "machine_id"]
+        yield "the hosts differ" + (
+            ": "
+            + "; ".join(f"{name} was {getattr(first.host, name)}, is {getattr(second.host, name)}" for name in shown)
+            if shown
+            else ": another machine of the same make"
+        )
+    if first.tare_version != second.tare_version:
+        yield f"tare itself was {first.tare_version}, is {second.tare_version}"
+    for header in (first, second):
+        if header.state != "complete":
+            yield f"{header.run} is not complete: its state is {header.state}"
+        if header.leaks:
+            yield f"{header.run} left {words.plural(len(header.leaks), 'thing')} behind"
+    for run in (before, after):
+        yield from (f"{run.header.run}: {note}" for note in run.notes)
+
+
+def _compare(before: Run, after: Run, labels: list[str]) -> Iterator[Compared]:
+    resolution = max(before.header.resolution_seconds, after.header.resolution_seconds)
+    sides = []
+    for run in (after, before):
+        frame = frames.samples(run)
+        medians = frames.round_medians(frame)
+        figures: dict[str, SubjectFigures] = {
+            subject.label: subject_figures(run, frame, medians, subject)
+            for subject in run.header.subjects
+            if subject.label in labels
+        }
+        sides.append((medians, figures))
+    (new, new_figures), (old, old_figures) = sides
+    for metric in METRICS.values():
+        for label in labels:
+            yield judge(
+                new_figures[label],
+                old_figures[label],
+                metric,
+                (frames.series(new, label, metric.name).tolist(), frames.series(old, label, metric.name).tolist()),
+                why_compared="run",
+                resolution_seconds=resolution,
+                paired=False,
+            )

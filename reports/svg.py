@@ -1,0 +1,131 @@
+"""From a matplotlib figure to SVG that belongs in a page: its text stays text, its colours follow the page's scheme.
+
+Nothing is drawn or computed here. Colours are handed to matplotlib as placeholders (:data:`INK` and the like) and
+turned into ``var(--ink)``: a chart then follows light, dark and print by the same CSS as the text around it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from reports import words
+
+#: Placeholder colour -> CSS variable. The page defines the variables, once for each scheme.
+PALETTE = {
+    "#010101": "--ink",
+    "#020202": "--muted",
+    "#030303": "--rule",
+    "#040404": "--paper",
+    "#050505": "--null",
+    "#060606": "--process",
+    "#070707": "--container",
+    "#080808": "--vm",
+    "#090909": "--band",
+}
+INK, MUTED, RULE, PAPER, NULL, PROCESS, CONTAINER, VM, BAND = PALETTE
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+_COLOUR = re.compile("|".join(PALETTE))
+_LOCAL = re.compile(r"url\(#([^)]+)\)")
+
+
+@contextmanager
+def drawing(name: str) -> Iterator[None]:
+    """The settings under which figures are made: text as text, no formulas, ids that depend on *name* alone."""
+    with mpl.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": name,
+            "text.parse_math": False,  # a label may hold a dollar sign
+            "axes.formatter.use_mathtext": False,
+            "font.family": "DejaVu Sans",  # ships with matplotlib, and is wider than the page's font: nothing will clip
+            "font.size": 11.5,
+            "hatch.linewidth": 0.8,
+            "axes.edgecolor": RULE,
+            "text.color": INK,
+            "xtick.color": RULE,
+            "ytick.color": RULE,
+            "xtick.labelcolor": MUTED,
+            "ytick.labelcolor": MUTED,
+            "axes.labelcolor": MUTED,
+            "figure.dpi": 72,  # one point = one unit of the viewBox = one CSS pixel at full width
+        }
+    ):
+        yield
+
+
+def plain(text: str, most: int = 0) -> str:
+    """*text* on one line, without control characters, and with at most *most* characters (0: no limit)."""
+    line = " ".join(words.clean(text).split())
+    return f"{line[: most - 1]}…" if 0 < most < len(line) else line
+
+
+def render(figure: Figure, *, name: str, title: str, description: str) -> str:
+    """*figure* as one ``<svg>`` element, to be set into a page as it is. *name* prefixes every id in it."""
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure)
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    root = ET.fromstring(buffer.getvalue())
+    _drop(root, "metadata", "style")
+    for attribute in ("width", "height", "version"):
+        root.attrib.pop(attribute, None)
+    for element in root.iter():
+        _rewrite(element, name)
+    root.set("role", "img")
+    root.set("class", "plot")
+    root.set("aria-labelledby", f"{name}-title {name}-desc")
+    for tag, text in (("desc", description), ("title", title)):
+        element = ET.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{tag}"})
+        element.text = plain(text)
+        root.insert(0, element)
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _drop(root: ET.Element, *tags: str) -> None:
+    unwanted = {f"{{{_SVG}}}{tag}" for tag in tags}
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in unwanted:
+                parent.remove(child)
+
+
+def _rewrite(element: ET.Element, name: str) -> None:
+    """Prefix ids and what refers to them, turn placeholders into variables, leave the font to the page."""
+    if "id" in element.attrib:
+        element.set("id", f"{name}-{element.attrib['id']}")
+    link = element.attrib.pop(f"{{{_XLINK}}}href", None)
+    if link is not None:
+        element.set("href", f"#{name}-{link.removeprefix('#')}")
+    for attribute, given in list(element.attrib.items()):
+        value = _LOCAL.sub(lambda found: f"url(#{name}-{found[1]})", given)
+        if attribute in ("style", "fill", "stroke"):
+            value = _COLOUR.sub(lambda found: f"var({PALETTE[found[0]]})", value)
+        if element.tag == f"{{{_SVG}}}text" and attribute == "style":
+            value = _font(value)
+        element.set(attribute, value)
+
+
+def _font(style: str) -> str:
+    """Keep size, weight and anchor of a text's style; drop the family: the page's own is inherited."""
+    kept = []
+    for declaration in filter(None, (part.strip() for part in style.split(";"))):
+        key, _, value = declaration.partition(":")
+        if key == "font":
+            size = re.search(r"[\d.]+px", value)
+            weight = re.search(r"\b(bold|[1-9]00)\b", value)
+            kept.append(f"font-size: {size[0] if size else '11.5px'}")
+            kept += [f"font-weight: {weight[0]}"] if weight else []
+        elif key != "font-family":
+            kept.append(declaration)
+    return "; ".join(kept)

@@ -1,0 +1,168 @@
+"""The words of a report: numbers with their units, verdicts, and the sentences that claim something.
+
+A sentence never says more than the data: the word faster, slower, lighter or heavier is used only when
+:mod:`bench.stats` gave that verdict, and every claim carries its interval, p and the number of rounds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from bench.metrics import METRICS, show
+from bench.stats import ALPHA
+from reports.model import Compared, Counts, Verdict
+
+EMULATED = "software-emulated: not comparable with an accelerated VM"
+
+#: Said of a phase whose both marks were read at once: shorter than the instrument can tell.
+TOGETHER = "not told apart"
+
+#: A subject that fails more often than this has no figure: the survivors would speak for the dead.
+MOST_FAILED = 0.10
+
+#: C0 and C1 controls, and what Unicode keeps for itself: XML 1.0 section 2.2 forbids most, terminals obey some.
+_CONTROL = re.compile("[^\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_WORDS = {
+    "seconds": {"lower": "faster", "higher": "slower"},
+    "bytes": {"lower": "lighter", "higher": "heavier"},
+}
+
+#: How a claim names what it compares: after "is faster", and after "no difference shown between x and y".
+_ABOUT = {
+    "created_seconds": ("to be created", "in the time until created"),
+    "first_seconds": ("to reach its first instruction", "in the time to the first instruction"),
+    "ready_seconds": ("to become ready", "in the time to ready"),
+    "stopped_seconds": ("to stop", "in the time to stop"),
+    "removed_seconds": ("to be removed", "in the time to be removed"),
+    "cpu_seconds": ("in processor time of the start", "in the processor time of the start"),
+    "pss_bytes": ("in memory when ready", "in memory when ready"),
+}
+
+
+def word(verdict: Verdict, unit: str) -> str:
+    """The verdict as a reader meets it: faster, slower, lighter, heavier, or the verdict itself."""
+    return _WORDS.get(unit, {}).get(verdict, verdict)
+
+
+def about(metric: str) -> tuple[str, str]:
+    """What a claim on *metric* is about: to follow "is faster", and to follow "no difference shown between x and y"."""
+    known = METRICS.get(metric)
+    return _ABOUT.get(metric, (f"in {known.title if known else metric}",) * 2)
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """*value* for display; a long dash when there is none."""
+    return "—" if value is None else show(value, unit)
+
+
+def interval(low: float | None, high: float | None, unit: str) -> str:
+    """``4.22 to 4.40 ms``: both ends in one unit where they share it."""
+    if low is None or high is None:
+        return "—"
+    first, last = show(low, unit), show(high, unit)
+    number, _, suffix = first.rpartition(" ")
+    return f"{number} to {last}" if last.endswith(f" {suffix}") else f"{first} to {last}"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio with three significant digits, never in powers of ten: ``0.304``, ``12.5``, ``3090``."""
+    if value is None:
+        return "—"
+    if value >= 100:
+        digits = len(str(int(value))) - 3
+        return f"{round(value, -digits):.0f}"
+    return f"{value:#.3g}" if value >= 0.001 else f"{value:.6f}"
+
+
+def probability(p: float | None) -> str:
+    """``p = 0.002``, or that it is below what is worth printing."""
+    if p is None:
+        return "—"
+    return "< 0.0001" if p < 0.0001 else f"{p:#.2g}"
+
+
+def phase(duration: float) -> str:
+    """How long a phase took. Marks that one read(2) brought share a stamp: that is no duration of zero."""
+    if duration == 0:
+        return TOGETHER
+    return f"{'−' if duration < 0 else ''}{show(abs(duration), 'seconds')}"
+
+
+def clean(text: str) -> str:
+    """*text* without control characters but tab and line ends: neither page nor terminal may obey a label or a log."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 round``, ``2 rounds``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def no_figure(counts: Counts) -> str:
+    """Why a subject has no figure, or an empty string when it may have one."""
+    lost = counts.failed + counts.timeout
+    if counts.started == 0:
+        return "no figure: nothing was started"
+    if lost / counts.started > MOST_FAILED:
+        return f"no figure: {lost} of {plural(counts.started, 'start')} failed"
+    if counts.ready == 0:
+        return "no figure: no start became ready"
+    return ""
+
+
+def no_figures(missing: Mapping[str, str]) -> str:
+    """Why these subjects have no figure: label -> reason, one clause for all that share a reason."""
+    shared: dict[str, list[str]] = {}
+    for label, why in missing.items():
+        shared.setdefault(why.removeprefix("no figure: "), []).append(label)
+    return "; ".join(f"no figure for {', '.join(labels)}: {why}" for why, labels in shared.items())
+
+
+def grounds(compared: Compared) -> str:
+    """What a verdict rests on: ratio with interval, p, effective n."""
+    text = f"a ratio of {ratio(compared.ratio)}" if compared.ratio is not None else "no ratio"
+    given = []
+    if compared.low is not None and compared.high is not None:
+        given.append(f"95 % CI {ratio(compared.low)} to {ratio(compared.high)}")
+    if compared.p is not None:
+        shown = probability(compared.p)
+        given.append(f"p {shown}" if shown.startswith("<") else f"p = {shown}")
+    given.append(plural(compared.rounds, "round"))
+    text += f" ({', '.join(given)})"
+    if compared.verdict == "no difference shown" and compared.threshold is not None and compared.p is not None:
+        small = f"; the change is below the {compared.threshold * 100:.3g} % that it takes here"
+        text += f"; p is above {ALPHA}" if compared.p > ALPHA else small
+    return text + (f" ({EMULATED})" if compared.emulated else "") + "."
+
+
+def lead(compared: Compared) -> str:
+    """The claim itself with both medians, without its grounds."""
+    if compared.subject_median is None or compared.reference_median is None:
+        return _claim(compared)
+    one, other = (show(value, compared.unit) for value in (compared.subject_median, compared.reference_median))
+    return f"{_claim(compared)}: {one} against {other}"
+
+
+def _claim(compared: Compared) -> str:
+    adverb, noun = about(compared.metric)
+    one, other = compared.subject, compared.reference
+    runs = compared.why_compared == "run"
+    match compared.verdict:
+        case "lower" | "higher" if runs:
+            return f"{one} is {compared.word} {adverb} in the second run"
+        case "lower" | "higher":
+            return f"{one} is {compared.word} {adverb} than {other}"
+        case "no difference shown":
+            between = f"the two runs of {one}" if runs else f"{one} and {other}"
+            return f"No difference shown between {between} {noun}"
+        case "not enough rounds":
+            return f"Not enough rounds to compare {f'the two runs of {one}' if runs else f'{one} with {other}'} {noun}"
+        case "no figure":
+            return f"{f'The two runs of {one}' if runs else f'{one} and {other}'} cannot be compared {noun}"
+
+
+def signed(value: float, unit: str) -> str:
+    """A difference with its sign: ``+0.31 ms``, ``−12 µs``."""
+    return f"{'−' if value < 0 else '+'}{show(abs(value), unit)}"

@@ -1,0 +1,121 @@
+"""A headless Chromium reads the report: nothing in the console, nothing from the network, nothing sideways."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+import reports
+from tests.conftest import require
+from tests.unit import reports_fixture as synthetic
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+#: Elements that reach beyond the window, but for those inside a box that scrolls by itself.
+SIDEWAYS = """() => [...document.querySelectorAll('main *')].filter(e =>
+    !e.closest('.scroll, pre, svg') && e.getBoundingClientRect().right > window.innerWidth + 0.5
+).map(e => e.outerHTML.slice(0, 80))"""
+
+#: Pairs of texts of one chart that lie over each other.
+OVERLAPS = """() => [...document.querySelectorAll('svg.plot')].flatMap(svg => {
+    const texts = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim() && t.getClientRects().length);
+    const boxes = texts.map(t => [t.textContent, t.getBoundingClientRect()]);
+    return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([, q]) =>
+        Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1 &&
+        Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 3
+    ).map(([b]) => `${a} | ${b}`));
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        require("browser", False, "playwright is not installed (pip install playwright)")
+        raise
+    require("browser", CHROMIUM, "no chromium on PATH (apt install chromium)")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One report of each sort that looks different."""
+    root = tmp_path_factory.mktemp("runs")
+    pair = (("process", "process-again"),)
+    long = synthetic.subject("container", "container-with-a-label-that-is-much-too-long-for-any-column")
+    return {
+        "startup": reports.write(synthetic.write_run(root / "startup")),
+        "calibration": reports.write(synthetic.write_run(root / "calibration", synthetic.calibration(), pairs=pair)),
+        "partial": reports.write(synthetic.write_run(root / "partial", done=2, state="running")),
+        "empty": reports.write(synthetic.write_run(root / "empty", done=0, warmup=0, leaks=synthetic.LEAKS)),
+        "long": reports.write(synthetic.write_run(root / "long", [long])),
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1280])
+@pytest.mark.parametrize("name", ["startup", "calibration", "partial", "empty", "long"])
+def test_the_page_is_quiet_and_fits(
+    browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    try:
+        page = context.new_page()
+        said: list[str] = []
+        asked: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(pages[name].as_uri())
+        assert said == []
+        # The icon is a data: URL, there to keep the browser from asking a server for one.
+        assert [url for url in asked if not url.startswith("data:")] == [pages[name].as_uri()]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(SIDEWAYS) == []
+        assert page.evaluate(OVERLAPS) == []
+    finally:
+        context.close()
+
+
+def test_the_answer_is_there_and_the_scheme_is_followed(browser: Browser, pages: dict[str, Path]) -> None:
+    colours = {}
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme)
+        try:
+            page = context.new_page()
+            page.goto(pages["startup"].as_uri())
+            answer = page.locator("#answer").inner_text()
+            assert "container is faster to become ready than crun" in answer
+            assert "software-emulated: not comparable with an accelerated VM" in answer
+            colours[scheme] = page.evaluate(
+                "[getComputedStyle(document.body).backgroundColor,"
+                " getComputedStyle(document.querySelector('svg.plot text')).fill]"
+            )
+        finally:
+            context.close()
+    assert colours["light"][0] != colours["dark"][0]
+    assert colours["light"][1] != colours["dark"][1]
+
+
+def test_print_is_light_even_in_a_dark_scheme(browser: Browser, pages: dict[str, Path]) -> None:
+    context = browser.new_context(color_scheme="dark")
+    try:
+        page = context.new_page()
+        page.goto(pages["startup"].as_uri())
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    finally:
+        context.close()

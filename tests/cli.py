@@ -1,0 +1,27 @@
+"""Runs the command line as a user does: a process, its two streams, its exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "tare", *map(str, words)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **more}
+
+
+def tare(*words: str | Path, cwd: Path = ROOT, timeout_s: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run ``tare WORDS``; a traceback on standard error fails whatever test runs it."""
+    done = subprocess.run(
+        command(*words), capture_output=True, text=True, cwd=cwd, env=environment(**env), timeout=timeout_s, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done

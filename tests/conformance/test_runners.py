@@ -1,0 +1,220 @@
+"""Every runner against the one contract: a new runner adds one parameter here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import runners
+from bench import audit, bringup, pan, workspace
+from bench.scenario import Subject
+from runners import payload
+from runners.base import Instance, Launch, Runner
+from runners.image.cache import cache_dir
+from tests.conftest import require
+
+#: runner -> what the host must have for it
+NEEDS = {
+    "null": (),
+    "process": (),
+    "container": ("root", "cgroups"),
+    "crun": ("root", "cgroups", "crun"),
+    "runc": ("root", "cgroups", "runc"),
+    "vm": ("qemu", "libvirt"),
+}
+#: Long enough for an emulated virtual machine on a loaded host.
+DEADLINE_S = 60.0
+MEMORY_BYTES = 128 << 20
+
+
+class Bench:
+    """One run's worth of place, in which subjects of one runner are brought up."""
+
+    def __init__(self, name: str, stack: ExitStack, place: bringup.Place) -> None:
+        self.name = name
+        self.runner: Runner = runners.load(name)
+        self.place = place
+        self.stack = stack
+        self.count = 0
+
+    def bring_up(self, **wishes: int) -> bringup.Brought:
+        self.count += 1
+        subject = Subject(
+            label=self.name,
+            runner=self.name,
+            options={},
+            argv=(payload.PATH, *payload.arguments(**wishes)),
+            memory_bytes=MEMORY_BYTES,
+            cpus=1,
+        )
+        brought = bringup.bring_up(subject, None, self.place, self.count, self.stack)
+        for need in NEEDS[self.name] or ("root",):
+            require(need, brought.support.ok, f"{self.name}: {brought.support.why}")
+        return brought
+
+    def launch(self, **wishes: int) -> Launch:
+        prepared = self.bring_up(**wishes).prepared
+        assert prepared is not None
+        return prepared.launch
+
+    def instance_name(self, number: int) -> str:
+        return f"{self.place.prefix}-{number}"
+
+
+@pytest.fixture(params=sorted(NEEDS))
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A bench for each runner; at the end nothing of it may be left on the host."""
+    prefix = f"tare-{secrets.token_hex(2)}"
+    with ExitStack() as outer:
+        scratch = outer.enter_context(workspace.scratch(prefix))
+        opened = outer.enter_context(pan.opened(prefix))
+        place = bringup.Place(
+            scratch=scratch, cache=cache_dir(), cgroup=opened.relative if opened else None, prefix=prefix
+        )
+        before = audit.take(prefix, scratch)
+        with ExitStack() as helpers:
+            yield Bench(request.param, helpers, place)
+        leaks = audit.difference(before, audit.take(prefix, scratch), str)
+        assert not leaks, "\n".join(f"{leak.kind}: {leak.name}" for leak in leaks)
+
+
+def real(bench: Bench) -> Bench:
+    """Skip what the null runner cannot have: it starts nothing."""
+    if bench.name == "null":
+        pytest.skip("the null runner starts nothing")
+    return bench
+
+
+def read_until(instance: Instance, end: bytes | None) -> bytes:
+    """The console up to the line *end*, or up to its end of file when *end* is None."""
+    text = b""
+    poll = select.poll()
+    poll.register(instance.console, select.POLLIN)
+    while end is None or end not in text:
+        assert poll.poll(DEADLINE_S * 1000), f"silence after {text!r}; {instance.explain()}"
+        try:
+            data = os.read(instance.console, 65536)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            assert end is None, f"ended after {text!r}; {instance.explain()}"
+            break
+        text += data.replace(b"\r\n", b"\n")
+    return text
+
+
+def test_the_table_of_runners_is_the_registry() -> None:
+    assert set(NEEDS) == set(runners.REGISTRY)
+
+
+def test_marks_arrive_in_order_and_phases_are_stamped_once(bench: Bench) -> None:
+    phases: list[str] = []
+    with bench.launch()(bench.instance_name(1), phases.append) as instance:
+        assert phases == ["created"]
+        text = read_until(instance, b"tare ready\n")
+        assert text.index(b"tare first\n") < text.index(b"tare ready\n")
+    assert phases == ["created", "stopped"]
+
+
+def test_the_console_does_not_block(bench: Bench) -> None:
+    with bench.launch()(bench.instance_name(1), lambda phase: None) as instance:
+        read_until(instance, b"tare ready\n")
+        with pytest.raises(BlockingIOError):
+            os.read(instance.console, 1)
+
+
+def test_its_processes_are_named_while_it_lives_and_gone_after(bench: Bench) -> None:
+    with real(bench).launch()(bench.instance_name(1), lambda phase: None) as instance:
+        read_until(instance, b"tare ready\n")
+        pids = instance.pids()
+        assert pids
+        assert os.getpid() not in pids
+        names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in pids}
+        assert names
+        cgroup = instance.cgroup
+        assert cgroup is None or cgroup.is_dir()
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert cgroup is None or not cgroup.exists()
+
+
+def test_its_exit_status_reaches_the_console_and_then_the_console_ends(bench: Bench) -> None:
+    with real(bench).launch(exit_code=3)(bench.instance_name(1), lambda phase: None) as instance:
+        assert read_until(instance, None).endswith(b"tare exit 3\n")
+
+
+def test_several_are_alive_at_once_and_each_has_a_console_of_its_own(bench: Bench) -> None:
+    launch = bench.launch()
+    with ExitStack() as alive:
+        instances = [
+            alive.enter_context(launch(bench.instance_name(number), lambda phase: None)) for number in range(2)
+        ]
+        for instance in instances:
+            assert read_until(instance, b"tare ready\n").count(b"tare first\n") == 1
+        first, second = (instance.pids() for instance in instances)
+        assert not first & second
+
+
+def test_the_same_prepared_subject_starts_again_and_again(bench: Bench) -> None:
+    launch = bench.launch()
+    for number in range(3):
+        with launch(bench.instance_name(number), lambda phase: None) as instance:
+            read_until(instance, b"tare ready\n")
+
+
+def test_an_instance_that_is_left_before_it_is_ready_leaves_nothing(bench: Bench) -> None:
+    with real(bench).launch(delay_ms=60_000)(bench.instance_name(1), lambda phase: None):
+        pass
+
+
+def test_an_exception_inside_the_block_stops_and_removes_it(bench: Bench) -> None:
+    launch = bench.launch()
+    pids: frozenset[int] = frozenset()
+
+    def fail_inside() -> None:
+        nonlocal pids
+        with launch(bench.instance_name(1), lambda phase: None) as instance:
+            read_until(instance, b"tare ready\n")
+            pids = instance.pids()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_inside()
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_the_memory_grant_holds_where_the_runner_says_so(bench: Bench) -> None:
+    brought = real(bench).bring_up(touch_mib=200)  # more than the grant
+    assert brought.prepared is not None
+    with brought.prepared.launch(bench.instance_name(1), lambda phase: None) as instance:
+        if "memory" in brought.support.unlimited:
+            assert b"tare ready" in read_until(instance, b"tare ready\n")
+        else:
+            assert b"tare ready" not in read_until(instance, None)
+
+
+def test_the_exact_configuration_is_kept(bench: Bench) -> None:
+    prepared = bench.bring_up(delay_ms=17).prepared
+    assert prepared is not None
+    texts = prepared.manifest
+    assert texts
+    assert all(name == Path(name).name for name in texts)
+    if bench.name != "null":
+        assert any("delay-ms=17" in text for text in texts.values())
+
+
+def test_the_probe_says_what_would_run_and_leaves_nothing(bench: Bench) -> None:
+    support = bench.runner.probe({}, cache_dir())
+    for need in NEEDS[bench.name] or ("root",):
+        require(need, support.ok, f"{bench.name}: {support.why}")
+    assert support.version
+    assert (support.accelerator is not None) == (bench.runner.KIND == "vm")
+
+
+def test_a_sweep_of_a_clean_host_removes_nothing(bench: Bench) -> None:
+    assert not list(bench.runner.sweep())

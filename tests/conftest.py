@@ -1,0 +1,95 @@
+"""What all tests share: markers by directory, skips that can be forced, waiting without sleeping blindly.
+
+Markers follow the directory: a test below ``tests/system`` is ``system``, and so on; a test need not say it again.
+
+A test that needs something of the host asks for it by name::
+
+    require("kvm", os.access("/dev/kvm", os.R_OK | os.W_OK), "/dev/kvm cannot be opened")
+
+Where it is missing the test is skipped, and the reason says how to force it. ``TARE_REQUIRE=kvm,userns`` (or ``all``)
+turns those skips into failures: a machine that should have a thing then cannot pass silently without it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+TESTS = Path(__file__).parent
+
+#: Directories of tests/ that are markers too (declared in pyproject.toml).
+KINDS = ("unit", "conformance", "system", "browser", "calibration")
+
+#: Every name that a test may require, with what it stands for. A name that is not here is a mistake in the test.
+REQUIREMENTS = {
+    "browser": "a Chromium that starts headless",
+    "cgroups": "the right to make cgroups",
+    "crun": "crun, and a cgroup layout that it accepts",
+    "kvm": "hardware acceleration that a Linux guest gets through",
+    "libvirt": "libvirt-python with the QEMU driver",
+    "qemu": "qemu-system for this architecture",
+    "root": "the privileges of root",
+    "runc": "runc",
+    "userns": "user namespaces for this user",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A misspelt TARE_REQUIRE would require nothing: refuse it before any test runs."""
+    unknown = forced() - REQUIREMENTS.keys() - {"all"}
+    if unknown:
+        known = ", ".join(REQUIREMENTS)
+        raise pytest.UsageError(f"TARE_REQUIRE names unknown {', '.join(sorted(unknown))}; known: {known}, all")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its directory."""
+    for item in items:
+        if not item.path.is_relative_to(TESTS):
+            continue
+        kind = item.path.relative_to(TESTS).parts[0]
+        if kind in KINDS:
+            item.add_marker(kind)
+
+
+def forced() -> frozenset[str]:
+    """The names in TARE_REQUIRE."""
+    return frozenset(name.strip() for name in os.environ.get("TARE_REQUIRE", "").split(",") if name.strip())
+
+
+def require(name: str, ok: object, reason: str) -> None:
+    """Go on if *ok*; otherwise skip the test, or fail it where TARE_REQUIRE lists *name*.
+
+    *reason* says what was found missing, with the path or the command in it.
+    """
+    if name not in REQUIREMENTS:
+        raise ValueError(f"{name!r} is no requirement; known: {', '.join(REQUIREMENTS)}")
+    if ok:
+        return
+    if forced() & {name, "all"}:
+        pytest.fail(f"{name} is required by TARE_REQUIRE, and missing: {reason}", pytrace=False)
+    pytest.skip(f"needs {REQUIREMENTS[name]}: {reason} (TARE_REQUIRE={name} makes this a failure)")
+
+
+def wait_until(fn: Callable[[], T], deadline_s: float, *, what: str = "") -> T:
+    """Call *fn* until its answer is true, and return that answer; fail the test after *deadline_s* seconds.
+
+    For conditions that the kernel gives no event for (a process gone from a cgroup, a file written by another process).
+    """
+    end_ns = time.monotonic_ns() + int(deadline_s * 1e9)
+    pause_s = 0.001
+    while True:
+        answer = fn()
+        if answer:
+            return answer
+        if time.monotonic_ns() > end_ns:
+            pytest.fail(f"{what or getattr(fn, '__name__', 'the condition')} did not come true in {deadline_s:g} s")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.05)

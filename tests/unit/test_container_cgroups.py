@@ -1,0 +1,281 @@
+"""Mount tables of three kinds of host, and what is written to which file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runners.container import cgroups, devices, hierarchies
+from runners.container.hierarchies import Layout
+
+V2_ONLY = """\
+23 27 0:22 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
+29 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate
+"""
+V1_ONLY = """\
+33 32 0:28 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:9 - tmpfs tmpfs ro,mode=755
+36 33 0:31 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:12 - cgroup cgroup rw,cpu,cpuacct
+37 33 0:32 / /sys/fs/cgroup/memory rw,relatime shared:13 - cgroup cgroup rw,memory
+38 33 0:33 / /sys/fs/cgroup/pids rw,relatime shared:14 - cgroup cgroup rw,pids
+39 33 0:34 / /sys/fs/cgroup/systemd rw,relatime shared:10 - cgroup cgroup rw,xattr,release_agent=/lib/x,name=systemd
+40 22 0:32 / /mnt/again rw,relatime shared:13 - cgroup cgroup rw,memory
+"""
+HYBRID = V1_ONLY + "41 33 0:35 / /sys/fs/cgroup/unified rw,relatime shared:15 - cgroup2 cgroup2 rw,nsdelegate\n"
+# A hierarchy without a controller that we drive does not make a v1 host.
+SYSTEMD_ON_V2 = V2_ONLY + "42 33 0:36 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
+NONE = "23 27 0:22 / /sys rw shared:7 - sysfs sysfs rw\nno mount line\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "v2"),
+    [
+        (V2_ONLY, "v2", "/sys/fs/cgroup"),
+        (V1_ONLY, "v1", None),
+        (HYBRID, "hybrid", "/sys/fs/cgroup/unified"),
+        (SYSTEMD_ON_V2, "v2", "/sys/fs/cgroup"),
+        (NONE, "none", None),
+        ("", "none", None),
+    ],
+)
+def test_mode(text: str, mode: str, v2: str | None) -> None:
+    layout = hierarchies.parse(text)
+    assert (layout.mode, layout.v2) == (mode, v2)
+
+
+def test_v1_controllers_share_a_hierarchy() -> None:
+    layout = hierarchies.parse(HYBRID)
+    assert layout.v1["cpu"] == layout.v1["cpuacct"] == "/sys/fs/cgroup/cpu,cpuacct"
+    assert layout.v1["memory"] == "/sys/fs/cgroup/memory"
+    assert layout.mounts == (
+        "/sys/fs/cgroup/cpu,cpuacct",
+        "/sys/fs/cgroup/memory",
+        "/sys/fs/cgroup/pids",
+        "/sys/fs/cgroup/systemd",
+        "/sys/fs/cgroup/unified",
+    )
+    group = cgroups.at("tare-1/night", where=layout)
+    assert [str(path) for path in group.paths()] == [
+        "/sys/fs/cgroup/memory/tare-1/night",
+        "/sys/fs/cgroup/pids/tare-1/night",
+        "/sys/fs/cgroup/cpu,cpuacct/tare-1/night",
+    ]
+    assert str(group.path) == "/sys/fs/cgroup/cpu,cpuacct/tare-1/night"
+
+
+def test_escapes_in_mount_points() -> None:
+    layout = hierarchies.parse(r"29 23 0:26 / /my\040cgroups\134x rw - cgroup2 cgroup2 rw")
+    assert layout.v2 == "/my cgroups\\x"
+
+
+@given(st.text(st.characters(exclude_characters="\0"), max_size=30))
+def test_unescape_undoes_the_kernel(path: str) -> None:
+    table = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134"}
+    assert hierarchies.unescape("".join(table.get(char, char) for char in path)) == path
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    assert hierarchies.parse(text).mode in ("v1", "v2", "hybrid", "none")
+
+
+@pytest.mark.parametrize("relative", ["", "/", "a//b", "../a", "a/../b", "."])
+def test_bad_paths(relative: str) -> None:
+    with pytest.raises(OSError, match="not a relative cgroup path"):
+        cgroups.at(relative, where=hierarchies.parse(V2_ONLY))
+
+
+def test_nothing_mounted() -> None:
+    with pytest.raises(FileNotFoundError):
+        cgroups.at("tare-1", where=hierarchies.parse(NONE))
+
+
+def fake(directory: Path, *files: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        (directory / file).touch()
+
+
+@pytest.fixture
+def v1(tmp_path: Path) -> cgroups.V1:
+    """Three hierarchies as plain directories, with a group t/one."""
+    fake(tmp_path / "m/t/one", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "cgroup.procs")
+    fake(tmp_path / "p/t/one", "pids.max", "cgroup.procs")
+    fake(tmp_path / "c/t/one", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpuacct.usage", "cgroup.procs")
+    fake(tmp_path / "m", "memory.memsw.limit_in_bytes")
+    where = {"memory": "m", "pids": "p", "cpu": "c", "cpuacct": "c"}
+    v1 = {controller: str(tmp_path / name) for controller, name in where.items()}
+    return cgroups.V1("t/one", Layout("v1", v1, tuple(dict.fromkeys(v1.values())), None))
+
+
+def test_v1_limits(v1: cgroups.V1, tmp_path: Path) -> None:
+    v1.limit(memory_bytes=1 << 26, pids=7, cpus=1.5)
+    assert (tmp_path / "m/t/one/memory.limit_in_bytes").read_text() == "67108864"
+    assert (tmp_path / "m/t/one/memory.memsw.limit_in_bytes").read_text() == "67108864"
+    assert (tmp_path / "p/t/one/pids.max").read_text() == "7"
+    assert (tmp_path / "c/t/one/cpu.cfs_quota_us").read_text() == "150000"
+    assert (tmp_path / "c/t/one/cpu.cfs_period_us").read_text() == "100000"
+
+
+def test_v1_without_swap_accounting(v1: cgroups.V1, tmp_path: Path) -> None:
+    (tmp_path / "m/memory.memsw.limit_in_bytes").unlink()
+    assert [path.rsplit("/", 1)[1] for path, _ in v1.limits(memory_bytes=1)] == ["memory.limit_in_bytes"]
+
+
+def test_nothing_asked_nothing_written(v1: cgroups.V1) -> None:
+    assert v1.limits() == []
+
+
+def test_v1_counts(v1: cgroups.V1, tmp_path: Path) -> None:
+    (tmp_path / "c/t/one/cpuacct.usage").write_text("12345\n")
+    (tmp_path / "m/t/one/cgroup.procs").write_text("10\n11\n")
+    fake(tmp_path / "p/t/one/below", "cgroup.procs")
+    (tmp_path / "p/t/one/below/cgroup.procs").write_text("12\n")
+    assert v1.cpu_ns() == 12345
+    assert v1.pids() == {10, 11, 12}
+    v1.add(13)
+    assert (tmp_path / "p/t/one/cgroup.procs").read_text() == "13"
+
+
+def test_v1_creates_parents_and_removes_everywhere(v1: cgroups.V1, tmp_path: Path) -> None:
+    group = cgroups.V1("new/below", v1.layout)
+    group.create()
+    group.create()
+    (tmp_path / "c/new/below/deeper").mkdir()
+    assert all(path.is_dir() for path in group.paths())
+    group.remove()
+    group.remove()
+    assert not any(path.exists() for path in group.paths())
+    assert (tmp_path / "m/new").is_dir()
+
+
+def test_v1_cpuset_is_copied_down(tmp_path: Path) -> None:
+    layout = Layout("v1", {"cpuset": str(tmp_path)}, (str(tmp_path),), None)
+    for directory in (tmp_path, tmp_path / "a", tmp_path / "a/b"):
+        fake(directory, "cpuset.cpus", "cpuset.mems")
+    (tmp_path / "cpuset.cpus").write_text("0-3\n")
+    (tmp_path / "cpuset.mems").write_text("0\n")
+    (tmp_path / "a/cpuset.cpus").write_text("1\n")
+    cgroups.V1("a/b", layout, ("cpuset",)).create()
+    assert (tmp_path / "a/b/cpuset.cpus").read_text() == "1"
+    assert (tmp_path / "a/b/cpuset.mems").read_text() == "0"
+
+
+def test_a_missing_hierarchy_is_named(v1: cgroups.V1) -> None:
+    with pytest.raises(FileNotFoundError, match="devices"):
+        cgroups.V1("t", v1.layout, ("devices",)).paths()
+
+
+@pytest.fixture
+def v2(tmp_path: Path) -> cgroups.V2:
+    fake(tmp_path, "cgroup.controllers", "cgroup.subtree_control")
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (tmp_path / "cgroup.subtree_control").write_text("memory\n")
+    return cgroups.V2("t", Layout("v2", {}, (), str(tmp_path)))
+
+
+def test_v2_hands_down_only_what_is_missing(v2: cgroups.V2, tmp_path: Path) -> None:
+    v2.create()
+    assert (tmp_path / "cgroup.subtree_control").read_text().split() == ["+pids", "+cpu", "+cpuset"]
+    assert v2.path.is_dir()
+
+
+def test_v2_limits_and_counts(v2: cgroups.V2, tmp_path: Path) -> None:
+    fake(tmp_path / "t", "memory.max", "memory.swap.max", "pids.max", "cpu.max", "cpu.stat", "cgroup.procs")
+    v2.limit(memory_bytes=4096, pids=3, cpus=2)
+    assert (tmp_path / "t/memory.max").read_text() == "4096"
+    assert (tmp_path / "t/memory.swap.max").read_text() == "0"
+    assert (tmp_path / "t/pids.max").read_text() == "3"
+    assert (tmp_path / "t/cpu.max").read_text() == "200000 100000"
+    (tmp_path / "t/cpu.stat").write_text("nr_periods 0\nusage_usec 77\nuser_usec 7\n")
+    assert v2.cpu_ns() == 77000
+    v2.add(5)
+    assert (tmp_path / "t/cgroup.procs").read_text() == "5"
+    assert v2.pids() == {5}
+
+
+def test_cpu_stat_without_usage() -> None:
+    with pytest.raises(OSError, match="usage_usec"):
+        cgroups.cpu_stat_ns("user_usec 7\n")
+
+
+def test_kill_of_nothing(v2: cgroups.V2) -> None:
+    v2.kill()
+
+
+def test_refused_write_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        hierarchies.write(os.fspath(tmp_path / "absent"), "1")
+    assert caught.value.filename == os.fspath(tmp_path / "absent")
+
+
+def test_find_by_prefix_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/tare-1", "a/mine", "b/tare-2", "b/tare-1"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a/tare-file").touch()
+    layout = Layout("hybrid", {}, (str(tmp_path / "a"), str(tmp_path / "gone")), str(tmp_path / "b"))
+    monkeypatch.setattr(cgroups, "layout", lambda: layout)
+    assert cgroups.find("tare-") == ["tare-1", "tare-2"]
+
+
+def test_v1_device_lines_cover_the_standard_devices() -> None:
+    lines = devices.v1_lines()
+    assert "c 1:3 rwm" in lines
+    assert "c 136:* rwm" in lines
+    assert not any(line.startswith("a") for line in lines)
+
+
+def run_bpf(program: bytes, access: int, kind: int, major: int, minor: int) -> int:
+    """An interpreter for the seven instructions in use, as linux/bpf.h defines them."""
+    context = {0: access << 16 | kind, 4: major, 8: minor}
+    registers = [0] * 6
+    at = 0
+    while True:
+        code, both = program[8 * at], program[8 * at + 1]
+        offset = int.from_bytes(program[8 * at + 2 : 8 * at + 4], "little", signed=True)
+        value = int.from_bytes(program[8 * at + 4 : 8 * at + 8], "little", signed=True)
+        target, source = both & 15, both >> 4
+        at += 1
+        match code:
+            case 0x61:
+                registers[target] = context[offset]
+            case 0xBF:
+                registers[target] = registers[source]
+            case 0xB7:
+                registers[target] = value
+            case 0x54:
+                registers[target] &= value
+            case 0x74:
+                registers[target] >>= value
+            case 0x55:
+                at += offset if registers[target] != value else 0
+            case 0x15:
+                at += offset if registers[target] == value else 0
+            case 0x95:
+                return registers[0]
+            case _:
+                raise AssertionError(f"opcode {code:#x}")
+
+
+MKNOD, READ, WRITE = 1, 2, 4
+BLOCK, CHARACTER = 1, 2
+
+
+@pytest.mark.parametrize(
+    ("access", "kind", "major", "minor", "allowed"),
+    [
+        (READ, CHARACTER, 1, 3, 1),
+        (READ | WRITE, CHARACTER, 5, 2, 1),
+        (WRITE, CHARACTER, 136, 77, 1),
+        (READ, CHARACTER, 1, 11, 0),
+        (READ, BLOCK, 1, 3, 0),
+        (READ, BLOCK, 254, 0, 0),
+        (MKNOD, BLOCK, 254, 0, 1),
+        (MKNOD | READ, CHARACTER, 1, 11, 0),
+    ],
+)
+def test_v2_device_program(access: int, kind: int, major: int, minor: int, allowed: int) -> None:
+    assert run_bpf(devices.v2_program(), access, kind, major, minor) == allowed

@@ -1,0 +1,46 @@
+"""The documents say what the program does: tables and names in them are checked against the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import runners
+import tare
+from bench import scenario
+from bench.metrics import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(runners.REGISTRY))
+def test_every_runner_has_its_row_and_its_options_theirs(name: str) -> None:
+    page = text("docs/runners.md")
+    assert re.search(rf"^\| `{name}` \| {runners.load(name).KIND} \|", page, re.MULTILINE)
+    for option in runners.load(name).OPTIONS:
+        assert re.search(rf"^\| [^|]*`{name}`[^|]* \| `{option}` \|", page, re.MULTILINE), option
+
+
+def test_every_metric_is_explained() -> None:
+    page = text("docs/method.md")
+    assert all(f"`{name}`" in page for name in METRICS)
+
+
+def test_every_verb_and_scenario_is_named_in_the_readme() -> None:
+    page = text("README.md")
+    assert all(f"tare {verb}" in page for verb in tare.cli.commands if verb != "list")
+    assert all(f"`{name}`" in page for name in scenario.shipped())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target

@@ -1,0 +1,52 @@
+"""The cache: where it is, and that nothing half made is ever in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runners.base import RunnerError
+from runners.image import cache
+
+
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TARE_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache.cache_dir() == tmp_path / ".cache" / "tare"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache.cache_dir() == tmp_path / ".cache" / "tare"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache.cache_dir() == Path("/xdg/tare")
+    monkeypatch.setenv("TARE_CACHE", "/mine")
+    assert cache.cache_dir() == Path("/mine")
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    def build(path: Path) -> None:
+        path.mkdir()
+        (path / "half").touch()
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        cache.keep(tmp_path, "thing", build)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_faster_run_s_directory_wins(tmp_path: Path) -> None:
+    def build(path: Path) -> None:
+        path.mkdir()
+        (path / "ours").touch()
+        (tmp_path / "thing").mkdir()
+        (tmp_path / "thing" / "theirs").touch()
+
+    assert [path.name for path in cache.keep(tmp_path, "thing", build).iterdir()] == ["theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["thing"]
+
+
+def test_a_cache_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunnerError, match="cannot be written") as caught:
+        cache.keep(tmp_path / "file", "thing", Path.touch)
+    assert "TARE_CACHE" in caught.value.fix

@@ -1,0 +1,164 @@
+"""The initramfs writer: read back by an independent reader, and one header compared byte by byte."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runners.base import RunnerError
+from runners.image import initramfs, rootfs
+
+#: ``printf hello > a; echo a | cpio -o -H newc`` of GNU cpio 2.13, with inode 1, time and device 0. The fields: magic,
+#: inode, mode 100644, uid, gid, links, time, size 5, device of the file and device that it is (two each), length of the
+#: name with its NUL, checksum; then name and data, each padded to four bytes.
+RECORDED = (
+    b"070701 00000001 000081A4 00000000 00000000 00000001 00000000 00000005 "
+    b"00000000 00000000 00000000 00000000 00000002 00000000 "
+).replace(b" ", b"") + b"a\0hello\0\0\0"
+
+
+@dataclass(frozen=True)
+class Entry:
+    mode: int
+    owner: tuple[int, int]
+    mtime: int
+    device: tuple[int, int]
+    data: bytes
+
+
+def read(archive: bytes) -> dict[str, Entry]:
+    """A reader of its own, after buffer-format.rst; it fails on anything that the kernel would stumble over."""
+    entries: dict[str, Entry] = {}
+    at = 0
+    while True:
+        assert at % 4 == 0
+        assert archive[at : at + 6] == b"070701"
+        fields = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        _, mode, uid, gid, _, mtime, size, _, _, major, minor, name_bytes, check = fields
+        assert check == 0
+        name = archive[at + 110 : at + 110 + name_bytes]
+        assert name.endswith(b"\0")
+        at += (110 + name_bytes + 3) & ~3
+        if name == b"TRAILER!!!\0":
+            assert at == len(archive)
+            return entries
+        entries[os.fsdecode(name[:-1])] = Entry(mode, (uid, gid), mtime, (major, minor), archive[at : at + size])
+        at += (size + 3) & ~3
+
+
+def archive(tree: Path) -> bytes:
+    stream = io.BytesIO()
+    initramfs.write(tree, stream)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "sh").write_bytes(b"#!")
+    (root / "bin" / "sh").chmod(0o755)
+    (root / "bin-2").mkdir()
+    (root / "link").symlink_to("bin//sh")
+    (root / "odd").write_bytes(b"12345")
+    (root / "odd").chmod(0o4711)
+    return root
+
+
+def test_a_recorded_entry_is_written_the_same(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    writer = initramfs._Writer(stream)
+    writer.header("a", stat.S_IFREG | 0o644, size_bytes=5)
+    writer.data(b"hello")
+    assert stream.getvalue() == RECORDED
+
+
+def test_everything_comes_back(tree: Path) -> None:
+    entries = read(archive(tree))
+    assert entries["odd"].data == b"12345"
+    assert entries["odd"].mode == stat.S_IFREG | 0o4711
+    assert entries["link"].data == b"bin//sh"
+    assert stat.S_ISLNK(entries["link"].mode)
+    assert stat.S_ISDIR(entries["bin"].mode)
+    assert {(entry.owner, entry.mtime) for entry in entries.values()} == {((0, 0), 0)}
+
+
+def test_a_directory_comes_before_what_is_in_it(tree: Path) -> None:
+    names = list(read(archive(tree)))
+    assert names.index("bin") < names.index("bin/sh") < names.index("bin-2")
+
+
+def test_device_nodes_are_added_without_privilege(tree: Path) -> None:
+    entries = read(archive(tree))
+    assert entries["dev/ttyS1"].device == (4, 65)
+    assert entries["dev/console"].device == (5, 1)
+    assert entries["dev/null"].mode == stat.S_IFCHR | 0o666
+    assert stat.S_ISDIR(entries["dev"].mode)
+
+
+def test_a_file_at_a_device_s_place_gives_way(tree: Path) -> None:
+    (tree / "dev").mkdir()
+    (tree / "dev" / "null").write_bytes(b"not a device")
+    assert read(archive(tree))["dev/null"].device == (1, 3)
+
+
+def test_times_do_not_count_and_modes_do(tree: Path) -> None:
+    first, digest = archive(tree), rootfs.digest(tree)
+    os.utime(tree / "odd", (1, 1))
+    assert (archive(tree), rootfs.digest(tree)) == (first, digest)
+    (tree / "odd").chmod(0o700)
+    assert archive(tree) != first
+    assert rootfs.digest(tree) != digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "odd").write_bytes(b"12346"),
+        lambda root: (root / "odd").rename(root / "even"),
+        lambda root: (root / "new").mkdir(),
+        lambda root: ((root / "link").unlink(), (root / "link").symlink_to("bin/sh")),
+    ],
+)
+def test_the_digest_sees_every_change(tree: Path, change: object) -> None:
+    before = rootfs.digest(tree)
+    assert callable(change)
+    change(tree)
+    assert rootfs.digest(tree) != before
+
+
+def test_it_is_made_once_and_kept_by_digest(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = initramfs.initramfs(tree, cache)
+    stamp = first.stat().st_mtime_ns
+    assert initramfs.initramfs(tree, cache) == first
+    assert first.stat().st_mtime_ns == stamp
+    assert list(cache.iterdir()) == [first]
+    (tree / "odd").write_bytes(b"")
+    assert initramfs.initramfs(tree, cache) != first
+
+
+def test_a_root_filesystem_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(RunnerError, match="is not a directory"):
+        initramfs.initramfs(tmp_path / "missing", tmp_path / "cache")
+
+
+def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 1 << 32)  # sparse
+    with pytest.raises(RunnerError, match="does not fit"):
+        archive(tmp_path)
+
+
+def test_the_built_in_root_filesystem(tmp_path: Path) -> None:
+    root = rootfs.payload_root(tmp_path)
+    assert rootfs.payload_root(tmp_path) == root
+    assert os.access(root / "payload", os.X_OK)
+    assert stat.S_IMODE((root / "tmp").stat().st_mode) == 0o1777
+    assert {"proc", "sys", "dev", "run", "etc"} <= {path.name for path in root.iterdir()}
+    assert (root / "etc" / "passwd").read_text().startswith("root:x:0:0:")

@@ -1,0 +1,148 @@
+"""What drives crun and runc, without crun, runc or privileges: a script on their place, and recorded texts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runners import oci
+from runners.base import RunnerError
+from runners.container import cgroups, leftovers, syscalls, trial
+from runners.container.hierarchies import Layout
+
+HYBRID_TEXT = "cgroups in hybrid mode not supported, drop all controllers from cgroupv2"
+
+
+def hybrid(tmp_path: Path, controllers: str) -> Layout:
+    (tmp_path / "unified").mkdir()
+    (tmp_path / "unified/cgroup.controllers").write_text(controllers)
+    return Layout("hybrid", {"memory": f"{tmp_path}/memory"}, (f"{tmp_path}/memory",), f"{tmp_path}/unified")
+
+
+def test_fix_of_a_hybrid_host_names_each_controller(tmp_path: Path) -> None:
+    fix = oci.hybrid_fix(hybrid(tmp_path, "hugetlb misc\n"))
+    hugetlb, misc = f"{tmp_path}/hugetlb", f"{tmp_path}/misc"
+    assert fix == (
+        f"mkdir -p {hugetlb} && mount -t cgroup -o hugetlb none {hugetlb} && "
+        f"mkdir -p {misc} && mount -t cgroup -o misc none {misc}"
+    )
+
+
+def test_fix_is_offered_for_that_text_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = hybrid(tmp_path, "hugetlb\n")
+    monkeypatch.setattr(cgroups, "layout", lambda: layout)
+    assert "mount -t cgroup -o hugetlb" in oci._fix(f"ended with status 1: {HYBRID_TEXT}")
+    assert "mount" not in oci._fix("ended with status 1: something else")
+
+
+def test_missing_binary_is_a_reason(tmp_path: Path) -> None:
+    support = oci.CRUN.probe({"binary": "/nowhere/crun"}, tmp_path)
+    assert not support.ok
+    assert "/nowhere/crun" in support.why
+    assert support.fix == "install crun"
+
+
+def test_binary_that_fails_is_a_reason(tmp_path: Path) -> None:
+    program = script(tmp_path, "exit 3")
+    support = oci.RUNC.probe({"binary": str(program)}, tmp_path)
+    assert not support.ok
+    assert "exit status 3" in support.why
+
+
+def script(tmp_path: Path, text: str) -> Path:
+    program = tmp_path / "runtime"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return program
+
+
+def await_pid(tmp_path: Path, text: str) -> int:
+    """What :func:`oci._await_pid` says of a runtime that is the script *text*."""
+    log = tmp_path / "stderr"
+    watch = syscalls.inotify(os.fspath(tmp_path), syscalls.IN_CLOSE_WRITE | syscalls.IN_MOVED_TO)
+    with log.open("wb") as stderr:
+        monitor = subprocess.Popen(
+            [os.fspath(script(tmp_path, text))], stdin=subprocess.PIPE, stderr=stderr, cwd=tmp_path
+        )
+    try:
+        return oci._await_pid(watch, monitor, tmp_path / "pid", log)
+    finally:
+        os.close(watch)
+        assert monitor.stdin is not None
+        monitor.stdin.close()
+        monitor.wait()
+
+
+@pytest.mark.parametrize("text", ["echo 77 > pid; read x", "echo 77 > .pid; mv .pid pid; read x", "echo 77 > pid"])
+def test_pid_file_written_or_renamed(tmp_path: Path, text: str) -> None:
+    assert await_pid(tmp_path, text) == 77
+
+
+def test_other_files_are_not_the_pid_file(tmp_path: Path) -> None:
+    assert await_pid(tmp_path, "echo 1 > state; echo > pid; echo 78 > pid; read x") == 78
+
+
+def test_runtime_that_ends_early_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(RunnerError) as caught:
+        await_pid(tmp_path, f"echo '{HYBRID_TEXT}' >&2; exit 1")
+    assert HYBRID_TEXT in caught.value.why
+    assert "status 1" in caught.value.why
+    assert "runtime" in caught.value.what
+
+
+def test_parent_of_a_process() -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        assert oci._parent(child.pid) == os.getpid()
+    finally:
+        child.kill()
+        child.wait()
+    assert oci._parent(child.pid) == 0
+
+
+def gone() -> int:
+    """The id of a process that has ended."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+def test_only_mounts_whose_owner_is_gone() -> None:
+    dead, live = gone(), os.getpid()
+    text = (
+        "1 0 0:1 / / rw - ext4 /dev/x rw\n"
+        f"2 1 0:2 / /run/tare-1a/layers rw - tmpfs tare-owner-{dead} rw\n"
+        f"3 1 0:3 / /run/tare-1a/one/rootfs rw - overlay tare-owner-{dead} rw\n"
+        f"4 1 0:4 / /run/tare-2b/layers rw - tmpfs tare-owner-{live} rw\n"
+        "5 1 0:5 / /run/tare-3c rw - tmpfs tmpfs rw\n"
+        "half a line - \n"
+    )
+    assert leftovers.mounts(text) == ["/run/tare-1a/one/rootfs", "/run/tare-1a/layers"]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("tare-owner-{}", True), ("/run/x/tare-owner-{}/y", True), ("my-tare-owner-{}", False), ("tare-owner-{}x", False)],
+)
+def test_owner_is_a_whole_word(word: str, expected: bool) -> None:
+    assert leftovers.orphaned(word.format(gone())) is expected
+    assert not leftovers.orphaned(word.format(os.getpid()))
+
+
+def test_owners_own_mark_is_not_orphaned() -> None:
+    assert not leftovers.orphaned(leftovers.mine())
+
+
+def test_word_or_end_of_the_console() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"tare first\ntare re")
+    assert not trial.hung_up(reader)
+    os.write(writer, b"ady\n")
+    assert trial.await_word(reader, b"tare ready")
+    os.close(writer)
+    assert trial.hung_up(reader)
+    assert not trial.await_word(reader, b"tare ready")
+    os.close(reader)
