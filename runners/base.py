@@ -153,4 +153,7 @@ class Runner(Protocol):
         """Do all that can be done once, before any clock runs. Raises :class:`RunnerError`."""
 
     def sweep(self) -> Sequence[str]:
-        """Remove what killed runs left, by :data:`PREFIX` only; return what was removed, for the reader."""
+        """Remove what killed runs left, by :data:`PREFIX` only; return what was removed, for the reader.
+
+        Called while no run measures on this host, or by the one that does: what the caller itself runs in stays.
+        """

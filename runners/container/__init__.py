@@ -1,0 +1,1 @@
+"""Our container runtime: the Python standard library alone, no import of anything above it."""

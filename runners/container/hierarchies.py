@@ -1,0 +1,190 @@
+"""Where the cgroup hierarchies are mounted, and what is done to their directories: read, write, kill, remove."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["v1", "v2", "hybrid", "none"]
+
+#: The controllers of an instance.
+NEEDED = ("memory", "pids", "cpu", "cpuacct")
+#: What v2 offers for them: cpuacct is part of cpu.stat there.
+NEEDED_V2 = ("memory", "pids", "cpu")
+
+_CONTROLLERS = frozenset(
+    {
+        "blkio",
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "debug",
+        "devices",
+        "freezer",
+        "hugetlb",
+        "memory",
+        "misc",
+        "net_cls",
+        "net_prio",
+        "perf_event",
+        "pids",
+        "rdma",
+    }
+)
+_DEATH_MS = 10_000
+_TRIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the hierarchies are mounted: controller -> directory for v1, every v1 directory, and v2's directory."""
+
+    mode: Mode
+    v1: dict[str, str]
+    hierarchies: tuple[str, ...]
+    v2: str | None
+
+    @property
+    def mounts(self) -> tuple[str, ...]:
+        """The directories of all hierarchies of both versions."""
+        return self.hierarchies if self.v2 is None else (*self.hierarchies, self.v2)
+
+
+def parse(mountinfo: str) -> Layout:
+    """Read a ``/proc/PID/mountinfo`` text. Of two mounts of one hierarchy, the first counts."""
+    v1: dict[str, str] = {}
+    hierarchies: list[str] = []
+    v2: str | None = None
+    for line in mountinfo.splitlines():
+        left, dash, right = line.partition(" - ")
+        fields, kind = left.split(" "), right.split(" ")
+        if not dash or len(fields) < 6 or len(kind) < 3:
+            continue
+        where = unescape(fields[4])
+        if kind[0] == "cgroup2":
+            v2 = v2 or where
+        elif kind[0] == "cgroup":
+            # A super block's options hold flags (rw, xattr) and keys (release_agent=) beside the controllers.
+            known = [word for word in kind[2].split(",") if word in _CONTROLLERS or word.startswith("name=")]
+            if known and not any(word in v1 for word in known):
+                v1.update(dict.fromkeys(known, where))
+                hierarchies.append(where)
+    driven = any(controller in v1 for controller in NEEDED)
+    mode: Mode = ("hybrid" if v2 else "v1") if driven else ("v2" if v2 else "none")
+    return Layout(mode, v1, tuple(hierarchies), v2)
+
+
+def unescape(word: str) -> str:
+    """Decode mountinfo's octal escapes of space, tab, newline and backslash."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        word = word.replace(code, char)
+    return word
+
+
+def layout() -> Layout:
+    """What this host has now: it may change (the fix for crun on a hybrid host mounts a hierarchy)."""
+    return parse(read("/proc/self/mountinfo"))
+
+
+def read(path: str) -> str:
+    """The text of a kernel file."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def write(path: str, text: str) -> None:
+    """One write to an existing kernel file."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as error:
+        # write(2) knows no path, and a bare "Device or resource busy" helps nobody.
+        raise OSError(error.errno, f"cannot write {text!r}: {error.strerror}", path) from None
+    finally:
+        os.close(fd)
+
+
+def below(directory: str) -> Iterator[str]:
+    """*directory* and all directories below it, children first; nothing if it does not exist."""
+    try:
+        children = [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for child in children:
+        yield from below(child)
+    yield directory
+
+
+def processes(directories: Iterable[str]) -> frozenset[int]:
+    """Every process in *directories* and below them."""
+    found: set[int] = set()
+    for directory in directories:
+        for each in below(directory):
+            try:
+                found.update(map(int, read(f"{each}/cgroup.procs").split()))
+            except OSError as error:
+                # ENODEV: it was removed between open and read.
+                if error.errno not in (errno.ENOENT, errno.ENODEV):
+                    raise
+    return frozenset(found)
+
+
+def kill(pids: Callable[[], frozenset[int]], where: str) -> None:
+    """SIGKILL and await, round after round, until *pids* finds nobody: a process may have forked in between."""
+    for _ in range(_TRIES):
+        found = pids()
+        if not found:
+            return
+        for pid in found:
+            _kill_one(pid)
+    raise OSError(errno.EBUSY, "processes survive SIGKILL", where)
+
+
+def _kill_one(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        ended.poll(_DEATH_MS)
+    finally:
+        os.close(pidfd)
+
+
+def remove(directory: str) -> None:
+    """Remove *directory* and those below it; what is gone already is no error."""
+    try:
+        os.rmdir(directory)  # most have nothing below, or were never made: one call
+    except FileNotFoundError:
+        return
+    except OSError:
+        for each in below(directory):
+            _rmdir(each)
+
+
+def _rmdir(directory: str) -> None:
+    for _ in range(_TRIES):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            # The kernel unlinks a dead task from its cgroup a moment after its parent could reap it, and v1 has no
+            # event for that.
+            time.sleep(0.001)
+        else:
+            return
+    raise OSError(errno.EBUSY, "the cgroup still has processes or children", directory)

@@ -1,0 +1,366 @@
+"""What makes a process a container, one thing at a time.
+
+Each step is frozen, says in words what it does (:meth:`Step.describe`) and does it through a :class:`Sys`
+(:meth:`Step.apply`), so that a recording one tests the whole set-up without privilege. :mod:`plan` puts them in order.
+"""
+
+# The methods of all steps do what :class:`Step` says.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import Protocol
+
+from . import syscalls as k
+from .kernel import Sys
+
+
+class Step(Protocol):
+    """One thing that is done to the new process."""
+
+    def describe(self) -> str:
+        """What is done, in words that stand in an error message."""
+
+    def apply(self, sys: Sys) -> None:
+        """Do it. Raises OSError. Which calls are made does not depend on their results: see :func:`kernel.flatten`."""
+
+    @property
+    def tolerated(self) -> tuple[int, ...]:
+        """Error numbers of its calls that are no error."""
+
+
+class _Strict:
+    """A step whose every error counts."""
+
+    __slots__ = ()
+    tolerated: tuple[int, ...] = ()
+
+
+class _IfPresent:
+    """A step on a path that this kernel may lack: no error to the OCI specification."""
+
+    __slots__ = ()
+    tolerated: tuple[int, ...] = (errno.ENOENT, errno.ENOTDIR)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinCgroup(_Strict):
+    """Enter cgroups by writing 0, "myself".
+
+    In v1 the file is ``tasks`` and not ``cgroup.procs``: to move one thread, itself, the kernel need not stop all forks
+    on the machine, which costs an RCU grace period (kernel/cgroup/cgroup.c, cgroup_attach_lock). In v2 clone3 has put
+    the process into its cgroup already (CLONE_INTO_CGROUP), for the same reason.
+    """
+
+    files: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"join the cgroups {' '.join(map(os.path.dirname, self.files))}"
+
+    def apply(self, sys: Sys) -> None:
+        for file in self.files:
+            sys.write(file, "0")
+
+
+@dataclass(frozen=True, slots=True)
+class UnshareCgroups(_Strict):
+    """Make the joined cgroups the root of what the container sees: hence after joining."""
+
+    def describe(self) -> str:
+        return "unshare the cgroup namespace"
+
+    def apply(self, sys: Sys) -> None:
+        sys.unshare(k.CLONE_NEWCGROUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer(_Strict):
+    """A root of the instance's own at *base*/m: *lower* below a writable layer that dies with the mount namespace."""
+
+    lower: str
+    base: str
+
+    def describe(self) -> str:
+        return f"mount an overlay of {self.lower} with its writable layer on a tmpfs at {self.base}"
+
+    def apply(self, sys: Sys) -> None:
+        base = self.base
+        sys.mount("tare-layer", base, "tmpfs", 0, "mode=700")
+        for name in ("u", "w", "m"):
+            sys.mkdir(f"{base}/{name}", 0o755)
+        sys.mount("overlay", f"{base}/m", "overlay", 0, overlay_options(self.lower, f"{base}/u", f"{base}/w"))
+
+
+def overlay_options(lower: str, upper: str, work: str) -> str:
+    """The data of an overlay mount; backslash, colon and comma in paths are escaped (overlayfs.rst)."""
+
+    def escaped(path: str) -> str:
+        for char in "\\:,":
+            path = path.replace(char, f"\\{char}")
+        return path
+
+    return f"lowerdir={escaped(lower)},upperdir={escaped(upper)},workdir={escaped(work)}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """A directory to mount on."""
+
+    path: str
+
+    @property
+    def tolerated(self) -> tuple[int, ...]:
+        return (errno.EEXIST,)
+
+    def describe(self) -> str:
+        return f"make the directory {self.path}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mkdir(self.path, 0o755)
+
+
+@dataclass(frozen=True, slots=True)
+class MountFs(_Strict):
+    """A file system of the configuration."""
+
+    source: str
+    target: str
+    kind: str
+    flags: int
+    data: str
+
+    def describe(self) -> str:
+        return f"mount {self.kind} on {self.target} ({self.data or 'no options'})"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mount(self.source, self.target, self.kind, self.flags, self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDevice(_Strict):
+    """A standard device node."""
+
+    path: str
+    major: int
+    minor: int
+
+    def describe(self) -> str:
+        return f"make the device {self.path} ({self.major}:{self.minor})"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mknod(self.path, stat.S_IFCHR | 0o666, os.makedev(self.major, self.minor))
+
+
+@dataclass(frozen=True, slots=True)
+class Link(_Strict):
+    """A standard symbolic link."""
+
+    target: str
+    path: str
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.target}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.symlink(self.target, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFile(_IfPresent):
+    """Hide a file behind /dev/null."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mask the file {self.path}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mount("/dev/null", self.path, "", k.MS_BIND)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskDirectory(_IfPresent):
+    """Hide a directory behind an empty read-only one."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mask the directory {self.path}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mount("tmpfs", self.path, "tmpfs", k.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
+
+
+@dataclass(frozen=True, slots=True)
+class MakeReadonly(_IfPresent):
+    """Bind a path on itself, read-only."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mount(self.path, self.path, "", k.MS_BIND | k.MS_REC)
+        # A bind ignores flags: only the remount of it sets them (mount(2)).
+        again = k.MS_BIND | k.MS_REMOUNT | k.MS_RDONLY | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
+        sys.mount("", self.path, "", again)
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoot(_Strict):
+    """Make *path* the root and let go of the host's mounts.
+
+    This comes before all other mounts: from here on no symbolic link of the root filesystem leads out of it.
+    """
+
+    path: str
+
+    def describe(self) -> str:
+        return f"pivot_root to {self.path} and detach the host's root"
+
+    def apply(self, sys: Sys) -> None:
+        sys.chdir(self.path)
+        # The old root lands on top of the new one, "." still names it, and no directory of the rootfs is needed.
+        sys.pivot_root(".", ".")
+        sys.umount2(".", k.MNT_DETACH)
+        sys.chdir("/")
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDirectory(_Strict):
+    """The directory that the program starts in."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"change to the directory {self.path}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.chdir(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackUp(_Strict):
+    """A new network namespace has one interface, lo, which is down."""
+
+    def describe(self) -> str:
+        return "bring up the loopback interface"
+
+    def apply(self, sys: Sys) -> None:
+        sys.link_up("lo")
+
+
+@dataclass(frozen=True, slots=True)
+class NewKeyring(_Strict):
+    """An empty session keyring: the caller's would be open to the container (session-keyring(7))."""
+
+    def describe(self) -> str:
+        return "join a new session keyring"
+
+    def apply(self, sys: Sys) -> None:
+        sys.new_keyring()
+
+
+@dataclass(frozen=True, slots=True)
+class SetHostname(_Strict):
+    """The name in the new UTS namespace."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"set the hostname to {self.name}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.sethostname(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DieWithParent(_Strict):
+    """SIGKILL when the parent dies: it leaves no orphans, even if it is killed itself."""
+
+    def describe(self) -> str:
+        return "ask to be killed when the parent dies"
+
+    def apply(self, sys: Sys) -> None:
+        sys.prctl(k.PR_SET_PDEATHSIG, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession(_Strict):
+    """Leave the caller's session and terminal."""
+
+    def describe(self) -> str:
+        return "start a session"
+
+    def apply(self, sys: Sys) -> None:
+        sys.setsid()
+
+
+@dataclass(frozen=True, slots=True)
+class Umask(_Strict):
+    """Set the mask of new files: 0 while devices are made, 022 for the program, as crun and runc do."""
+
+    mask: int
+
+    def describe(self) -> str:
+        return f"set the umask to {self.mask:03o}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.umask(self.mask)
+
+
+@dataclass(frozen=True, slots=True)
+class SetCapabilities(_Strict):
+    """Keep these capabilities only."""
+
+    effective: int
+    permitted: int
+
+    def describe(self) -> str:
+        return f"keep the capabilities {self.effective:#x}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.capset(self.effective, self.permitted, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class DropBounding(_Strict):
+    """Take capabilities out of the bounding set, so that exec as root cannot bring them back (capabilities(7))."""
+
+    keep: int
+    last: int
+
+    def describe(self) -> str:
+        return f"bound the capabilities to {self.keep:#x}"
+
+    def apply(self, sys: Sys) -> None:
+        for number in range(self.last + 1):
+            if not self.keep >> number & 1:
+                sys.prctl(k.PR_CAPBSET_DROP, number)
+
+
+@dataclass(frozen=True, slots=True)
+class NoNewPrivileges(_Strict):
+    """No exec from here on grants a privilege."""
+
+    def describe(self) -> str:
+        return "set no_new_privs"
+
+    def apply(self, sys: Sys) -> None:
+        sys.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DropGroups(_Strict):
+    """Drop the supplementary groups of whoever started us."""
+
+    def describe(self) -> str:
+        return "drop the supplementary groups"
+
+    def apply(self, sys: Sys) -> None:
+        sys.setgroups([])

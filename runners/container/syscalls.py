@@ -1,0 +1,223 @@
+"""System calls that Python lacks: thin checked wrappers and the kernel's constants, no policy.
+
+The only ctypes of the project. Each wrapper raises OSError with the path it was given, and with prose where the
+kernel's answer misleads. The library is opened as ``PyDLL``: calls keep the interpreter lock, so that the child which
+:func:`clone3` makes (a copy of the calling thread alone) owns the lock that it needs to go on.
+
+Constants: linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h, linux/close_range.h, linux/inotify.h,
+linux/bpf.h, linux/keyctl.h, linux/sockios.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+
+CLONE_NEWTIME = 0x00000080
+CLONE_PIDFD = 0x00001000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_NOATIME = 1024
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_RELATIME = 1 << 21
+MS_STRICTATIME = 1 << 24
+
+MNT_DETACH = 2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+CLOSE_RANGE_CLOEXEC = 4
+
+IN_CLOSE_WRITE = 0x8
+IN_MOVED_TO = 0x80
+
+_BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
+_BPF_PROG_TYPE_CGROUP_DEVICE, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI = 15, 6, 2
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+_CAPABILITY_VERSION_3 = 0x20080522
+_SYS_CLONE3 = 435  # the same on every architecture: calls since Linux 5.1 share their numbers
+
+#: Older calls have a number of their own on each architecture; all but x86-64 share the generic table.
+_SYS_KEYCTL, _SYS_BPF = (250, 321) if os.uname().machine == "x86_64" else (219, 280)
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+
+_long, _int, _ulong, _text = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p
+_SIGNATURES: dict[str, tuple[object, ...]] = {
+    "mount": (_text, _text, _text, _ulong, _text),
+    "umount2": (_text, _int),
+    "pivot_root": (_text, _text),
+    "sethostname": (_text, ctypes.c_size_t),
+    "prctl": (_int, _ulong, _ulong, _ulong, _ulong),
+    "capset": (_text, _text),
+    "unshare": (_int,),
+    "setns": (_int, _int),
+    "inotify_init1": (_int,),
+    "inotify_add_watch": (_int, _text, ctypes.c_uint32),
+}
+for _name, _types in _SIGNATURES.items():
+    getattr(_libc, _name).argtypes = _types
+_libc.syscall.restype = _long
+
+
+def _failed(call: str, path: str | None = None) -> OSError:
+    """The OSError of the last call; the kernel's EPERM and ENOSYS are explained, since both say little."""
+    number = ctypes.get_errno()
+    text = f"{call}: {os.strerror(number)}"
+    if number == errno.EPERM:
+        text += " (needs root, or CAP_SYS_ADMIN in this user namespace, and no seccomp filter or LSM that forbids it)"
+    elif number == errno.ENOSYS:
+        text += " (this kernel is too old for it, or a seccomp filter hides it)"
+    return OSError(number, text, path)
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """mount(2). *kind* and *data* may be empty where the call ignores them (bind, remount, propagation)."""
+    if _libc.mount(source.encode(), os.fsencode(target), kind.encode() or None, flags, data.encode() or None) < 0:
+        raise _failed(f"mount {kind or source}", target)
+
+
+def umount2(target: str, flags: int) -> None:
+    """umount2(2)."""
+    if _libc.umount2(os.fsencode(target), flags) < 0:
+        raise _failed("umount2", target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2). With *new* and *old* both ".", the old root is stacked on the new one and can be detached."""
+    if _libc.pivot_root(os.fsencode(new), os.fsencode(old)) < 0:
+        raise _failed("pivot_root", new)
+
+
+def sethostname(name: str) -> None:
+    """sethostname(2)."""
+    encoded = name.encode()
+    if _libc.sethostname(encoded, len(encoded)) < 0:
+        raise _failed(f"sethostname {name}")
+
+
+def prctl(option: int, argument: int = 0, third: int = 0) -> None:
+    """prctl(2) with the unused arguments zero, as several options demand."""
+    if _libc.prctl(option, argument, third, 0, 0) < 0:
+        raise _failed(f"prctl {option}")
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) of the caller; each set is a bit mask."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = 0xFFFFFFFF, 32
+    sets = (effective, permitted, inheritable)
+    data = struct.pack("=6I", *(part & low for part in sets), *(part >> high for part in sets))
+    if _libc.capset(header, data) < 0:
+        raise _failed("capset")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    if _libc.unshare(flags) < 0:
+        raise _failed("unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2)."""
+    if _libc.setns(fd, kind) < 0:
+        raise _failed("setns")
+
+
+def close_range(first: int, last: int, flags: int) -> None:
+    """close_range(2), Linux 5.9; the flag CLOSE_RANGE_CLOEXEC needs 5.11."""
+    if _libc.close_range(ctypes.c_uint(first), ctypes.c_uint(last), flags) < 0:
+        raise _failed("close_range")
+
+
+def clone3(flags: int, exit_signal: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
+    """clone3(2): (pid, pidfd) in the parent, (0, -1) in the child, a copy of the calling thread as after fork(2).
+
+    *cgroup_fd* is a v2 cgroup's directory for CLONE_INTO_CGROUP (Linux 5.7). The child must end in exec or ``_exit``,
+    and the caller must be single-threaded: no handlers of ``os.register_at_fork`` run.
+    """
+    pidfd = ctypes.c_int(-1)
+    if cgroup_fd >= 0:
+        flags |= CLONE_INTO_CGROUP
+    arguments = struct.pack(
+        "=11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, max(cgroup_fd, 0)
+    )
+    pid = _libc.syscall(_long(_SYS_CLONE3), arguments, ctypes.c_size_t(len(arguments)))
+    if pid < 0:
+        raise _failed("clone3")
+    return pid, pidfd.value if pid else -1
+
+
+def link_up(interface: str) -> None:
+    """Set IFF_UP of *interface* in the caller's network namespace (netdevice(7))."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as carrier:
+        request = fcntl.ioctl(carrier, _SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
+        (flags,) = struct.unpack_from("16xH", request)
+        fcntl.ioctl(carrier, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), flags | _IFF_UP))
+
+
+def new_keyring() -> None:
+    """keyctl(2): join a new, empty session keyring without a name."""
+    if _libc.syscall(_long(_SYS_KEYCTL), _long(_KEYCTL_JOIN_SESSION_KEYRING), None) < 0:
+        raise _failed("keyctl")
+
+
+def bpf_load_device_program(instructions: bytes) -> int:
+    """bpf(2), BPF_PROG_LOAD of type CGROUP_DEVICE (Linux 4.15); returns a close-on-exec descriptor."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(b"MIT")
+    attributes = struct.pack(
+        "=IIQQ", _BPF_PROG_TYPE_CGROUP_DEVICE, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)
+    )
+    return _bpf(_BPF_PROG_LOAD, attributes)
+
+
+def bpf_attach_device_program(cgroup_fd: int, program_fd: int) -> None:
+    """bpf(2), BPF_PROG_ATTACH of a CGROUP_DEVICE program, beside those that are there."""
+    _bpf(_BPF_PROG_ATTACH, struct.pack("=IIII", cgroup_fd, program_fd, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI))
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    result: int = _libc.syscall(_long(_SYS_BPF), _long(command), attributes, ctypes.c_size_t(len(attributes)))
+    if result < 0:
+        raise _failed("bpf")
+    return result
+
+
+def inotify(directory: str, events: int) -> int:
+    """A non-blocking inotify(7) descriptor that watches *directory* for *events*."""
+    fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0:
+        raise _failed("inotify_init1", directory)
+    if _libc.inotify_add_watch(fd, os.fsencode(directory), events) < 0:
+        error = _failed("inotify_add_watch", directory)
+        os.close(fd)
+        raise error
+    return fd

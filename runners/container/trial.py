@@ -1,0 +1,47 @@
+"""The smallest possible container, to prove that a runtime works here: one static program in an empty root."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: Long enough for a loaded host; a runtime needs some 10 ms.
+DEADLINE_MS = 10_000
+
+
+@contextmanager
+def directory(program: str, name: str) -> Iterator[str]:
+    """Yield a temporary directory with ``rootfs/NAME``, a copy of *program*, beside room for anything else."""
+    with tempfile.TemporaryDirectory(prefix="tare-trial-") as path:
+        os.mkdir(f"{path}/rootfs")
+        shutil.copy(program, f"{path}/rootfs/{name.lstrip('/')}")
+        yield path
+
+
+def await_word(console: int, word: bytes) -> bool:
+    """Whether *word* arrives on *console* before its end and before the deadline."""
+    seen = b""
+    ready = select.poll()
+    ready.register(console, select.POLLIN)
+    while word not in seen:
+        if not ready.poll(DEADLINE_MS):
+            return False
+        try:
+            chunk = os.read(console, 4096)
+        except BlockingIOError:
+            continue
+        if not chunk:
+            return False
+        seen += chunk
+    return True
+
+
+def hung_up(console: int) -> bool:
+    """Whether every writer of *console* is gone: whoever was started there has ended, or is about to."""
+    ready = select.poll()
+    ready.register(console, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in ready.poll(0))

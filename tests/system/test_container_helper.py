@@ -1,0 +1,214 @@
+"""The warm helper's life: it dies with whoever started it, and its containers die with it."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import runners
+from runners import payload, zygote
+from runners.base import RunnerError, Scratch, Spec
+from runners.container import cgroups, devices, syscalls, trial
+from runners.image.cache import cache_dir
+from tests.conftest import require, wait_until
+
+DEADLINE_S = 20.0
+
+
+@pytest.fixture
+def scratch() -> Iterator[Scratch]:
+    require("root", os.geteuid() == 0, "not root")
+    require("cgroups", not cgroups.usable(), cgroups.usable())
+    prefix = f"tare-helper-test-{os.getpid()}"
+    directory = Path("/tmp", prefix)
+    (directory / "rootfs").mkdir(parents=True)
+    shutil.copy(payload.binary(cache_dir()), directory / "rootfs/payload")
+    try:
+        yield Scratch(directory=directory, cache=cache_dir(), cgroup=f"{prefix}/s", prefix=prefix)
+    finally:
+        cgroups.at(prefix).kill()
+        cgroups.at(prefix).remove()
+        shutil.rmtree(directory)
+    assert cgroups.find(prefix) == []
+
+
+def spec_of(scratch: Scratch) -> Spec:
+    return Spec(argv=("/payload",), rootfs=scratch.directory / "rootfs", memory_bytes=64 << 20, cpus=1)
+
+
+def await_end(pid: int) -> None:
+    """Until process *pid* has ended, by its pidfd."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(DEADLINE_S * 1000), f"process {pid} still runs"
+    os.close(pidfd)
+
+
+def test_killed_helper_takes_its_containers_along(scratch: Scratch) -> None:
+    """SIGKILL to the helper: the console ends, the next launch says what happened, and the block still cleans up."""
+    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+        (helper,) = prepared.resident_pids
+        with prepared.launch("one", lambda _: None) as instance:
+            assert trial.await_word(instance.console, b"tare ready")
+            (pid,) = instance.pids()
+            os.kill(helper, signal.SIGKILL)
+            await_end(pid)
+        with pytest.raises(RunnerError, match="helper is gone"), prepared.launch("two", lambda _: None):
+            pass
+    assert not cgroups.at(f"{scratch.cgroup}/one").pids()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import runners
+from runners.base import Scratch, Spec
+from runners.container import trial
+directory = Path({directory!r})
+scratch = Scratch(directory=directory, cache=directory, cgroup={cgroup!r}, prefix={prefix!r})
+spec = Spec(argv=("/payload",), rootfs=directory / "rootfs", memory_bytes=64 << 20, cpus=1)
+with runners.load({runner!r}).prepare(spec, {{}}, scratch) as prepared:
+    with prepared.launch("one", lambda _: None) as instance:
+        assert trial.await_word(instance.console, b"tare ready")
+        print(*prepared.resident_pids, *instance.pids(), flush=True)
+        sys.stdin.read()
+"""
+
+
+def start_and_kill(scratch: Scratch, runner: str) -> list[int]:
+    """Another tare starts one instance and is killed; the processes that it cost."""
+    values = {"cgroup": scratch.cgroup, "prefix": scratch.prefix, "runner": runner}
+    program = PROGRAM.format(directory=os.fspath(scratch.directory), **values)
+    tare = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    )
+    assert tare.stdin is not None
+    assert tare.stdout is not None
+    with tare.stdin, tare.stdout:
+        pids = list(map(int, tare.stdout.readline().split()))
+        tare.kill()
+        tare.wait()
+    assert len(pids) == 2, "the helper or monitor, and the container"
+    return pids
+
+
+def test_killed_tare_leaves_no_process(scratch: Scratch) -> None:
+    """SIGKILL to the one who started all: helper and containers end by themselves."""
+    for pid in start_and_kill(scratch, "container"):
+        await_end(pid)
+    wait_until(lambda: not cgroups.at(scratch.prefix).pids(), DEADLINE_S)
+
+
+@pytest.mark.parametrize("runner", ["crun", "runc"])
+def test_sweep_after_a_killed_tare(scratch: Scratch, runner: str) -> None:
+    """crun and runc go on without the one who started them: sweep ends monitor and container, and detaches mounts."""
+    support = runners.load(runner).probe({}, cache_dir())
+    require(runner, support.ok, f"{support.why}; fix: {support.fix}")
+    pids = start_and_kill(scratch, runner)
+    removed = runners.load(runner).sweep()
+    for pid in pids:
+        await_end(pid)
+    for target in ("one/rootfs", "layers"):
+        assert f"mount {scratch.directory / target}" in removed
+    assert scratch.prefix not in Path("/proc/self/mountinfo").read_text()
+    assert runners.load(runner).sweep() == []
+
+
+@pytest.mark.parametrize("runner", ["container", "crun", "runc"])
+def test_sweep_spares_a_live_run(scratch: Scratch, runner: str) -> None:
+    """What a run that still measures owns is no leftover, whoever calls sweep."""
+    support = runners.load(runner).probe({}, cache_dir())
+    if runner != "container":
+        require(runner, support.ok, f"{support.why}; fix: {support.fix}")
+    with (
+        runners.load(runner).prepare(spec_of(scratch), {}, scratch) as prepared,
+        prepared.launch("one", lambda _: None) as instance,
+    ):
+        assert trial.await_word(instance.console, b"tare ready")
+        before = instance.pids()
+        removed = runners.load(runner).sweep()
+        assert not [name for name in removed if scratch.prefix in name]
+        assert instance.pids() == before
+
+
+def test_failed_step_is_named(scratch: Scratch) -> None:
+    """A root filesystem that cannot be mounted: the step and the path are in explain()."""
+    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+        shutil.rmtree(scratch.directory / "rootfs")
+        with prepared.launch("one", lambda _: None) as instance:
+            assert not trial.await_word(instance.console, b"tare ready")
+            said = instance.explain()
+    assert "cannot mount an overlay" in said
+    assert str(scratch.directory / "rootfs") in said
+
+
+def test_helper_says_why_it_cannot_start(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper that ends before it is ready is an error with its standard error in it."""
+    monkeypatch.setattr(zygote, "_CODE", "raise SystemExit('no such luck')")
+    with pytest.raises(RunnerError) as caught, zygote.prepare(spec_of(scratch), {}, scratch):
+        pass
+    assert "no such luck" in caught.value.why
+
+
+def test_start_on_v2(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The v2 way of a start: cloned into its cgroup, under the device program (no limits if v2 has no controllers)."""
+    unified = cgroups.layout().v2
+    require("cgroups", unified is not None, "no cgroup2 is mounted")
+    assert unified is not None
+    layout = cgroups.Layout("v2", {}, (), unified)
+    with monkeypatch.context() as patch:
+        patch.setattr(cgroups, "layout", lambda: layout)
+        if "memory" not in Path(unified, "cgroup.controllers").read_text():
+            patch.setattr(cgroups.V2, "limit", lambda *_, **__: None)
+        with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+            with prepared.launch("one", lambda _: None) as instance:
+                assert trial.await_word(instance.console, b"tare ready"), instance.explain()
+                (pid,) = instance.pids()
+                assert instance.cgroup == Path(unified, f"{scratch.cgroup}/one")
+                assert f"0::/{scratch.cgroup}/one" in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+            assert not Path(unified, f"{scratch.cgroup}/one").exists()
+
+
+def test_device_program_of_v2(scratch: Scratch) -> None:
+    """The BPF program of cgroup v2: a child cloned into its cgroup may open /dev/null, and not /dev/kmsg."""
+    unified = cgroups.layout().v2
+    require("cgroups", unified is not None, "no cgroup2 is mounted")
+    group = cgroups.V2(scratch.prefix, cgroups.Layout("v2", {}, (), unified))
+    group.create()
+    rules = devices.RulesV2()
+    with rules.held():
+        rules.attach(group)
+        directory = os.open(group.path, os.O_RDONLY | os.O_DIRECTORY)
+        answers, child_end = os.pipe()
+        pid, pidfd = syscalls.clone3(0, signal.SIGCHLD, cgroup_fd=directory)
+        if pid == 0:
+            os.write(child_end, _attempts())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        for fd in (directory, pidfd, child_end):
+            os.close(fd)
+    with open(answers, "rb") as answer:
+        assert answer.read().split() == [b"/dev/null:0", b"/dev/urandom:0", b"/dev/pts/ptmx:0", b"/dev/kmsg:1"]
+
+
+def _attempts() -> bytes:
+    said = b""
+    for path in (b"/dev/null", b"/dev/urandom", b"/dev/pts/ptmx", b"/dev/kmsg"):
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NOCTTY))
+            said += path + b":0 "
+        except OSError as error:
+            said += path + f":{error.errno} ".encode()
+    return said

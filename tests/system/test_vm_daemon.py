@@ -1,0 +1,92 @@
+"""The same virtual machine through a libvirt daemon, which runs QEMU as a user of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from runners import vm, vm_libvirt
+from runners.base import RunnerError, Scratch, Spec
+from runners.image.cache import cache_dir
+from runners.image.kernel import find
+from runners.image.rootfs import payload_root
+from tests.conftest import require, wait_until
+
+URI = "qemu:///system"
+OPTIONS = {"uri": URI, "accelerator": "tcg"}
+DEADLINE_S = 120.0
+
+#: In mount namespaces of their own, /dev/kvm is one that anybody may open: otherwise libvirt finds its knowledge of
+#: QEMU out of date before every start, and each takes three quarters of a minute.
+PRIVATE = """
+set -e
+mount --make-rprivate /
+if [ -e /dev/kvm ]; then
+    mount -t tmpfs none "$1"
+    mknod -m 0666 "$1/kvm" c 10 232
+    mount --bind "$1/kvm" /dev/kvm
+fi
+shift
+exec "$@"
+"""
+
+
+def _answers() -> bool:
+    with suppress(RunnerError), vm_libvirt.connect(URI, cache_dir()):
+        return True
+    return False
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[None]:
+    """libvirtd and virtlogd, started here and ended by their ids; one that runs already is used as it is."""
+    require("root", os.geteuid() == 0, "a system daemon is started by root")
+    require("libvirt", vm_libvirt.libvirt is not None, "import libvirt failed")
+    if _answers():
+        yield
+        return
+    programs = [shutil.which(name, path="/usr/sbin:/usr/bin:/sbin") for name in ("virtlogd", "libvirtd")]
+    require("libvirt", all(programs), "virtlogd or libvirtd is not installed")
+    (tmp_path / "dev").mkdir()
+    with ExitStack() as stack:
+        for program in filter(None, programs):
+            command = ["unshare", "--mount", "sh", "-c", PRIVATE, "sh", str(tmp_path / "dev"), program]
+            with (tmp_path / "log").open("a") as log:
+                process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
+            stack.callback(process.terminate)
+        wait_until(_answers, DEADLINE_S, what="libvirtd's answer")
+        yield
+
+
+def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
+    support = vm.probe(OPTIONS, cache_dir())
+    require("qemu", support.ok, support.why)
+    kernel = find(cache_dir()).path
+    owner = kernel.stat()
+    prefix = f"tare-{secrets.token_hex(2)}"
+    spec = Spec(argv=("/payload",), rootfs=payload_root(cache_dir()), memory_bytes=128 << 20, cpus=1)
+    scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=prefix)
+    marks: list[str] = []
+    with vm.prepare(spec, OPTIONS, scratch) as prepared:
+        assert len(prepared.resident_pids) >= 2
+        with prepared.launch(f"{prefix}-1", marks.append) as guest:
+            text = b""
+            while b"tare ready\n" not in text:
+                ready, _, _ = select.select([guest.console], [], [], DEADLINE_S)
+                assert ready, f"silence after {text!r}; {guest.explain()}"
+                text += os.read(guest.console, 4096)
+            (pid,) = guest.pids()
+            assert prefix in Path(f"/proc/{pid}/cmdline").read_text()
+            assert pid not in prepared.resident_pids
+    assert marks == ["created", "stopped"]
+    assert (kernel.stat().st_uid, kernel.stat().st_gid) == (owner.st_uid, owner.st_gid)
+    with vm_libvirt.connect(URI, cache_dir()) as hypervisor:
+        assert [domain.name() for domain in hypervisor.connection.listAllDomains()] == []
