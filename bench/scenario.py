@@ -122,8 +122,6 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Keys that a subject or a matrix may set, besides the options of its runner.
 _OVERRIDES = ("memory_mib", "cpus", "delay_ms", "touch_mib")
-#: Options that name a file on this host: checked before anything starts.
-_FILE_OPTIONS = ("kernel", "binary")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,39}")
 
 
@@ -239,7 +237,7 @@ class _Resolver:
             touch_mib=work.touch_mib if table.touch_mib is None else table.touch_mib,
         )
         options = {**table.options, **{key: value for key, value in chosen.items() if key not in _OVERRIDES}}
-        self._check_files(label, options)
+        self._check_options(label, table.runner, options)
         return Subject(
             label=label,
             runner=table.runner,
@@ -276,13 +274,17 @@ class _Resolver:
                 hint = _near(key, (*known, *_OVERRIDES)) or f"known: {', '.join(known) or 'none'}"
                 raise self._error(f"subject '{table.label}': the runner {table.runner} has no option '{key}'", hint)
 
-    def _check_files(self, label: str, options: Mapping[str, Option]) -> None:
-        for key in _FILE_OPTIONS:
-            if key in options and not Path(str(options[key])).is_file():
-                raise self._error(
-                    f"subject '{label}': options.{key}: there is no file {options[key]}",
-                    f"correct the path, or leave {key} out",
-                )
+    def _check_options(self, label: str, runner: str, options: Mapping[str, Option]) -> None:
+        """Judge the values by what the runner declares; whether its engine is there is not asked here."""
+        declared = runners.load(runner).OPTIONS
+        for key, value in options.items():
+            at, option = f"subject '{label}': options.{key}", declared[key]
+            if not isinstance(value, str):
+                raise self._error(f"{at}: expected a text, got {value!r}", option.meaning)
+            if option.choices and value not in option.choices:
+                raise self._error(f"{at}: there is no '{value}'", f"one of: {', '.join(option.choices)}")
+            if option.file and not Path(value).expanduser().is_file():
+                raise self._error(f"{at}: there is no file {value}", f"correct the path, or leave {key} out")
 
     def _error(self, why: str, fix: str) -> UsageError:
         return UsageError(f"{self.path} is not a valid scenario", why, fix)

@@ -87,8 +87,8 @@ def compare(
 ) -> Comparison:
     """Compare round medians; with *paired*, ``subject[i]`` and ``reference[i]`` come from the same round.
 
-    The test is a two-sided permutation test on ranks, so that one slow outlier cannot decide: sign flips of the ranked log
-    ratios when paired (Wilcoxon's signed-rank statistic), exchanges between the groups when not (the rank sum).
+    The test is a two-sided permutation test on ranks, so that one slow outlier cannot decide: sign flips of the ranked
+    log ratios when paired (Wilcoxon's signed-rank statistic), exchanges between the groups when not (the rank sum).
     *resolution* is the instrument's, in the unit of the values. Raises ValueError when lengths differ although paired,
     when there is no data, or when a value is not positive.
     """

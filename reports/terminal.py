@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.doctor import Diagnosis
+from bench.doctor import Diagnosis, RunnerDiagnosis
 from bench.plan import Plan, duration
 from reports.progress import Watcher
 
@@ -63,16 +63,10 @@ def diagnosis(found: Diagnosis) -> RenderableType:
     for name, value in host.facts.items():
         facts.add_row(name, value)
     findings = _findings((finding.name, finding.level, finding.what, finding.fix) for finding in host.findings)
-    runners = _findings(
-        (one.name, "ok" if one.ok else "bad", _runner_words(one.version, one.accelerator, one.why), one.fix)
-        for one in found.runners
-    )
+    runners = _findings((one.name, "ok" if one.ok else "bad", _runner_words(one), one.fix) for one in found.runners)
     parts: list[RenderableType] = []
     for title, table in (("Host", facts), ("What will show in the numbers", findings), ("What can run", runners)):
         parts += [Text(title, style="bold"), Padding(table, (0, 0, 1, 2))]
-    for one in found.runners:
-        for name, value in one.facts.items():
-            parts.append(Text(f"{one.name}, {name}: {value}"))
     return Group(*parts)
 
 
@@ -123,6 +117,9 @@ def _findings(rows: Iterator[tuple[str, str, str, str]]) -> Table:
     return table
 
 
-def _runner_words(version: str, accelerator: str | None, why: str) -> str:
-    emulated = " (software-emulated: another class of result)" if accelerator == "tcg" else ""
-    return (version or "?") + emulated if not why else f"cannot run: {why}"
+def _runner_words(one: RunnerDiagnosis) -> str:
+    """Version or reason first, then what the probe found out, a line each."""
+    emulated = "; software-emulated: another class of result" if one.accelerator == "tcg" else ""
+    first = f"{one.version}{emulated}" if one.ok else f"cannot run: {one.why}"
+    told = (f"{name}: {value}" for name, value in one.facts.items() if value not in one.version)
+    return "\n".join((first, *told))

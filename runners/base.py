@@ -29,6 +29,15 @@ Mark = Callable[[str], None]
 Options = Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a runner. Its value is a text: one of ``choices`` if there are any, an existing file if so said."""
+
+    meaning: str
+    choices: tuple[str, ...] = ()
+    file: bool = False
+
+
 class RunnerError(Exception):
     """A runner could not do what was asked.
 
@@ -143,8 +152,8 @@ class Runner(Protocol):
     KIND: Kind
     #: A rough duration of start + stop, in seconds, to estimate how long a run will take before anything is known.
     TYPICAL_S: float
-    #: The names of the options that a scenario may give, each with one line of meaning.
-    OPTIONS: Mapping[str, str]
+    #: The options that a scenario may give, by name: a wrong one is refused before anything starts.
+    OPTIONS: Mapping[str, Option]
 
     def probe(self, options: Options, cache: Path) -> Support:
         """Try, do not assume: whether this runner works here. Never raises; leaves nothing behind."""

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners.base import Kind, Mark, Options, Prepared, Scratch, Spec, Support
+from runners.base import Kind, Mark, Option, Options, Prepared, Scratch, Spec, Support
 
 KIND: Kind = "null"
 TYPICAL_S = 0.001
-OPTIONS: Mapping[str, str] = {}
+OPTIONS: Mapping[str, Option] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 from runners import payload
-from runners.base import PREFIX, Instance, Kind, Mark, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners.base import PREFIX, Instance, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from runners.container import cgroups, leftovers, syscalls, trial
 from runners.container.defaults import default_config
 from runners.container.steps import overlay_options
@@ -279,7 +279,7 @@ class Oci:
     """One OCI runtime program as a :class:`runners.base.Runner`."""
 
     KIND: Kind = "container"
-    OPTIONS: ClassVar[dict[str, str]] = {"binary": "path of the program, if it is not the one on PATH"}
+    OPTIONS: ClassVar[dict[str, Option]] = {"binary": Option("the program, if it is not the one on PATH", file=True)}
 
     def __init__(self, name: str, *, typical_s: float) -> None:
         self.name = name

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners import payload
-from runners.base import Kind, Mark, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners.base import Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 
 KIND: Kind = "process"
 TYPICAL_S = 0.003
-OPTIONS: Mapping[str, str] = {}
+OPTIONS: Mapping[str, Option] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from runners import payload
-from runners.base import PREFIX, Instance, Kind, Mark, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners.base import PREFIX, Instance, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from runners.container import cgroups, devices, leftovers, trial
 from runners.container.bundle import BundleError, parse
 from runners.container.defaults import PIDS_LIMIT, default_config
@@ -33,7 +33,7 @@ from runners.container.warm import LARGEST_REQUEST, MARKER
 
 KIND: Kind = "container"
 TYPICAL_S = 0.01
-OPTIONS: dict[str, str] = {}
+OPTIONS: dict[str, Option] = {}
 
 WALLS = (
     "mount namespace",

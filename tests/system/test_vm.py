@@ -21,7 +21,7 @@ from runners.image.cache import cache_dir
 from runners.image.kernel import find
 from runners.image.rootfs import payload_root
 from runners.payload import arguments
-from runners.vm_domain import FloppyBoot, Hardware, Machine, domain_xml
+from runners.vm_domain import DiskBoot, Hardware, Machine, domain_xml
 from runners.vm_guest import Guest, running
 from runners.vm_libvirt import EMBEDDED, connect, make_directory, runtime_directory
 from tests.conftest import require, wait_until
@@ -52,12 +52,17 @@ class Stage:
 
 
 def traces(prefix: str) -> list[str]:
-    """Everything on this host that bears *prefix*, and every directory of this process but the embedded driver's."""
+    """Every process and every domain's cgroup on this host that bears *prefix*."""
     found = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal() and prefix in _command(entry)]
     for mount in set(vm_traces.cgroup_mounts(Path("/proc/self/mountinfo").read_text()).values()):
         found += [str(path) for path in mount.glob("machine*/*") if prefix in path.name]
+    return found
+
+
+def directories() -> list[Path]:
+    """This process's directories in /run, all but the embedded driver's."""
     own = runtime_directory().glob(f"tare-vm-{os.getpid()}-*")
-    return found + [str(path) for path in own if not (path / "run" / "qemu" / "driver.pid").exists()]
+    return [path for path in own if not (path / "run" / "qemu" / "driver.pid").exists()]
 
 
 def _command(process: Path) -> str:
@@ -78,6 +83,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     with ExitStack() as stack:
         yield Stage(scratch, stack)
     assert traces(scratch.prefix) == []
+    assert directories() == []
     after = kernel.stat()
     assert (after.st_uid, after.st_gid, after.st_mode, after.st_mtime_ns) == (
         before.st_uid,
@@ -185,7 +191,7 @@ def test_the_kvm_wiring_carries_a_few_instructions(stage: Stage, tmp_path: Path,
     trouble = vm_accel.device_trouble()
     require("kvm", not trouble, trouble)
     image = tmp_path / "boot.img"
-    image.write_bytes((BOOT_CODE + b"tare ready\n\0").ljust(510, b"\0") + b"\x55\xaa" + bytes(1440 * 1024 - 512))
+    image.write_bytes((BOOT_CODE + b"tare ready\n\0").ljust(510, b"\0") + b"\x55\xaa" + bytes((1 << 20) - 512))
     directory = make_directory()
     stage.stack.callback(directory.rmdir)
     stage.stack.enter_context(vm_traces.unmade_machine_cgroups())
@@ -201,7 +207,7 @@ def test_the_kvm_wiring_carries_a_few_instructions(stage: Stage, tmp_path: Path,
     name = f"{stage.scratch.prefix}-kvm"
 
     def describe(console: Path, log: Path) -> str:
-        return domain_xml(name, hardware, FloppyBoot(image=image), console=console, log=log)
+        return domain_xml(name, hardware, DiskBoot(image=image), console=console, log=log)
 
     with running(hypervisor, name, directory, describe, stage.marks.append) as guest:
         assert read_until(guest, b"tare ready\n").endswith(b"tare ready\n")

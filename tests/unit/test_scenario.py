@@ -105,6 +105,8 @@ def test_a_wrong_table_is_named_with_its_key(write, text: str, why: str, fix: st
     [
         ('runner = "process"', 'runner = "proces"', "there is no runner 'proces'", "did you mean 'process'?"),
         ('runner = "process"', 'runner = "crun"\noptions = { binnary = "x" }', "no option 'binnary'", "'binary'"),
+        ('runner = "process"', 'runner = "vm"\noptions = { machine = "q53" }', "there is no 'q53'", "one of: q35, pc"),
+        ('runner = "process"', 'runner = "vm"\noptions = { accelerator = 1 }', "expected a text, got 1", "auto"),
         ('runner = "process"', 'runner = "vm"\noptions = { kernel = "/no/kernel" }', "there is no file /no/kernel", ""),
         ('runner = "process"', 'runner = "process"\ntouch_mbi = 3', "[subjects[1]]", "did you mean 'touch_mib'?"),
         ('runner = "process"', 'runner = "process"\nmatrix = { cpus = [] }', "matrix.cpus is empty", "at least one"),

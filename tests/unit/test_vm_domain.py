@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runners.base import RunnerError
-from runners.vm_domain import DirectBoot, FloppyBoot, Hardware, command_line, domain_xml
+from runners.vm_domain import DirectBoot, DiskBoot, Hardware, command_line, domain_xml
 
 HARDWARE = Hardware(
     accelerator="tcg", machine="q35", cpu="max", cpus=2, memory_bytes=128 << 20, emulator="/usr/bin/qemu-system-x86_64"
@@ -19,7 +19,7 @@ HARDWARE = Hardware(
 BOOT = DirectBoot(kernel=Path("/k"), initrd=Path("/i"), command_line="a=1 & <b>")
 
 
-def parsed(hardware: Hardware = HARDWARE, boot: DirectBoot | FloppyBoot = BOOT) -> ET.Element:
+def parsed(hardware: Hardware = HARDWARE, boot: DirectBoot | DiskBoot = BOOT) -> ET.Element:
     return ET.fromstring(domain_xml("tare-1", hardware, boot, console=Path("/run/c"), log=Path("/run/l")))
 
 
@@ -69,8 +69,8 @@ def test_kvm_has_the_host_s_processor() -> None:
     assert plain.attrib == {"name": "arch-capabilities", "policy": "disable"}
 
 
-def test_a_floppy_is_booted_by_the_firmware() -> None:
-    domain = parsed(boot=FloppyBoot(image=Path("/f.img")))
+def test_a_disk_is_booted_by_the_firmware() -> None:
+    domain = parsed(boot=DiskBoot(image=Path("/f.img")))
     assert domain.find("os/kernel") is None
     source = domain.find("devices/disk/source")
     assert source is not None

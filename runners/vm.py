@@ -1,0 +1,207 @@
+"""The virtual machine: a stock Linux kernel started directly by QEMU, through libvirt, with the payload as its init."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from runners import vm_accel, vm_traces
+from runners.base import PREFIX, Accelerator, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners.image.initramfs import initramfs
+from runners.image.kernel import Kernel, find
+from runners.image.rootfs import payload_root
+from runners.payload import PATH, arguments
+from runners.vm_domain import MACHINES, Cpu, DirectBoot, Hardware, Machine, command_line, domain_xml
+from runners.vm_guest import Guest, running
+from runners.vm_libvirt import EMBEDDED, Hypervisor, connect, make_directory
+
+KIND: Kind = "vm"
+TYPICAL_S = 4.0
+Wish = Literal["auto", "kvm", "tcg"]
+_WISHES: tuple[Wish, ...] = ("auto", "kvm", "tcg")
+OPTIONS: Mapping[str, Option] = {
+    "uri": Option(
+        f"a local libvirt daemon, such as qemu:///system; default: {EMBEDDED}, libvirt's driver in this process"
+    ),
+    "accelerator": Option("auto: KVM if a guest proves it, else emulation, and the default; kvm; tcg", choices=_WISHES),
+    "kernel": Option(
+        "the guest kernel, a bzImage or an ELF file with a PVH note; default: the newest in the cache", file=True
+    ),
+    "machine": Option("QEMU's machine type; default: q35", choices=MACHINES),
+}
+#: Debian's cloud kernel 6.1 boots with so much, and does not with 64 MiB.
+_LEAST_MEMORY_BYTES = 72 << 20
+_LOCAL_URI = re.compile(r"qemu:///[a-z]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The options, read."""
+
+    uri: str
+    accelerator: Wish
+    kernel: Path | None
+    machine: Machine
+
+
+def _options(options: Options) -> _Wanted:
+    for name, value in options.items():
+        if name not in OPTIONS or not isinstance(value, str):
+            known = ", ".join(OPTIONS)
+            raise RunnerError(f"the vm option {name} = {value!r} makes no sense", f"known, each a text: {known}")
+    given = cast(Mapping[str, str], options)
+    uri, wish, machine = given.get("uri", EMBEDDED), given.get("accelerator", "auto"), given.get("machine", "q35")
+    if not _LOCAL_URI.fullmatch(uri):
+        raise RunnerError(f"the uri {uri!r} cannot be used", "marks come over a local socket", "qemu:///system")
+    if wish not in _WISHES:
+        raise RunnerError(f"there is no accelerator {wish!r}", f"known: {', '.join(_WISHES)}")
+    if machine not in MACHINES:
+        raise RunnerError(f"there is no machine {machine!r}", f"known: {', '.join(MACHINES)}")
+    kernel = Path(given["kernel"]).expanduser() if "kernel" in given else None
+    return _Wanted(uri=uri, accelerator=wish, kernel=kernel, machine=machine)
+
+
+def probe(options: Options, cache: Path) -> Support:
+    """Whether a virtual machine runs here, and how it is accelerated; the first call on a host boots one under KVM."""
+    facts: dict[str, str] = {}
+    try:
+        wanted = _options(options)
+        _check_host()
+        kernel = find(cache, wanted.kernel)
+        facts["guest kernel"] = kernel.describe()
+        with vm_traces.unmade_machine_cgroups(), connect(wanted.uri, cache) as hypervisor:
+            facts["libvirt"] = hypervisor.libvirt_version
+            facts["qemu"] = hypervisor.qemu_version
+            accelerator, _, facts["kvm"] = _accelerate(hypervisor, wanted, kernel, cache)
+            hypervisor.emulator(accelerator, wanted.machine)
+    except RunnerError as error:
+        return Support(ok=False, why=str(error), fix=error.fix, facts=facts)
+    except OSError as error:
+        return Support(ok=False, why=str(error), fix="tare doctor", facts=facts)
+    version = f"QEMU {facts['qemu']}, libvirt {facts['libvirt']}, Linux {kernel.release}"
+    return Support(ok=True, version=version, accelerator=accelerator, walls=("own kernel",), facts=facts)
+
+
+def _architecture() -> str:
+    return os.uname().machine
+
+
+def _check_host() -> None:
+    if (found := _architecture()) != "x86_64":
+        raise RunnerError("the vm runner knows x86-64 only", f"this host is {found}", "run it on an x86-64 host")
+
+
+def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Accelerator, Cpu, str]:
+    """Accelerator, processor model, and what is known of KVM. Raises RunnerError where KVM is demanded in vain."""
+    if wanted.accelerator == "tcg":
+        return "tcg", "max", "not tried: the scenario asks for emulation"
+    with _stage(hypervisor) as directory:
+        # The built-in root filesystem, so that the verdict is about this host and not about a scenario's files.
+        boot = DirectBoot(
+            kernel=_reachable(hypervisor, kernel.path, directory),
+            initrd=_reachable(hypervisor, initramfs(payload_root(cache), cache), directory),
+            command_line=command_line((PATH, *arguments()), ()),
+        )
+        verdict = vm_accel.prove(hypervisor, wanted.machine, kernel, boot, directory=directory, cache=cache)
+    if verdict.cpu is not None:
+        return "kvm", verdict.cpu, f"proved: {verdict.why} ({verdict.cpu} processor)"
+    if wanted.accelerator == "kvm":
+        raise RunnerError(
+            "KVM does not carry a guest here",
+            verdict.why,
+            f'{verdict.fix}, or accelerator = "tcg", which is another class of result',
+        )
+    return "tcg", "max", f"not usable: {verdict.why}"
+
+
+@contextmanager
+def _stage(hypervisor: Hypervisor) -> Iterator[Path]:
+    """A directory that QEMU can reach: a daemon runs it as a user who passes neither $HOME nor mkdtemp's 0700."""
+    made = make_directory()
+    try:
+        if hypervisor.embedded is None:
+            made.chmod(0o711)
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _reachable(hypervisor: Hypervisor, file: Path, directory: Path) -> Path:
+    """*file* itself, or for a daemon a copy in *directory*: libvirt gives what a domain uses to QEMU's user."""
+    if hypervisor.embedded is not None:
+        return file
+    copy = directory / file.name
+    shutil.copyfile(file, copy)
+    copy.chmod(0o644)
+    return copy
+
+
+@contextmanager
+def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
+    """Make the initramfs, connect, settle the accelerator; what is left for a start is libvirt's createXML."""
+    wanted = _options(options)
+    _check_host()
+    _check_spec(spec)
+    kernel = find(scratch.cache, wanted.kernel)
+    with ExitStack() as stack:
+        stack.enter_context(vm_traces.unmade_machine_cgroups())
+        hypervisor = stack.enter_context(connect(wanted.uri, scratch.cache))
+        accelerator, cpu, _ = _accelerate(hypervisor, wanted, kernel, scratch.cache)
+        directory = stack.enter_context(_stage(hypervisor))
+        hardware = Hardware(
+            accelerator=accelerator,
+            machine=wanted.machine,
+            cpu=cpu,
+            cpus=spec.cpus,
+            memory_bytes=spec.memory_bytes,
+            emulator=hypervisor.emulator(accelerator, wanted.machine),
+        )
+        boot = DirectBoot(
+            kernel=_reachable(hypervisor, kernel.path, directory),
+            initrd=_reachable(hypervisor, initramfs(spec.rootfs, scratch.cache), directory),
+            command_line=command_line(spec.argv, spec.env),
+        )
+
+        def launch(name: str, mark: Mark) -> AbstractContextManager[Guest]:
+            full = name if name.startswith(PREFIX) else f"{scratch.prefix}-{name}"
+
+            def describe(console: Path, log: Path) -> str:
+                return domain_xml(full, hardware, boot, console=console, log=log)
+
+            return running(hypervisor, full, directory, describe, mark)
+
+        example = domain_xml(f"{scratch.prefix}-NAME", hardware, boot, console=Path("CONSOLE"), log=Path("LOG"))
+        yield Prepared(
+            launch=launch,
+            manifest={"domain.xml": example, "cmdline.txt": f"{boot.command_line}\n"},
+            resident_pids=vm_traces.daemons() if hypervisor.embedded is None else frozenset(),
+        )
+
+
+def _check_spec(spec: Spec) -> None:
+    if spec.memory_bytes < _LEAST_MEMORY_BYTES:
+        raise RunnerError(
+            f"{spec.memory_bytes >> 20} MiB are too little for a virtual machine",
+            f"its kernel needs {_LEAST_MEMORY_BYTES >> 20} MiB to boot",
+            "raise memory_mib",
+        )
+    if not os.path.lexists(spec.rootfs / spec.argv[0].lstrip("/")):
+        raise RunnerError(
+            f"there is no {spec.argv[0]} in {spec.rootfs}",
+            "a virtual machine starts it by its path",
+            "name a file in it",
+        )
+
+
+def sweep() -> Sequence[str]:
+    """Kill the QEMUs of runs that are gone; remove their cgroups and directories."""
+    return vm_traces.sweep()
+
+
+__all__ = ["KIND", "OPTIONS", "TYPICAL_S", "prepare", "probe", "sweep"]

@@ -1,0 +1,146 @@
+"""Whether KVM carries a stock Linux guest here, found out by letting it.
+
+That /dev/kvm opens, that KVM_CREATE_VM works and that libvirt offers ``kvm`` prove nothing: on some nested hosts the
+guest's firmware runs, a hundred times too slowly, and its kernel never arrives. So the real guest kernel is booted with
+the payload, and its first mark has to come within a deadline. The verdict holds until the host is booted again, and is
+kept in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runners.base import PREFIX, RunnerError
+from runners.image.cache import publish, workspace
+from runners.image.kernel import Kernel
+from runners.vm_domain import Cpu, DirectBoot, Hardware, Machine, domain_xml
+from runners.vm_guest import Guest, running
+from runners.vm_libvirt import Hypervisor
+
+#: A guest under KVM says its first word within a second or two, even nested; emulation takes two to four.
+DEADLINE_S = 10.0
+_MEMORY_BYTES = 256 << 20
+_DEVICE = Path("/dev/kvm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """``cpu`` is the processor model with which a guest got through; if ``None``, ``why`` none did, and the ``fix``."""
+
+    cpu: Cpu | None
+    why: str
+    fix: str = "use a host with hardware virtualisation"
+
+
+def device_trouble(device: Path = _DEVICE) -> str:
+    """Why this user cannot even open KVM's device; empty when it opens."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"{device}: {error.strerror}"
+    return ""
+
+
+def _device_fix(device: Path = _DEVICE) -> str:
+    if device.exists():
+        return f"usermod -aG {device.group()} USER, or chmod 0666 {device}"
+    return (
+        "enable virtualisation in the firmware (on a virtual host: nested virtualisation) and load kvm_intel or kvm_amd"
+    )
+
+
+def prove(
+    hypervisor: Hypervisor, machine: Machine, kernel: Kernel, boot: DirectBoot, *, directory: Path, cache: Path
+) -> Verdict:
+    """The verdict on KVM for this host boot, QEMU, machine type and kernel; from *cache* if it is known."""
+    if trouble := device_trouble():
+        return Verdict(cpu=None, why=trouble, fix=_device_fix())
+    path = cache / f"kvm-{_key(hypervisor, machine, kernel)}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return Verdict(**json.loads(path.read_text()))
+    verdict, final = _try(hypervisor, machine, boot, directory)
+    if final:
+        with workspace(cache) as scratch:
+            (scratch / path.name).write_text(json.dumps(asdict(verdict)) + "\n")
+            publish(scratch / path.name, path)
+    return verdict
+
+
+def _key(hypervisor: Hypervisor, machine: Machine, kernel: Kernel) -> str:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    parts = (boot_id, hypervisor.uri, hypervisor.qemu_version, hypervisor.libvirt_version, machine, kernel.digest)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _try(hypervisor: Hypervisor, machine: Machine, boot: DirectBoot, directory: Path) -> tuple[Verdict, bool]:
+    """Boot with each processor model; the second value is false when no guest ran at all, and nothing was learnt."""
+    reasons = []
+    ran = False
+    models: tuple[Cpu, ...] = ("host", "host-plain")
+    for cpu in models:
+        try:
+            emulator = hypervisor.emulator("kvm", machine)
+            hardware = Hardware(
+                accelerator="kvm", machine=machine, cpu=cpu, cpus=1, memory_bytes=_MEMORY_BYTES, emulator=emulator
+            )
+            trouble = first_mark(hypervisor, hardware, boot, directory)
+        except RunnerError as error:
+            reasons.append(f"{cpu} processor: {error.why or error.what}")
+            continue
+        ran = True
+        if not trouble:
+            return Verdict(cpu=cpu, why="a Linux guest ran"), True
+        reasons.append(f"{cpu} processor: {trouble}")
+    return Verdict(cpu=None, why="; ".join(reasons)), ran
+
+
+def first_mark(hypervisor: Hypervisor, hardware: Hardware, boot: DirectBoot, directory: Path) -> str:
+    """Why a guest does not say its first mark in time; empty when it does. Raises RunnerError if it does not start."""
+    name = f"{PREFIX}proof-{os.getpid()}"
+
+    def describe(console: Path, log: Path) -> str:
+        return domain_xml(name, hardware, boot, console=console, log=log)
+
+    with hypervisor.suspensions() as suspended, running(hypervisor, name, directory, describe, _ignore) as guest:
+        trouble = await_bytes(guest, suspended, b"tare first", DEADLINE_S)
+        if not trouble:
+            return ""
+        return " ".join([trouble, *guest.explain().splitlines()[:3]])
+
+
+def await_bytes(guest: Guest, suspended: int, wanted: bytes, deadline_s: float) -> str:
+    """Why *wanted* does not arrive on the console of *guest*; empty when it does."""
+    end = time.monotonic() + deadline_s
+    events = select.poll()
+    for source in (guest.console, suspended):
+        events.register(source, select.POLLIN)
+    seen = b""
+    while wanted not in seen:
+        left_s = end - time.monotonic()
+        ready = dict(events.poll(left_s * 1000)) if left_s > 0 else {}
+        if not ready:
+            return f"no sign of life from the guest within {deadline_s:g} s"
+        if suspended in ready:
+            return "QEMU stopped the guest, as it does when it cannot go on"
+        read = _read(guest.console)
+        if not read:
+            return "QEMU ended"
+        seen += read
+    return ""
+
+
+def _read(console: int) -> bytes:
+    with suppress(ConnectionResetError):
+        return os.read(console, 4096)
+    return b""
+
+
+def _ignore(_phase: str) -> None:
+    """A proof is no measurement."""

@@ -1,0 +1,157 @@
+"""The virtual machine as data: libvirt's domain XML and the guest kernel's command line. Pure; needs no libvirt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree as ET
+
+from runners.base import Accelerator, RunnerError
+
+Machine = Literal["q35", "pc"]
+MACHINES: tuple[Machine, ...] = ("q35", "pc")
+
+#: What the guest sees as its processor. ``host`` needs KVM; ``host-plain`` is the same without ARCH_CAPABILITIES, for
+#: hosts whose KVM offers that register and then refuses to have it set (QEMU aborts: "failed to set MSR 0x10a");
+#: ``max`` is all that QEMU can emulate.
+Cpu = Literal["host", "host-plain", "max"]
+
+#: COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h), the final NUL included.
+COMMAND_LINE_BYTES = 2048
+#: CONFIG_INIT_ENV_ARG_LIMIT (init/Kconfig): the kernel panics beyond it. HOME and TERM take two of the environment's.
+_INIT_WORDS = 32
+_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What the guest runs on. ``emulator`` is QEMU's path, as libvirt found it."""
+
+    accelerator: Accelerator
+    machine: Machine
+    cpu: Cpu
+    cpus: int
+    memory_bytes: int
+    emulator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectBoot:
+    """Start a Linux kernel without a boot loader."""
+
+    kernel: Path
+    initrd: Path
+    command_line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskBoot:
+    """Let the firmware start the first sector of a raw disk image: the shortest way to run a few instructions."""
+
+    image: Path
+
+
+def domain_xml(name: str, hardware: Hardware, boot: DirectBoot | DiskBoot, *, console: Path, log: Path) -> str:
+    """The domain *name*, with two serial ports and nothing else that a Linux guest could do without.
+
+    ttyS0, the kernel's console, is appended to the file *log*; ttyS1, the payload's, is a connection to the unix
+    socket *console*, which must be listening. Source of the format: https://libvirt.org/formatdomain.html
+    """
+    domain = ET.Element("domain", type="kvm" if hardware.accelerator == "kvm" else "qemu")
+    _text(domain, "name", name)
+    _text(domain, "memory", str(hardware.memory_bytes), unit="b")
+    _text(domain, "vcpu", str(hardware.cpus))
+    system = ET.SubElement(domain, "os")
+    _text(system, "type", "hvm", arch="x86_64", machine=hardware.machine)
+    if isinstance(boot, DirectBoot):
+        _text(system, "kernel", str(boot.kernel))
+        _text(system, "initrd", str(boot.initrd))
+        _text(system, "cmdline", boot.command_line)
+    else:
+        ET.SubElement(system, "boot", dev="hd")
+    features = ET.SubElement(domain, "features")
+    ET.SubElement(features, "acpi")  # without it a guest cannot switch itself off
+    ET.SubElement(features, "apic")
+    _processor(domain, hardware.cpu)
+    ET.SubElement(domain, "clock", offset="utc")
+    for event in ("on_poweroff", "on_reboot", "on_crash"):
+        _text(domain, event, "destroy")
+    _devices(domain, hardware, boot, console=console, log=log)
+    ET.indent(domain)
+    return ET.tostring(domain, encoding="unicode") + "\n"
+
+
+def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
+    ET.SubElement(parent, tag, attributes).text = text
+
+
+def _processor(domain: ET.Element, cpu: Cpu) -> None:
+    if cpu == "max":
+        ET.SubElement(domain, "cpu", mode="maximum")
+        return
+    element = ET.SubElement(domain, "cpu", mode="host-passthrough", check="none")
+    if cpu == "host-plain":
+        ET.SubElement(element, "feature", name="arch-capabilities", policy="disable")
+
+
+def _devices(domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot, *, console: Path, log: Path) -> None:
+    devices = ET.SubElement(domain, "devices")
+    _text(devices, "emulator", hardware.emulator)
+    # libvirt adds both unless told not to; each costs memory, and time in the guest's start.
+    ET.SubElement(devices, "controller", type="usb", model="none")
+    ET.SubElement(devices, "memballoon", model="none")
+    if isinstance(boot, DiskBoot):
+        disk = ET.SubElement(devices, "disk", type="file", device="disk")
+        ET.SubElement(disk, "driver", name="qemu", type="raw")
+        ET.SubElement(disk, "source", file=str(boot.image))
+        ET.SubElement(disk, "target", dev="sda", bus="sata" if hardware.machine == "q35" else "ide")
+    sources = (("file", {"path": str(log)}), ("unix", {"mode": "connect", "path": str(console)}))
+    for port, (kind, source) in enumerate(sources):
+        serial = ET.SubElement(devices, "serial", type=kind)
+        ET.SubElement(serial, "source", source)
+        ET.SubElement(serial, "target", type="isa-serial", port=str(port))
+
+
+def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]]) -> str:
+    """The kernel's command line that runs *argv* as the first process of the initramfs, with *env* added.
+
+    The kernel hands KEY=VALUE words that it does not know to init as environment, and what follows ``--`` as arguments
+    (Documentation/admin-guide/kernel-parameters.rst). ``panic=-1`` and ``reboot=t`` end a guest that crashed at once
+    instead of leaving it hanging. Raises RunnerError for what cannot be said in this way.
+    """
+    given = [("TARE_CONSOLE", "/dev/ttyS1"), ("TARE_VM", "1"), *env]
+    if len(given) + 2 > _INIT_WORDS or len(argv) > _INIT_WORDS:
+        raise RunnerError(
+            "the payload's words do not fit on the kernel's command line",
+            f"{len(given)} variables and {len(argv)} arguments; Linux passes {_INIT_WORDS - 2} and {_INIT_WORDS}",
+            "pass less",
+        )
+    words = ["console=ttyS0", "quiet", "panic=-1", "reboot=t", f"rdinit={_quoted(argv[0])}"]
+    for key, value in given:
+        if not _ENV_NAME.fullmatch(key):
+            raise RunnerError(
+                f"the variable {key!r} cannot be passed to a virtual machine",
+                "the guest kernel might take it for a parameter of its own",
+                "use capital letters, digits and _",
+            )
+        words.append(f"{key}={_quoted(value)}")
+    line = " ".join([*words, "--", *map(_quoted, argv[1:])])
+    size_bytes = len(line.encode()) + 1
+    if size_bytes > COMMAND_LINE_BYTES:
+        raise RunnerError(
+            "the kernel's command line is too long", f"{size_bytes} bytes; {COMMAND_LINE_BYTES} fit", "pass less"
+        )
+    return line
+
+
+def _quoted(word: str) -> str:
+    """*word* as the kernel's next_arg() reads it back (lib/cmdline.c): spaces within double quotes, no escapes."""
+    if '"' in word or not word.isprintable():
+        raise RunnerError(
+            f"the word {word!r} cannot be passed to a virtual machine",
+            "a kernel command line has no way to write double quotes and control characters",
+        )
+    return f'"{word}"' if " " in word or not word else word

@@ -1,0 +1,168 @@
+"""One virtual machine from its start to the last trace of it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.base import Mark, RunnerError
+from runners.vm_libvirt import Domain, Hypervisor
+from runners.vm_reaper import adopting, reaping
+from runners.vm_traces import cgroup_mounts, console_name, domain_cgroup
+
+#: sun_path of unix(7), without the final NUL.
+_SOCKET_PATH_BYTES = 107
+#: libvirt sends SIGTERM, SIGKILL after 10 s, and gives up after another 20 s; beyond that nothing will end QEMU.
+_GONE_DEADLINE_MS = 35_000
+_TAIL_LINES = 15
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A running virtual machine; satisfies :class:`runners.base.Instance`."""
+
+    name: str
+    console: int
+    emulator_pid: int
+    cgroup: Path | None
+    log: Path
+    emulator_log: Path
+    emulator_status: Sequence[int]
+
+    def pids(self) -> frozenset[int]:
+        """QEMU; libvirt starts no helper for a guest that has neither network nor block devices."""
+        return frozenset({self.emulator_pid})
+
+    def explain(self) -> str:
+        """How QEMU ended, if it did; what it said; and the last lines of the guest kernel's own console."""
+        parts = []
+        if self.emulator_status:
+            parts.append(f"QEMU ended with exit code {os.waitstatus_to_exitcode(self.emulator_status[0])}")
+        parts += [f"QEMU: {line}" for line in emulator_messages(_read(self.emulator_log))]
+        kernel = [line.rstrip() for line in _read(self.log).splitlines() if line.strip()]
+        parts += [f"guest kernel: {line}" for line in kernel[-_TAIL_LINES:]]
+        return "\n".join(parts)
+
+
+def _read(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""
+
+
+#: A line that QEMU wrote itself (``-msg timestamp=on``), or its C library or KVM's dump; not libvirt's own notes.
+_QEMU_LINE = re.compile(r"(?:[-\d]+T[:.\d]+Z )?(?P<text>(?:qemu-\S+|KVM|emulation failure).*)")
+
+
+def emulator_messages(log: str) -> list[str]:
+    """What QEMU said in libvirt's log of a domain, without the command line that libvirt writes first."""
+    last_start = log.rpartition("-msg timestamp=on")[2]
+    matches = map(_QEMU_LINE.match, last_start.splitlines())
+    return [match["text"] for match in matches if match and "terminating on signal" not in match["text"]][-_TAIL_LINES:]
+
+
+@contextmanager
+def running(
+    hypervisor: Hypervisor, name: str, directory: Path, describe: Callable[[Path, Path], str], mark: Mark
+) -> Iterator[Guest]:
+    """Start the domain *name*; leaving kills it and removes its files.
+
+    ``describe(console, log)`` gives the domain's XML for these two files below *directory*. ``mark("created")`` is
+    called when libvirt says that the domain runs, ``mark("stopped")`` when QEMU is gone. Raises RunnerError.
+    """
+    number = next(_numbers)
+    path, log = directory / console_name(number), directory / f"log-{number}"
+    status: list[int] = []
+    with ExitStack() as stack:
+        # Listening before QEMU starts: it connects while it sets itself up, and no mark can be missed.
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        _bind(listener, path)
+        stack.callback(path.unlink, missing_ok=True)
+        stack.callback(log.unlink, missing_ok=True)
+        xml = describe(path, log)
+        if hypervisor.embedded is None:
+            domain = hypervisor.create(name, xml)
+        else:
+            status = stack.enter_context(reaping(hypervisor.embedded / "run" / "qemu" / f"{name}.pid"))
+            with adopting():
+                domain = hypervisor.create(name, xml)
+        stack.callback(hypervisor.destroy, domain)  # for a failure before QEMU's pid is known
+        mark("created")
+        console = stack.enter_context(_accept(listener, name))
+        pid = struct.unpack("iii", console.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        handle = _open_process(pid, name)
+        stack.callback(os.close, handle)
+        stack.callback(_stop, hypervisor, domain, name, handle, mark)
+        yield Guest(
+            name=name,
+            console=console.fileno(),
+            emulator_pid=pid,
+            cgroup=_cgroup(pid),
+            log=log,
+            emulator_log=hypervisor.emulator_log(name),
+            emulator_status=status,
+        )
+
+
+def _bind(listener: socket.socket, path: Path) -> None:
+    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+        raise RunnerError(
+            f"the path {path} is too long for a unix socket",
+            f"{len(os.fsencode(path))} bytes; {_SOCKET_PATH_BYTES} fit",
+            "set TMPDIR to a shorter path",
+        )
+    listener.bind(os.fspath(path))
+    path.chmod(0o666)  # a daemon's QEMU runs as another user; the directory is what keeps others out
+    listener.listen(1)
+
+
+def _accept(listener: socket.socket, name: str) -> socket.socket:
+    """QEMU's end of the console; it connected before libvirt called the domain started, so there is no waiting."""
+    listener.setblocking(False)
+    try:
+        console, _ = listener.accept()
+    except BlockingIOError as error:
+        raise RunnerError(f"QEMU of {name} did not connect to its console", "nobody called", "tare doctor") from error
+    console.setblocking(False)
+    return console
+
+
+def _open_process(pid: int, name: str) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise RunnerError(f"QEMU of {name} ended at once", f"process {pid} is gone", "tare doctor") from error
+
+
+def _stop(hypervisor: Hypervisor, domain: Domain, name: str, handle: int, mark: Mark) -> None:
+    """Destroy *domain*, and say so when QEMU is gone: libvirt itself looks only every 200 ms, and returns later."""
+    gone = select.poll()
+    gone.register(handle, select.POLLIN)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        destroyed = pool.submit(hypervisor.destroy, domain)
+        ended = gone.poll(_GONE_DEADLINE_MS)
+        if ended:
+            mark("stopped")
+        destroyed.result()
+    if not ended:
+        raise RunnerError(f"QEMU of {name} does not end", "libvirt destroyed the domain in vain", "tare clean")
+
+
+def _cgroup(pid: int) -> Path | None:
+    mounts = cgroup_mounts(Path("/proc/self/mountinfo").read_text())
+    try:
+        memberships = Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return None
+    return domain_cgroup(memberships, Path("/proc/self/cgroup").read_text(), mounts)

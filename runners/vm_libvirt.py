@@ -1,0 +1,243 @@
+"""The only door to libvirt: connections, the event loop, and errors turned into ours.
+
+libvirt-python may be absent; then :func:`connect` raises a RunnerError that says so, and importing this module is
+still fine.
+
+The embedded driver (https://libvirt.org/drvqemu.html#embedded-driver) runs libvirt's QEMU driver inside this process,
+with all its state below one directory. A process can have only one such directory for all its life, so it is made on
+first use and removed at exit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache as once
+from pathlib import Path
+from typing import Any, TypeAlias
+from xml.etree import ElementTree as ET
+
+from runners.base import PREFIX, Accelerator, RunnerError
+
+# The library configures its log when it is loaded, and would write warnings to our standard error.
+os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
+try:
+    import libvirt
+except ImportError:
+    libvirt = None
+
+__all__ = [
+    "DIRECTORY_PREFIX",
+    "EMBEDDED",
+    "Connection",
+    "Domain",
+    "Hypervisor",
+    "connect",
+    "libvirt",
+    "make_directory",
+    "runtime_directory",
+]
+
+#: libvirt-python has no type information.
+Domain: TypeAlias = Any
+Connection: TypeAlias = Any
+
+#: The option value that stands for the embedded driver.
+EMBEDDED = "qemu:///embed"
+#: How our short-lived directories begin; the process that made it follows, so that others know when it is left over.
+DIRECTORY_PREFIX = f"{PREFIX}vm-"
+
+# Without ``user`` libvirt takes the user libvirt-qemu, finds that it may not open /dev/kvm, and probes QEMU anew for
+# every domain: 45 s a start. ``remember_owner`` off keeps it from changing the owner of the kernel file.
+# ``stdio_handler``: there is no virtlogd to hand the console's file to.
+_QEMU_CONF = """\
+user = "root"
+group = "root"
+remember_owner = 0
+security_driver = "none"
+stdio_handler = "file"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hypervisor:
+    """An open connection, and what runs behind it."""
+
+    uri: str
+    embedded: Path | None
+    libvirt_version: str
+    qemu_version: str
+    connection: Connection
+
+    def emulator(self, accelerator: Accelerator, machine: str) -> str:
+        """The path of the QEMU that would run an x86-64 guest in this way. Raises RunnerError when there is none."""
+        kind = "kvm" if accelerator == "kvm" else "qemu"
+        try:
+            text = self.connection.getDomainCapabilities(None, "x86_64", machine, kind)
+        except libvirt.libvirtError as error:
+            raise RunnerError(
+                f"libvirt cannot run a {machine} guest under {accelerator}",
+                str(error),
+                "apt-get install qemu-system-x86" if accelerator == "tcg" else 'check /dev/kvm, or accelerator = "tcg"',
+            ) from error
+        return ET.fromstring(text).findtext("path", "")
+
+    def create(self, name: str, xml: str) -> Domain:
+        """Start a transient domain; returns when its processors run. A daemon destroys it if this process dies."""
+        # The embedded driver refuses the flag; runners.vm_traces.sweep() finds what it leaves.
+        flags = 0 if self.embedded else libvirt.VIR_DOMAIN_START_AUTODESTROY
+        try:
+            return self.connection.createXML(xml, flags)
+        except libvirt.libvirtError as error:
+            raise RunnerError(
+                f"libvirt could not start the domain {name}", _plain(str(error)), "tare doctor"
+            ) from error
+
+    def destroy(self, domain: Domain) -> None:
+        """Kill *domain*; one that is gone already is fine."""
+        gone = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
+        try:
+            domain.destroy()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in gone:
+                raise RunnerError(f"libvirt could not destroy the domain {domain.name()}", str(error)) from error
+
+    def emulator_log(self, name: str) -> Path:
+        """Where libvirt keeps what QEMU said on its standard error."""
+        return (self.embedded / "log" if self.embedded else Path("/var/log/libvirt")) / "qemu" / f"{name}.log"
+
+    @contextmanager
+    def suspensions(self) -> Iterator[int]:
+        """An eventfd that becomes readable once any domain is suspended, as QEMU does when it cannot go on."""
+        signalled = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+        def changed(_connection: Connection, _domain: Domain, event: int, _detail: int, _opaque: object) -> None:
+            if event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
+                os.eventfd_write(signalled, 1)
+
+        lifecycle = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+        handle = self.connection.domainEventRegisterAny(None, lifecycle, changed, None)
+        try:
+            yield signalled
+        finally:
+            self.connection.domainEventDeregisterAny(handle)
+            os.close(signalled)
+
+
+#: This process's embedded driver, once there is one.
+_embedded: list[Hypervisor] = []
+
+
+@contextmanager
+def connect(uri: str, cache: Path) -> Iterator[Hypervisor]:
+    """Open *uri*; :data:`EMBEDDED` is this process's own driver. Raises RunnerError with what is missing.
+
+    QEMU's capabilities, which take libvirt seconds to find, are kept below *cache* for the embedded driver: they are
+    read here, so no start that is timed pays for them. libvirt itself checks that they are still true.
+    """
+    if libvirt is None:
+        raise RunnerError("libvirt-python is not installed", "import libvirt failed", "pip install 'tarebench[vm]'")
+    _start_event_loop()
+    if uri == EMBEDDED:
+        # Kept open until exit: each new connection registers the driver again, and libvirt has room for about 20.
+        if not _embedded:
+            root = _make_embedded_root(cache)
+            _embedded.append(_open(uri, f"{uri}?root={root}", root))
+        yield _embedded[0]
+        return
+    hypervisor = _open(uri, uri, None)
+    try:
+        yield hypervisor
+    finally:
+        with suppress(libvirt.libvirtError):
+            hypervisor.connection.close()
+
+
+def _open(uri: str, address: str, root: Path | None) -> Hypervisor:
+    try:
+        connection = libvirt.open(address)
+    except libvirt.libvirtError as error:
+        raise RunnerError(f"libvirt cannot open {uri}", str(error), _advice(str(error), uri)) from error
+    return Hypervisor(
+        uri=uri,
+        embedded=root,
+        libvirt_version=_dotted(connection.getLibVersion()),
+        qemu_version=_dotted(_qemu_version(connection)),
+        connection=connection,
+    )
+
+
+def _plain(message: str) -> str:
+    """A libvirt error on one line: what QEMU said is quoted in it with its times and line ends."""
+    return "; ".join(re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z ", "", message).splitlines())
+
+
+def _qemu_version(connection: Connection) -> int:
+    try:
+        return int(connection.getVersion())
+    except libvirt.libvirtError as error:
+        raise RunnerError("libvirt found no QEMU", str(error), "apt-get install qemu-system-x86") from error
+
+
+def _advice(message: str, uri: str) -> str:
+    if "libvirt-qemu" in message:
+        return "apt-get install libvirt-daemon-system: it makes the user that libvirt was built for"
+    if uri == EMBEDDED:
+        return "apt-get install libvirt-daemon-driver-qemu libvirt-daemon-system qemu-system-x86"
+    return f"start the daemon behind {uri}, or leave the option uri away"
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+
+
+@once
+def _start_event_loop() -> None:
+    """Give libvirt the thread that its drivers depend on: the embedded one reads QEMU's monitor in it."""
+    # Errors are raised as exceptions; without this they are printed as well.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    libvirt.virEventRegisterDefaultImpl()
+
+    def turn() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=turn, name="libvirt-events", daemon=True).start()
+
+
+def runtime_directory() -> Path:
+    """Where short-lived sockets go: a short path, because a unix socket's ends at 107 bytes."""
+    if os.geteuid() == 0:
+        return Path("/run")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
+
+
+def make_directory() -> Path:
+    """A new directory for sockets, this user's only; the caller removes it."""
+    return Path(tempfile.mkdtemp(prefix=f"{DIRECTORY_PREFIX}{os.getpid()}-", dir=runtime_directory()))
+
+
+@once
+def _make_embedded_root(cache: Path) -> Path:
+    root = make_directory()
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not in a child that was forked
+            shutil.rmtree(root, ignore_errors=True)
+
+    atexit.register(remove)
+    if os.geteuid() == 0:  # an ordinary user's driver runs QEMU as that user and reads none of it
+        (root / "etc").mkdir()
+        (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+    capabilities = cache / "libvirt"
+    capabilities.mkdir(parents=True, exist_ok=True)
+    (root / "cache").symlink_to(capabilities.absolute())
+    return root

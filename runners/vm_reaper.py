@@ -1,0 +1,82 @@
+"""Being the parent of the QEMU that libvirt's embedded driver daemonizes, and reaping it when it ends.
+
+Otherwise it falls to PID 1, and libvirt, which asks kill(2) whether a process is still there, waits for as long as that
+one leaves zombies lying about: seconds with the simple inits of containers and microVMs, for ever without any. It would
+wait in the same way for a QEMU that dies before createXML has returned; so the watch begins before there is a process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from runners.container.syscalls import inotify, prctl
+
+#: linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36
+#: linux/inotify.h
+_IN_MODIFY = 0x2
+_EVENTS_BYTES = 4096
+
+
+@contextmanager
+def adopting() -> Iterator[None]:
+    """Let orphans of this process's children become its children; only while QEMU starts, as others' are not wanted."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+@contextmanager
+def reaping(pid_file: Path) -> Iterator[list[int]]:
+    """Reap the process that libvirt will name in *pid_file* as soon as it ends.
+
+    Yields a list that then holds its wait status. The directory of *pid_file* must exist, the file need not.
+    """
+    status: list[int] = []
+    with ExitStack() as stack:
+        events = inotify(os.fspath(pid_file.parent), _IN_MODIFY)
+        stack.callback(os.close, events)
+        cancelled = os.eventfd(0, os.EFD_CLOEXEC)
+        stack.callback(os.close, cancelled)
+        thread = threading.Thread(
+            target=_watch, args=(pid_file, events, cancelled, status), name=f"reap-{pid_file.stem}", daemon=True
+        )
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(os.eventfd_write, cancelled, 1)
+        yield status
+
+
+def _watch(pid_file: Path, events: int, cancelled: int, status: list[int]) -> None:
+    pid = None
+    while pid is None:
+        if events not in _ready(events, cancelled):
+            return
+        os.read(events, _EVENTS_BYTES)  # of any domain's file; which one does not matter
+        with suppress(OSError, ValueError):
+            pid = int(pid_file.read_text())
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if process in _ready(process, cancelled):
+            with suppress(ChildProcessError):
+                status.append(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(process)
+
+
+def _ready(*sources: int) -> list[int]:
+    """Those of *sources* that can be read, at least one."""
+    poller = select.poll()
+    for source in sources:
+        poller.register(source, select.POLLIN)
+    return [source for source, _ in poller.poll()]
