@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 import runners
-from bench import host
+from bench import host, workspace
 from bench.records import Host
 
 
@@ -34,9 +34,13 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(cache: Path) -> Diagnosis:
-    """Read the host's facts and probe each runner with its default options. Takes some seconds the first time."""
-    facts = host.collect()
-    probed = tuple(_probe(name, cache) for name in runners.REGISTRY if name != "null")
+    """Read the host's facts and probe each runner with its default options. Takes some seconds the first time.
+
+    Raises UsageError while a run is measuring: a probe starts real containers and virtual machines.
+    """
+    with workspace.locked():
+        facts = host.collect()
+        probed = tuple(_probe(name, cache) for name in runners.REGISTRY if name != "null")
     bad = [finding for finding in facts.findings if finding.level == "bad"]
     fit = any(one.ok for one in probed)
     why = "" if fit else "; ".join([*(one.what for one in bad), *(f"{one.name}: {one.why}" for one in probed)])

@@ -28,7 +28,7 @@ from bench.metrics import METRICS
 from bench.monitor import Monitor
 from bench.records import Outcome, RunHeader, RunState, Sample, SubjectRecord, Trial
 from bench.scenario import Scenario
-from runners.base import PREFIX, Launch, Scratch, Spec
+from runners.base import Launch, Scratch, Spec
 
 #: How often the empty pan is weighed before the first trial.
 _EMPTY_WEIGHINGS = 100
@@ -131,7 +131,7 @@ class _Session:
         self.cache = cache
         self.monitor = monitor
         # A new name for each stretch: what a killed one left must not look like ours.
-        self.prefix = f"{PREFIX}{secrets.token_hex(2)}"
+        self.prefix = workspace.new_prefix()
         self.owners: dict[str, str] = {}
         self.failed = 0
         self.pan: pan.Pan | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect  # Python 3.13 dedents docstrings, 3.11 does not: the schema may not depend on it
 import sys
 from typing import Any
 
@@ -20,7 +21,9 @@ def generate() -> dict[str, Any]:
         "title": "tare run directory",
         "version": SCHEMA_VERSION,
         "files": {"run.json": header, "samples.jsonl": sample, "outcomes.jsonl": outcome},
-        "$defs": definitions,
+        "$defs": {
+            name: {**one, "description": inspect.cleandoc(one["description"])} for name, one in definitions.items()
+        },
     }
 
 

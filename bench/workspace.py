@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from pathlib import Path
 
 from bench.errors import HostError, UsageError
 from runners.base import PREFIX
+
+_NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{6}}(-.*)?")
 
 
 def base() -> Path:
@@ -57,10 +61,20 @@ def scratch(prefix: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)  # a mount left in it is a leak, reported by the audit before this
 
 
+def new_prefix() -> str:
+    """A name for one stretch of measuring: all that it makes on the host begins with it."""
+    return f"{PREFIX}{secrets.token_hex(3)}"
+
+
+def is_ours(name: str) -> bool:
+    """Whether *name* begins with a prefix that :func:`new_prefix` may have given; runners name other things too."""
+    return bool(_NAME.fullmatch(name))
+
+
 def leftovers() -> list[Path]:
     """Scratch directories of runs that did not end. Only meaningful while :func:`locked`."""
     with contextlib.suppress(OSError):
-        return sorted(path for path in base().iterdir() if path.name.startswith(PREFIX) and path.is_dir())
+        return sorted(path for path in base().iterdir() if is_ours(path.name) and path.is_dir())
     return []
 
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 TESTS = Path(__file__).parent
 
 #: Directories of tests/ that are markers too (declared in pyproject.toml).
-KINDS = ("unit", "conformance", "system", "browser", "calibration")
+KINDS = ("unit", "conformance", "system", "browser", "calibration", "speed")
 
 #: Every name that a test may require, with what it stands for. A name that is not here is a mistake in the test.
 REQUIREMENTS = {

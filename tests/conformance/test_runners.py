@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import select
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -70,7 +69,7 @@ class Bench:
 @pytest.fixture(params=sorted(NEEDS))
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A bench for each runner; at the end nothing of it may be left on the host."""
-    prefix = f"tare-{secrets.token_hex(2)}"
+    prefix = workspace.new_prefix()
     with ExitStack() as outer:
         scratch = outer.enter_context(workspace.scratch(prefix))
         opened = outer.enter_context(pan.opened(prefix))

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import store
-from runners.container import cgroups
+from bench import pan, store, workspace
 from tests import cli
 from tests.conftest import require, wait_until
 
@@ -51,9 +50,10 @@ def scenario(tmp_path: Path, *, rounds: int = 8, delay_ms: int = 0) -> Path:
 
 
 def nothing_is_left() -> None:
-    assert cgroups.find("tare-") == []
-    assert [entry.name for entry in Path("/run").iterdir() if entry.name.startswith("tare-")] == []
-    assert "tare-" not in Path("/proc/self/mountinfo").read_text()
+    assert pan.leftovers() == []
+    assert workspace.leftovers() == []
+    points = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    assert not [point for point in points if any(workspace.is_ours(part) for part in Path(point).parts)]
 
 
 class Running:

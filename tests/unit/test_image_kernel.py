@@ -145,7 +145,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "tools"
     directory.mkdir()
     script = directory / "dpkg-deb"
-    script.write_text(f'#!/bin/sh\n[ "$1" = --fsys-tarfile ] && exec {sys.executable} -c "{_CAT}" "$2"\n')
+    script.write_text(f'#!/bin/sh\n[ "$1" = --fsys-tarfile ] && exec "{sys.executable}" -c "{_CAT}" "$2"\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(directory))
     return directory

@@ -1,0 +1,110 @@
+"""Sessions of tare; `nox` alone runs lint, types, unit and conformance.
+
+::
+
+    lint         ruff: rules and format; import-linter: who may import whom
+    types        mypy --strict, tests included
+    unit         tests without privilege or clock
+    conformance  every runner against the one contract
+    system       real engines and virtual machines; as root for all of it
+    browser      a headless Chromium reads a report
+    tests        all four, with coverage of bench/ of 90 % or more
+    calibrate    the scale weighs itself: A/A over 20 seeds, known delays; many minutes, on a quiet machine
+    bench        how fast tare's own code is (pytest-benchmark)
+    docs         the tests that hold the documentation to the code
+
+Arguments after ``--`` go to pytest: ``nox -s unit -- -k stats``.
+
+A session makes an environment of its own and installs the project into it. With ``nox --no-venv`` (or
+``NOX_DEFAULT_VENV_BACKEND=none``) it uses the one that nox runs in and installs nothing: so does ``./bootstrap test``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["lint", "types", "unit", "conformance"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYTHON_FILES = ("bench", "reports", "runners", "tests", "tare.py", "noxfile.py")
+
+
+def install(session: nox.Session, extras: str = "dev") -> None:
+    if session.virtualenv.venv_backend != "none":
+        session.install("--editable", f".[{extras}]")
+    else:  # the environment that nox is in need not be an activated one
+        os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+
+
+def pytest(session: nox.Session, *arguments: str, extras: str = "dev") -> None:
+    install(session, extras)
+    session.run("python", "-m", "pytest", *arguments, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format; import-linter: who may import whom."""
+    install(session)
+    session.run("ruff", "check", *PYTHON_FILES)
+    session.run("ruff", "format", "--check", *PYTHON_FILES)
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy --strict, tests included."""
+    install(session)
+    session.run("mypy")
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Tests without privilege or clock."""
+    pytest(session, "tests/unit")
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Every runner against the one contract."""
+    pytest(session, "tests/conformance", extras="vm,dev")
+
+
+@nox.session
+def system(session: nox.Session) -> None:
+    """Real engines and virtual machines; as root for all of it."""
+    pytest(session, "tests/system", extras="vm,dev")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """A headless Chromium reads a report."""
+    pytest(session, "tests/browser")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite, with coverage of bench/ of 90 % or more."""
+    pytest(session, "--cov", "--cov-report=term", "--cov-fail-under=90", extras="vm,dev")
+
+
+@nox.session
+def calibrate(session: nox.Session) -> None:
+    """The scale weighs itself: A/A over 20 seeds gives one verdict of difference at most; known delays come back."""
+    pytest(session, "tests/calibration", "-q", extras="vm,dev")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """How fast tare's own code is; the figures belong to this machine and this hour."""
+    pytest(session, "tests/speed", "--benchmark-enable", "--benchmark-only", extras="vm,dev")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The tests that hold the documentation to the code."""
+    pytest(session, "tests/unit", "-k", "docs")

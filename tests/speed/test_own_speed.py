@@ -1,0 +1,67 @@
+"""How fast tare's own code is, with pytest-benchmark: ``nox -s bench``. In the ordinary suite each runs once, untimed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench import bringup, pan, plan, scenario, stats, store, workspace
+from bench.interrupts import Interrupts
+from bench.trial import Contract, weigh
+from runners import payload
+from runners.base import Launch
+from runners.image.cache import cache_dir
+from tests.conftest import require
+from tests.unit.reports_fixture import write_run
+
+
+@pytest.fixture(params=["null", "process", "container"])
+def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
+    name = request.param
+    if name == "container":
+        require("root", os.geteuid() == 0, "this is not root")
+    prefix = workspace.new_prefix()
+    subject = scenario.Subject(
+        label=name,
+        runner=name,
+        options={},
+        argv=(payload.PATH, *payload.arguments()),
+        memory_bytes=128 << 20,
+        cpus=1,
+    )
+    with ExitStack() as stack:
+        scratch = stack.enter_context(workspace.scratch(prefix))
+        opened = stack.enter_context(pan.opened(prefix))
+        cgroup = opened.relative if opened else None
+        place = bringup.Place(scratch=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
+        brought = bringup.bring_up(subject, None, place, 0, stack)
+        assert brought.prepared is not None, brought.support.why
+        yield brought.prepared.launch
+
+
+def test_weighing_one_start(benchmark: BenchmarkFixture, launch: Launch) -> None:
+    """Request, ready, stop, removal: what one trial costs in all."""
+    contract = Contract(ready="ready", timeout_s=30.0)
+    with Interrupts() as interrupts:
+        found = benchmark(lambda: weigh(launch, "tare-speed-1", contract, interrupts=interrupts, cpu_ns=None))
+    assert found.status == "ok"
+
+
+def test_planning_a_thousand_rounds(benchmark: BenchmarkFixture) -> None:
+    loaded = scenario.load(scenario.find("startup"), {"rounds": 1000})
+    assert len(benchmark(plan.make, loaded).trials) == 5005
+
+
+def test_comparing_twelve_rounds(benchmark: BenchmarkFixture) -> None:
+    subject, reference = [10.0 + number / 10 for number in range(12)], [9.0 + number / 10 for number in range(12)]
+    assert benchmark(stats.compare, subject, reference).verdict == "higher"
+
+
+def test_loading_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    assert benchmark(store.load, path).samples
