@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect  # Python 3.13 dedents docstrings, 3.11 does not: the schema may not depend on it
+import inspect
 import sys
 from typing import Any
 
@@ -21,10 +21,13 @@ def generate() -> dict[str, Any]:
         "title": "tare run directory",
         "version": SCHEMA_VERSION,
         "files": {"run.json": header, "samples.jsonl": sample, "outcomes.jsonl": outcome},
-        "$defs": {
-            name: {**one, "description": inspect.cleandoc(one["description"])} for name, one in definitions.items()
-        },
+        "$defs": {name: _dedented(one) for name, one in definitions.items()},
     }
+
+
+def _dedented(definition: dict[str, Any]) -> dict[str, Any]:
+    """Python 3.13 dedents docstrings, 3.11 does not: the schema may not depend on it."""
+    return {**definition, "description": inspect.cleandoc(definition["description"])}
 
 
 def text() -> str:

@@ -1,4 +1,4 @@
-"""How fast tare's own code is, with pytest-benchmark: ``nox -s bench``. In the ordinary suite each runs once, untimed."""
+"""How fast tare's own code is: ``nox -s bench`` (pytest-benchmark). In the ordinary suite each runs once, untimed."""
 
 from __future__ import annotations
 
