@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runners.base import PREFIX
-from runners.container import cgroups
+from runners.container import cgroups, hierarchies
 
 
 class Pan:
@@ -28,9 +28,19 @@ class Pan:
         # The kernel books a running task's time when it is switched or at a tick, milliseconds late: yield for it.
         os.sched_yield()
         used = self._cgroup.cpu_ns()
-        if other is not None and not other.is_relative_to(self._cgroup.path):
+        if other is not None and not self._holds(other):
             used += _usage_ns(other)
         return used
+
+    def _holds(self, other: Path) -> bool:
+        """Whether the processes of *other* are in the pan, by its name or in another hierarchy.
+
+        On a hybrid host libvirt moves QEMU in the unified hierarchy and leaves it in ours: adding both counts it twice.
+        """
+        if other.is_relative_to(self._cgroup.path):
+            return True
+        members = hierarchies.processes([str(other)])
+        return bool(members) and members <= self._cgroup.pids()
 
 
 @contextmanager

@@ -130,9 +130,10 @@ def processes(directories: Iterable[str]) -> frozenset[int]:
             try:
                 found.update(map(int, read(f"{each}/cgroup.procs").split()))
             except OSError as error:
-                # ENODEV: it was removed between open and read.
-                if error.errno not in (errno.ENOENT, errno.ENODEV):
-                    raise
+                # ENODEV: it was removed between open and read. EOPNOTSUPP: it is threaded, and its processes stand in
+                # the file of the domain above it (cgroup-v2.rst, "Threads").
+                if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                    raise OSError(error.errno, f"cannot read: {error.strerror}", f"{each}/cgroup.procs") from None
     return frozenset(found)
 
 
