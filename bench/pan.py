@@ -40,7 +40,8 @@ class Pan:
         if other.is_relative_to(self._cgroup.path):
             return True
         members = hierarchies.processes([str(other)])
-        return bool(members) and members <= self._cgroup.pids()
+        # Of the hierarchy that counts time alone: in others (pids) libvirt leaves QEMU where it was.
+        return bool(members) and members <= hierarchies.processes([str(self._cgroup.path)])
 
 
 @contextmanager

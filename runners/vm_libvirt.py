@@ -152,12 +152,21 @@ def connect(uri: str, cache: Path) -> Iterator[Hypervisor]:
             _embedded.append(_open(uri, f"{uri}?root={root}", root))
         yield _embedded[0]
         return
-    hypervisor = _open(uri, uri, None)
+    hypervisor = _open(uri, _daemon_address(uri) if _embedded else uri, None)
     try:
         yield hypervisor
     finally:
         with suppress(libvirt.libvirtError):
             hypervisor.connection.close()
+
+
+def _daemon_address(uri: str) -> str:
+    """*uri* with the daemon's socket named: once this process has a QEMU driver, that one would answer for it."""
+    own = runtime_directory() / "libvirt" if uri.endswith(":///session") else Path("/run/libvirt")
+    for name in ("virtqemud-sock", "libvirt-sock"):
+        if (own / name).is_socket():
+            return f"{uri.replace('qemu:', 'qemu+unix:', 1)}?socket={own / name}"
+    raise RunnerError(f"libvirt cannot open {uri}", f"no daemon listens in {own}", _advice("", uri))
 
 
 def _open(uri: str, address: str, root: Path | None) -> Hypervisor:

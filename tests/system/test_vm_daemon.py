@@ -88,5 +88,9 @@ def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
             assert pid not in prepared.resident_pids
     assert marks == ["created", "stopped"]
     assert (kernel.stat().st_uid, kernel.stat().st_gid) == (owner.st_uid, owner.st_gid)
-    with vm_libvirt.connect(URI, cache_dir()) as hypervisor:
+    with (
+        vm_libvirt.connect(vm_libvirt.EMBEDDED, cache_dir()) as own,
+        vm_libvirt.connect(URI, cache_dir()) as hypervisor,
+    ):
+        assert own.connection.getURI() != hypervisor.connection.getURI()  # a daemon is reached beside the own driver
         assert [domain.name() for domain in hypervisor.connection.listAllDomains()] == []
