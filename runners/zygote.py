@@ -27,8 +27,9 @@ from typing import Literal
 from runners import payload
 from runners.base import PREFIX, Instance, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from runners.container import cgroups, devices, leftovers, trial
-from runners.container.bundle import BundleError, parse
+from runners.container.bundle import parse
 from runners.container.defaults import PIDS_LIMIT, default_config
+from runners.container.reader import BundleError
 from runners.container.warm import LARGEST_REQUEST, MARKER
 
 KIND: Kind = "container"

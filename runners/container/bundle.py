@@ -9,11 +9,10 @@ Source: the OCI runtime specification 1.0.2 (config.md, config-linux.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar, cast
 
 from . import syscalls as k
+from .reader import SEE, BundleError, Reader
 
 #: sched-bwc.rst: the default period, which crun, runc and docker use too.
 CPU_PERIOD_US = 100_000
@@ -83,19 +82,6 @@ _FLAGS = {
     "strictatime": k.MS_STRICTATIME,
 }
 _KINDS = ("proc", "tmpfs", "devpts", "mqueue", "sysfs")
-_T = TypeVar("_T")
-_SEE = "see config.md of the OCI specification"
-_NOT_YET = "remove it; this runtime does not do that yet (crun and runc do)"
-
-
-class BundleError(ValueError):
-    """A configuration that cannot be run as it stands: *where* in it, *why*, and the *fix*."""
-
-    def __init__(self, where: str, why: str, fix: str = _NOT_YET) -> None:
-        super().__init__(f"{where}: {why}; {fix}")
-        self.where = where
-        self.why = why
-        self.fix = fix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,44 +119,9 @@ class Bundle:
     cpus: float | None
 
 
-class _Reader:
-    """Takes keys out of one JSON object; :meth:`done` refuses what nobody took."""
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, Mapping):
-            raise BundleError(where or "config.json", "must be an object", _SEE)
-        self._left = dict(cast("Mapping[str, object]", value))
-        self.where = where
-
-    def at(self, key: str) -> str:
-        return f"{self.where}.{key}" if self.where else key
-
-    def take(self, key: str, kind: type[_T], default: _T | None = None) -> _T:
-        value = self._left.pop(key, default)
-        # JSON's true is not a number, though Python's is.
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            what = "is missing" if value is None else f"must be of type {kind.__name__}"
-            raise BundleError(self.at(key), what, _SEE)
-        return value
-
-    def below(self, key: str, default: object = None) -> _Reader:
-        return _Reader(self._left.pop(key, default), self.at(key))
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values: list[object] = self.take(key, list, [])
-        if not all(isinstance(value, str) and "\0" not in value for value in values):
-            raise BundleError(self.at(key), "must be a list of texts", _SEE)
-        return tuple(cast("list[str]", values))
-
-    def done(self) -> None:
-        for key, value in self._left.items():
-            if value not in (None, False, "", [], {}):
-                raise BundleError(self.at(key), "is not supported")
-
-
 def parse(config: object) -> Bundle:
     """The :class:`Bundle` of a decoded ``config.json``. Raises :class:`BundleError`."""
-    top = _Reader(config, "")
+    top = Reader(config, "")
     version = top.take("ociVersion", str)
     if not version.startswith("1."):
         raise BundleError(
@@ -179,7 +130,7 @@ def parse(config: object) -> Bundle:
     top.take("annotations", dict, {})
     hostname = top.take("hostname", str, "")
     rootfs = _rootfs(top.below("root"))
-    mounts = tuple(_mount(_Reader(value, f"mounts[{i}]")) for i, value in enumerate(top.take("mounts", list, [])))
+    mounts = tuple(_mount(Reader(value, f"mounts[{i}]")) for i, value in enumerate(top.take("mounts", list, [])))
     process, linux = top.below("process"), top.below("linux")
     top.done()
     argv, env, cwd = _words(process)
@@ -217,7 +168,7 @@ def parse(config: object) -> Bundle:
     )
 
 
-def _rootfs(root: _Reader) -> str:
+def _rootfs(root: Reader) -> str:
     path = root.take("path", str)
     if root.take("readonly", bool, False):
         raise BundleError("root.readonly", "is not supported", "set it to false: writes go to a layer of the instance")
@@ -225,7 +176,7 @@ def _rootfs(root: _Reader) -> str:
     return path
 
 
-def _words(process: _Reader) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...], str]:
+def _words(process: Reader) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...], str]:
     argv = process.texts("args")
     if not argv or not argv[0].startswith("/"):
         raise BundleError(
@@ -233,7 +184,7 @@ def _words(process: _Reader) -> tuple[tuple[str, ...], tuple[tuple[str, str], ..
         )
     pairs = [text.partition("=") for text in process.texts("env")]
     if not all(name and equals for name, equals, _ in pairs):
-        raise BundleError("process.env", "must hold NAME=VALUE", _SEE)
+        raise BundleError("process.env", "must hold NAME=VALUE", SEE)
     user = process.below("user", {})
     for key in ("uid", "gid"):
         if user.take(key, int, 0) != 0:
@@ -243,14 +194,14 @@ def _words(process: _Reader) -> tuple[tuple[str, ...], tuple[tuple[str, str], ..
         raise BundleError("process.terminal", "is not supported", "set it to false: the console is a pipe")
     cwd = process.take("cwd", str, "/")
     if not cwd.startswith("/"):
-        raise BundleError("process.cwd", "must be an absolute path", _SEE)
+        raise BundleError("process.cwd", "must be an absolute path", SEE)
     return argv, tuple((name, value) for name, _, value in pairs), cwd
 
 
-def _mount(item: _Reader) -> Mount:
+def _mount(item: Reader) -> Mount:
     target, kind = item.take("destination", str), item.take("type", str, "")
     if not target.startswith("/") or ".." in target.split("/"):
-        raise BundleError(item.at("destination"), "must be an absolute path without ..", _SEE)
+        raise BundleError(item.at("destination"), "must be an absolute path without ..", SEE)
     options = item.texts("options")
     if kind not in _KINDS:
         raise BundleError(
@@ -279,7 +230,7 @@ def _mask(names: tuple[str, ...], where: str) -> int:
     return mask
 
 
-def _capabilities(sets: _Reader) -> tuple[int, int, int]:
+def _capabilities(sets: Reader) -> tuple[int, int, int]:
     bounding, effective, permitted = (
         _mask(sets.texts(name), sets.at(name)) for name in ("bounding", "effective", "permitted")
     )
@@ -292,10 +243,10 @@ def _capabilities(sets: _Reader) -> tuple[int, int, int]:
     return bounding, effective, permitted
 
 
-def _namespaces(linux: _Reader, *, hostname: str) -> frozenset[str]:
+def _namespaces(linux: Reader, *, hostname: str) -> frozenset[str]:
     names = set()
     for i, value in enumerate(linux.take("namespaces", list, [])):
-        item = _Reader(value, linux.at(f"namespaces[{i}]"))
+        item = Reader(value, linux.at(f"namespaces[{i}]"))
         name = item.take("type", str)
         if name not in NAMESPACES:
             raise BundleError(item.at("type"), f"{name!r} is not supported, only {', '.join(NAMESPACES)}")
@@ -316,7 +267,7 @@ def _cgroup(path: str) -> str:
     return path.strip("/")
 
 
-def _deny_devices(resources: _Reader) -> bool:
+def _deny_devices(resources: Reader) -> bool:
     rules = resources.take("devices", list, [])
     if rules not in ([], [{"allow": False, "access": "rwm"}]):
         raise BundleError(
@@ -327,7 +278,7 @@ def _deny_devices(resources: _Reader) -> bool:
     return bool(rules)
 
 
-def _limits(resources: _Reader) -> tuple[int | None, int | None, float | None]:
+def _limits(resources: Reader) -> tuple[int | None, int | None, float | None]:
     memory, pids, cpu = (resources.below(name, {}) for name in ("memory", "pids", "cpu"))
     resources.done()
     limit = memory.take("limit", int, -1)

@@ -23,10 +23,11 @@ import sys
 from collections.abc import Sequence
 
 from . import syscalls
-from .bundle import BundleError, parse
+from .bundle import parse
 from .init import Program
 from .kernel import Kernel
 from .plan import plan
+from .reader import BundleError
 from .steps import JoinCgroup
 
 #: Its argv holds this word, for a reader of ps, and the mark of its owner (:mod:`leftovers`).

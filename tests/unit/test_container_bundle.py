@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from runners.container import syscalls as k
-from runners.container.bundle import Bundle, BundleError, parse
+from runners.container.bundle import Bundle, parse
 from runners.container.defaults import DOCKER_CAPABILITIES, default_config
+from runners.container.reader import BundleError
 
 
 def config(**changes: Any) -> dict[str, Any]:
