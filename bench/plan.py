@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bench.records import Trial
 from bench.scenario import Scenario
+from runners import payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Plan:
 
     def estimate_s(self, typical_s: Mapping[str, float]) -> float:
         """About how long the trials take, from a typical duration of one start and stop per subject's label."""
-        return sum(typical_s[trial.subject] for trial in self.trials)
+        delays_s = {subject.label: payload.delay_ms(subject.argv) / 1000 for subject in self.scenario.subjects}
+        return sum(typical_s[trial.subject] + delays_s[trial.subject] for trial in self.trials)
 
 
 def make(scenario: Scenario) -> Plan:

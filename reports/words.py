@@ -16,7 +16,7 @@ from reports.model import Compared, Counts, Verdict
 EMULATED = "software-emulated: not comparable with an accelerated VM"
 
 #: Said of a phase whose both marks were read at once: shorter than the instrument can tell.
-TOGETHER = "not told apart"
+TOGETHER = "at once"
 
 #: A subject that fails more often than this has no figure: the survivors would speak for the dead.
 MOST_FAILED = 0.10

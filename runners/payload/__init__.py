@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from runners.base import RunnerError
@@ -43,6 +44,11 @@ def binary(cache: Path) -> Path:
             raise RunnerError(f"the payload did not compile: {' '.join(command)}", reason, "install libc6-dev")
         os.replace(built, target)  # two runs may build at once; either result is right
     return target
+
+
+def delay_ms(argv: Sequence[str]) -> int:
+    """How long a payload with this argv waits before it says that it is ready."""
+    return next((int(word.removeprefix("delay-ms=")) for word in argv if word.startswith("delay-ms=")), 0)
 
 
 def arguments(*, delay_ms: int = 0, touch_mib: int = 0, exit_code: int | None = None) -> tuple[str, ...]:

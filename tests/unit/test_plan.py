@@ -52,6 +52,9 @@ def test_the_arithmetic_is_printed_and_right() -> None:
     planned = plan.make(with_run(rounds=12, warmup=1))
     assert planned.arithmetic() == "5 subjects x 12 rounds + 5 warm-ups = 65 starts"
     assert plan.make(with_run(rounds=1, warmup=0)).arithmetic() == "5 subjects x 1 round = 5 starts"
+    calibration = plan.make(scenario.load(scenario.find("calibration")))
+    none_s = {subject.label: 0.0 for subject in calibration.scenario.subjects}
+    assert calibration.estimate_s(none_s) == pytest.approx(13 * 2 * 0.25)  # the known delays are known
     assert planned.estimate_s(dict.fromkeys(["process", "container", "crun", "runc"], 0.0) | {"vm": 5.0}) == 65.0
 
 
