@@ -1,98 +1,21 @@
-"""TOML to Scenario: read whole and judged whole before anything starts.
-
-An error names the file, the table and the key, says what would have been right, and offers the near miss.
-"""
+"""TOML to Scenario: a file that is well-typed becomes one that can be meant, or is refused before anything starts."""
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
-from msgspec import Meta
 
 import runners
 from bench.errors import UsageError
+from bench.scenario_file import Option, RunTable, ScenarioFile, SubjectTable, near, parse, words
 from runners import payload
 
-MOST_BYTES = 256 * 1024
 MIB = 1 << 20
-
-Count = Annotated[int, Meta(ge=1, le=10_000)]
-Warmups = Annotated[int, Meta(ge=0, le=100)]
-Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Seconds = Annotated[float, Meta(gt=0, le=3600)]
-Mebibytes = Annotated[int, Meta(ge=4, le=1 << 20)]
-Touched = Annotated[int, Meta(ge=0, le=1 << 20)]
-Milliseconds = Annotated[int, Meta(ge=0, le=3_600_000)]
-Cpus = Annotated[int, Meta(ge=1, le=1024)]
-Option = str | int | float | bool
-
-
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every table of a scenario file."""
-
-
-class RunTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[run]``: how often, in which order, from which state, and when a start is over."""
-
-    rounds: Count = 12
-    warmup: Warmups = 1
-    seed: Seed = 1
-    cache: Literal["warm", "cold"] = "warm"
-    ready: Literal["ready", "first"] = "ready"
-    timeout_s: Seconds = 60.0
-
-
-class GrantTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[grant]``: what every subject is given."""
-
-    memory_mib: Mebibytes = 128
-    cpus: Cpus = 1
-
-
-class PayloadTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[payload]``: what PID 1 of every subject does. ``rootfs = "payload"`` is the built-in tree with it alone."""
-
-    rootfs: str = "payload"
-    delay_ms: Milliseconds = 0
-    touch_mib: Touched = 0
-
-
-class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[subjects]]``: a label, a runner, its options; any key of grant or payload again, for this subject only.
-
-    ``matrix`` maps such a key, or an option, to a list of values; the subject becomes one subject for each combination.
-    """
-
-    label: str
-    runner: str
-    options: dict[str, Option] = {}
-    memory_mib: Mebibytes | None = None
-    cpus: Cpus | None = None
-    delay_ms: Milliseconds | None = None
-    touch_mib: Touched | None = None
-    matrix: dict[str, list[Option]] = {}
-
-
-class ScenarioFile(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole file. ``schema`` is the version of this format."""
-
-    schema: Literal[1]
-    question: str
-    probe: Literal["startup"] = "startup"
-    reference: str = "process"
-    pairs: list[tuple[str, str]] = []
-    run: RunTable = RunTable()
-    grant: GrantTable = GrantTable()
-    payload: PayloadTable = PayloadTable()
-    subjects: Annotated[list[SubjectTable], Meta(min_length=1, max_length=200)]
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,23 +62,12 @@ def find(name: str) -> Path:
     path = Path(name)
     if path.exists() or "/" in name or name.endswith(".toml"):
         return path
-    raise UsageError(f"there is no scenario '{name}'", _near(name, known), "`tare list` names them; a path works too")
+    raise UsageError(f"there is no scenario '{name}'", near(name, known), "`tare list` names them; a path works too")
 
 
 def load(path: Path, flags: Mapping[str, object] | None = None) -> Scenario:
     """Read and validate *path*. *flags* replace keys of ``[run]``. Raises UsageError; nothing was started then."""
-    text = _read(path)
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML", str(error), "correct that line") from None
-    _check_keys(path, data, ScenarioFile, "")
-    if flags:
-        data["run"] = {**data.get("run", {}), **flags}
-    try:
-        file = msgspec.convert(data, ScenarioFile)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{path} is not a valid scenario", _words(str(error)), "correct that key") from None
+    text, file = parse(path, flags or {})
     return _Resolver(path, file).scenario(text)
 
 
@@ -164,7 +76,7 @@ def select(scenario: Scenario, labels: Iterable[str]) -> Scenario:
     wanted = set(labels)
     known = {subject.label for subject in scenario.subjects}
     for label in sorted(wanted - known):
-        raise UsageError(f"{scenario.name} has no subject '{label}'", _near(label, known), "`tare plan` names them")
+        raise UsageError(f"{scenario.name} has no subject '{label}'", near(label, known), "`tare plan` names them")
     wanted.add(scenario.reference)
     return msgspec.structs.replace(
         scenario,
@@ -192,7 +104,7 @@ class _Resolver:
                 )
         for label in (self.file.reference, *itertools.chain.from_iterable(self.file.pairs)):
             if label not in labels:
-                raise self._error(f"'{label}' is no subject of this scenario", _near(label, labels) or "name a subject")
+                raise self._error(f"'{label}' is no subject of this scenario", near(label, labels) or "name a subject")
         return Scenario(
             name=self.path.stem,
             text=text,
@@ -230,9 +142,9 @@ class _Resolver:
         try:  # a matrix holds values of any type: judge them as the keys that they stand for
             table = msgspec.convert({**msgspec.to_builtins(table), **overrides}, SubjectTable)
         except msgspec.ValidationError as error:
-            raise self._error(f"subject '{label}': {_words(str(error))}", "correct that value of the matrix") from None
+            raise self._error(f"subject '{label}': {words(str(error))}", "correct that value of the matrix") from None
         grant, work = self.file.grant, self.file.payload
-        words = payload.arguments(
+        arguments = payload.arguments(
             delay_ms=work.delay_ms if table.delay_ms is None else table.delay_ms,
             touch_mib=work.touch_mib if table.touch_mib is None else table.touch_mib,
         )
@@ -242,7 +154,7 @@ class _Resolver:
             label=label,
             runner=table.runner,
             options=options,
-            argv=(payload.PATH, *words),
+            argv=(payload.PATH, *arguments),
             memory_bytes=(grant.memory_mib if table.memory_mib is None else table.memory_mib) * MIB,
             cpus=grant.cpus if table.cpus is None else table.cpus,
         )
@@ -266,12 +178,12 @@ class _Resolver:
 
     def _check_runner(self, table: SubjectTable) -> None:
         if table.runner not in runners.REGISTRY:
-            hint = _near(table.runner, runners.REGISTRY)
+            hint = near(table.runner, runners.REGISTRY)
             raise self._error(f"subject '{table.label}': there is no runner '{table.runner}'", hint)
         known = runners.load(table.runner).OPTIONS
         for key in (*table.options, *(key for key in table.matrix if key not in _OVERRIDES)):
             if key not in known:
-                hint = _near(key, (*known, *_OVERRIDES)) or f"known: {', '.join(known) or 'none'}"
+                hint = near(key, (*known, *_OVERRIDES)) or f"known: {', '.join(known) or 'none'}"
                 raise self._error(f"subject '{table.label}': the runner {table.runner} has no option '{key}'", hint)
 
     def _check_options(self, label: str, runner: str, options: Mapping[str, Option]) -> None:
@@ -288,56 +200,3 @@ class _Resolver:
 
     def _error(self, why: str, fix: str) -> UsageError:
         return UsageError(f"{self.path} is not a valid scenario", why, fix)
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.is_dir():
-            raise UsageError(f"{path} is a directory", "", "give one scenario file (*.toml)")
-        with path.open("rb") as file:  # at most one byte more than allowed, whatever the file is
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}", error.strerror or str(error), "`tare list` names the scenarios"
-        ) from None
-    if len(data) > MOST_BYTES:
-        raise UsageError(
-            f"{path} is no scenario", f"it is larger than {MOST_BYTES // 1024} KiB", "give a scenario (*.toml)"
-        )
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is no scenario", "it is not UTF-8 text", "give a scenario (*.toml)") from None
-
-
-def _check_keys(path: Path, data: object, kind: Any, where: str) -> None:
-    """Name the first unknown key anywhere in *data*, with the key it is nearest to."""
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    if get_origin(kind) is list and isinstance(data, list):
-        for index, entry in enumerate(data, start=1):
-            _check_keys(path, entry, get_args(kind)[0], f"{where}[{index}]")
-    if not (isinstance(data, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        return
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    for key, value in data.items():
-        if key not in fields:
-            table = f"the table [{where}]" if where else "the file"
-            why = f"{table} has an unknown key '{key}'"
-            raise UsageError(
-                f"{path} is not a valid scenario", why, _near(key, fields) or f"known: {', '.join(fields)}"
-            )
-        _check_keys(path, value, fields[key], f"{where}.{key}" if where else key)
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else ""
-
-
-def _words(message: str) -> str:
-    """msgspec's message in TOML's words: ``Expected `int` - at `$.run.rounds` `` -> ``run.rounds: expected `int` ``."""
-    text, _, at = message.partition(" - at ")
-    place = at.strip("`").removeprefix("$").lstrip(".").replace("[...]", "[]")
-    text = text.replace("Object missing required field", "missing key")
-    return f"{place}: {text[0].lower()}{text[1:]}" if place else text

@@ -1,0 +1,158 @@
+"""The format of a scenario file: its tables, and reading one without believing anything about it.
+
+An error names the file, the table and the key, says what would have been right, and offers the near miss.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+from bench.errors import UsageError
+
+MOST_BYTES = 256 * 1024
+
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+Warmups = Annotated[int, Meta(ge=0, le=100)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Mebibytes = Annotated[int, Meta(ge=4, le=1 << 20)]
+Touched = Annotated[int, Meta(ge=0, le=1 << 20)]
+Milliseconds = Annotated[int, Meta(ge=0, le=3_600_000)]
+Cpus = Annotated[int, Meta(ge=1, le=1024)]
+Option = str | int | float | bool
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every table of a scenario file."""
+
+
+class RunTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[run]``: how often, in which order, from which state, and when a start is over."""
+
+    rounds: Count = 12
+    warmup: Warmups = 1
+    seed: Seed = 1
+    cache: Literal["warm", "cold"] = "warm"
+    ready: Literal["ready", "first"] = "ready"
+    timeout_s: Seconds = 60.0
+
+
+class GrantTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[grant]``: what every subject is given."""
+
+    memory_mib: Mebibytes = 128
+    cpus: Cpus = 1
+
+
+class PayloadTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[payload]``: what PID 1 of every subject does. ``rootfs = "payload"`` is the built-in tree with it alone."""
+
+    rootfs: str = "payload"
+    delay_ms: Milliseconds = 0
+    touch_mib: Touched = 0
+
+
+class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[subjects]]``: a label, a runner, its options; any key of grant or payload again, for this subject only.
+
+    ``matrix`` maps such a key, or an option, to a list of values; the subject becomes one subject for each combination.
+    """
+
+    label: str
+    runner: str
+    options: dict[str, Option] = {}
+    memory_mib: Mebibytes | None = None
+    cpus: Cpus | None = None
+    delay_ms: Milliseconds | None = None
+    touch_mib: Touched | None = None
+    matrix: dict[str, list[Option]] = {}
+
+
+class ScenarioFile(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole file. ``schema`` is the version of this format."""
+
+    schema: Literal[1]
+    question: str
+    probe: Literal["startup"] = "startup"
+    reference: str = "process"
+    pairs: list[tuple[str, str]] = []
+    run: RunTable = RunTable()
+    grant: GrantTable = GrantTable()
+    payload: PayloadTable = PayloadTable()
+    subjects: Annotated[list[SubjectTable], Meta(min_length=1, max_length=200)]
+
+
+def parse(path: Path, flags: Mapping[str, object]) -> tuple[str, ScenarioFile]:
+    """The text of *path*, and the same well-typed, with *flags* in place of keys of ``[run]``. Raises UsageError."""
+    text = read(path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML", str(error), "correct that line") from None
+    check_keys(path, data, ScenarioFile, "")
+    if flags:
+        data["run"] = {**data.get("run", {}), **flags}
+    try:
+        return text, msgspec.convert(data, ScenarioFile)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path} is not a valid scenario", words(str(error)), "correct that key") from None
+
+
+def read(path: Path) -> str:
+    """The text of *path*, of which no more is read than a scenario may hold."""
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory", "", "give one scenario file (*.toml)")
+        with path.open("rb") as file:  # at most one byte more than allowed, whatever the file is
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}", error.strerror or str(error), "`tare list` names the scenarios"
+        ) from None
+    if len(data) > MOST_BYTES:
+        raise UsageError(
+            f"{path} is no scenario", f"it is larger than {MOST_BYTES // 1024} KiB", "give a scenario (*.toml)"
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is no scenario", "it is not UTF-8 text", "give a scenario (*.toml)") from None
+
+
+def check_keys(path: Path, data: object, kind: Any, where: str) -> None:
+    """Name the first unknown key anywhere in *data*, with the key it is nearest to."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is list and isinstance(data, list):
+        for index, entry in enumerate(data, start=1):
+            check_keys(path, entry, get_args(kind)[0], f"{where}[{index}]")
+    if not (isinstance(data, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in data.items():
+        if key not in fields:
+            table = f"the table [{where}]" if where else "the file"
+            why = f"{table} has an unknown key '{key}'"
+            raise UsageError(f"{path} is not a valid scenario", why, near(key, fields) or f"known: {', '.join(fields)}")
+        check_keys(path, value, fields[key], f"{where}.{key}" if where else key)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """A question that offers the nearest of *known*, or an empty text."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
+def words(message: str) -> str:
+    """msgspec's message in TOML's words: ``Expected `int` - at `$.run.rounds` `` -> ``run.rounds: expected `int` ``."""
+    text, _, at = message.partition(" - at ")
+    place = at.strip("`").removeprefix("$").lstrip(".").replace("[...]", "[]")
+    text = text.replace("Object missing required field", "missing key")
+    return f"{place}: {text[0].lower()}{text[1:]}" if place else text
