@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -22,6 +23,8 @@ from runners.container import cgroups
 
 _LIBRARIES = ("tarebench", "msgspec", "numpy", "scipy", "psutil", "libvirt-python")
 _LEAST_FREE_BYTES = 1 << 30
+_MOST_STEAL = 0.01
+_FAST_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
 
 
 def collect() -> Host:
@@ -136,121 +139,79 @@ def _steal_fraction(proc_stat: str) -> float:
     return ticks[7] / total if len(ticks) == 8 and total else 0.0
 
 
-def _check_cgroups() -> Finding:
-    if why := cgroups.usable():
-        return Finding(
-            name="cgroups",
-            level="bad",
-            what=f"no cgroup can be made: {why}; no processor time is measured, and containers cannot run",
-            fix="run as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)",
-        )
-    return Finding(name="cgroups", level="ok", what=f"{cgroups.mode()}: memory, pids and cpu can be limited")
+def _judged(name: str, fine: str, trouble: str, fix: str, *, level: Literal["note", "bad"] = "note") -> Finding:
+    """ok with *fine*, unless there is *trouble*."""
+    if trouble:
+        return Finding(name=name, level=level, what=trouble, fix=fix)
+    return Finding(name=name, level="ok", what=fine)
 
 
 def _check_user() -> Finding:
-    if os.geteuid():
-        return Finding(
-            name="user",
-            level="note",
-            what="not root: caches cannot be dropped, and containers that need root are skipped",
-            fix="run as root (sudo .venv/bin/tare ...)",
-        )
-    return Finding(name="user", level="ok", what="root")
+    trouble = "not root: caches cannot be dropped, and containers that need root are skipped" if os.geteuid() else ""
+    return _judged("user", "root", trouble, "run as root (sudo .venv/bin/tare ...)")
+
+
+def _check_cgroups() -> Finding:
+    why = cgroups.usable()
+    trouble = f"no cgroup can be made: {why}; no processor time is measured, and containers cannot run" if why else ""
+    fix = "run as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)"
+    return _judged("cgroups", f"{cgroups.mode()}: memory, pids and cpu can be limited", trouble, fix, level="bad")
 
 
 def _check_memory() -> Finding:
     free = psutil.virtual_memory().available
-    if free < _LEAST_FREE_BYTES:
-        return Finding(
-            name="memory",
-            level="bad",
-            what=f"only {show(float(free), 'bytes')} available: the host may swap or kill during a run",
-            fix="stop what uses the memory",
-        )
-    return Finding(name="memory", level="ok", what=f"{show(float(free), 'bytes')} available")
+    said = f"{show(float(free), 'bytes')} available"
+    trouble = f"only {said}: the host may swap or kill during a run" if free < _LEAST_FREE_BYTES else ""
+    return _judged("memory", said, trouble, "stop what uses the memory", level="bad")
 
 
 def _check_load() -> Finding:
     load, cpus = os.getloadavg()[0], len(os.sched_getaffinity(0))
-    if load > cpus / 2:
-        return Finding(
-            name="load",
-            level="note",
-            what=f"load {load:.2f} on {cpus} processors: other work competes with what is measured",
-            fix="wait until the host is idle",
-        )
-    return Finding(name="load", level="ok", what=f"{load:.2f} on {cpus} processors")
+    said = f"{load:.2f} on {cpus} processors"
+    trouble = f"{said}: other work competes with what is measured" if load > cpus / 2 else ""
+    return _judged("load", said, trouble, "wait until the host is idle")
 
 
 def _check_steal() -> Finding:
     steal = _steal_fraction(_text("/proc/stat"))
-    if steal > 0.01:
-        return Finding(
-            name="steal",
-            level="note",
-            what=f"{steal:.1%} of processor time since boot went to other guests of this machine's host",
-            fix="measure on a dedicated machine, or take more rounds",
-        )
-    return Finding(name="steal", level="ok", what=f"{steal:.2%} since boot")
+    trouble = f"{steal:.1%} of processor time since boot went to other guests of this machine's host"
+    fix = "measure on a dedicated machine, or take more rounds"
+    return _judged("steal", f"{steal:.2%} since boot", trouble if steal > _MOST_STEAL else "", fix)
 
 
 def _check_virtualization() -> Finding:
     kind = _virtualization()
-    if kind == "none":
-        return Finding(name="virtualization", level="ok", what="none: bare metal, or well hidden")
-    return Finding(
-        name="virtualization",
-        level="note",
-        what=f"{kind}: virtual machines here are nested or emulated, and slower than on bare metal",
-        fix="measure virtual machines on bare metal",
-    )
+    trouble = f"{kind}: virtual machines here are nested or emulated, and slower than on bare metal"
+    fine = "none: bare metal, or well hidden"
+    return _judged("virtualization", fine, trouble if kind != "none" else "", "measure virtual machines on bare metal")
 
 
 def _check_governor() -> Finding:
     governor = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    if governor and governor != "performance":
-        return Finding(
-            name="frequency",
-            level="note",
-            what=f"governor {governor}: the clock rate changes with the load",
-            fix="cpupower frequency-set -g performance",
-        )
-    return Finding(name="frequency", level="ok", what=governor or "not exposed to this host")
-
-
-def _check_ksm() -> Finding:
-    if _text("/sys/kernel/mm/ksm/run") == "1":
-        return Finding(
-            name="samepage merging",
-            level="note",
-            what="on: equal pages of different instances are merged, memory figures shrink with time",
-            fix="echo 0 > /sys/kernel/mm/ksm/run",
-        )
-    return Finding(name="samepage merging", level="ok", what="off")
-
-
-def _check_swap() -> Finding:
-    swap = psutil.swap_memory()
-    if swap.total:
-        return Finding(
-            name="swap",
-            level="note",
-            what=f"{show(float(swap.total), 'bytes')}, {show(float(swap.used), 'bytes')} used: memory may leave unseen",
-            fix="swapoff -a",
-        )
-    return Finding(name="swap", level="ok", what="none")
+    moves = governor not in ("", "performance")
+    trouble = f"governor {governor}: the clock rate changes with the load" if moves else ""
+    return _judged(
+        "frequency", governor or "not exposed to this host", trouble, "cpupower frequency-set -g performance"
+    )
 
 
 def _check_clock() -> Finding:
     source = _text("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-    if source not in ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"):
-        return Finding(
-            name="clock",
-            level="note",
-            what=f"clock source {source or 'unknown'}: reading it costs a microsecond or more",
-            fix="boot with clocksource=tsc if the processor's is stable",
-        )
-    return Finding(name="clock", level="ok", what=source)
+    slow = source not in _FAST_CLOCKS
+    trouble = f"clock source {source or 'unknown'}: reading it costs a microsecond or more" if slow else ""
+    return _judged("clock", source, trouble, "boot with clocksource=tsc if the processor's is stable")
+
+
+def _check_ksm() -> Finding:
+    trouble = "on: equal pages of different instances are merged, memory figures shrink with time"
+    merges = _text("/sys/kernel/mm/ksm/run") == "1"
+    return _judged("samepage merging", "off", trouble if merges else "", "echo 0 > /sys/kernel/mm/ksm/run")
+
+
+def _check_swap() -> Finding:
+    swap = psutil.swap_memory()
+    sizes = f"{show(float(swap.total), 'bytes')}, {show(float(swap.used), 'bytes')} used"
+    return _judged("swap", "none", f"{sizes}: memory may leave unseen" if swap.total else "", "swapoff -a")
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
