@@ -68,7 +68,9 @@ def _cgroups(prefix: str) -> list[str]:
     for mount in (*where.hierarchies, *filter(None, (where.v2,))):
         for directory, names, _ in os.walk(mount):
             paths = (f"{directory}/{name}" for name in names)
-            found += [path for path in paths if prefix in path and path != f"{mount}/{prefix}"]
+            found += [
+                path for path in paths if prefix in path and path not in (f"{mount}/{prefix}", f"{mount}/{prefix}/load")
+            ]
     return found
 
 

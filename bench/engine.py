@@ -8,8 +8,10 @@ header gets its end. An interruption takes the same way out.
 from __future__ import annotations
 
 import gc
+import itertools
 import secrets
 import statistics
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,19 +22,20 @@ from typing import Any
 import msgspec
 
 import runners
-from bench import audit, bringup, caches, host, pan, plan, store, trial, workspace
+from bench import audit, bringup, caches, climb, host, pan, plan, start, store, trial, workspace
 from bench.bringup import Place
 from bench.errors import Interrupted, NothingToRunError, UsageError
 from bench.interrupts import Interrupts
 from bench.metrics import METRICS
 from bench.monitor import Monitor
+from bench.reading import Reading, Weighing
 from bench.records import Outcome, RunHeader, RunState, Sample, SubjectRecord, Trial
 from bench.scenario import Scenario
 from runners.base import Launch, Scratch, Spec
 
 #: How often the empty pan is weighed before the first trial.
 _EMPTY_WEIGHINGS = 100
-_LEAST_CONTRACT = trial.Contract(ready="ready", timeout_s=5.0)
+_LEAST_CONTRACT = start.Contract(ready="ready", timeout_s=5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,7 @@ class Ready:
 
     launch: Launch
     record: SubjectRecord
+    resident_pids: frozenset[int]
 
 
 class _Session:
@@ -186,9 +190,9 @@ class _Session:
     ) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
         known = {record.label: record for record in self.header.subjects}
-        place = Place(
-            scratch=scratch, cache=self.cache, cgroup=self.pan.relative if self.pan else None, prefix=self.prefix
-        )
+        place = Place(scratch=scratch, cache=self.cache, cgroup=self.pan.load if self.pan else None, prefix=self.prefix)
+        if self.pan and self.scenario.probe != "startup":
+            self.pan.ceiling(round(self.header.host.memory_bytes * (1 - self.scenario.stack.floor_percent / 100)))
         ready: dict[str, Ready] = {}
         for position, subject in enumerate(self.scenario.subjects):
             if subject.label in known and known[subject.label].skipped:
@@ -204,7 +208,7 @@ class _Session:
             else:
                 files = writer.manifest(subject.label, dict(brought.prepared.manifest))
                 record = msgspec.structs.replace(record, manifest=files)
-                ready[subject.label] = Ready(brought.prepared.launch, record)
+                ready[subject.label] = Ready(brought.prepared.launch, record, brought.prepared.resident_pids)
             known[subject.label] = record
         self._amend(subjects=tuple(known[subject.label] for subject in self.scenario.subjects))
         writer.header(self.header)
@@ -218,21 +222,15 @@ class _Session:
     ) -> None:
         if self.scenario.run.cache == "cold" and not caches.drop():
             self._amend(warnings=(*self.header.warnings, f"{planned.id}: the disks were not quiet when it started"))
-        name = f"{self.prefix}-{position}"
-        self.owners[name] = planned.subject
-        weighing = trial.weigh(
-            subject.launch,
-            name,
-            trial.Contract(ready=self.scenario.run.ready, timeout_s=self.scenario.run.timeout_s),
-            interrupts=interrupts,
-            cpu_ns=self.pan.cpu_ns if self.pan else None,
-        )
+        weighing = self._weigh(planned, subject, interrupts, f"{self.prefix}-{position}")
+        self._amend(warnings=(*self.header.warnings, *(f"{planned.id}: {text}" for text in weighing.warnings)))
         status, reason = weighing.status, weighing.reason
-        doubts = [METRICS[metric].implausible(value) for metric, value in weighing.values.items()]
+        values = ((metric, value) for reading in weighing.readings for metric, value in reading.values.items())
+        doubts = [METRICS[metric].implausible(value) for metric, value in values]
         if status == "ok" and any(doubts):
             status, reason = "failed", "; ".join(filter(None, doubts))
         log = ""
-        if status != "ok":
+        if status != "ok" or weighing.lost:
             self.failed += 1
             log = writer.log(planned.id, f"{reason}\n\nThe end of its console:\n{weighing.console}\n")
         outcome = Outcome(
@@ -244,28 +242,53 @@ class _Session:
             status=status,
             reason=reason,
             log=log,
+            reached=weighing.reached,
+            lost=weighing.lost,
+            stopped_by=weighing.stopped_by,
         )
-        # Only a start that kept the contract has figures: those of a broken one would mean something else.
-        values = weighing.values if status == "ok" else {}
-        writer.trial(
-            [self._sample(planned, metric, value, weighing.at_ns) for metric, value in values.items()], outcome
-        )
-        self.monitor.ended(outcome, values)
+        # Only a trial that kept the contract has figures: those of a broken one would mean something else.
+        readings = weighing.readings if status == "ok" else ()
+        writer.trial(self._samples(planned, weighing.at_ns, readings), outcome)
+        self.monitor.ended(outcome, weighing.values if status == "ok" else {})
 
-    def _sample(self, planned: Trial, metric: str, value: float, at_ns: int) -> Sample:
-        return Sample(
-            run=self.header.run,
-            trial=planned.id,
-            scenario=self.header.name,
-            subject=planned.subject,
-            kind=planned.kind,
-            metric=metric,
-            value=value,
-            unit=METRICS[metric].unit,
-            round=planned.round,
-            order=planned.order,
-            at_ns=at_ns,
+    def _weigh(self, planned: Trial, subject: Ready, interrupts: Interrupts, name: str) -> Weighing:
+        """Run one trial as the scenario's probe does."""
+        self.owners[name] = planned.subject
+        contract = start.Contract(ready=self.scenario.run.ready, timeout_s=self.scenario.run.timeout_s)
+        if self.scenario.probe == "startup":
+            cpu_ns = self.pan.cpu_ns if self.pan else None
+            return trial.weigh(subject.launch, name, contract, interrupts=interrupts, cpu_ns=cpu_ns)
+        wanted = next(one for one in self.scenario.subjects if one.label == planned.subject)
+        mountain = climb.Mountain(
+            launch=subject.launch,
+            memory_bytes=wanted.memory_bytes,
+            resident_pids=subject.resident_pids,
+            counts=wanted.counts,
+            most=wanted.most,
+            rules=self.scenario.stack,
         )
+        names = (f"{name}-{number}" for number in itertools.count(1))
+        return climb.climb(mountain, names, contract, interrupts=interrupts, alive=self.monitor.alive)
+
+    def _samples(self, planned: Trial, at_ns: int, readings: Iterable[Reading]) -> Iterator[Sample]:
+        for reading in readings:
+            for metric, value in reading.values.items():
+                yield Sample(
+                    run=self.header.run,
+                    trial=planned.id,
+                    scenario=self.header.name,
+                    subject=planned.subject,
+                    kind=planned.kind,
+                    metric=metric,
+                    value=value,
+                    unit=METRICS[metric].unit,
+                    round=planned.round,
+                    order=planned.order,
+                    at_ns=at_ns,
+                    n=reading.n,
+                    role=reading.role,
+                    stage=reading.stage,
+                )
 
     def _weigh_empty_pan(self, interrupts: Interrupts) -> float:
         """The instrument's resolution: the spread (p95 - p5) of ready_seconds of an instance that is nothing."""

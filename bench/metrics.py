@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["seconds", "bytes"]
+Unit = Literal["seconds", "bytes", "count"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +92,69 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+#: (name, title, meaning) of what the memory probes read; the host's counters are the kernel's own.
+_MEMORY = (
+    ("host_total_bytes", "host memory", "MemTotal"),
+    ("host_free_bytes", "free", "MemFree"),
+    ("host_available_bytes", "available", "MemAvailable: the kernel's estimate of what new work could get"),
+    ("host_percpu_lists_bytes", "free on processors' lists", "pages that nobody uses and MemFree leaves out"),
+    ("host_buffers_bytes", "buffers", "Buffers: page cache of block devices"),
+    ("host_cached_bytes", "page cache", "Cached: page cache of files, shared memory included"),
+    ("host_swap_cached_bytes", "swap cache", "SwapCached"),
+    ("host_shmem_bytes", "shared memory", "Shmem: tmpfs, memfd and System V, part of Cached"),
+    ("host_anon_bytes", "anonymous", "AnonPages: memory of processes that no file backs"),
+    ("host_anon_huge_bytes", "anonymous huge pages", "AnonHugePages, part of AnonPages"),
+    ("host_mapped_bytes", "mapped", "Mapped: page cache that processes have mapped"),
+    ("host_slab_reclaimable_bytes", "slab, reclaimable", "SReclaimable: kernel objects such as dentries and inodes"),
+    ("host_slab_unreclaimable_bytes", "slab, unreclaimable", "SUnreclaim: kernel objects that are in use"),
+    ("host_reclaimable_bytes", "kernel, reclaimable", "KReclaimable: SReclaimable and other memory that shrinks"),
+    ("host_page_tables_bytes", "page tables", "PageTables"),
+    ("host_sec_page_tables_bytes", "secondary page tables", "SecPageTables: those of virtual machines and of IOMMUs"),
+    ("host_kernel_stack_bytes", "kernel stacks", "KernelStack: one for each thread"),
+    ("host_percpu_bytes", "per-processor data", "Percpu"),
+    ("host_vmalloc_bytes", "vmalloc", "VmallocUsed, kernel stacks included where they are mapped"),
+    ("host_hugetlb_bytes", "huge pages", "Hugetlb: the reserved pool"),
+    ("host_ksm_sharing_bytes", "merged", "pages that samepage merging saves"),
+    ("rss_bytes", "RSS", "resident set size: shared pages count in every process"),
+    ("uss_bytes", "USS", "unique set size: pages that no other process maps"),
+    ("pss_anon_bytes", "PSS, anonymous", "the part of PSS that no file backs"),
+    ("pss_file_bytes", "PSS, file", "the part of PSS that is page cache"),
+    ("pss_shmem_bytes", "PSS, shared memory", "the part of PSS that is shared memory"),
+    ("guest_ram_bytes", "guest memory", "resident part of the mapping that is the guests' memory"),
+    ("cgroup_current_bytes", "cgroup", "what the instances' memory cgroups are charged with, summed"),
+    ("cgroup_peak_bytes", "cgroup peak", "the most that each was charged with, summed"),
+    ("cgroup_anon_bytes", "cgroup, anonymous", "of it anonymous"),
+    ("cgroup_file_bytes", "cgroup, file", "of it page cache: charged to whoever touched it first"),
+    ("cgroup_shmem_bytes", "cgroup, shared memory", "of it shared memory"),
+    ("cgroup_kernel_bytes", "cgroup, kernel", "of it kernel memory"),
+)
+for _name, _title, _meaning in _MEMORY:
+    METRICS[_name] = Metric(name=_name, unit="bytes", title=_title, meaning=_meaning, most=_TIB * 64)
+METRICS |= {
+    "processes_count": Metric(
+        name="processes_count",
+        unit="count",
+        title="processes",
+        meaning="processes of one program that the instances cost",
+        most=1e7,
+    ),
+    "teardown_seconds": Metric(
+        name="teardown_seconds",
+        unit="seconds",
+        title="teardown",
+        meaning="from the first forced stop until nothing of all stacked instances is left",
+        most=_DAY_S,
+    ),
+}
+
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 
 
 def show(value: float, unit: str) -> str:
     """*value* for a reader: three significant digits and a scaled unit. Never feed the result to arithmetic."""
+    if unit == "count":
+        return f"{value:g}"
     scales = _SECONDS if unit == "seconds" else _BYTES
     factor, suffix = next((pair for pair in scales if abs(value) >= pair[0]), scales[-1])
     scaled = value / factor

@@ -20,6 +20,9 @@ class Monitor(Protocol):
     def starting(self, trial: Trial, position: int, total: int) -> None:
         """Trial number *position* of *total*, from 1, is about to start."""
 
+    def alive(self, n: int) -> None:
+        """In a trial that stacks instances, *n* of them are alive now."""
+
     def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
         """The trial ended; *values* as far as it came."""
 
@@ -37,6 +40,9 @@ class Silent:
         """Say nothing."""
 
     def starting(self, trial: Trial, position: int, total: int) -> None:
+        """Say nothing."""
+
+    def alive(self, n: int) -> None:
         """Say nothing."""
 
     def ended(self, outcome: Outcome, values: dict[str, float]) -> None:

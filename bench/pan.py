@@ -17,11 +17,16 @@ from runners.container import cgroups, hierarchies
 
 
 class Pan:
-    """An open pan. ``relative`` is its path below every hierarchy's root."""
+    """An open pan. ``load`` is the path, below every hierarchy's root, of the cgroup that instances belong in."""
 
-    def __init__(self, cgroup: cgroups.Cgroup) -> None:
+    def __init__(self, cgroup: cgroups.Cgroup, load: cgroups.Cgroup) -> None:
         self._cgroup = cgroup
-        self.relative = cgroup.relative
+        self._load = load
+        self.load = load.relative
+
+    def ceiling(self, memory_bytes: int) -> None:
+        """Limit all instances together: what runs out of memory then dies among them, and not the harness."""
+        self._load.limit(memory_bytes=memory_bytes)
 
     def cpu_ns(self, other: Path | None) -> int:
         """Processor time of everything in the pan, plus that of *other* if it is a cgroup outside of it."""
@@ -54,13 +59,14 @@ def opened(name: str) -> Iterator[Pan | None]:
         yield None
         return
     pan = cgroups.at(name)
-    harness = pan.child("harness")
+    harness, load = pan.child("harness"), pan.child("load")
     home = _home(Path("/proc/self/cgroup").read_text(encoding="ascii"), cgroups.layout())
     pan.create()
     try:
         harness.create()
+        load.create()
         harness.add(os.getpid())
-        yield Pan(pan)
+        yield Pan(pan, load)
     finally:
         for mount, path in home:
             _move(mount, path)

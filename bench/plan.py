@@ -27,12 +27,21 @@ class Plan:
         text = f"{_count(subjects, 'subject')} x {_count(run.rounds, 'round')}"
         if run.warmup:
             text += f" + {_count(subjects * run.warmup, 'warm-up')}"
-        return f"{text} = {_count(len(self.trials), 'start')}"
+        if self.scenario.probe == "startup":
+            return f"{text} = {_count(len(self.trials), 'start')}"
+        most = sum(self._starts(trial.subject) for trial in self.trials)
+        return f"{text} = {_count(len(self.trials), 'ascent')}, at most {_count(most, 'start')}"
 
     def estimate_s(self, typical_s: Mapping[str, float]) -> float:
         """About how long the trials take, from a typical duration of one start and stop per subject's label."""
         delays_s = {subject.label: payload.delay_ms(subject.argv) / 1000 for subject in self.scenario.subjects}
-        return sum(typical_s[trial.subject] + delays_s[trial.subject] for trial in self.trials)
+        each_s = {label: typical_s[label] + delay_s for label, delay_s in delays_s.items()}
+        return sum(each_s[trial.subject] * self._starts(trial.subject) for trial in self.trials)
+
+    def _starts(self, label: str) -> int:
+        """How many instances one trial of the subject starts, if no rule ends it early."""
+        subject = next(one for one in self.scenario.subjects if one.label == label)
+        return 1 if self.scenario.probe == "startup" else subject.most
 
 
 def make(scenario: Scenario) -> Plan:

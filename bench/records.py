@@ -31,7 +31,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(Record, frozen=True, kw_only=True):
-    """One number. ``at_ns`` is CLOCK_MONOTONIC of the host when the trial began, ``order`` the place in the round."""
+    """One number. ``at_ns`` is CLOCK_MONOTONIC of the host when the trial began, ``order`` the place in the round.
+
+    ``n`` instances were alive when it was read (0: before the first). ``role`` is the program that it belongs to,
+    empty for a figure of the whole. ``stage`` is ``after`` for what was read once all were removed again.
+    """
 
     run: str
     trial: str
@@ -44,10 +48,17 @@ class Sample(Record, frozen=True, kw_only=True):
     round: int
     order: int
     at_ns: int
+    n: int = 1
+    role: str = ""
+    stage: Literal["", "after"] = ""
 
 
 class Outcome(Record, frozen=True, kw_only=True):
-    """How one trial ended. ``log`` is a path relative to the run directory, empty when there is none."""
+    """How one trial ended. ``log`` is a path relative to the run directory, empty when there is none.
+
+    A trial that stacks instances says how many were ``reached``, how many ``lost`` (they did not get ready), and which
+    rule it was ``stopped_by``.
+    """
 
     trial: str
     subject: str
@@ -58,6 +69,9 @@ class Outcome(Record, frozen=True, kw_only=True):
     reason: str = ""
     fix: str = ""
     log: str = ""
+    reached: int = 0
+    lost: int = 0
+    stopped_by: str = ""
 
 
 class Trial(Record, frozen=True, kw_only=True):

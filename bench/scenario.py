@@ -12,14 +12,17 @@ import msgspec
 
 import runners
 from bench.errors import UsageError
-from bench.scenario_file import Option, RunTable, ScenarioFile, SubjectTable, near, parse, words
+from bench.scenario_file import Option, RunTable, ScenarioFile, StackTable, SubjectTable, near, parse, words
 from runners import payload
 
 MIB = 1 << 20
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to be weighed, with nothing left to default. ``argv`` starts with the payload's path in the rootfs."""
+    """One thing to be weighed, with nothing left to default. ``argv`` starts with the payload's path in the rootfs.
+
+    ``counts`` and ``most`` are for the probes that stack instances; see :class:`bench.scenario_file.StackTable`.
+    """
 
     label: str
     runner: str
@@ -27,6 +30,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     memory_bytes: int
     cpus: int
+    counts: tuple[int, ...] = ()
+    most: int = 0
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +44,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     pairs: tuple[tuple[str, str], ...]
     run: RunTable
+    stack: StackTable = StackTable()
     rootfs: str | None
     subjects: tuple[Subject, ...]
 
@@ -113,6 +119,7 @@ class _Resolver:
             reference=self.file.reference,
             pairs=tuple(self.file.pairs),
             run=self.file.run,
+            stack=self.file.stack,
             rootfs=self._rootfs(),
             subjects=tuple(subjects),
         )
@@ -147,9 +154,13 @@ class _Resolver:
         arguments = payload.arguments(
             delay_ms=work.delay_ms if table.delay_ms is None else table.delay_ms,
             touch_mib=work.touch_mib if table.touch_mib is None else table.touch_mib,
+            release=work.release if table.release is None else table.release,
         )
         options = {**table.options, **{key: value for key, value in chosen.items() if key not in _OVERRIDES}}
         self._check_options(label, table.runner, options)
+        counts = self.file.stack.counts if table.counts is None else table.counts
+        if not counts:
+            raise self._error(f"subject '{label}': counts is empty", "name at least one number of instances")
         return Subject(
             label=label,
             runner=table.runner,
@@ -157,6 +168,8 @@ class _Resolver:
             argv=(payload.PATH, *arguments),
             memory_bytes=(grant.memory_mib if table.memory_mib is None else table.memory_mib) * MIB,
             cpus=grant.cpus if table.cpus is None else table.cpus,
+            counts=tuple(sorted(set(counts))),
+            most=table.most or self.file.stack.most or max(counts),
         )
 
     def _label(self, label: str, chosen: Mapping[str, Option]) -> str:

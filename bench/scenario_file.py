@@ -52,11 +52,34 @@ class GrantTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class PayloadTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[payload]``: what PID 1 of every subject does. ``rootfs = "payload"`` is the built-in tree with it alone."""
+    """``[payload]``: what PID 1 of every subject does. ``rootfs = "payload"`` is the built-in tree with it alone.
+
+    It waits ``delay_ms``, touches ``touch_mib`` of memory, gives that back if ``release``, and is ready then.
+    """
 
     rootfs: str = "payload"
     delay_ms: Milliseconds = 0
     touch_mib: Touched = 0
+    release: bool = False
+
+
+class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[stack]``: for the probes that keep many instances alive at once; when to read, and when to stop.
+
+    ``counts`` are the numbers alive at which everything is read. The ascent ends at ``most`` instances (the largest of
+    ``counts`` if not given), or before that by the first rule that holds: less than ``floor_percent`` of the host's
+    memory available; ``budget_mib`` used; the p95 of the last 20 starts above ``latency_s``; more than
+    ``error_percent`` of the starts lost; full memory pressure above ``pressure_percent`` (PSI, 10 s); any swap-in.
+    0 turns a rule off, but for the floor.
+    """
+
+    counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 20)
+    most: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    floor_percent: Annotated[float, Meta(ge=5, le=95)] = 15.0
+    budget_mib: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
+    latency_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    error_percent: Annotated[float, Meta(ge=0, le=100)] = 5.0
+    pressure_percent: Annotated[float, Meta(ge=0, le=100)] = 20.0
 
 
 class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +95,9 @@ class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     cpus: Cpus | None = None
     delay_ms: Milliseconds | None = None
     touch_mib: Touched | None = None
+    release: bool | None = None
+    counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] | None = None
+    most: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     matrix: dict[str, list[Option]] = {}
 
 
@@ -80,12 +106,13 @@ class ScenarioFile(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     schema: Literal[1]
     question: str
-    probe: Literal["startup"] = "startup"
+    probe: Literal["startup", "memory", "density"] = "startup"
     reference: str = "process"
     pairs: list[tuple[str, str]] = []
     run: RunTable = RunTable()
     grant: GrantTable = GrantTable()
     payload: PayloadTable = PayloadTable()
+    stack: StackTable = StackTable()
     subjects: Annotated[list[SubjectTable], Meta(min_length=1, max_length=200)]
 
 

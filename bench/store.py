@@ -94,7 +94,9 @@ def load(path: Path) -> Run:
     notes: list[str] = []
     outcomes = _last_by(_read_rows(path / OUTCOMES, Outcome, notes), key=lambda row: row.trial)
     counted = {outcome.trial for outcome in outcomes}
-    samples = _last_by(_read_rows(path / SAMPLES, Sample, notes), key=lambda row: (row.trial, row.metric))
+    samples = _last_by(
+        _read_rows(path / SAMPLES, Sample, notes), key=lambda row: (row.trial, row.metric, row.n, row.role, row.stage)
+    )
     kept = tuple(sample for sample in samples if sample.trial in counted)
     if len(kept) < len(samples):
         notes.append(f"{len(samples) - len(kept)} samples of a trial that never ended are left out")

@@ -1,26 +1,115 @@
-"""How much memory processes cost, from /proc (proc_pid_smaps(5))."""
+"""How much memory processes cost (proc_pid_smaps(5)), and what a cgroup is charged with (cgroup-v2.rst, memory.rst).
+
+``smaps_rollup`` is read and not ``smaps``: the kernel sums up while it walks the page tables once, and no text of a
+thousand lines is made for each process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+#: Our metric -> the lines of smaps_rollup that make it up.
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "rss_bytes": ("Rss",),
+    "pss_bytes": ("Pss",),
+    "uss_bytes": ("Private_Clean", "Private_Dirty", "Private_Hugetlb"),
+    "pss_anon_bytes": ("Pss_Anon",),
+    "pss_file_bytes": ("Pss_File",),
+    "pss_shmem_bytes": ("Pss_Shmem",),
+}
+#: Our metric -> where it stands in memory.stat: (v2, v1). v1's total_ lines count the children too, as v2's do.
+CGROUP_FIELDS: Mapping[str, tuple[str, str]] = {
+    "cgroup_anon_bytes": ("anon", "total_rss"),
+    "cgroup_file_bytes": ("file", "total_cache"),
+    "cgroup_shmem_bytes": ("shmem", "total_shmem"),
+    "cgroup_kernel_bytes": ("kernel", ""),
+}
 
 
 def pss_bytes(pids: Iterable[int]) -> int:
     """Proportional set size of *pids*: a shared page counts by its share, a process that just ended not at all."""
-    total = 0
+    return sum(int(parse_rollup(text)["pss_bytes"]) for pid in pids if (text := _rollup(pid)))
+
+
+def by_role(pids: Iterable[int]) -> dict[str, dict[str, float]]:
+    """For each program among *pids* (``/proc/PID/comm``) the sums of :data:`FIELDS`, and how many processes it has."""
+    found: dict[str, dict[str, float]] = {}
     for pid in pids:
-        try:
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-        except (FileNotFoundError, ProcessLookupError):
+        text = _rollup(pid)
+        if not text:
             continue
-        total += parse_pss_bytes(text)
-    return total
+        sums = found.setdefault(_comm(pid), dict.fromkeys((*FIELDS, "processes_count"), 0.0))
+        for metric, value in parse_rollup(text).items():
+            sums[metric] += value
+        sums["processes_count"] += 1
+    return found
 
 
-def parse_pss_bytes(smaps_rollup: str) -> int:
-    """The ``Pss:`` line of a smaps_rollup text, in bytes; 0 for a kernel thread, which has none."""
-    for line in smaps_rollup.splitlines():
-        if line.startswith("Pss:"):
+def parse_rollup(text: str) -> dict[str, float]:
+    """The metrics of :data:`FIELDS` in a smaps_rollup text, in bytes. Kernels before 5.4 do not split Pss: zeros."""
+    values: dict[str, int] = {}
+    for line in text.splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        values[name] = int(rest.split()[0]) * 1024
+    return {metric: float(sum(values.get(name, 0) for name in names)) for metric, names in FIELDS.items()}
+
+
+def guest_ram_bytes(pid: int, granted_bytes: int) -> int | None:
+    """Resident size of the mapping that is the guest's memory: the one as large as the grant. None if there is none."""
+    try:
+        return parse_mapping_rss_bytes(Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8"), granted_bytes)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def parse_mapping_rss_bytes(smaps: str, size_bytes: int) -> int | None:
+    """The Rss of the first mapping of exactly *size_bytes* in a smaps text."""
+    found = False
+    for line in smaps.splitlines():
+        if line.startswith("Size:"):
+            found = int(line.split()[1]) * 1024 == size_bytes
+        elif found and line.startswith("Rss:"):
             return int(line.split()[1]) * 1024
-    return 0
+    return None
+
+
+def cgroup(directory: Path) -> dict[str, float]:
+    """What the memory cgroup at *directory* is charged with: current, peak, and its split. Empty if it counts none."""
+    found: dict[str, float] = {}
+    for metric, names in (
+        ("cgroup_current_bytes", ("memory.current", "memory.usage_in_bytes")),
+        ("cgroup_peak_bytes", ("memory.peak", "memory.max_usage_in_bytes")),
+    ):
+        for name in names:
+            if (file := directory / name).exists():
+                found[metric] = float(file.read_text(encoding="ascii"))
+    if (file := directory / "memory.stat").exists():
+        found.update(parse_memory_stat(file.read_text(encoding="ascii")))
+    kernel = directory / "memory.kmem.usage_in_bytes"
+    if kernel.exists():
+        found["cgroup_kernel_bytes"] = float(kernel.read_text(encoding="ascii"))
+    return found
+
+
+def parse_memory_stat(text: str) -> dict[str, float]:
+    """The metrics of :data:`CGROUP_FIELDS` that a memory.stat text has, v1 or v2, in bytes."""
+    values = dict(line.split() for line in text.splitlines())
+    old = "total_rss" in values
+    wanted = {metric: names[1] if old else names[0] for metric, names in CGROUP_FIELDS.items()}
+    return {metric: float(values[name]) for metric, name in wanted.items() if name in values}
+
+
+def _rollup(pid: int) -> str:
+    """Empty for a process that is gone, or a zombie: its file reads as nothing."""
+    try:
+        return Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return "?"

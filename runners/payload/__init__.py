@@ -51,12 +51,16 @@ def delay_ms(argv: Sequence[str]) -> int:
     return next((int(word.removeprefix("delay-ms=")) for word in argv if word.startswith("delay-ms=")), 0)
 
 
-def arguments(*, delay_ms: int = 0, touch_mib: int = 0, exit_code: int | None = None) -> tuple[str, ...]:
+def arguments(
+    *, delay_ms: int = 0, touch_mib: int = 0, release: bool = False, exit_code: int | None = None
+) -> tuple[str, ...]:
     """The payload's argv after its own path, for these wishes."""
     words = []
     if delay_ms:
         words.append(f"delay-ms={delay_ms}")
     if touch_mib:
         words.append(f"touch-mib={touch_mib}")
+    if release:
+        words.append("then=release")
     words.append("then=pause" if exit_code is None else f"then=exit:{exit_code}")
     return tuple(words)

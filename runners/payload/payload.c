@@ -1,11 +1,11 @@
 /* The same first process in every subject: a static program that says when it lives, works as told, and waits.
  *
- *   payload [delay-ms=N] [touch-mib=N] [then=pause | then=exit:N]
+ *   payload [delay-ms=N] [touch-mib=N] [then=release] [then=pause | then=exit:N]
  *
  * It writes one line per event to its console, each in a single write(2):
  *
  *   tare first      the first thing that main() does
- *   tare ready      after the delay and the touching
+ *   tare ready      after the delay, the touching and the giving back
  *   tare exit N     just before it ends
  *
  * The console is standard output, or the device named by TARE_CONSOLE: in a virtual machine the kernel passes the
@@ -55,7 +55,7 @@ static void finish(int code)
 
 static void usage(const char *word)
 {
-	fprintf(stderr, "payload: cannot read '%s'; known: delay-ms=N touch-mib=N then=pause then=exit:N\n", word);
+	fprintf(stderr, "payload: cannot read '%s'; known: delay-ms=N touch-mib=N then=release|pause|exit:N\n", word);
 	finish(64);
 }
 
@@ -88,7 +88,7 @@ static void open_console(void)
 	}
 }
 
-static void touch(long mib)
+static void touch(long mib, int release)
 {
 	size_t size = (size_t)mib << 20;
 	volatile char *memory;
@@ -102,13 +102,15 @@ static void touch(long mib)
 	}
 	for (size_t at = 0; at < size; at += 4096)
 		memory[at] = (char)(at >> 12 | 1); /* not zero: a zero page could be shared or merged */
+	if (release)
+		munmap((void *)memory, size);
 }
 
 int main(int argc, char **argv)
 {
 	long delay_ms = 0, touch_mib = 0, code = -1;
 	sigset_t stop;
-	int got;
+	int got, release = 0;
 
 	open_console();
 	say("first");
@@ -127,6 +129,8 @@ int main(int argc, char **argv)
 			touch_mib = number(word, word + 10, 1L << 20);
 		else if (!strncmp(word, "then=exit:", 10))
 			code = number(word, word + 10, 255);
+		else if (!strcmp(word, "then=release"))
+			release = 1;
 		else if (strcmp(word, "then=pause"))
 			usage(word);
 	}
@@ -136,7 +140,7 @@ int main(int argc, char **argv)
 		while (nanosleep(&left, &left) < 0 && errno == EINTR)
 			;
 	}
-	touch(touch_mib);
+	touch(touch_mib, release);
 	say("ready");
 	if (code < 0) {
 		while (sigwait(&stop, &got) != 0)

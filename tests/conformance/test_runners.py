@@ -74,7 +74,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         scratch = outer.enter_context(workspace.scratch(prefix))
         opened = outer.enter_context(pan.opened(prefix))
         place = bringup.Place(
-            scratch=scratch, cache=cache_dir(), cgroup=opened.relative if opened else None, prefix=prefix
+            scratch=scratch, cache=cache_dir(), cgroup=opened.load if opened else None, prefix=prefix
         )
         before = audit.take(prefix, scratch)
         with ExitStack() as helpers:

@@ -12,7 +12,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import bringup, pan, plan, scenario, stats, store, workspace
 from bench.interrupts import Interrupts
-from bench.trial import Contract, weigh
+from bench.start import Contract
+from bench.trial import weigh
 from runners import payload
 from runners.base import Launch
 from runners.image.cache import cache_dir
@@ -37,7 +38,7 @@ def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
     with ExitStack() as stack:
         scratch = stack.enter_context(workspace.scratch(prefix))
         opened = stack.enter_context(pan.opened(prefix))
-        cgroup = opened.relative if opened else None
+        cgroup = opened.load if opened else None
         place = bringup.Place(scratch=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
         brought = bringup.bring_up(subject, None, place, 0, stack)
         assert brought.prepared is not None, brought.support.why

@@ -41,7 +41,7 @@ def test_a_cgroup_elsewhere_is_added_and_one_whose_processes_are_inside_is_not()
     try:
         with pan.opened(workspace.new_prefix()) as opened:
             assert opened is not None
-            inside = cgroups.at(opened.relative).child("harness").path
+            inside = cgroups.at(opened.load).path.with_name("harness")
             child = subprocess.Popen(
                 [sys.executable, "-c", f"{SPIN}\nprint('spun', flush=True)\ninput()"], stdin=-1, stdout=-1
             )

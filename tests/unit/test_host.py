@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from bench import caches, host, pan
 from bench.audit import _mounts, difference
-from bench.probes.memory import parse_pss_bytes
 from runners.container import hierarchies
 
-SMAPS_ROLLUP = """55d0c8a6e000-7ffd3a5f3000 ---p 00000000 00:00 0                          [rollup]
-Rss:                1012 kB
-Pss:                 692 kB
-Pss_Dirty:            68 kB
-Pss_Anon:             68 kB
-"""
 MEMINFO = """MemTotal:       24672104 kB
 Dirty:               512 kB
 Writeback:            24 kB
@@ -24,11 +17,6 @@ V1 = """31 24 0:27 / /sys/fs/cgroup/cpuacct rw,relatime - cgroup cgroup rw,cpuac
 33 24 0:29 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
 34 24 0:30 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
 """
-
-
-def test_pss_is_the_total_and_not_one_of_its_parts() -> None:
-    assert parse_pss_bytes(SMAPS_ROLLUP) == 692 * 1024
-    assert parse_pss_bytes("") == 0
 
 
 def test_unwritten_is_dirty_plus_writeback() -> None:

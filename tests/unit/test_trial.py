@@ -12,7 +12,9 @@ import pytest
 
 from bench.errors import Interrupted
 from bench.interrupts import Interrupts
-from bench.trial import Contract, Weighing, weigh
+from bench.reading import Weighing
+from bench.start import Contract
+from bench.trial import weigh
 from runners.base import Mark, RunnerError
 
 CONTRACT = Contract(ready="ready", timeout_s=5.0)

@@ -1,0 +1,117 @@
+"""A start and its clock: from the request to the readiness mark, or to the reason why it never came.
+
+CLOCK_MONOTONIC of the host, in one process, for every subject. A guest's clock is never used.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from bench.interrupts import Interrupts, TrialTimeout
+from bench.records import Status
+from runners.base import Instance, Launch
+
+_READ_BYTES = 65536
+_TAIL_CHARS = 2000
+_MARK = b"tare "
+
+clock_ns = time.monotonic_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What every start of a run has in common: the mark that counts as ready, and how long it may take."""
+
+    ready: str
+    timeout_s: float
+
+
+class StartFailed(Exception):  # noqa: N818 - an outcome, counted by whoever started
+    """The instance did not get ready: ``status`` and ``reason``, and the end of its console."""
+
+    def __init__(self, status: Status, reason: str, console: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.console = console
+
+
+@dataclass(slots=True)
+class Console:
+    """Reads lines from an instance's console and stamps the payload's marks."""
+
+    stamps: dict[str, int]
+    text: bytearray = field(default_factory=bytearray)
+
+    def wait(self, fd: int, mark: str) -> bool:
+        """Read until *mark* was seen (True) or the console ends (False)."""
+        line_at = 0
+        with select.epoll() as poll:
+            poll.register(fd, select.EPOLLIN)
+            while mark not in self.stamps:
+                poll.poll()
+                now_ns = clock_ns()
+                try:
+                    data = os.read(fd, _READ_BYTES)
+                except BlockingIOError:
+                    continue
+                except ConnectionResetError:  # a socket's way to say that the other side died
+                    data = b""
+                if not data:
+                    return False
+                self.text += data
+                while (end := self.text.find(b"\n", line_at)) >= 0:
+                    line = bytes(self.text[line_at:end]).strip()
+                    line_at = end + 1
+                    if line.startswith(_MARK):
+                        self.stamps.setdefault(line.removeprefix(_MARK).decode("ascii", "replace"), now_ns)
+        return True
+
+    def tail(self) -> str:
+        """The last lines, for a reader."""
+        return self.text.decode("utf-8", "replace")[-_TAIL_CHARS:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """An instance that is ready. ``stamps`` maps phases to CLOCK_MONOTONIC nanoseconds; *requested* is among them."""
+
+    instance: Instance
+    stamps: dict[str, int]
+    console: Console
+
+    def since_request_s(self, phase: str) -> float:
+        """Seconds from the request to *phase*."""
+        return (self.stamps[phase] - self.stamps["requested"]) / 1e9
+
+
+def start(stack: ExitStack, launch: Launch, name: str, contract: Contract, *, interrupts: Interrupts) -> Started:
+    """Start one instance on *stack* and await its mark. Raises StartFailed; the instance is on *stack* even then.
+
+    Raises Interrupted when the user wants to stop, and RunnerError or OSError when the runner fails.
+    """
+    stamps: dict[str, int] = {}
+    console = Console(stamps)
+    instance: Instance | None = None
+    stamps["requested"] = clock_ns()
+    try:
+        with interrupts.allowed(timeout_s=contract.timeout_s):
+            instance = stack.enter_context(launch(name, lambda phase: stamps.__setitem__(phase, clock_ns())))
+        left_s = max(0.001, contract.timeout_s - (clock_ns() - stamps["requested"]) / 1e9)
+        with interrupts.allowed(timeout_s=left_s):
+            alive = console.wait(instance.console, contract.ready)
+    except TrialTimeout:
+        why = f"no '{contract.ready}' within {contract.timeout_s:g} s"
+        raise StartFailed("timeout", _explained(why, instance), console.tail()) from None
+    if not alive:
+        why = f"its console ended before '{contract.ready}'"
+        raise StartFailed("failed", _explained(why, instance), console.tail())
+    return Started(instance=instance, stamps=stamps, console=console)
+
+
+def _explained(why: str, instance: Instance | None) -> str:
+    return ": ".join(filter(None, (why, instance.explain() if instance is not None else "")))
