@@ -33,32 +33,47 @@ class Brought:
     prepared: Prepared | None
 
 
-def bring_up(subject: Subject, rootfs: str | None, place: Place, position: int, helpers: ExitStack) -> Brought:
-    """Probe and prepare *subject*; what stays alive for it is closed by *helpers*. A refusal is a skipped subject."""
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A subject that can be started."""
+
+    subject: Subject
+    prepared: Prepared
+    record: SubjectRecord
+
+
+def bring_up(
+    subject: Subject, rootfs: str | None, place: Place, folder: str, helpers: ExitStack, *, enforced: str = ""
+) -> Brought:
+    """Probe and prepare *subject*; what stays alive for it is closed by *helpers*. A refusal is a skipped subject.
+
+    *enforced* names a part of the grant that the runner must enforce, or else be skipped.
+    """
     runner = runners.load(subject.runner)
-    support, prepared = _try(subject, runner, rootfs, place, position, helpers)
-    return Brought(support=support, record=_record(subject, runner, support), prepared=prepared)
-
-
-def _try(
-    subject: Subject, runner: Runner, rootfs: str | None, place: Place, position: int, helpers: ExitStack
-) -> tuple[Support, Prepared | None]:
     support = runner.probe(subject.options, place.cache)
-    if not support.ok:
-        return support, None
-    directory = place.scratch / str(position)
+    if support.ok and enforced in support.unlimited:
+        why = f"the runner {subject.runner} does not enforce a grant of {enforced}"
+        support = Support(ok=False, version=support.version, why=why, fix="weigh a container or a virtual machine")
+    found: Prepared | None = None
+    if support.ok:
+        try:
+            found = prepare(subject, rootfs, place, folder, helpers)
+        except RunnerError as error:
+            support = Support(ok=False, version=support.version, why=str(error), fix=error.fix)
+        except OSError as error:
+            why = f"it could not be prepared: {error}"
+            support = Support(ok=False, version=support.version, why=why, fix="tare doctor")
+    return Brought(support=support, record=_record(subject, runner, support), prepared=found)
+
+
+def prepare(subject: Subject, rootfs: str | None, place: Place, folder: str, helpers: ExitStack) -> Prepared:
+    """Prepare *subject* in *folder*, a new directory of the scratch directory. Raises RunnerError or OSError."""
+    directory = place.scratch / folder
     directory.mkdir()
-    try:
-        root = Path(rootfs) if rootfs else payload_root(place.cache)
-        spec = Spec(argv=subject.argv, rootfs=root, memory_bytes=subject.memory_bytes, cpus=subject.cpus)
-        where = Scratch(directory=directory, cache=place.cache, cgroup=place.cgroup, prefix=place.prefix)
-        return support, helpers.enter_context(runner.prepare(spec, subject.options, where))
-    except RunnerError as error:
-        return Support(ok=False, version=support.version, why=str(error), fix=error.fix), None
-    except OSError as error:
-        return Support(
-            ok=False, version=support.version, why=f"it could not be prepared: {error}", fix="tare doctor"
-        ), None
+    root = Path(rootfs) if rootfs else payload_root(place.cache)
+    spec = Spec(argv=subject.argv, rootfs=root, memory_bytes=subject.memory_bytes, cpus=subject.cpus)
+    where = Scratch(directory=directory, cache=place.cache, cgroup=place.cgroup, prefix=place.prefix)
+    return helpers.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
 
 
 def _record(subject: Subject, runner: Runner, support: Support) -> SubjectRecord:

@@ -8,7 +8,6 @@ header gets its end. An interruption takes the same way out.
 from __future__ import annotations
 
 import gc
-import itertools
 import secrets
 import statistics
 from collections.abc import Iterable, Iterator
@@ -22,16 +21,17 @@ from typing import Any
 import msgspec
 
 import runners
-from bench import audit, bringup, caches, climb, host, pan, plan, start, store, trial, workspace
-from bench.bringup import Place
+from bench import audit, bringup, caches, host, pan, plan, start, store, trial, workspace
+from bench.bringup import Place, Ready
 from bench.errors import Interrupted, NothingToRunError, UsageError
 from bench.interrupts import Interrupts
 from bench.metrics import METRICS
 from bench.monitor import Monitor
-from bench.reading import Reading, Weighing
-from bench.records import Outcome, RunHeader, RunState, Sample, SubjectRecord, Trial
+from bench.probing import Prober
+from bench.reading import Reading
+from bench.records import Outcome, RunHeader, RunState, Sample, Trial
 from bench.scenario import Scenario
-from runners.base import Launch, Scratch, Spec
+from runners.base import Scratch, Spec
 
 #: How often the empty pan is weighed before the first trial.
 _EMPTY_WEIGHINGS = 100
@@ -116,15 +116,6 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
         return _Session(path, header, scenario, cache, monitor).measure(missing)
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A subject that can be started."""
-
-    launch: Launch
-    record: SubjectRecord
-    resident_pids: frozenset[int]
-
-
 class _Session:
     """One stretch of measuring, from prepared subjects to a header that is closed."""
 
@@ -172,9 +163,20 @@ class _Session:
     def _measure(
         self, trials: tuple[Trial, ...], writer: store.RunWriter, scratch: Path, interrupts: Interrupts
     ) -> None:
+        prober = Prober(
+            scenario=self.scenario,
+            place=Place(
+                scratch=scratch, cache=self.cache, cgroup=self.pan.load if self.pan else None, prefix=self.prefix
+            ),
+            pan=self.pan,
+            interrupts=interrupts,
+            monitor=self.monitor,
+        )
+        if self.pan and self.scenario.probe != "startup":
+            self.pan.ceiling(round(self.header.host.memory_bytes * (1 - self.scenario.stack.floor_percent / 100)))
         with ExitStack() as helpers:
             self._amend(resolution_seconds=self._weigh_empty_pan(interrupts))
-            ready = self._bring_up(writer, scratch, interrupts, helpers)
+            ready = self._bring_up(writer, prober.place, interrupts, helpers)
             trials = tuple(planned for planned in trials if planned.subject in ready)
             gc.collect()
             gc.disable()  # a collection in the middle of a start would be counted as the start's
@@ -182,24 +184,22 @@ class _Session:
             for position, planned in enumerate(trials, start=1):
                 interrupts.check()
                 self.monitor.starting(planned, position, len(trials))
-                self._one(planned, ready[planned.subject], writer, interrupts, position)
+                self._one(planned, ready[planned.subject], writer, prober, f"{self.prefix}-{position}")
                 gc.collect()
 
     def _bring_up(
-        self, writer: store.RunWriter, scratch: Path, interrupts: Interrupts, helpers: ExitStack
+        self, writer: store.RunWriter, place: Place, interrupts: Interrupts, helpers: ExitStack
     ) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
         known = {record.label: record for record in self.header.subjects}
-        place = Place(scratch=scratch, cache=self.cache, cgroup=self.pan.load if self.pan else None, prefix=self.prefix)
-        if self.pan and self.scenario.probe != "startup":
-            self.pan.ceiling(round(self.header.host.memory_bytes * (1 - self.scenario.stack.floor_percent / 100)))
+        enforced = "memory" if self.scenario.probe == "least-memory" else ""
         ready: dict[str, Ready] = {}
         for position, subject in enumerate(self.scenario.subjects):
             if subject.label in known and known[subject.label].skipped:
                 continue
             interrupts.check()
             self.monitor.preparing(subject.label)
-            brought = bringup.bring_up(subject, self.scenario.rootfs, place, position, helpers)
+            brought = bringup.bring_up(subject, self.scenario.rootfs, place, str(position), helpers, enforced=enforced)
             self.monitor.probed(subject.label, brought.support)
             bringup.require_same_class(known.get(subject.label), brought.record)
             record = brought.record
@@ -208,7 +208,7 @@ class _Session:
             else:
                 files = writer.manifest(subject.label, dict(brought.prepared.manifest))
                 record = msgspec.structs.replace(record, manifest=files)
-                ready[subject.label] = Ready(brought.prepared.launch, record, brought.prepared.resident_pids)
+                ready[subject.label] = Ready(subject, brought.prepared, record)
             known[subject.label] = record
         self._amend(subjects=tuple(known[subject.label] for subject in self.scenario.subjects))
         writer.header(self.header)
@@ -217,12 +217,11 @@ class _Session:
             raise NothingToRunError("nothing could be measured here", reasons, "`tare doctor` says what to install")
         return ready
 
-    def _one(
-        self, planned: Trial, subject: Ready, writer: store.RunWriter, interrupts: Interrupts, position: int
-    ) -> None:
+    def _one(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober, name: str) -> None:
         if self.scenario.run.cache == "cold" and not caches.drop():
             self._amend(warnings=(*self.header.warnings, f"{planned.id}: the disks were not quiet when it started"))
-        weighing = self._weigh(planned, subject, interrupts, f"{self.prefix}-{position}")
+        self.owners[name] = planned.subject
+        weighing = prober.weigh(ready, name)
         self._amend(warnings=(*self.header.warnings, *(f"{planned.id}: {text}" for text in weighing.warnings)))
         status, reason = weighing.status, weighing.reason
         values = ((metric, value) for reading in weighing.readings for metric, value in reading.values.items())
@@ -250,25 +249,6 @@ class _Session:
         readings = weighing.readings if status == "ok" else ()
         writer.trial(self._samples(planned, weighing.at_ns, readings), outcome)
         self.monitor.ended(outcome, weighing.values if status == "ok" else {})
-
-    def _weigh(self, planned: Trial, subject: Ready, interrupts: Interrupts, name: str) -> Weighing:
-        """Run one trial as the scenario's probe does."""
-        self.owners[name] = planned.subject
-        contract = start.Contract(ready=self.scenario.run.ready, timeout_s=self.scenario.run.timeout_s)
-        if self.scenario.probe == "startup":
-            cpu_ns = self.pan.cpu_ns if self.pan else None
-            return trial.weigh(subject.launch, name, contract, interrupts=interrupts, cpu_ns=cpu_ns)
-        wanted = next(one for one in self.scenario.subjects if one.label == planned.subject)
-        mountain = climb.Mountain(
-            launch=subject.launch,
-            memory_bytes=wanted.memory_bytes,
-            resident_pids=subject.resident_pids,
-            counts=wanted.counts,
-            most=wanted.most,
-            rules=self.scenario.stack,
-        )
-        names = (f"{name}-{number}" for number in itertools.count(1))
-        return climb.climb(mountain, names, contract, interrupts=interrupts, alive=self.monitor.alive)
 
     def _samples(self, planned: Trial, at_ns: int, readings: Iterable[Reading]) -> Iterator[Sample]:
         for reading in readings:

@@ -138,6 +138,20 @@ METRICS |= {
         meaning="processes of one program that the instances cost",
         most=1e7,
     ),
+    "attempts_count": Metric(
+        name="attempts_count",
+        unit="count",
+        title="attempts",
+        meaning="instances that were started to find the least grant",
+        most=1e4,
+    ),
+    "least_memory_bytes": Metric(
+        name="least_memory_bytes",
+        unit="bytes",
+        title="least memory",
+        meaning="the smallest grant at which the payload got ready; one step less was tried and did not",
+        most=_TIB,
+    ),
     "teardown_seconds": Metric(
         name="teardown_seconds",
         unit="seconds",

@@ -5,6 +5,7 @@ Subjects are shuffled within each round, so that a drift of the host falls on al
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class Plan:
         if self.scenario.probe == "startup":
             return f"{text} = {_count(len(self.trials), 'start')}"
         most = sum(self._starts(trial.subject) for trial in self.trials)
-        return f"{text} = {_count(len(self.trials), 'ascent')}, at most {_count(most, 'start')}"
+        kind = "bisection" if self.scenario.probe == "least-memory" else "ascent"
+        return f"{text} = {_count(len(self.trials), kind)}, at most {_count(most, 'start')}"
 
     def estimate_s(self, typical_s: Mapping[str, float]) -> float:
         """About how long the trials take, from a typical duration of one start and stop per subject's label."""
@@ -41,7 +43,12 @@ class Plan:
     def _starts(self, label: str) -> int:
         """How many instances one trial of the subject starts, if no rule ends it early."""
         subject = next(one for one in self.scenario.subjects if one.label == label)
-        return 1 if self.scenario.probe == "startup" else subject.most
+        if self.scenario.probe == "startup":
+            return 1
+        if self.scenario.probe == "least-memory":
+            steps = (self.scenario.least.high_mib << 20) // subject.step_bytes
+            return 1 + math.ceil(math.log2(max(2, steps)))
+        return subject.most
 
 
 def make(scenario: Scenario) -> Plan:

@@ -12,7 +12,7 @@ import msgspec
 
 import runners
 from bench.errors import UsageError
-from bench.scenario_file import Option, RunTable, ScenarioFile, StackTable, SubjectTable, near, parse, words
+from bench.scenario_file import LeastTable, Option, RunTable, ScenarioFile, StackTable, SubjectTable, near, parse, words
 from runners import payload
 
 MIB = 1 << 20
@@ -21,7 +21,8 @@ MIB = 1 << 20
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to be weighed, with nothing left to default. ``argv`` starts with the payload's path in the rootfs.
 
-    ``counts`` and ``most`` are for the probes that stack instances; see :class:`bench.scenario_file.StackTable`.
+    ``counts`` and ``most`` are for the probes that stack instances (:class:`bench.scenario_file.StackTable`),
+    ``step_bytes`` for the one that looks for the least grant.
     """
 
     label: str
@@ -32,6 +33,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     counts: tuple[int, ...] = ()
     most: int = 0
+    step_bytes: int = 0
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[tuple[str, str], ...]
     run: RunTable
     stack: StackTable = StackTable()
+    least: LeastTable = LeastTable()
     rootfs: str | None
     subjects: tuple[Subject, ...]
 
@@ -100,7 +103,8 @@ class _Resolver:
 
     def scenario(self, text: str) -> Scenario:
         subjects = [subject for table in self.file.subjects for subject in self._expand(table)]
-        if not any(subject.runner == "process" for subject in subjects):  # the tare is always on the scale
+        # The tare is always on the scale, but where the grant is what is looked for: a bare process has none.
+        if self.file.probe != "least-memory" and not any(subject.runner == "process" for subject in subjects):
             subjects.insert(0, self._subject(SubjectTable(label="process", runner="process"), "process", {}))
         labels = [subject.label for subject in subjects]
         for label in labels:
@@ -120,6 +124,7 @@ class _Resolver:
             pairs=tuple(self.file.pairs),
             run=self.file.run,
             stack=self.file.stack,
+            least=self.file.least,
             rootfs=self._rootfs(),
             subjects=tuple(subjects),
         )
@@ -170,6 +175,7 @@ class _Resolver:
             cpus=grant.cpus if table.cpus is None else table.cpus,
             counts=tuple(sorted(set(counts))),
             most=table.most or self.file.stack.most or max(counts),
+            step_bytes=(table.step_kib or self.file.least.step_kib) << 10,
         )
 
     def _label(self, label: str, chosen: Mapping[str, Option]) -> str:

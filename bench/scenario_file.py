@@ -82,6 +82,14 @@ class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pressure_percent: Annotated[float, Meta(ge=0, le=100)] = 20.0
 
 
+class LeastTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[least]``: for the probe ``least-memory``; between which grants to look, and how exactly."""
+
+    low_kib: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
+    high_mib: Mebibytes = 256
+    step_kib: Annotated[int, Meta(ge=4, le=1 << 20)] = 64
+
+
 class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[subjects]]``: a label, a runner, its options; any key of grant or payload again, for this subject only.
 
@@ -98,6 +106,7 @@ class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     release: bool | None = None
     counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] | None = None
     most: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    step_kib: Annotated[int, Meta(ge=4, le=1 << 20)] | None = None
     matrix: dict[str, list[Option]] = {}
 
 
@@ -106,13 +115,14 @@ class ScenarioFile(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     schema: Literal[1]
     question: str
-    probe: Literal["startup", "memory", "density"] = "startup"
+    probe: Literal["startup", "memory", "density", "least-memory"] = "startup"
     reference: str = "process"
     pairs: list[tuple[str, str]] = []
     run: RunTable = RunTable()
     grant: GrantTable = GrantTable()
     payload: PayloadTable = PayloadTable()
     stack: StackTable = StackTable()
+    least: LeastTable = LeastTable()
     subjects: Annotated[list[SubjectTable], Meta(min_length=1, max_length=200)]
 
 

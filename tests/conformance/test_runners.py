@@ -23,8 +23,10 @@ NEEDS = {
     "null": (),
     "process": (),
     "container": ("root", "cgroups"),
+    "container-cold": ("root", "cgroups"),
     "crun": ("root", "cgroups", "crun"),
     "runc": ("root", "cgroups", "runc"),
+    "bwrap": ("bwrap",),
     "vm": ("qemu", "libvirt"),
 }
 #: Long enough for an emulated virtual machine on a loaded host.
@@ -52,7 +54,7 @@ class Bench:
             memory_bytes=MEMORY_BYTES,
             cpus=1,
         )
-        brought = bringup.bring_up(subject, None, self.place, self.count, self.stack)
+        brought = bringup.bring_up(subject, None, self.place, str(self.count), self.stack)
         for need in NEEDS[self.name] or ("root",):
             require(need, brought.support.ok, f"{self.name}: {brought.support.why}")
         return brought
@@ -73,9 +75,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     with ExitStack() as outer:
         scratch = outer.enter_context(workspace.scratch(prefix))
         opened = outer.enter_context(pan.opened(prefix))
-        place = bringup.Place(
-            scratch=scratch, cache=cache_dir(), cgroup=opened.load if opened else None, prefix=prefix
-        )
+        place = bringup.Place(scratch=scratch, cache=cache_dir(), cgroup=opened.load if opened else None, prefix=prefix)
         before = audit.take(prefix, scratch)
         with ExitStack() as helpers:
             yield Bench(request.param, helpers, place)

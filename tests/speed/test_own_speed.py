@@ -40,7 +40,7 @@ def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
         opened = stack.enter_context(pan.opened(prefix))
         cgroup = opened.load if opened else None
         place = bringup.Place(scratch=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
-        brought = bringup.bring_up(subject, None, place, 0, stack)
+        brought = bringup.bring_up(subject, None, place, "0", stack)
         assert brought.prepared is not None, brought.support.why
         yield brought.prepared.launch
 

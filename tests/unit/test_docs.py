@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import runners
 import tare
-from bench import scenario
+from bench import scenario, scenario_file
 from bench.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,3 +45,15 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "name", ["ScenarioFile", "RunTable", "GrantTable", "PayloadTable", "StackTable", "SubjectTable"]
+)
+def test_every_key_of_a_scenario_is_explained(name: str) -> None:
+    page = text("docs/scenarios.md")
+    for field in msgspec.structs.fields(getattr(scenario_file, name)):
+        if field.name not in ("run", "grant", "payload", "stack", "subjects"):
+            assert f"`{field.name}`" in page, field.name
+        else:
+            assert f"[{field.name}]" in page, field.name

@@ -58,6 +58,12 @@ def test_the_arithmetic_is_printed_and_right() -> None:
     assert planned.estimate_s(dict.fromkeys(["process", "container", "crun", "runc"], 0.0) | {"vm": 5.0}) == 65.0
 
 
+def test_an_ascent_counts_its_starts() -> None:
+    planned = plan.make(scenario.load(scenario.find("density")))
+    assert planned.arithmetic() == "5 subjects x 1 round = 5 ascents, at most 6800 starts"
+    assert planned.estimate_s({subject.label: 1.0 for subject in planned.scenario.subjects}) == 6800.0
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.1, "1 s"), (59, "59 s"), (100, "1 min 40 s"), (120, "2 min"), (7500, "2 h 5 min"), (7200, "2 h")],

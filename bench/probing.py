@@ -1,0 +1,75 @@
+"""From a planned trial to its readings: which of the trials a scenario's probe means."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import msgspec
+
+from bench import bisect, bringup, climb, trial
+from bench.bringup import Place, Ready
+from bench.interrupts import Interrupts
+from bench.monitor import Monitor
+from bench.pan import Pan
+from bench.reading import Weighing
+from bench.scenario import Scenario
+from bench.start import Contract
+from runners.base import RunnerError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prober:
+    """What all trials of a run share."""
+
+    scenario: Scenario
+    place: Place
+    pan: Pan | None
+    interrupts: Interrupts
+    monitor: Monitor
+
+    def weigh(self, ready: Ready, name: str) -> Weighing:
+        """Run one trial; everything that it makes has a name that begins with *name*. Raises Interrupted."""
+        if self.scenario.probe == "startup":
+            cpu_ns = self.pan.cpu_ns if self.pan else None
+            return trial.weigh(ready.prepared.launch, name, self._contract(), interrupts=self.interrupts, cpu_ns=cpu_ns)
+        if self.scenario.probe == "least-memory":
+            return self._least(ready, name)
+        return self._climb(ready, name)
+
+    def _contract(self) -> Contract:
+        return Contract(ready=self.scenario.run.ready, timeout_s=self.scenario.run.timeout_s)
+
+    def _climb(self, ready: Ready, name: str) -> Weighing:
+        mountain = climb.Mountain(
+            launch=ready.prepared.launch,
+            memory_bytes=ready.subject.memory_bytes,
+            resident_pids=ready.prepared.resident_pids,
+            counts=ready.subject.counts,
+            most=ready.subject.most,
+            rules=self.scenario.stack,
+        )
+        names = (f"{name}-{number}" for number in itertools.count(1))
+        return climb.climb(mountain, names, self._contract(), interrupts=self.interrupts, alive=self.monitor.alive)
+
+    def _least(self, ready: Ready, name: str) -> Weighing:
+        """Each attempt is prepared anew, since the grant is part of the preparation."""
+        numbers = itertools.count(1)
+
+        def attempt(memory_bytes: int) -> str:
+            self.interrupts.check()
+            own = f"{name}-{next(numbers)}"
+            granted = msgspec.structs.replace(ready.subject, memory_bytes=memory_bytes)
+            with ExitStack() as helpers:
+                try:
+                    folder = own.removeprefix(f"{self.place.prefix}-")
+                    prepared = bringup.prepare(granted, self.scenario.rootfs, self.place, folder, helpers)
+                except (RunnerError, OSError) as error:
+                    return str(error)
+                tried = trial.weigh(prepared.launch, own, self._contract(), interrupts=self.interrupts, cpu_ns=None)
+            return "" if tried.status == "ok" else tried.reason
+
+        table = self.scenario.least
+        bounds = bisect.Bounds(low=table.low_kib << 10, high=table.high_mib << 20, step=ready.subject.step_bytes)
+        return bisect.least(attempt, bounds)
