@@ -25,3 +25,18 @@ def tare(*words: str | Path, cwd: Path = ROOT, timeout_s: float = 120, **env: st
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done
+
+
+def python(code: str, timeout_s: float = 120) -> str:
+    """What *code* prints in a Python of its own; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
