@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from runners.container import cgroups
 
 #: What the kernel says when this host can hold no more of something: processes, descriptors, cgroups, addresses.
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC, errno.ENOMEM)
+
+
+#: How many instances are removed at a time.
+_REMOVERS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +57,9 @@ def climb(
     began = clock_ns()
     try:
         with ExitStack() as stack:
-            ascent = _Ascent(mountain, contract, interrupts, stack)
-            stopped_by = ascent.up(names, alive)
+            ascent = _Ascent(mountain, contract, interrupts, alive)
+            stack.callback(ascent.down)
+            stopped_by = ascent.up(names)
             descent = clock_ns()
         down_s = (clock_ns() - descent) / 1e9
     except (RunnerError, OSError) as error:
@@ -77,11 +83,14 @@ def climb(
 class _Ascent:
     """The state of one climb."""
 
-    def __init__(self, mountain: Mountain, contract: Contract, interrupts: Interrupts, stack: ExitStack) -> None:
+    def __init__(
+        self, mountain: Mountain, contract: Contract, interrupts: Interrupts, alive: Callable[[int], None]
+    ) -> None:
         self.mountain = mountain
         self.contract = contract
         self.interrupts = interrupts
-        self.stack = stack
+        self.alive = alive
+        self.removals: list[ExitStack] = []
         self.instances: list[Instance] = []
         self.readings: list[Reading] = []
         self.warnings: list[str] = []
@@ -92,7 +101,7 @@ class _Ascent:
         self._read_at = -1
         self._swapped = _swapped_in(_text("/proc/vmstat"))
 
-    def up(self, names: Iterator[str], alive: Callable[[int], None]) -> str:
+    def up(self, names: Iterator[str]) -> str:
         """Start until a rule holds; return it."""
         self._read(0)
         self._ground = self.readings[0].values
@@ -103,11 +112,25 @@ class _Ascent:
                     self._read(self.seen.alive)
                 return stop
             if self._one(name):
-                alive(self.seen.alive)
+                self.alive(self.seen.alive)
                 if self.seen.alive in self.mountain.counts:
                     self._read(self.seen.alive)
             self._look(hostmem.glance())
         raise AssertionError("names never end")
+
+    def down(self) -> None:
+        """Remove all, several at once: most of a removal is waiting. Raises the first error, after the last removal."""
+        errors: list[BaseException] = []
+        with ThreadPoolExecutor(_REMOVERS) as pool:
+            left = len(self.removals)
+            for done in as_completed([pool.submit(one.close) for one in reversed(self.removals)]):
+                left -= 1
+                self.alive(left)
+                if error := done.exception():
+                    errors.append(error)
+        self.removals.clear()
+        if errors:
+            raise errors[0]
 
     def _one(self, name: str) -> bool:
         with ExitStack() as own:
@@ -123,7 +146,7 @@ class _Ascent:
                     raise
                 self.seen.limit = str(error)
                 return False
-            self.stack.push(own.pop_all())
+            self.removals.append(own.pop_all())
         self.instances.append(started.instance)
         self.seen.alive += 1
         ready_s = started.since_request_s(self.contract.ready)
