@@ -10,7 +10,8 @@
     browser      a headless Chromium reads a report
     tests        all four, with coverage of bench/ of 90 % or more
     calibrate    the scale weighs itself: A/A over 20 seeds, known delays; many minutes, on a quiet machine
-    bench        how fast tare's own code is (pytest-benchmark)
+    bench        how fast tare's own code is (pytest-benchmark); with `runtime`, each container runtime against the
+                 kernel's floor, then a thousand containers; as root
     docs         the tests that hold the documentation to the code
 
 Arguments after ``--`` go to pytest: ``nox -s unit -- -k stats``.
@@ -100,8 +101,15 @@ def calibrate(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """How fast tare's own code is; the figures belong to this machine and this hour."""
-    pytest(session, "tests/speed", "--benchmark-enable", "--benchmark-only", extras="vm,dev")
+    """How fast tare's own code is; `-- runtime`: the container runtimes. Figures belong to this machine and hour."""
+    runtime = "runtime" in session.posargs
+    install(session, "vm,dev")
+    words = [word for word in session.posargs if word != "runtime"]
+    where = "tests/speed/test_runtime.py" if runtime else "tests/speed/test_own_speed.py"
+    columns = "--benchmark-columns=min,median,iqr,rounds"
+    session.run("python", "-m", "pytest", where, "--benchmark-enable", "--benchmark-only", columns, *words)
+    if runtime:
+        session.run("python", "-m", "tests.speed.scale")
 
 
 @nox.session

@@ -13,8 +13,10 @@ REGISTRY: dict[str, str] = {
     "null": "runners.null",
     "process": "runners.process",
     "container": "runners.zygote",
+    "container-cold": "runners.oci:TARE",
     "crun": "runners.oci:CRUN",
     "runc": "runners.oci:RUNC",
+    "bwrap": "runners.bwrap",
     "vm": "runners.vm",
 }
 

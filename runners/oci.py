@@ -1,4 +1,6 @@
-"""Runners "crun" and "runc": an OCI runtime's own program, used as a user uses it. One class, many binaries.
+"""Runners "crun", "runc" and "container-cold": an OCI runtime's own program, used as a user uses it.
+
+One class, many binaries; the last one is ours (``tare-oci``), of which each start is a fresh Python.
 
 A launch is: a directory (the OCI bundle) with an overlay of the root filesystem mounted in it and a ``config.json``;
 then
@@ -22,6 +24,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -45,6 +48,7 @@ WALLS = (
     "private root (overlay)",
     "14 capabilities",
     "no new privileges",
+    "system call filter",
     "masked /proc and /sys",
     "own session keyring",
     "device rules",
@@ -281,15 +285,21 @@ class Oci:
     KIND: Kind = "container"
     OPTIONS: ClassVar[dict[str, Option]] = {"binary": Option("the program, if it is not the one on PATH", file=True)}
 
-    def __init__(self, name: str, *, typical_s: float) -> None:
+    def __init__(self, name: str, *, typical_s: float, ours: str = "") -> None:
+        """*ours* is a program that is installed with this package, so beside its Python."""
         self.name = name
         self.TYPICAL_S = typical_s
+        self._ours = ours
 
     def _binary(self, options: Options) -> str:
-        asked = str(options.get("binary", self.name))
-        found = shutil.which(asked)
+        asked = str(options.get("binary", self._ours or self.name))
+        path = os.environ.get("PATH", os.defpath)
+        if self._ours:
+            path = os.pathsep.join((os.fspath(Path(sys.executable).parent), path))
+        found = shutil.which(asked, path=path)
         if found is None:
-            raise RunnerError(f"cannot use {asked}", f"{asked} is no executable file on PATH", f"install {self.name}")
+            fix = "install this project again: pip install -e ." if self._ours else f"install {self.name}"
+            raise RunnerError(f"cannot use {asked}", f"{asked} is no executable file on PATH", fix)
         return found
 
     def probe(self, options: Options, cache: Path) -> Support:
@@ -393,5 +403,6 @@ def _version(binary: str) -> str:
     return done.stdout.partition("\n")[0].strip()
 
 
+TARE = Oci("container-cold", typical_s=0.1, ours="tare-oci")
 CRUN = Oci("crun", typical_s=0.05)
 RUNC = Oci("runc", typical_s=0.1)

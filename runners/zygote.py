@@ -1,10 +1,11 @@
-"""Runner "container": our own runtime, started warm, as a copy of a small helper that has everything ready.
+"""Runner "container": our own runtime, started warm, by a small helper that has everything ready.
 
 :func:`prepare` starts the helper (``runners/container/warm.py``). A launch is one message to it, with the ends of three
 pipes: *gate* (go), *console*, *status* (what failed). While the helper is inside clone3, which takes about a
 millisecond for the network namespace alone, this process makes the instance's cgroups; then it opens the gate.
 
-The helper is resident: ``Prepared.resident_pids``. It and its containers die with this process.
+There are as many helpers as processors, forked from the first. They are resident: ``Prepared.resident_pids``; they and
+their containers die with this process.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Literal
 
 from runners import payload
 from runners.base import PREFIX, Instance, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from runners.container import cgroups, devices, leftovers, trial
+from runners.container import borrow, cgroups, devices, leftovers, stub, trial
 from runners.container.bundle import parse
 from runners.container.defaults import PIDS_LIMIT, default_config
 from runners.container.reader import BundleError
@@ -46,6 +47,7 @@ WALLS = (
     "private root (overlay)",
     "14 capabilities",
     "no new privileges",
+    "system call filter",
     "masked /proc and /sys",
     "own session keyring",
 )
@@ -53,17 +55,29 @@ _LIMITED = ("memory", "cpus", "pids")
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from container.warm import main; sys.exit(main(sys.argv[3:]))"
 _START_MS = 20_000
 _STOP_MS = 20_000
+_MOST_HELPERS = 8
 
 
 class _Helper:
     """Our end of the helper: one request at a time, each answered once."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, log: Path) -> None:
-        self.pid = process.pid
-        self._process = process
+    def __init__(self, control: socket.socket, log: Path) -> None:
+        self.pid = 0
         self._control = control
         self._log = log
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way: it sets up one container at a time."""
+        return self._one_at_a_time.locked()
+
+    def await_ready(self) -> None:
+        """Read its first words, which say who it is."""
+        self._control.settimeout(_START_MS / 1000)
+        words, _ = self.ask("")
+        self.pid = int(words[1])
+        self._control.settimeout(None)
 
     def ask(
         self, message: str, fds: Sequence[int] = (), meanwhile: Callable[[], None] | None = None
@@ -102,11 +116,6 @@ class _Helper:
     def close(self) -> None:
         """End of file: it kills what is left, and exits."""
         self._control.close()
-        try:
-            self._process.wait(_STOP_MS / 1000)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
 
 def _attempt(action: Callable[[], None] | None) -> OSError | RunnerError | None:
@@ -123,6 +132,7 @@ class _Container:
     """A started container; see :class:`runners.base.Instance`."""
 
     name: str
+    program: str
     console: int
     group: cgroups.Cgroup | None
     pid: int
@@ -146,7 +156,7 @@ class _Container:
         """The step that failed, or how the first process ended; empty while it runs."""
         with suppress(BlockingIOError):
             while chunk := os.read(self.status, 4096):
-                self.text += chunk.decode(errors="replace")
+                self.text += stub.said(chunk, self.program)
         if self.text:
             return self.text.strip()
         # The descriptors of a dying process are closed a moment before its end can be waited for.
@@ -177,12 +187,12 @@ class _Launcher:
 
     def __init__(
         self,
-        helper: _Helper,
+        helpers: Sequence[_Helper],
         spec: Spec,
         parent: cgroups.Cgroup | None,
         rules: devices.RulesV1 | devices.RulesV2 | None,
     ) -> None:
-        self._helper = helper
+        self._helpers = helpers
         self._spec = spec
         self._parent = parent
         self._rules = rules
@@ -200,6 +210,8 @@ class _Launcher:
                 mark("stopped")
 
     def _start(self, name: str, stack: ExitStack) -> _Container:
+        # The first one whenever it is free: its memory is in the caches.
+        helper = next((each for each in self._helpers if not each.busy), self._helpers[0])
         group = self._parent.child(name) if self._parent is not None else None
         ruled = self._rules.of(name) if isinstance(self._rules, devices.RulesV1) else None
         for each in (group, ruled):
@@ -224,11 +236,11 @@ class _Launcher:
                     self._create(group, ruled)
                 os.write(gate, b"g")
 
-            answer, (pidfd,) = self._helper.ask("\0".join(words), fds, meanwhile)
+            answer, (pidfd,) = helper.ask("\0".join(words), fds, meanwhile)
         stack.callback(os.close, pidfd)
         pid = int(answer[1])
-        stack.callback(self._reap, pid)
-        return _Container(name, console, group, pid, pidfd, status, self._helper)
+        stack.callback(_reap, helper, pid)
+        return _Container(name, self._spec.argv[0], console, group, pid, pidfd, status, helper)
 
     def _create(self, group: cgroups.Cgroup, ruled: cgroups.V1 | None) -> None:
         try:
@@ -242,9 +254,10 @@ class _Launcher:
             why = f"{error.filename}: {error.strerror}"
             raise RunnerError(f"cannot make the cgroup {group.relative}", why, "see `tare doctor`") from error
 
-    def _reap(self, pid: int) -> None:
-        with suppress(RunnerError):  # the helper is gone, and whoever adopted its children reaps them
-            self._helper.ask(f"reap\0{pid}")
+
+def _reap(helper: _Helper, pid: int) -> None:
+    with suppress(RunnerError):  # the helper is gone, and whoever adopted its children reaps them
+        helper.ask(f"reap\0{pid}")
 
 
 def _pipe(*, ours: ExitStack, theirs: ExitStack, we: Literal["read", "write"]) -> tuple[int, int]:
@@ -272,7 +285,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         deny_devices=has_rules,
     )
     try:
-        parse(config)
+        parse(config, directory="/")
     except BundleError as error:
         raise RunnerError(f"{error.where} cannot be run", error.why, error.fix) from error
     text = json.dumps(config, indent=2)
@@ -287,40 +300,57 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
                     stack.enter_context(rules.held())
         except OSError as error:
             raise RunnerError(f"cannot make the cgroup {scratch.cgroup}", str(error), "see `tare doctor`") from error
-        helper = _start_helper(text, scratch, stack)
+        helpers = _start_helpers(text, scratch, stack)
         yield Prepared(
-            launch=_Launcher(helper, spec, parent, rules),
+            launch=_Launcher(helpers, spec, parent, rules),
             manifest={"config.json": text},
-            resident_pids=frozenset({helper.pid}),
+            resident_pids=frozenset(each.pid for each in helpers),
         )
 
 
-def _start_helper(config: str, scratch: Scratch, stack: ExitStack) -> _Helper:
+def _start_helpers(config: str, scratch: Scratch, stack: ExitStack) -> list[_Helper]:
+    """One for each processor that we may use: a helper stands still while it sets up a container."""
     base = scratch.directory / "layer"
     base.mkdir()
     stack.callback(base.rmdir)
     file, log = scratch.directory / "config.json", scratch.directory / "helper.log"
     file.write_text(config)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     library = Path(__file__).parent
-    arguments = [str(library), MARKER, str(theirs.fileno()), str(os.getpid()), leftovers.mine(), str(base)]
-    with theirs, file.open("rb") as stdin, log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-E", "-c", _CODE, *arguments],
-            stdin=stdin,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            pass_fds=[theirs.fileno()],
-            env={},
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is for tare, which then ends its helper in order
-        )
-    helper = _Helper(process, ours, log)
-    stack.callback(helper.close)
-    ours.settimeout(_START_MS / 1000)
-    helper.ask("")
-    ours.settimeout(None)
-    return helper
+    with ExitStack() as theirs:
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(_helpers())]
+        helpers = [_Helper(ours, log) for ours, _ in pairs]
+        sockets = [theirs.enter_context(their).fileno() for _, their in pairs]
+        numbers = ",".join(map(str, sockets))
+        arguments = [str(library), MARKER, numbers, str(os.getpid()), leftovers.mine(), str(base)]
+        with file.open("rb") as stdin, log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-E", "-c", _CODE, *arguments],
+                stdin=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=sockets,
+                env={},
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is for tare, which then ends its helper in order
+            )
+    stack.callback(_await_end, process)
+    for helper in helpers:
+        stack.callback(helper.close)
+    for helper in helpers:
+        helper.await_ready()
+    return helpers
+
+
+def _helpers() -> int:
+    return min(len(os.sched_getaffinity(0)), _MOST_HELPERS)
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_STOP_MS / 1000)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def probe(options: Options, cache: Path) -> Support:
@@ -351,8 +381,16 @@ def probe(options: Options, cache: Path) -> Support:
         version=f"tare's own, Python {platform.python_version()}",
         walls=WALLS if no_cgroups or not devices.enforceable(cgroups.layout()) else (*WALLS, "device rules"),
         unlimited=_LIMITED if no_cgroups else (),
-        facts={"cgroups": no_cgroups or cgroups.mode()},
+        facts={"cgroups": no_cgroups or cgroups.mode(), "children": _children()},
     )
+
+
+def _children() -> str:
+    """How the helper's children get their memory: it decides about a millisecond."""
+    if cgroups.mode() == "v2":
+        return "copy the helper's memory: they are born into their cgroup"
+    why = borrow.why_not()
+    return f"copy the helper's memory: {why}" if why else "borrow the helper's memory"
 
 
 def _fix() -> str:

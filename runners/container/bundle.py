@@ -2,65 +2,31 @@
 
 A runtime that silently skips a line of a configuration is worse than one that refuses it: every key that is read here
 is in force later, and every other key raises :class:`BundleError`, with its path in the file and what to do. The one
-exception are annotations, which mean nothing to a runtime.
+exception are annotations, which are kept for whoever asks for the state and mean nothing to this runtime.
 
-Source: the OCI runtime specification 1.0.2 (config.md, config-linux.md).
+Source: the OCI runtime specification 1.2 (config.md, config-linux.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import posixpath
 
+from . import hooks, idmap, mounts, parts
+from . import process as processes
 from . import syscalls as k
 from .reader import SEE, BundleError, Reader
+from .record import record
 
-#: sched-bwc.rst: the default period, which crun, runc and docker use too.
-CPU_PERIOD_US = 100_000
-
-#: linux/capability.h, in the order of its numbers.
-CAPABILITIES = (
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .hooks import Hook
+    from .idmap import Range
+    from .mounts import Mount
+    from .parts import Device
+    from .process import Process
+    from .resources import Resources
+    from .seccomp import Profile
 
 NAMESPACES = {
     "mount": k.CLONE_NEWNS,
@@ -69,229 +35,192 @@ NAMESPACES = {
     "ipc": k.CLONE_NEWIPC,
     "network": k.CLONE_NEWNET,
     "cgroup": k.CLONE_NEWCGROUP,
+    "user": k.CLONE_NEWUSER,
+    "time": k.CLONE_NEWTIME,
 }
 
-_FLAGS = {
-    "ro": k.MS_RDONLY,
-    "rw": 0,
-    "nosuid": k.MS_NOSUID,
-    "nodev": k.MS_NODEV,
-    "noexec": k.MS_NOEXEC,
-    "noatime": k.MS_NOATIME,
-    "relatime": k.MS_RELATIME,
-    "strictatime": k.MS_STRICTATIME,
-}
-_KINDS = ("proc", "tmpfs", "devpts", "mqueue", "sysfs")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
-    """One mount of the configuration: *flags* as in mount(2), *data* for the file system."""
-
-    source: str
-    target: str
-    kind: str
-    flags: int
-    data: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Bundle:
-    """One container, as configured. Capability sets are bit masks; None means no limit."""
+    """One container, as configured. *namespaces* maps each kind to the path to join, or to "" for a new one."""
 
-    argv: tuple[str, ...]
-    env: tuple[tuple[str, str], ...]
-    cwd: str
-    hostname: str
+    version: str
+    directory: str
+    annotations: dict[str, str]
+    process: Process
     rootfs: str
-    namespaces: frozenset[str]
+    readonly_root: bool
+    hostname: str
+    domainname: str
     mounts: tuple[Mount, ...]
+    hooks: dict[str, tuple[Hook, ...]]
+    namespaces: dict[str, str]
+    uids: tuple[Range, ...]
+    gids: tuple[Range, ...]
+    time_offsets: tuple[tuple[str, int, int], ...]
+    devices: tuple[Device, ...]
+    sysctls: tuple[tuple[str, str], ...]
     masked: tuple[str, ...]
     readonly: tuple[str, ...]
-    bounding: int
-    effective: int
-    permitted: int
-    no_new_privileges: bool
+    propagation: int
+    personality: int | None
     cgroup: str
-    deny_devices: bool
-    memory_bytes: int | None
-    pids: int | None
-    cpus: float | None
+    resources: Resources
+    seccomp: Profile | None
+
+    def is_new(self, kind: str) -> bool:
+        """Whether the container has a namespace of *kind* that is made for it."""
+        return self.namespaces.get(kind) == ""
 
 
-def parse(config: object) -> Bundle:
-    """The :class:`Bundle` of a decoded ``config.json``. Raises :class:`BundleError`."""
+def parse(config: object, *, directory: str) -> Bundle:
+    """The :class:`Bundle` of a decoded ``config.json``; relative paths are below *directory*. Raises BundleError."""
     top = Reader(config, "")
     version = top.take("ociVersion", str)
     if not version.startswith("1."):
         raise BundleError(
             "ociVersion", f"{version} is not 1.x", "write the configuration for version 1 of the OCI specification"
         )
-    top.take("annotations", dict, {})
-    hostname = top.take("hostname", str, "")
-    rootfs = _rootfs(top.below("root"))
-    mounts = tuple(_mount(Reader(value, f"mounts[{i}]")) for i, value in enumerate(top.take("mounts", list, [])))
-    process, linux = top.below("process"), top.below("linux")
+    annotations = top.pairs("annotations")
+    hostname, domainname = top.take("hostname", str, ""), top.take("domainname", str, "")
+    rootfs, readonly_root = _root(top.below("root"), directory)
+    given: list[object] = top.take("mounts", list, [])
+    made = tuple(mounts.parse(Reader(value, f"mounts[{i}]"), directory=directory) for i, value in enumerate(given))
+    found_hooks = hooks.parse(top.below("hooks", {}))
+    process = processes.parse(top.below("process"))
+    linux = top.below("linux", {})
     top.done()
-    argv, env, cwd = _words(process)
-    bounding, effective, permitted = _capabilities(process.below("capabilities", {}))
-    no_new_privileges = process.take("noNewPrivileges", bool, False)
-    process.done()
-    namespaces = _namespaces(linux, hostname=hostname)
-    masked, readonly = linux.texts("maskedPaths"), linux.texts("readonlyPaths")
-    cgroup = _cgroup(linux.take("cgroupsPath", str, ""))
-    resources = linux.below("resources", {})
-    linux.done()
-    deny_devices = _deny_devices(resources)
-    memory_bytes, pids, cpus = _limits(resources)
-    if not cgroup and (deny_devices or memory_bytes is not None or pids is not None or cpus is not None):
-        raise BundleError("linux.resources", "limits need a cgroup", "set linux.cgroupsPath")
-    return Bundle(
-        argv=argv,
-        env=env,
-        cwd=cwd,
-        hostname=hostname,
+    namespaces = _namespaces(linux)
+    if (hostname or domainname) and "uts" not in namespaces:
+        raise BundleError(
+            "hostname" if hostname else "domainname",
+            "would rename the host",
+            'add {"type": "uts"} to linux.namespaces',
+        )
+    uids, gids = _ids(linux, namespaces, process)
+    cgroup = linux.take("cgroupsPath", str, "")
+    if "\0" in cgroup:
+        raise BundleError("linux.cgroupsPath", "must be a path", SEE)
+    bundle = Bundle(
+        version=version,
+        directory=directory,
+        annotations=annotations,
+        process=process,
         rootfs=rootfs,
+        readonly_root=readonly_root,
+        hostname=hostname,
+        domainname=domainname,
+        mounts=made,
+        hooks=found_hooks,
         namespaces=namespaces,
-        mounts=mounts,
-        masked=masked,
-        readonly=readonly,
-        bounding=bounding,
-        effective=effective,
-        permitted=permitted,
-        no_new_privileges=no_new_privileges,
+        uids=uids,
+        gids=gids,
+        time_offsets=parts.time_offsets(linux, namespaces),
+        devices=parts.devices(linux),
+        sysctls=parts.sysctls(linux, namespaces),
+        masked=_paths(linux, "maskedPaths"),
+        readonly=_paths(linux, "readonlyPaths"),
+        propagation=_propagation(linux),
+        personality=parts.personality(linux.below("personality", {})),
         cgroup=cgroup,
-        deny_devices=deny_devices,
-        memory_bytes=memory_bytes,
-        pids=pids,
-        cpus=cpus,
+        resources=_resources(linux),
+        seccomp=_seccomp(linux),
     )
+    if linux.take("mountLabel", str, ""):
+        raise BundleError("linux.mountLabel", "is not supported", "remove it; crun and runc set labels")
+    linux.done()
+    return bundle
 
 
-def _rootfs(root: Reader) -> str:
-    path = root.take("path", str)
-    if root.take("readonly", bool, False):
-        raise BundleError("root.readonly", "is not supported", "set it to false: writes go to a layer of the instance")
+def _paths(reader: Reader, key: str) -> tuple[str, ...]:
+    paths = reader.texts(key)
+    if not all(path.startswith("/") for path in paths):
+        raise BundleError(reader.at(key), "must be a list of absolute paths", SEE)
+    return tuple("/" + posixpath.normpath(path).lstrip("/") for path in paths)
+
+
+def _root(root: Reader, directory: str) -> tuple[str, bool]:
+    path, readonly = root.take("path", str), root.take("readonly", bool, False)
     root.done()
-    return path
+    if not path or "\0" in path:
+        raise BundleError(root.at("path"), "must be a path", SEE)
+    return posixpath.normpath(posixpath.join(directory, path)), readonly
 
 
-def _words(process: Reader) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...], str]:
-    argv = process.texts("args")
-    if not argv or not argv[0].startswith("/"):
-        raise BundleError(
-            "process.args", "must start with an absolute path", "name the program by its path in the rootfs"
-        )
-    pairs = [text.partition("=") for text in process.texts("env")]
-    if not all(name and equals for name, equals, _ in pairs):
-        raise BundleError("process.env", "must hold NAME=VALUE", SEE)
-    user = process.below("user", {})
-    for key in ("uid", "gid"):
-        if user.take(key, int, 0) != 0:
-            raise BundleError(user.at(key), "only root inside the container is supported", "set it to 0")
-    user.done()
-    if process.take("terminal", bool, False):
-        raise BundleError("process.terminal", "is not supported", "set it to false: the console is a pipe")
-    cwd = process.take("cwd", str, "/")
-    if not cwd.startswith("/"):
-        raise BundleError("process.cwd", "must be an absolute path", SEE)
-    return argv, tuple((name, value) for name, _, value in pairs), cwd
-
-
-def _mount(item: Reader) -> Mount:
-    target, kind = item.take("destination", str), item.take("type", str, "")
-    if not target.startswith("/") or ".." in target.split("/"):
-        raise BundleError(item.at("destination"), "must be an absolute path without ..", SEE)
-    options = item.texts("options")
-    if kind not in _KINDS:
-        raise BundleError(
-            item.at("type"),
-            f"{kind or 'bind'!r} is not supported, only {', '.join(_KINDS)}",
-            "copy the files into the root filesystem instead",
-        )
-    source = item.take("source", str, kind)
-    item.done()
-    flags = 0
-    for word in options:
-        flags |= _FLAGS.get(word, 0)
-        if word in ("bind", "rbind") or word.lstrip("r") in ("shared", "slave", "private", "unbindable"):
-            raise BundleError(item.at("options"), f"{word!r} is not supported")
-    data = ",".join(word for word in options if word not in _FLAGS)
-    return Mount(source=source, target=target.rstrip("/"), kind=kind, flags=flags, data=data)
-
-
-def _mask(names: tuple[str, ...], where: str) -> int:
-    mask = 0
-    for name in names:
-        short = name.removeprefix("CAP_")
-        if short == name or short not in CAPABILITIES:
-            raise BundleError(where, f"unknown capability {name!r}", "see capabilities(7)")
-        mask |= 1 << CAPABILITIES.index(short)
-    return mask
-
-
-def _capabilities(sets: Reader) -> tuple[int, int, int]:
-    bounding, effective, permitted = (
-        _mask(sets.texts(name), sets.at(name)) for name in ("bounding", "effective", "permitted")
-    )
-    sets.done()
-    if effective & ~permitted:
-        raise BundleError(sets.at("effective"), "holds capabilities that permitted lacks", "add them to permitted")
-    if permitted != bounding or effective != permitted:
-        # capabilities(7): exec as root grants the whole bounding set, whatever was permitted before.
-        raise BundleError(sets.where, "bounding, effective and permitted differ", "make the three sets equal")
-    return bounding, effective, permitted
-
-
-def _namespaces(linux: Reader, *, hostname: str) -> frozenset[str]:
-    names = set()
-    for i, value in enumerate(linux.take("namespaces", list, [])):
+def _namespaces(linux: Reader) -> dict[str, str]:
+    found: dict[str, str] = {}
+    given: list[object] = linux.take("namespaces", list, [])
+    for i, value in enumerate(given):
         item = Reader(value, linux.at(f"namespaces[{i}]"))
-        name = item.take("type", str)
-        if name not in NAMESPACES:
-            raise BundleError(item.at("type"), f"{name!r} is not supported, only {', '.join(NAMESPACES)}")
+        kind, path = item.take("type", str), item.take("path", str, "")
         item.done()
-        names.add(name)
-    if not names.issuperset(("mount", "pid")):
+        if kind not in NAMESPACES:
+            raise BundleError(item.at("type"), f"{kind!r} is no namespace, only {', '.join(NAMESPACES)}", SEE)
+        if kind in found:
+            raise BundleError(item.at("type"), f"{kind} stands twice", "leave one")
+        if path and (not path.startswith("/") or "\0" in path):
+            raise BundleError(item.at("path"), "must be an absolute path", SEE)
+        found[kind] = path
+    if found.get("mount", "/"):
         raise BundleError(
-            linux.at("namespaces"), "mount and pid are required", 'add {"type": "mount"} and {"type": "pid"}'
+            linux.at("namespaces"),
+            "a mount namespace of its own is required: without it, the set-up would change the mounts of others",
+            'add {"type": "mount"}, without a path',
         )
-    if hostname and "uts" not in names:
-        raise BundleError("hostname", "would rename the host", 'add {"type": "uts"} to linux.namespaces')
-    return frozenset(names)
+    return found
 
 
-def _cgroup(path: str) -> str:
-    if ":" in path:
-        raise BundleError("linux.cgroupsPath", f"{path!r} is for the systemd driver", "give a path: /group/name")
-    return path.strip("/")
-
-
-def _deny_devices(resources: Reader) -> bool:
-    rules = resources.take("devices", list, [])
-    if rules not in ([], [{"allow": False, "access": "rwm"}]):
+def _ids(linux: Reader, namespaces: dict[str, str], process: Process) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
+    uids, gids = idmap.parse(linux, "uidMappings"), idmap.parse(linux, "gidMappings")
+    new = namespaces.get("user") == ""
+    if not new:
+        if (uids or gids) and "user" not in namespaces:
+            raise BundleError(linux.at("uidMappings"), "need a user namespace", 'add {"type": "user"} to namespaces')
+        return (), ()  # a joined one has its own
+    if not uids or not gids:
         raise BundleError(
-            resources.at("devices"),
-            "only the rule that denies all is supported (the standard devices are always allowed)",
-            'write [{"allow": false, "access": "rwm"}]',
+            linux.at("gidMappings" if uids else "uidMappings"), "is missing: a new user namespace needs users", SEE
         )
-    return bool(rules)
+    for key, ranges, number in (("uid", uids, process.uid), ("gid", gids, process.gid)):
+        if not idmap.covers(ranges, number):
+            raise BundleError(f"process.user.{key}", f"{number} is in no range of linux.{key}Mappings", "map it")
+    return uids, gids
 
 
-def _limits(resources: Reader) -> tuple[int | None, int | None, float | None]:
-    memory, pids, cpu = (resources.below(name, {}) for name in ("memory", "pids", "cpu"))
-    resources.done()
-    limit = memory.take("limit", int, -1)
-    if memory.take("swap", int, limit) != limit:
-        raise BundleError(memory.at("swap"), "only the value of limit is supported (no swap)", "make it equal to limit")
-    tasks = pids.take("limit", int, -1)
-    quota, period = cpu.take("quota", int, -1), cpu.take("period", int, CPU_PERIOD_US)
-    for reader in (memory, pids, cpu):
-        reader.done()
-    if period <= 0:
-        raise BundleError(cpu.at("period"), "must be positive", f"use {CPU_PERIOD_US}")
-    return (
-        limit if limit > 0 else None,
-        tasks if tasks > 0 else None,
-        quota / period if quota > 0 else None,
-    )
+def _propagation(linux: Reader) -> int:
+    word = linux.take("rootfsPropagation", str, "")
+    if word and word not in mounts.PROPAGATION:
+        raise BundleError(
+            linux.at("rootfsPropagation"), f"unknown word {word!r}", f"use one of {', '.join(mounts.PROPAGATION)}"
+        )
+    return mounts.PROPAGATION[word] if word else 0
+
+
+def _resources(linux: Reader) -> Resources:
+    from . import resources
+
+    return resources.parse(linux.below("resources", {}))
+
+
+def _seccomp(linux: Reader) -> Profile | None:
+    section = linux.take("seccomp", dict, {})
+    if not section:
+        return None
+    from . import seccomp
+
+    return seccomp.parse(Reader(section, linux.at("seccomp")))
+
+
+def load(directory: str) -> Bundle:
+    """The bundle in *directory*: its ``config.json``, read. Raises BundleError and OSError."""
+    from .jsontext import loads
+
+    path = os.path.join(directory, "config.json")
+    with open(path, "rb") as file:
+        text = file.read()
+    try:
+        return parse(loads(text), directory=directory)
+    except BundleError:
+        raise
+    except ValueError as error:
+        raise BundleError(path, f"is no JSON: {error}", "mend it") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .bundle import CPU_PERIOD_US, NAMESPACES
+from .allowed_calls import docker_profile
+from .hierarchies import CPU_PERIOD_US
 
 #: What ``docker run`` grants to root in a container since 2013: 14 of 41 (moby, oci/caps/defaults.go).
 DOCKER_CAPABILITIES = (
@@ -39,6 +40,9 @@ MASKED_PATHS = (
 )
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+#: moby, oci/namespaces.go; "cgroup" is docker's default on a host with cgroup v2 alone, and ours everywhere.
+NAMESPACES = ("mount", "pid", "uts", "ipc", "network", "cgroup")
+
 #: Enough for any payload of ours, and an end to a fork bomb.
 PIDS_LIMIT = 512
 
@@ -55,7 +59,7 @@ def default_config(
     count_swap: bool = True,
     deny_devices: bool = True,
 ) -> dict[str, object]:
-    """What ``docker run`` would configure, less seccomp: one dict, written as ``config.json`` for every runtime.
+    """What ``docker run`` would configure: one dict, written as ``config.json`` for every runtime.
 
     *cgroup* is relative to the hierarchies' roots; None leaves cgroups and limits out. With *count_swap*, memory and
     swap together are limited to *memory_bytes* (needs swap accounting). With *deny_devices*, only the standard devices
@@ -66,6 +70,7 @@ def default_config(
         "namespaces": [{"type": name} for name in NAMESPACES],
         "maskedPaths": list(MASKED_PATHS),
         "readonlyPaths": list(READONLY_PATHS),
+        "seccomp": seccomp(),
     }
     if cgroup is not None:
         linux["cgroupsPath"] = f"/{cgroup}"
@@ -91,6 +96,11 @@ def default_config(
         "mounts": _default_mounts(),
         "linux": linux,
     }
+
+
+def seccomp() -> dict[str, object]:
+    """``linux.seccomp``: what docker's default profile makes of the capabilities above on this machine."""
+    return docker_profile()
 
 
 def _default_mounts() -> list[dict[str, object]]:

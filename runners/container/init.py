@@ -1,21 +1,29 @@
 """What the new process does between clone and exec: its steps, its standard streams, and the program.
 
-It must import nothing and allocate little: every page that it touches is copied from the parent first.
+It must import nothing and allocate little: a copied process copies every page that it touches from its parent first.
+One that borrows its parent's memory (:mod:`borrow`) must keep nothing there.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import NoReturn
 
-from . import syscalls
-from .kernel import Call, flatten
-from .plan import Plan
-from .steps import Step
+from . import stub, syscalls
+from .kernel import flatten
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from .kernel import Call
+    from .plan import Plan
+    from .steps import Step
 
 #: The exit status of a container whose set-up failed, as in shells' "cannot execute".
 SETUP_FAILED = 126
+#: Where the stub finds the status pipe: the lowest after the standard streams.
+_STATUS = 3
 
 
 class Program:
@@ -25,35 +33,51 @@ class Program:
         self.steps = plan.own
         self.calls = flatten(plan.own)
         self.path = plan.argv[0]
-        self.argv = list(plan.argv)
+        #: The program that executes it, and its words: see :mod:`stub`.
+        self.stub = stub.make(least=_STATUS + 1)
+        self.argv = stub.words(_STATUS, self.path, plan.argv)
         self.env = dict(plan.env)
         self.clone_flags = plan.clone_flags
 
     def become(self, first: Step | None, *, gate: int, console: int, status: int) -> NoReturn:
-        """Run as the child of clone3: wait for *gate*, do *first* and the plan's own steps, exec. Never returns.
+        """Run as the child of clone3, a copy: :meth:`set_up`, then exec. Never returns.
 
-        *gate* is a pipe from which one byte means go, and end of file that the parent is gone. What fails is written to
-        *status*, naming the step; *status* closes on a successful exec. *console* becomes stdout and stderr.
+        What fails is written to *status*, naming the step, or as :func:`stub.said` reads it; *status* closes on a
+        successful exec.
         """
         try:
-            if not os.read(gate, 1):
-                os._exit(SETUP_FAILED)
-            if first is not None:
-                run((first,), flatten((first,)), status)
-            run(self.steps, self.calls, status)
-            os.dup2(console, 1)
-            os.dup2(console, 2)
-            # Python opens all its files close-on-exec already; this holds for what it was started with, too.
-            syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
-            os.execve(self.path, self.argv, self.env)
+            if self.set_up(first, gate=gate, console=console, status=status):
+                os.execve(self.stub, self.argv, self.env)
         except OSError as error:
             os.write(status, f"cannot execute {self.path}: {error}\n".encode())
         finally:
             os._exit(SETUP_FAILED)
 
+    def set_up(self, first: Step | None, *, gate: int, console: int, status: int) -> bool:
+        """Wait for *gate*, do *first* and the plan's own steps; whether all went well. *status* has what did not.
 
-def run(steps: Sequence[Step], calls: Sequence[Sequence[Call]], status: int) -> None:
-    """Make the *calls* of *steps*; on the first failure, say on *status* which step it was and exit."""
+        *gate* is a pipe from which one byte means go, and end of file that the parent is gone. *console* becomes stdout
+        and stderr. Nothing is kept in memory, which may be the parent's (:mod:`borrow`).
+        """
+        if not os.read(gate, 1):
+            return False
+        if first is not None and not run((first,), flatten((first,)), status):
+            return False
+        os.dup2(console, 1)
+        os.dup2(console, 2)
+        if not run(self.steps, self.calls, status):
+            return False
+        if status == _STATUS:
+            os.set_inheritable(status, True)
+        else:
+            os.dup2(status, _STATUS)
+        # Python opens all its files close-on-exec already; this holds for what it was started with, too.
+        syscalls.close_range(_STATUS + 1, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
+        return True
+
+
+def run(steps: Sequence[Step], calls: Sequence[Sequence[Call]], status: int) -> bool:
+    """Make the *calls* of *steps*; on the first failure, say on *status* which step it was and return False."""
     at = 0
     for each in calls:
         for act, arguments, tolerated in each:
@@ -62,5 +86,6 @@ def run(steps: Sequence[Step], calls: Sequence[Sequence[Call]], status: int) -> 
             except OSError as error:
                 if error.errno not in tolerated:
                     os.write(status, f"cannot {steps[at].describe()}: {error}\n".encode())
-                    os._exit(SETUP_FAILED)
+                    return False
         at += 1  # noqa: SIM113 - enumerate would allocate a pair for each
+    return True

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, cast
 
+from . import rootfs
 from . import syscalls as k
 
-#: A system call to make, its arguments, and the error numbers that are no error.
-Call = tuple[Callable[..., object], tuple[Any, ...], tuple[int, ...]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Protocol
+
+    #: A system call to make, its arguments, and the error numbers that are no error.
+    Call = tuple[Callable[..., object], tuple[Any, ...], tuple[int, ...]]
+else:
+    Protocol = object
 
 
 class Sys(Protocol):
-    """The system calls that steps are made of."""
+    """The system calls that steps are made of. Those of :mod:`rootfs` end in ``_in``."""
 
     def mount(self, source: str, target: str, kind: str, flags: int, data: str = "", /) -> None:
         """mount(2)."""
@@ -23,6 +29,9 @@ class Sys(Protocol):
 
     def pivot_root(self, new: str, old: str, /) -> None:
         """pivot_root(2)."""
+
+    def set_attributes(self, path: str, attributes: int, /) -> None:
+        """mount_setattr(2): add *attributes* to the mount at *path*."""
 
     def mkdir(self, path: str, mode: int, /) -> None:
         """mkdir(2)."""
@@ -45,7 +54,10 @@ class Sys(Protocol):
     def sethostname(self, name: str, /) -> None:
         """sethostname(2)."""
 
-    def prctl(self, option: int, argument: int, /) -> None:
+    def setdomainname(self, name: str, /) -> None:
+        """setdomainname(2)."""
+
+    def prctl(self, option: int, argument: int, third: int = 0, /) -> None:
         """prctl(2)."""
 
     def capset(self, effective: int, permitted: int, inheritable: int, /) -> None:
@@ -54,17 +66,90 @@ class Sys(Protocol):
     def setgroups(self, groups: list[int], /) -> None:
         """setgroups(2)."""
 
+    def setresuid(self, real: int, effective: int, saved: int, /) -> None:
+        """setresuid(2)."""
+
+    def setresgid(self, real: int, effective: int, saved: int, /) -> None:
+        """setresgid(2)."""
+
+    def seccomp(self, program: bytes, flags: int, /) -> None:
+        """seccomp(2), SECCOMP_SET_MODE_FILTER."""
+
     def setsid(self) -> None:
         """setsid(2)."""
 
     def umask(self, mask: int, /) -> int:
         """umask(2)."""
 
+    def prlimit(self, pid: int, which: int, limits: tuple[int, int], /) -> None:
+        """prlimit(2)."""
+
+    def schedule(self, policy: int, nice: int, priority: int, /) -> None:
+        """sched_setscheduler(2) and setpriority(2) of the caller."""
+
+    def ioprio_set(self, priority: int, /) -> None:
+        """ioprio_set(2) of the caller."""
+
+    def personality(self, persona: int, /) -> None:
+        """personality(2)."""
+
+    def own_streams(self, uid: int, /) -> None:
+        """fchown(2) of the standard streams, so that /dev/stdout can be opened by who writes to it."""
+
     def link_up(self, interface: str, /) -> None:
         """Set IFF_UP of a network interface (netdevice(7))."""
 
     def new_keyring(self) -> None:
         """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING without a name."""
+
+    def terminal(self, carrier: int, size: tuple[int, int] | None, uid: int, console: int, /) -> None:
+        """Make a terminal, hand its master out over *carrier*; see :func:`terminal.inside`."""
+
+    def attach_root(self, source: str, tree: int, /) -> None:
+        """See :func:`rootfs.attach_root`."""
+
+    def mkdir_in(self, path: str, /) -> None:
+        """See :func:`rootfs.mkdir_in`."""
+
+    def chdir_in(self, path: str, /) -> None:
+        """See :func:`rootfs.chdir_in`."""
+
+    def mount_in(self, source: str, target: str, kind: str, flags: int, data: str, /) -> None:
+        """See :func:`rootfs.mount_in`."""
+
+    def copy_up_in(self, target: str, flags: int, data: str, /) -> None:
+        """See :func:`rootfs.copy_up_in`."""
+
+    def propagate_in(self, target: str, propagation: int, /) -> None:
+        """See :func:`rootfs.propagate_in`."""
+
+    def attributes_in(self, target: str, attributes: int, clear: int, recursive: int, /) -> None:
+        """See :func:`rootfs.attributes_in`."""
+
+    def bind_in(
+        self,
+        source: str,
+        tree: int,
+        target: str,
+        recursive: bool,  # noqa: FBT001
+        attributes: tuple[int, int],
+        below: tuple[int, int],
+        propagation: int,
+        /,
+    ) -> None:
+        """See :func:`rootfs.bind_in`."""
+
+    def mask_in(self, path: str, /) -> None:
+        """See :func:`rootfs.mask_in`."""
+
+    def readonly_in(self, path: str, /) -> None:
+        """See :func:`rootfs.readonly_in`."""
+
+    def device_in(self, path: str, mode: int, number: int, uid: int, gid: int, /) -> None:
+        """See :func:`rootfs.device_in`."""
+
+    def link_in(self, target: str, path: str, /) -> None:
+        """See :func:`rootfs.link_in`."""
 
 
 class Kernel:
@@ -75,17 +160,41 @@ class Kernel:
     pivot_root = staticmethod(k.pivot_root)
     unshare = staticmethod(k.unshare)
     sethostname = staticmethod(k.sethostname)
+    setdomainname = staticmethod(k.setdomainname)
     prctl = staticmethod(k.prctl)
     capset = staticmethod(k.capset)
+    seccomp = staticmethod(k.seccomp)
+    personality = staticmethod(k.personality)
+    ioprio_set = staticmethod(k.ioprio_set)
+    prlimit = staticmethod(k.prlimit)
     mkdir = staticmethod(os.mkdir)
     mknod = staticmethod(os.mknod)
     symlink = staticmethod(os.symlink)
     chdir = staticmethod(os.chdir)
     setgroups = staticmethod(os.setgroups)
+    setresuid = staticmethod(os.setresuid)
+    setresgid = staticmethod(os.setresgid)
     setsid = staticmethod(os.setsid)
     umask = staticmethod(os.umask)
     link_up = staticmethod(k.link_up)
     new_keyring = staticmethod(k.new_keyring)
+    attach_root = staticmethod(rootfs.attach_root)
+    mkdir_in = staticmethod(rootfs.mkdir_in)
+    chdir_in = staticmethod(rootfs.chdir_in)
+    mount_in = staticmethod(rootfs.mount_in)
+    copy_up_in = staticmethod(rootfs.copy_up_in)
+    propagate_in = staticmethod(rootfs.propagate_in)
+    attributes_in = staticmethod(rootfs.attributes_in)
+    bind_in = staticmethod(rootfs.bind_in)
+    mask_in = staticmethod(rootfs.mask_in)
+    readonly_in = staticmethod(rootfs.readonly_in)
+    device_in = staticmethod(rootfs.device_in)
+    link_in = staticmethod(rootfs.link_in)
+
+    @staticmethod
+    def set_attributes(path: str, attributes: int) -> None:
+        """mount_setattr(2): add *attributes* to the mount at *path*."""
+        k.mount_setattr(path, attributes=attributes)
 
     @staticmethod
     def write(path: str, text: str) -> None:
@@ -97,6 +206,48 @@ class Kernel:
             raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(fd)
+
+    @staticmethod
+    def schedule(policy: int, nice: int, priority: int) -> None:
+        """sched_setscheduler(2) and setpriority(2) of the caller."""
+        os.sched_setscheduler(0, policy, os.sched_param(priority))
+        if nice:
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+    @staticmethod
+    def own_streams(uid: int) -> None:
+        """fchown(2) of the standard streams, but for /dev/null, which is everybody's."""
+        null = os.makedev(1, 3)
+        for stream in (0, 1, 2):
+            try:
+                found = os.fstat(stream)
+                if found.st_uid != uid and found.st_rdev != null:
+                    os.fchown(stream, uid, -1)
+            except OSError as error:
+                # Closed; of a user that is not mapped here; on a read-only mount: none of these stops a program.
+                if error.errno not in (1, 9, 22, 30):
+                    raise
+
+    @staticmethod
+    def terminal(carrier: int, size: tuple[int, int] | None, uid: int, console: int) -> None:
+        """Make a terminal, hand its master out over *carrier*, and with *console* bind its slave on /dev/console."""
+        from . import terminal
+
+        slave = terminal.inside(carrier, size=size, uid=uid)
+        try:
+            if not console:
+                return
+            place = rootfs.file("/dev/console")
+            try:
+                tree = k.open_tree("", dir_fd=slave)
+                try:
+                    k.move_mount(tree, place)
+                finally:
+                    os.close(tree)
+            finally:
+                os.close(place)
+        finally:
+            os.close(slave)
 
 
 class Applicable(Protocol):
@@ -126,6 +277,6 @@ def flatten(steps: Iterable[Applicable]) -> tuple[tuple[Call, ...], ...]:
     flat = []
     for step in steps:
         tape = _Tape()
-        step.apply(cast("Sys", tape))
+        step.apply(tape)  # type: ignore[arg-type]  # it answers to every name
         flat.append(tuple((act, arguments, step.tolerated) for act, arguments in tape.calls))
     return tuple(flat)

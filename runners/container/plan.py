@@ -1,43 +1,68 @@
 """A :class:`Bundle` becomes a tuple of steps, in order, before anything runs.
 
-There are two lists: what a child inherits across clone (the bounding set...) and may therefore be done once in the
-parent, and what each container needs of its own.
+Here it is set up *in place*, as the OCI runtime does it: while the host's root is still there, so that hooks can see
+both, it gets its mounts, and enters its root then; every path in it is resolved with care (:mod:`rootfs`). The warm
+helper's containers take another order of the same steps: see :mod:`layered`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
-
-from .bundle import NAMESPACES, Bundle
-from .steps import (
+from . import person, views
+from . import syscalls as k
+from .bundle import NAMESPACES
+from .guarded import (
+    AttachRoot,
+    Bind,
+    CopyUp,
+    DeviceIn,
+    DirectoryIn,
+    LinkIn,
+    Mask,
+    MountIn,
+    Propagate,
+    PropagateIn,
+    Readonly,
+    SetAttributes,
+    Terminal,
+)
+from .idmap import root
+from .person import (
+    BecomeUser,
     ChangeDirectory,
-    DieWithParent,
     DropBounding,
-    DropGroups,
+    IoPriority,
+    NoNewPrivileges,
+    OwnStreams,
+    Schedule,
+    SetCapabilities,
+    SetGroups,
+    SetLimit,
+    SetOomScore,
+    SetPersonality,
+    Umask,
+    Undumpable,
+)
+from .record import record
+from .steps import (
     EnterRoot,
-    Layer,
-    Link,
     LoopbackUp,
-    MakeDevice,
-    MakeDirectory,
-    MakeReadonly,
-    MaskDirectory,
-    MaskFile,
-    MountFs,
     NewKeyring,
     NewSession,
-    NoNewPrivileges,
-    SetCapabilities,
+    SetDomainname,
     SetHostname,
-    Step,
-    Umask,
+    Sysctl,
     UnshareCgroups,
 )
 
-Look = Callable[[str], Literal["file", "directory", ""]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .bundle import Bundle
+    from .process import Process
+    from .seccomp import InstallSeccomp
+    from .steps import Step
+
 #: Permissions and numbers of the devices that every container has (OCI config-linux.md, "Default Devices").
 DEVICES = (
     ("null", 1, 3),
@@ -56,59 +81,194 @@ LINKS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Plan:
-    """*inherited* steps hold for every child of the process that does them; *own* are each container's.
+    """*clone_flags* are the namespaces that clone3 makes, before any step.
 
-    *clone_flags* are the namespaces that clone3 makes, before any step.
+    *inherited* steps hold for every child of the process that does them: only a layered plan has them. *own* are each
+    container's; in place, they are three: *outside* with the host's root still there, *entering*, and *person*.
     """
 
     clone_flags: int
-    inherited: tuple[Step, ...]
-    own: tuple[Step, ...]
+    outside: tuple[Step, ...]
+    entering: tuple[Step, ...]
+    person: tuple[Step, ...]
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
+    inherited: tuple[Step, ...] = ()
+
+    @property
+    def own(self) -> tuple[Step, ...]:
+        """All steps of one container."""
+        return self.outside + self.entering + self.person
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps there are, in order."""
+        return self.inherited + self.own
 
 
-def look(path: str) -> Literal["file", "directory", ""]:
-    """What is at *path* on this host: a container's /proc and /sys show the same kernel."""
-    if os.path.realpath(path) != path:
-        return ""  # a link in a rootfs would lead to the host from here
-    return "directory" if os.path.isdir(path) else "file" if os.path.exists(path) else ""
+def clone_flags(bundle: Bundle) -> int:
+    """The namespaces that clone3 makes. Two come otherwise: cgroup after joining, time by unshare(2) before."""
+    return sum(flag for kind, flag in NAMESPACES.items() if bundle.is_new(kind) and kind not in ("cgroup", "time"))
 
 
-def plan(bundle: Bundle, *, base: str, last_capability: int, look: Look = look) -> Plan:
-    """All steps for *bundle*; *base* is an existing directory to mount on, in the new mount namespace only.
+def plan(
+    bundle: Bundle,
+    *,
+    cgroup: str = "",
+    trees: Mapping[int, int] | None = None,
+    console: int = -1,
+    new_keyring: bool = True,
+    last_capability: int = -1,
+    filtering: InstallSeccomp | None = None,
+) -> Plan:
+    """All steps to make a container of *bundle* in place.
 
-    Joining cgroups is left out: it differs from container to container, and comes first. See :class:`JoinCgroup`.
+    Joining cgroups is left out: it comes first, see :class:`steps.JoinCgroup`. *cgroup* is the path of the joined one.
+    *trees* are detached mounts that the parent has opened, by number of the mount (-1 is the root
+    filesystem). *console* is a socket for the terminal's master. For the others see :func:`process_steps`.
     """
-    own: list[Step] = [DieWithParent(), NewSession(), NewKeyring()]
-    if "cgroup" in bundle.namespaces:
-        own.append(UnshareCgroups())
-    own += [Umask(0), Layer(bundle.rootfs, base), EnterRoot(f"{base}/m")]
-    covered: list[str] = []
-    for mount in bundle.mounts:
-        # What the rootfs has shows in its overlay too, unless a mount has come over it.
-        if mount.target.startswith(tuple(covered)) or not look(bundle.rootfs + mount.target):
-            own.append(MakeDirectory(mount.target))
-        covered.append(f"{mount.target}/")
-        own.append(MountFs(mount.source, mount.target, mount.kind, mount.flags, mount.data))
-        if mount.target == "/dev":
-            own.extend(MakeDevice(f"/dev/{name}", major, minor) for name, major, minor in DEVICES)
-            own.extend(Link(target, f"/dev/{name}") for name, target in LINKS)
-    for path in bundle.masked:
-        kind = look(path)
-        if kind:
-            own.append(MaskFile(path) if kind == "file" else MaskDirectory(path))
-    own.extend(MakeReadonly(path) for path in bundle.readonly if look(path))
+    trees = trees or {}
+    outside: list[Step] = [NewSession()]
+    if new_keyring:
+        outside.append(NewKeyring())
+    outside += [Propagate(k.MS_REC | k.MS_SLAVE), AttachRoot(bundle.rootfs, trees.get(-1, -1))]
+    if bundle.uids:
+        outside += [SetGroups(may_keep=True), BecomeUser(root(bundle.uids), root(bundle.gids))]
+    elif "user" in bundle.namespaces:
+        outside += [SetGroups(may_keep=True), BecomeUser(0, 0)]
+    outside += [Undumpable(), *namespaces(bundle), Umask(0)]
+    outside += _mounts_in(bundle, cgroup, trees)
+    outside += _devices_in(bundle)
+    outside.append(DirectoryIn(bundle.process.cwd))
+    outside += [Sysctl(path, value) for path, value in bundle.sysctls]
+    entering: list[Step] = [EnterRoot(".")]
+    if bundle.process.terminal:
+        entering.append(Terminal(console, bundle.process.console_size, bundle.process.uid))
+    entering += [Mask(path) for path in bundle.masked]
+    entering += [Readonly(path) for path in bundle.readonly]
+    entering += finish_root(bundle)
+    last = process_steps(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
+    return Plan(
+        clone_flags=clone_flags(bundle),
+        outside=tuple(outside),
+        entering=tuple(entering),
+        person=last,
+        argv=bundle.process.argv,
+        env=bundle.process.env,
+    )
+
+
+def namespaces(bundle: Bundle) -> Iterator[Step]:
+    """What is done to the new namespaces but the mounts."""
+    if bundle.is_new("cgroup"):
+        yield UnshareCgroups()
     if bundle.hostname:
-        own.append(SetHostname(bundle.hostname))
-    if "network" in bundle.namespaces:
-        own.append(LoopbackUp())
-    own += [ChangeDirectory(bundle.cwd), Umask(0o022), SetCapabilities(bundle.effective, bundle.permitted)]
-    inherited: list[Step] = [DropGroups(), DropBounding(bundle.bounding, last_capability)]
-    if bundle.no_new_privileges:
-        inherited.append(NoNewPrivileges())
-    # The cgroup namespace is unshared by a step, after joining.
-    flags = sum(NAMESPACES[name] for name in bundle.namespaces - {"cgroup"})
-    return Plan(clone_flags=flags, inherited=tuple(inherited), own=tuple(own), argv=bundle.argv, env=bundle.env)
+        yield SetHostname(bundle.hostname)
+    if bundle.domainname:
+        yield SetDomainname(bundle.domainname)
+    if bundle.is_new("network"):
+        yield LoopbackUp()
+
+
+def _mounts_in(bundle: Bundle, cgroup: str, trees: Mapping[int, int]) -> Iterator[Step]:
+    for number, mount in enumerate(bundle.mounts):
+        if mount.kind == "cgroup":
+            yield from views.cgroup(mount, cgroup, own_namespace="cgroup" in bundle.namespaces)
+        elif mount.bind:
+            below, propagation = mount.attributes_below, mount.propagation
+            tree = trees.get(number, -1)
+            yield Bind(mount.source, mount.target, tree, mount.recursive, mount.attributes, below, propagation)
+            continue
+        elif mount.copy_up:
+            yield CopyUp(mount.target, mount.flags, mount.data)
+        else:
+            yield MountIn(mount.source, mount.target, mount.kind, mount.flags, mount.data)
+        if any(mount.attributes_below):
+            yield SetAttributes(mount.target, *mount.attributes_below, recursive=True)
+        if mount.propagation:
+            yield PropagateIn(mount.target, mount.propagation)
+
+
+def _own_devices(bundle: Bundle) -> bool:
+    """Whether /dev is the container's: not where the configuration binds one of the host's."""
+    return not any(mount.bind and mount.target == "/dev" for mount in bundle.mounts)
+
+
+def _devices_in(bundle: Bundle) -> Iterator[Step]:
+    if not _own_devices(bundle):
+        return
+    # mknod(2) in a user namespace makes nothing that could be opened: the host's own are bound instead.
+    bound = "user" in bundle.namespaces
+    listed = {device.path for device in bundle.devices}
+    for name, major, minor in DEVICES:
+        if f"/dev/{name}" not in listed:
+            yield (Bind(f"/dev/{name}", f"/dev/{name}") if bound else DeviceIn(f"/dev/{name}", 0o020666, major, minor))
+    for device in bundle.devices:
+        if bound:
+            yield Bind(device.path, device.path)
+        else:
+            yield DeviceIn(device.path, device.mode, device.major, device.minor, device.uid, device.gid)
+    for name, target in LINKS:
+        yield LinkIn(target, f"/dev/{name}")
+
+
+def finish_root(bundle: Bundle) -> Iterator[Step]:
+    """What must come after all else in the root."""
+    if bundle.readonly_root:
+        yield SetAttributes("/", k.MOUNT_ATTR_RDONLY)
+    if bundle.propagation:
+        yield PropagateIn("/", bundle.propagation)
+    if bundle.personality is not None:
+        yield SetPersonality(bundle.personality)
+
+
+def limits(process: Process, *, pid: int) -> tuple[Step, ...]:
+    """What is set for process *pid* from outside, 0 is the caller: inside a user namespace none could be raised."""
+    found: list[Step] = []
+    if process.oom_score_adj is not None:
+        found.append(SetOomScore(str(pid or "self"), process.oom_score_adj))
+    return (*found, *(SetLimit(pid, *limit) for limit in process.rlimits))
+
+
+def process_steps(
+    process: Process,
+    *,
+    bundle: Bundle,
+    last_capability: int = -1,
+    filtering: InstallSeccomp | None = None,
+) -> tuple[Step, ...]:
+    """What turns a process inside into the configured one: the first (of *bundle*) and each that enters later.
+
+    *filtering* is the step of ``bundle.seccomp``; without it, the filter is compiled now. *last_capability* is the
+    kernel's; negative: it is asked. Call it outside, before anything is entered. See :func:`limits`, too.
+    """
+    if last_capability < 0:
+        last_capability = person.last_capability()
+    if filtering is None and bundle.seccomp is not None:
+        from . import seccomp
+
+        filtering = seccomp.InstallSeccomp(seccomp.compile(bundle.seccomp), bundle.seccomp.flags)
+    found: list[Step] = [ChangeDirectory(process.cwd)]
+    if process.scheduler is not None:
+        found.append(Schedule(*process.scheduler))
+    if process.io_priority is not None:
+        found.append(IoPriority(process.io_priority))
+    if not process.terminal:
+        found.append(OwnStreams(process.uid))
+    found.append(DropBounding(process.capabilities.bounding, last_capability))
+    # seccomp(2) wants CAP_SYS_ADMIN or no_new_privs: where it may, it comes last, and need not allow what precedes it.
+    if filtering is not None and not process.no_new_privileges:
+        found.append(filtering)
+    found += [
+        SetGroups(process.groups, may_keep="user" in bundle.namespaces),
+        BecomeUser(process.uid, process.gid),
+        SetCapabilities(process.capabilities),
+        Umask(0o022 if process.umask is None else process.umask),
+    ]
+    if process.no_new_privileges:
+        found.append(NoNewPrivileges())
+        if filtering is not None:
+            found.append(filtering)
+    return tuple(found)

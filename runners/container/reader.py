@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar, cast
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
+
 SEE = "see config.md of the OCI specification"
 NOT_YET = "remove it; this runtime does not do that yet (crun and runc do)"
 
@@ -24,9 +26,9 @@ class Reader:
     """Takes keys out of one JSON object; :meth:`done` refuses what nobody took."""
 
     def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise BundleError(where or "config.json", "must be an object", SEE)
-        self._left = dict(cast("Mapping[str, object]", value))
+        self._left: dict[str, object] = dict(value)
         self.where = where
 
     def at(self, key: str) -> str:
@@ -34,8 +36,10 @@ class Reader:
         return f"{self.where}.{key}" if self.where else key
 
     def take(self, key: str, kind: type[_T], default: _T | None = None) -> _T:
-        """The value of *key*, which must be of *kind*. Raises BundleError."""
-        value = self._left.pop(key, default)
+        """The value of *key*, which must be of *kind*; null is as good as absent. Raises BundleError."""
+        value = self._left.pop(key, None)
+        if value is None:
+            value = default
         # JSON's true is not a number, though Python's is.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             what = "is missing" if value is None else f"must be of type {kind.__name__}"
@@ -43,15 +47,24 @@ class Reader:
         return value
 
     def below(self, key: str, default: object = None) -> Reader:
-        """The object at *key*."""
-        return Reader(self._left.pop(key, default), self.at(key))
+        """The object at *key*; null is as good as absent."""
+        value = self._left.pop(key, None)
+        return Reader(default if value is None else value, self.at(key))
 
     def texts(self, key: str) -> tuple[str, ...]:
         """The list of texts at *key*; empty when there is none."""
         values: list[object] = self.take(key, list, [])
         if not all(isinstance(value, str) and "\0" not in value for value in values):
             raise BundleError(self.at(key), "must be a list of texts", SEE)
-        return tuple(cast("list[str]", values))
+        return tuple(values)  # type: ignore[arg-type]  # checked one by one above
+
+    def pairs(self, key: str) -> dict[str, str]:
+        """The object of texts at *key*; empty when there is none."""
+        values: dict[str, object] = self.take(key, dict, {})
+        for name, value in values.items():
+            if not name or not isinstance(value, str):
+                raise BundleError(f"{self.at(key)}.{name}", "must be a text with a name", SEE)
+        return {name: str(value) for name, value in values.items()}
 
     def done(self) -> None:
         """Refuse by its name what nobody took and what is not empty."""

@@ -12,11 +12,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
-from typing import Protocol
 
 from . import syscalls as k
-from .kernel import Sys
+from .record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from .kernel import Sys
+else:
+    Protocol = object
 
 
 class Step(Protocol):
@@ -47,7 +53,7 @@ class _IfPresent:
     tolerated: tuple[int, ...] = (errno.ENOENT, errno.ENOTDIR)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JoinCgroup(_Strict):
     """Enter cgroups by writing 0, "myself".
 
@@ -66,7 +72,7 @@ class JoinCgroup(_Strict):
             sys.write(file, "0")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnshareCgroups(_Strict):
     """Make the joined cgroups the root of what the container sees: hence after joining."""
 
@@ -77,7 +83,7 @@ class UnshareCgroups(_Strict):
         sys.unshare(k.CLONE_NEWCGROUP)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer(_Strict):
     """A root of the instance's own at *base*/m: *lower* below a writable layer that dies with the mount namespace."""
 
@@ -106,7 +112,7 @@ def overlay_options(lower: str, upper: str, work: str) -> str:
     return f"lowerdir={escaped(lower)},upperdir={escaped(upper)},workdir={escaped(work)}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MakeDirectory:
     """A directory to mount on."""
 
@@ -123,7 +129,7 @@ class MakeDirectory:
         sys.mkdir(self.path, 0o755)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountFs(_Strict):
     """A file system of the configuration."""
 
@@ -140,7 +146,7 @@ class MountFs(_Strict):
         sys.mount(self.source, self.target, self.kind, self.flags, self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MakeDevice(_Strict):
     """A standard device node."""
 
@@ -155,7 +161,7 @@ class MakeDevice(_Strict):
         sys.mknod(self.path, stat.S_IFCHR | 0o666, os.makedev(self.major, self.minor))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link(_Strict):
     """A standard symbolic link."""
 
@@ -169,7 +175,7 @@ class Link(_Strict):
         sys.symlink(self.target, self.path)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MaskFile(_IfPresent):
     """Hide a file behind /dev/null."""
 
@@ -182,7 +188,7 @@ class MaskFile(_IfPresent):
         sys.mount("/dev/null", self.path, "", k.MS_BIND)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MaskDirectory(_IfPresent):
     """Hide a directory behind an empty read-only one."""
 
@@ -195,7 +201,7 @@ class MaskDirectory(_IfPresent):
         sys.mount("tmpfs", self.path, "tmpfs", k.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MakeReadonly(_IfPresent):
     """Bind a path on itself, read-only."""
 
@@ -206,16 +212,14 @@ class MakeReadonly(_IfPresent):
 
     def apply(self, sys: Sys) -> None:
         sys.mount(self.path, self.path, "", k.MS_BIND | k.MS_REC)
-        # A bind ignores flags: only the remount of it sets them (mount(2)).
-        again = k.MS_BIND | k.MS_REMOUNT | k.MS_RDONLY | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
-        sys.mount("", self.path, "", again)
+        sys.set_attributes(self.path, k.MOUNT_ATTR_RDONLY)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EnterRoot(_Strict):
     """Make *path* the root and let go of the host's mounts.
 
-    This comes before all other mounts: from here on no symbolic link of the root filesystem leads out of it.
+    From here on no symbolic link of the root filesystem leads out of it.
     """
 
     path: str
@@ -231,20 +235,7 @@ class EnterRoot(_Strict):
         sys.chdir("/")
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeDirectory(_Strict):
-    """The directory that the program starts in."""
-
-    path: str
-
-    def describe(self) -> str:
-        return f"change to the directory {self.path}"
-
-    def apply(self, sys: Sys) -> None:
-        sys.chdir(self.path)
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class LoopbackUp(_Strict):
     """A new network namespace has one interface, lo, which is down."""
 
@@ -255,7 +246,7 @@ class LoopbackUp(_Strict):
         sys.link_up("lo")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewKeyring(_Strict):
     """An empty session keyring: the caller's would be open to the container (session-keyring(7))."""
 
@@ -266,7 +257,7 @@ class NewKeyring(_Strict):
         sys.new_keyring()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetHostname(_Strict):
     """The name in the new UTS namespace."""
 
@@ -279,7 +270,20 @@ class SetHostname(_Strict):
         sys.sethostname(self.name)
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class SetDomainname(_Strict):
+    """The NIS name in the new UTS namespace."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"set the domain name to {self.name}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.setdomainname(self.name)
+
+
+@record
 class DieWithParent(_Strict):
     """SIGKILL when the parent dies: it leaves no orphans, even if it is killed itself."""
 
@@ -290,7 +294,7 @@ class DieWithParent(_Strict):
         sys.prctl(k.PR_SET_PDEATHSIG, 9)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewSession(_Strict):
     """Leave the caller's session and terminal."""
 
@@ -301,66 +305,15 @@ class NewSession(_Strict):
         sys.setsid()
 
 
-@dataclass(frozen=True, slots=True)
-class Umask(_Strict):
-    """Set the mask of new files: 0 while devices are made, 022 for the program, as crun and runc do."""
+@record
+class Sysctl(_Strict):
+    """A kernel parameter of one of the container's namespaces."""
 
-    mask: int
-
-    def describe(self) -> str:
-        return f"set the umask to {self.mask:03o}"
-
-    def apply(self, sys: Sys) -> None:
-        sys.umask(self.mask)
-
-
-@dataclass(frozen=True, slots=True)
-class SetCapabilities(_Strict):
-    """Keep these capabilities only."""
-
-    effective: int
-    permitted: int
+    path: str
+    value: str
 
     def describe(self) -> str:
-        return f"keep the capabilities {self.effective:#x}"
+        return f"write {self.value} to {self.path}"
 
     def apply(self, sys: Sys) -> None:
-        sys.capset(self.effective, self.permitted, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class DropBounding(_Strict):
-    """Take capabilities out of the bounding set, so that exec as root cannot bring them back (capabilities(7))."""
-
-    keep: int
-    last: int
-
-    def describe(self) -> str:
-        return f"bound the capabilities to {self.keep:#x}"
-
-    def apply(self, sys: Sys) -> None:
-        for number in range(self.last + 1):
-            if not self.keep >> number & 1:
-                sys.prctl(k.PR_CAPBSET_DROP, number)
-
-
-@dataclass(frozen=True, slots=True)
-class NoNewPrivileges(_Strict):
-    """No exec from here on grants a privilege."""
-
-    def describe(self) -> str:
-        return "set no_new_privs"
-
-    def apply(self, sys: Sys) -> None:
-        sys.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class DropGroups(_Strict):
-    """Drop the supplementary groups of whoever started us."""
-
-    def describe(self) -> str:
-        return "drop the supplementary groups"
-
-    def apply(self, sys: Sys) -> None:
-        sys.setgroups([])
+        sys.write(self.path, self.value)

@@ -1,8 +1,8 @@
 """System calls that Python lacks: thin checked wrappers and the kernel's constants, no policy.
 
-The only ctypes of the project. Each wrapper raises OSError with the path it was given, and with prose where the
-kernel's answer misleads. The library is opened as ``PyDLL``: calls keep the interpreter lock, so that the child which
-:func:`clone3` makes (a copy of the calling thread alone) owns the lock that it needs to go on.
+C is called through :mod:`foreign`, a light ctypes. Each wrapper raises OSError with the path it was given, and with
+prose where the kernel's answer misleads. Calls keep the interpreter lock, so that the child which :func:`clone3` makes
+(a copy of the calling thread alone) owns the lock that it needs to go on.
 
 Constants: linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h, linux/close_range.h, linux/inotify.h,
 linux/bpf.h, linux/keyctl.h, linux/sockios.h.
@@ -10,12 +10,18 @@ linux/bpf.h, linux/keyctl.h, linux/sockios.h.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
-import socket
 import struct
+
+from . import foreign
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+else:
+    import _socket as socket  # the module itself imports selectors and enum: 9 ms
 
 CLONE_NEWTIME = 0x00000080
 CLONE_PIDFD = 0x00001000
@@ -32,23 +38,53 @@ MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
+MS_SYNCHRONOUS = 16
 MS_REMOUNT = 32
+MS_MANDLOCK = 64
+MS_DIRSYNC = 128
+MS_NOSYMFOLLOW = 256
 MS_NOATIME = 1024
+MS_NODIRATIME = 2048
 MS_BIND = 4096
 MS_REC = 16384
+MS_SILENT = 32768
+MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
 MS_RELATIME = 1 << 21
+MS_I_VERSION = 1 << 23
 MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_RELATIME = 0x0
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_IN_ROOT = 0x10
+
+CLONE_PARENT = 0x00008000
 
 MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 CLOSE_RANGE_CLOEXEC = 4
@@ -62,25 +98,35 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 _CAPABILITY_VERSION_3 = 0x20080522
-_SYS_CLONE3 = 435  # the same on every architecture: calls since Linux 5.1 share their numbers
+# Calls since Linux 5.1 have the same number on every architecture.
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_CLONE3, _SYS_OPENAT2, _SYS_MOUNT_SETATTR = 428, 429, 435, 437, 442
+AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 
 #: Older calls have a number of their own on each architecture; all but x86-64 share the generic table.
 _SYS_KEYCTL, _SYS_BPF = (250, 321) if os.uname().machine == "x86_64" else (219, 280)
+_SYS_SECCOMP = 317 if os.uname().machine == "x86_64" else 277
+_SYS_IOPRIO_SET = 251 if os.uname().machine == "x86_64" else 30
+_SECCOMP_SET_MODE_FILTER = 1
 
-_libc = ctypes.PyDLL(None, use_errno=True)
+_libc = foreign.Library()
 
-_long, _int, _ulong, _text = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p
+_long, _int, _ulong, _text = foreign.c_long, foreign.c_int, foreign.c_ulong, foreign.c_char_p
 _SIGNATURES: dict[str, tuple[object, ...]] = {
     "mount": (_text, _text, _text, _ulong, _text),
     "umount2": (_text, _int),
     "pivot_root": (_text, _text),
-    "sethostname": (_text, ctypes.c_size_t),
+    "sethostname": (_text, foreign.c_size_t),
+    "setdomainname": (_text, foreign.c_size_t),
+    "personality": (_ulong,),
+    "prlimit": (_int, _int, _text, _text),
     "prctl": (_int, _ulong, _ulong, _ulong, _ulong),
     "capset": (_text, _text),
     "unshare": (_int,),
     "setns": (_int, _int),
     "inotify_init1": (_int,),
-    "inotify_add_watch": (_int, _text, ctypes.c_uint32),
+    "inotify_add_watch": (_int, _text, foreign.c_uint),
 }
 for _name, _types in _SIGNATURES.items():
     getattr(_libc, _name).argtypes = _types
@@ -89,7 +135,7 @@ _libc.syscall.restype = _long
 
 def _failed(call: str, path: str | None = None) -> OSError:
     """The OSError of the last call; the kernel's EPERM and ENOSYS are explained, since both say little."""
-    number = ctypes.get_errno()
+    number = foreign.get_errno()
     text = f"{call}: {os.strerror(number)}"
     if number == errno.EPERM:
         text += " (needs root, or CAP_SYS_ADMIN in this user namespace, and no seccomp filter or LSM that forbids it)"
@@ -123,6 +169,80 @@ def sethostname(name: str) -> None:
         raise _failed(f"sethostname {name}")
 
 
+def setdomainname(name: str) -> None:
+    """setdomainname(2)."""
+    encoded = name.encode()
+    if _libc.setdomainname(encoded, len(encoded)) < 0:
+        raise _failed(f"setdomainname {name}")
+
+
+def personality(persona: int) -> None:
+    """personality(2)."""
+    if _libc.personality(persona) < 0:
+        raise _failed("personality")
+
+
+def prlimit(pid: int, which: int, limits: tuple[int, int]) -> None:
+    """prlimit(2) of process *pid*, 0 is the caller; *limits* are soft and hard, -1 is no limit."""
+    if _libc.prlimit(pid, which, struct.pack("=qq", *(limit if limit < 1 << 63 else -1 for limit in limits)), None) < 0:
+        raise _failed("prlimit")
+
+
+def ioprio_set(priority: int) -> None:
+    """ioprio_set(2) of the calling thread."""
+    if _libc.syscall(_long(_SYS_IOPRIO_SET), _long(1), _long(0), _long(priority)) < 0:
+        raise _failed("ioprio_set")
+
+
+def openat2(path: str, flags: int, resolve: int, *, dir_fd: int = AT_FDCWD) -> int:
+    """openat2(2), Linux 5.6; close-on-exec. *resolve* are flags RESOLVE_*."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    name = os.fsencode(path)
+    for _ in range(64):
+        fd: int = _libc.syscall(_long(_SYS_OPENAT2), _long(dir_fd), name, how, foreign.c_size_t(len(how)))
+        if fd >= 0:
+            return fd
+        # With RESOLVE_IN_ROOT, "..": the kernel cannot be sure because something was renamed or mounted meanwhile.
+        if foreign.get_errno() != errno.EAGAIN:
+            break
+    raise _failed("openat2", path)
+
+
+def open_tree(path: str, *, recursive: bool = False, dir_fd: int = AT_FDCWD) -> int:
+    """open_tree(2), Linux 5.2: a detached copy of the mount at *path* (empty: *dir_fd* itself); close-on-exec."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
+    flags |= (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
+    fd: int = _libc.syscall(_long(_SYS_OPEN_TREE), _long(dir_fd), os.fsencode(path), _long(flags))
+    if fd < 0:
+        raise _failed("open_tree", path or None)
+    return fd
+
+
+def move_mount(tree: int, target: int) -> None:
+    """move_mount(2): attach the detached *tree* on what the descriptor *target* stands for."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    if _libc.syscall(_long(_SYS_MOVE_MOUNT), _long(tree), b"", _long(target), b"", _long(flags)) < 0:
+        raise _failed("move_mount")
+
+
+def mount_setattr(
+    path: str,
+    *,
+    attributes: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    userns: int = 0,
+    recursive: bool = False,
+    dir_fd: int = AT_FDCWD,
+) -> None:
+    """mount_setattr(2), Linux 5.12. *path* empty: the mount of *dir_fd*. *userns* with MOUNT_ATTR_IDMAP."""
+    data = struct.pack("=QQQQ", attributes, clear, propagation, userns)
+    flags = (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
+    name, size = os.fsencode(path), foreign.c_size_t(len(data))
+    if _libc.syscall(_long(_SYS_MOUNT_SETATTR), _long(dir_fd), name, _long(flags), data, size) < 0:
+        raise _failed("mount_setattr", path or None)
+
+
 def prctl(option: int, argument: int = 0, third: int = 0) -> None:
     """prctl(2) with the unused arguments zero, as several options demand."""
     if _libc.prctl(option, argument, third, 0, 0) < 0:
@@ -153,7 +273,7 @@ def setns(fd: int, kind: int) -> None:
 
 def close_range(first: int, last: int, flags: int) -> None:
     """close_range(2), Linux 5.9; the flag CLOSE_RANGE_CLOEXEC needs 5.11."""
-    if _libc.close_range(ctypes.c_uint(first), ctypes.c_uint(last), flags) < 0:
+    if _libc.close_range(foreign.c_uint(first), foreign.c_uint(last), flags) < 0:
         raise _failed("close_range")
 
 
@@ -163,13 +283,13 @@ def clone3(flags: int, exit_signal: int, *, cgroup_fd: int = -1) -> tuple[int, i
     *cgroup_fd* is a v2 cgroup's directory for CLONE_INTO_CGROUP (Linux 5.7). The child must end in exec or ``_exit``,
     and the caller must be single-threaded: no handlers of ``os.register_at_fork`` run.
     """
-    pidfd = ctypes.c_int(-1)
+    pidfd = foreign.c_int(-1)
     if cgroup_fd >= 0:
         flags |= CLONE_INTO_CGROUP
     arguments = struct.pack(
-        "=11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, max(cgroup_fd, 0)
+        "=11Q", flags | CLONE_PIDFD, foreign.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, max(cgroup_fd, 0)
     )
-    pid = _libc.syscall(_long(_SYS_CLONE3), arguments, ctypes.c_size_t(len(arguments)))
+    pid = _libc.syscall(_long(_SYS_CLONE3), arguments, foreign.c_size_t(len(arguments)))
     if pid < 0:
         raise _failed("clone3")
     return pid, pidfd.value if pid else -1
@@ -177,10 +297,13 @@ def clone3(flags: int, exit_signal: int, *, cgroup_fd: int = -1) -> tuple[int, i
 
 def link_up(interface: str) -> None:
     """Set IFF_UP of *interface* in the caller's network namespace (netdevice(7))."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as carrier:
+    carrier = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
         request = fcntl.ioctl(carrier, _SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
         (flags,) = struct.unpack_from("16xH", request)
         fcntl.ioctl(carrier, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), flags | _IFF_UP))
+    finally:
+        carrier.close()
 
 
 def new_keyring() -> None:
@@ -189,13 +312,20 @@ def new_keyring() -> None:
         raise _failed("keyctl")
 
 
+def seccomp(program: bytes, flags: int = 0) -> None:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER: *program* is an array of struct sock_filter (linux/filter.h)."""
+    code = foreign.create_string_buffer(program, len(program))
+    filter_ = struct.pack("@HP", len(program) // 8, foreign.addressof(code))  # struct sock_fprog
+    if _libc.syscall(_long(_SYS_SECCOMP), _long(_SECCOMP_SET_MODE_FILTER), _ulong(flags), filter_) < 0:
+        raise _failed("seccomp")
+
+
 def bpf_load_device_program(instructions: bytes) -> int:
     """bpf(2), BPF_PROG_LOAD of type CGROUP_DEVICE (Linux 4.15); returns a close-on-exec descriptor."""
-    code = ctypes.create_string_buffer(instructions, len(instructions))
-    licence = ctypes.create_string_buffer(b"MIT")
-    attributes = struct.pack(
-        "=IIQQ", _BPF_PROG_TYPE_CGROUP_DEVICE, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)
-    )
+    code = foreign.create_string_buffer(instructions, len(instructions))
+    licence = foreign.create_string_buffer(b"MIT", 4)
+    places = foreign.addressof(code), foreign.addressof(licence)
+    attributes = struct.pack("=IIQQ", _BPF_PROG_TYPE_CGROUP_DEVICE, len(instructions) // 8, *places)
     return _bpf(_BPF_PROG_LOAD, attributes)
 
 
@@ -205,7 +335,7 @@ def bpf_attach_device_program(cgroup_fd: int, program_fd: int) -> None:
 
 
 def _bpf(command: int, attributes: bytes) -> int:
-    result: int = _libc.syscall(_long(_SYS_BPF), _long(command), attributes, ctypes.c_size_t(len(attributes)))
+    result: int = _libc.syscall(_long(_SYS_BPF), _long(command), attributes, foreign.c_size_t(len(attributes)))
     if result < 0:
         raise _failed("bpf")
     return result

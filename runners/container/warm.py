@@ -1,7 +1,8 @@
-"""The warm helper: one small process that has everything ready and makes a container out of a copy of itself.
+"""The warm helper: one small process that has everything ready and makes containers out of children of its own.
 
 It is started once (``python -I -S -E -c ... tare-helper``), reads the configuration, plans the steps, does those that
-children inherit, freezes its heap, and then serves requests on a SOCK_SEQPACKET socket:
+children inherit, freezes its heap, forks into as many as it has sockets (one child is set up by each at a time), and
+then serves requests on a SOCK_SEQPACKET socket:
 
 ``start``, with the pipes of one instance as ancillary data -> ``ok PID`` and the pidfd; or ``error TEXT``
 ``look PID`` -> ``runs`` or ``ended CODE STATUS`` as in waitid(2), without waiting
@@ -22,13 +23,13 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from . import syscalls
+from . import layered, syscalls
+from .borrow import Borrower, why_not
 from .bundle import parse
 from .init import Program
 from .kernel import Kernel
-from .plan import plan
 from .reader import BundleError
-from .steps import JoinCgroup
+from .steps import JoinCgroup, Step
 
 #: Its argv holds this word, for a reader of ps, and the mark of its owner (:mod:`leftovers`).
 MARKER = "tare-helper"
@@ -36,16 +37,59 @@ MARKER = "tare-helper"
 LARGEST_REQUEST = 1 << 16
 
 
+class Starter:
+    """Makes children that run a program's set-up: they borrow this process's memory where they can, else copy it."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._files: tuple[Step | None, int, int, int] = (None, -1, -1, -1)
+        self._borrower: Borrower | None = None
+        if not why_not(program.clone_flags):
+            self._borrower = Borrower(
+                setup=self._set_up, failed=self._failed, program=program.stub, argv=program.argv, env=program.env
+            )
+
+    def start(
+        self, first: Step | None, *, gate: int, console: int, status: int, cgroup_fd: int = -1
+    ) -> tuple[int, int]:
+        """Make one: (pid, pidfd). *cgroup_fd* is the v2 cgroup that it is born into, if any. Raises OSError.
+
+        One that borrows has called exec, or ended, when this returns; a copy goes on by itself. Being born into a
+        cgroup is clone3's alone (CLONE_INTO_CGROUP), and that cannot be called from C with another stack: a copy.
+        """
+        program = self._program
+        if self._borrower is not None and cgroup_fd < 0:
+            self._files = (first, gate, console, status)
+            return self._borrower.start(program.clone_flags)
+        pid, pidfd = syscalls.clone3(program.clone_flags, signal.SIGCHLD, cgroup_fd=cgroup_fd)
+        if pid == 0:
+            program.become(first, gate=gate, console=console, status=status)
+        return pid, pidfd
+
+    def _set_up(self) -> bool:
+        first, gate, console, status = self._files
+        try:
+            return self._program.set_up(first, gate=gate, console=console, status=status)
+        except OSError as error:
+            os.write(status, f"cannot start {self._program.path}: {error}\n".encode())
+            return False
+
+    def _failed(self, number: int) -> None:
+        error = OSError(number, os.strerror(number))
+        os.write(self._files[3], f"cannot execute {self._program.path}: {error}\n".encode())
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Serve until the socket ends. *arguments*: socket, parent's pid, owner's mark, base directory. Config on stdin."""
-    socket_fd, parent, _owner, base = int(arguments[0]), int(arguments[1]), arguments[2], arguments[3]
+    """Serve until the sockets end. *arguments*: sockets, parent, owner's mark, base directory. On stdin: config."""
+    first, *others = map(int, arguments[0].split(","))
+    parent, _owner, base = int(arguments[1]), arguments[2], arguments[3]
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         return 1
-    with socket.socket(fileno=socket_fd) as control:
+    with socket.socket(fileno=first) as control:
         control.set_inheritable(False)
         try:
-            program = _prepare(base)
+            starter = _prepare(base)
         except (OSError, BundleError) as error:
             control.send(f"error\0{error}".encode())
             return 1
@@ -53,18 +97,44 @@ def main(arguments: Sequence[str]) -> int:
         gc.collect()
         gc.freeze()
         gc.disable()
-        control.send(b"ready")
-        _serve(control, program)
+        twins = [_twin(each, others, control, starter) for each in others]
+        for each in others:
+            os.close(each)
+        control.send(f"ready\0{os.getpid()}".encode())
+        _serve(control, starter)
+        for pid in twins:
+            os.waitpid(pid, 0)  # their sockets end with the same owner
     return 0
 
 
-def _prepare(base: str) -> Program:
+def _twin(mine: int, all_of_them: Sequence[int], first: socket.socket, starter: Starter) -> int:
+    """Fork a helper that serves the socket *mine*; its pid."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:
+            first.close()
+            for each in all_of_them:
+                if each != mine:
+                    os.close(each)
+            with socket.socket(fileno=mine) as control:
+                control.set_inheritable(False)
+                control.send(f"ready\0{os.getpid()}".encode())
+                _serve(control, starter)
+    finally:
+        os._exit(0)
+
+
+def _prepare(base: str) -> Starter:
     config = json.load(sys.stdin)
     with open("/dev/null", "rb") as null:
         os.dup2(null.fileno(), 0)
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last_capability = int(file.read())
-    planned = plan(parse(config), base=base, last_capability=last_capability)
+    planned = layered.plan(parse(config, directory="/"), base=base, last_capability=last_capability)
     # Python ignores these two, and exec hands "ignored" on; a container's program expects the default.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -75,10 +145,10 @@ def _prepare(base: str) -> Program:
     kernel = Kernel()
     for step in planned.inherited:
         step.apply(kernel)
-    return Program(planned)
+    return Starter(Program(planned))
 
 
-def _serve(control: socket.socket, program: Program) -> None:
+def _serve(control: socket.socket, starter: Starter) -> None:
     children: dict[int, int] = {}
     while True:
         message, fds = _receive(control)
@@ -86,7 +156,7 @@ def _serve(control: socket.socket, program: Program) -> None:
             break
         verb, *words = message.decode().split("\0")
         if verb == "start":
-            _start(control, program, words, fds, children)
+            _start(control, starter, words, fds, children)
         elif verb == "reap":
             pid = int(words[0])
             os.close(children.pop(pid))
@@ -112,15 +182,15 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _start(
-    control: socket.socket, program: Program, files: Sequence[str], fds: Sequence[int], children: dict[int, int]
+    control: socket.socket, starter: Starter, files: Sequence[str], fds: Sequence[int], children: dict[int, int]
 ) -> None:
     """Clone one container. *fds*: gate, console, status, and in v2 the cgroup's directory."""
     gate, console, status = fds[:3]
     first = JoinCgroup(tuple(files)) if files else None
     try:
-        pid, pidfd = syscalls.clone3(program.clone_flags, signal.SIGCHLD, cgroup_fd=fds[3] if len(fds) > 3 else -1)
-        if pid == 0:
-            program.become(first, gate=gate, console=console, status=status)
+        pid, pidfd = starter.start(
+            first, gate=gate, console=console, status=status, cgroup_fd=fds[3] if len(fds) > 3 else -1
+        )
         children[pid] = pidfd
         socket.send_fds(control, [f"ok\0{pid}".encode()], [pidfd])
     except OSError as error:

@@ -7,6 +7,7 @@ import select
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ class Bench:
         self.stack = stack
         self.count = 0
 
-    def bring_up(self, **wishes: int) -> bringup.Brought:
+    def bring_up(self, **wishes: Any) -> bringup.Brought:
         self.count += 1
         subject = Subject(
             label=self.name,
@@ -59,7 +60,7 @@ class Bench:
             require(need, brought.support.ok, f"{self.name}: {brought.support.why}")
         return brought
 
-    def launch(self, **wishes: int) -> Launch:
+    def launch(self, **wishes: Any) -> Launch:
         prepared = self.bring_up(**wishes).prepared
         assert prepared is not None
         return prepared.launch

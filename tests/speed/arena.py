@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from bench import bringup, pan, workspace
-from bench.scenario import Subject
+import runners
+from bench import pan, workspace
 from runners import payload
-from runners.base import Launch, Spec
+from runners.base import Launch, Scratch, Spec
+from runners.container import cgroups
 from runners.image.cache import cache_dir
 from runners.image.rootfs import payload_root
 from tests.floor import floor
@@ -76,41 +77,44 @@ class Runner:
 
 
 class Arena:
-    """A scratch directory and a cgroup; contestants enter it one by one."""
+    """A scratch directory and cgroups: *whole* of all, *load* of the containers. Contestants enter it one by one."""
 
-    def __init__(self, stack: ExitStack, place: bringup.Place) -> None:
+    def __init__(self, stack: ExitStack, scratch: Path, *, whole: cgroups.Cgroup, load: cgroups.Cgroup) -> None:
         self._stack = stack
-        self._place = place
+        self._scratch = scratch
         self._count = 0
-        self.prefix = place.prefix
+        self.whole, self.load = whole, load
 
     def enter(self, runner: str) -> Contestant:
         """The contestant called *runner*: "floor" or a name of the registry. Raises LookupError where it cannot run."""
         self._count += 1
+        cache, directory = cache_dir(), self._scratch / str(self._count)
+        directory.mkdir()
         argv = (payload.PATH, *payload.arguments())
+        spec = Spec(argv=argv, rootfs=payload_root(cache), memory_bytes=MEMORY_BYTES, cpus=1)
+        group = f"{self.load.relative}/{self._count}"
         if runner == "floor":
-            directory = self._place.scratch / f"f{self._count}"
-            directory.mkdir()
-            spec = Spec(argv=argv, rootfs=payload_root(self._place.cache), memory_bytes=MEMORY_BYTES, cpus=1)
-            assert self._place.cgroup is not None
-            group = f"{self._place.cgroup}/{directory.name}"
-            opened = floor.opened(spec, cgroup=group, place=directory, cache=self._place.cache)
-            return Floor(self._stack.enter_context(opened))
-        subject = Subject(label=runner, runner=runner, options={}, argv=argv, memory_bytes=MEMORY_BYTES, cpus=1)
-        brought = bringup.bring_up(subject, None, self._place, self._count, self._stack)
-        if brought.prepared is None:
-            raise LookupError(brought.record.skipped)
-        return Runner(brought.prepared.launch, brought.prepared.resident_pids)
+            return Floor(self._stack.enter_context(floor.opened(spec, cgroup=group, place=directory, cache=cache)))
+        module = runners.load(runner)
+        support = module.probe({}, cache)
+        if not support.ok:
+            raise LookupError(f"{runner}: {support.why}")
+        where = Scratch(directory=directory, cache=cache, cgroup=group, prefix=self.whole.relative)
+        prepared = self._stack.enter_context(module.prepare(spec, {}, where))
+        return Runner(prepared.launch, prepared.resident_pids)
 
 
 @contextmanager
-def opened(cache: Path | None = None) -> Iterator[Arena]:
-    """An arena of this process, which needs the right to make cgroups; all that was in it is gone at the end."""
+def opened() -> Iterator[Arena]:
+    """An arena of this process; all that was in it is gone at the end. Raises LookupError without cgroups.
+
+    The process is in it too, so what the kernel charges to whoever starts a container is read with :attr:`whole`.
+    """
     prefix = workspace.new_prefix()
-    with ExitStack() as stack:
-        scratch = stack.enter_context(workspace.scratch(prefix))
-        opened = stack.enter_context(pan.opened(prefix))
-        if opened is None:
-            raise LookupError("this user may not make cgroups")
-        place = bringup.Place(scratch=scratch, cache=cache or cache_dir(), cgroup=opened.relative, prefix=prefix)
-        yield Arena(stack, place)
+    with ExitStack() as outer:
+        scratch = outer.enter_context(workspace.scratch(prefix))
+        held = outer.enter_context(pan.opened(prefix))
+        if held is None:
+            raise LookupError(cgroups.usable())
+        with ExitStack() as stack:
+            yield Arena(stack, scratch, whole=cgroups.at(prefix), load=cgroups.at(held.load))

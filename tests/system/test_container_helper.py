@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import runners
 from runners import payload, zygote
-from runners.base import RunnerError, Scratch, Spec
+from runners.base import Instance, RunnerError, Scratch, Spec
 from runners.container import cgroups, devices, syscalls, trial
+from runners.container.hierarchies import read
 from runners.image.cache import cache_dir
 from tests.conftest import require, wait_until
 
@@ -59,11 +62,11 @@ def await_end(pid: int) -> None:
 def test_killed_helper_takes_its_containers_along(scratch: Scratch) -> None:
     """SIGKILL to the helper: the console ends, the next launch says what happened, and the block still cleans up."""
     with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
-        (helper,) = prepared.resident_pids
         with prepared.launch("one", lambda _: None) as instance:
             assert trial.await_word(instance.console, b"tare ready")
             (pid,) = instance.pids()
-            os.kill(helper, signal.SIGKILL)
+            for helper in prepared.resident_pids:
+                os.kill(helper, signal.SIGKILL)
             await_end(pid)
         with pytest.raises(RunnerError, match="helper is gone"), prepared.launch("two", lambda _: None):
             pass
@@ -100,7 +103,7 @@ def start_and_kill(scratch: Scratch, runner: str) -> list[int]:
         pids = list(map(int, tare.stdout.readline().split()))
         tare.kill()
         tare.wait()
-    assert len(pids) == 2, "the helper or monitor, and the container"
+    assert len(pids) >= 2, "helpers or a monitor, and the container"
     return pids
 
 
@@ -152,6 +155,34 @@ def test_failed_step_is_named(scratch: Scratch) -> None:
             said = instance.explain()
     assert "cannot mount an overlay" in said
     assert str(scratch.directory / "rootfs") in said
+
+
+def test_failed_exec_is_named(scratch: Scratch) -> None:
+    """A program that is not there: said by the child, after a set-up that went well."""
+    spec = Spec(argv=("/absent",), rootfs=scratch.directory / "rootfs", memory_bytes=64 << 20, cpus=1)
+    with zygote.prepare(spec, {}, scratch) as prepared:
+        for name in ("one", "two"):  # the helper is none the worse for it
+            with prepared.launch(name, lambda _: None) as instance:
+                assert not trial.await_word(instance.console, b"tare ready")
+                assert "cannot execute /absent: No such file" in instance.explain()
+
+
+def test_starts_at_once_use_helpers_of_their_own(scratch: Scratch) -> None:
+    """While one helper stands still in a set-up that waits, another one serves; each reaps what it started."""
+    require("processors", len(os.sched_getaffinity(0)) > 1, "one processor: there is one helper")
+    count = 8
+    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
+        assert len(prepared.resident_pids) > 1
+
+        def start(number: int) -> Instance:
+            return alive.enter_context(prepared.launch(f"c{number}", lambda _: None))
+
+        with ThreadPoolExecutor(count) as threads:
+            instances = list(threads.map(start, range(count)))
+        assert all(trial.await_word(each.console, b"tare ready") for each in instances)
+        assert len(frozenset().union(*(each.pids() for each in instances))) == count
+        parents = {int(read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1]) for i in instances for pid in i.pids()}
+        assert parents <= prepared.resident_pids
 
 
 def test_helper_says_why_it_cannot_start(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:

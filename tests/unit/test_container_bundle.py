@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from runners.container import mounts
 from runners.container import syscalls as k
 from runners.container.bundle import Bundle, parse
 from runners.container.defaults import DOCKER_CAPABILITIES, default_config
+from runners.container.idmap import Range
+from runners.container.mounts import Mount
 from runners.container.reader import BundleError
 
 
@@ -27,22 +30,31 @@ def config(**changes: Any) -> dict[str, Any]:
     return json.loads(json.dumps(made))  # type: ignore[no-any-return]  # what a runtime reads: through JSON and back
 
 
+def read(made: object) -> Bundle:
+    return parse(made, directory="/bundle")
+
+
 def test_default_is_understood_whole() -> None:
-    bundle = parse(config())
+    bundle = read(config())
     assert isinstance(bundle, Bundle)
-    assert bundle.argv == ("/payload", "then=pause")
-    assert bundle.env == (("A", "b=c"),)
+    process = bundle.process
+    assert process.argv == ("/payload", "then=pause")
+    assert process.env == (("A", "b=c"),)
     assert bundle.rootfs == "/r"
-    assert bundle.cgroup == "tare-1/x"
-    assert (bundle.memory_bytes, bundle.pids, bundle.cpus) == (1 << 27, 512, 1.5)
-    assert bundle.bounding == bundle.effective == bundle.permitted == 0xA80425FB
-    assert bundle.no_new_privileges
-    assert bundle.deny_devices
-    assert bundle.namespaces == {"mount", "pid", "uts", "ipc", "network", "cgroup"}
+    assert bundle.cgroup == "/tare-1/x"
+    assert bundle.resources.memory.limit_bytes == 1 << 27
+    assert bundle.resources.pids == 512
+    assert bundle.resources.cpu.quota_us == 150_000
+    sets = process.capabilities
+    assert sets.bounding == sets.effective == sets.permitted == 0xA80425FB
+    assert sets.inheritable == sets.ambient == 0
+    assert process.no_new_privileges
+    assert bundle.namespaces == dict.fromkeys(("mount", "pid", "uts", "ipc", "network", "cgroup"), "")
+    assert bundle.seccomp is not None
 
 
 def test_mount_options_become_flags_and_data() -> None:
-    mounts = {mount.target: mount for mount in parse(config()).mounts}
+    mounts = {mount.target: mount for mount in read(config()).mounts}
     assert mounts["/proc"].flags == k.MS_NOSUID | k.MS_NOEXEC | k.MS_NODEV
     assert mounts["/sys"].flags & k.MS_RDONLY
     assert mounts["/dev/shm"].data == "mode=1777,size=65536k"
@@ -50,11 +62,146 @@ def test_mount_options_become_flags_and_data() -> None:
     assert mounts["/dev/pts"].data == "newinstance,ptmxmode=0666,mode=0620,gid=5"
 
 
+def mount(*options: str, kind: str = "bind", source: str = "data", **more: object) -> Mount:
+    entry = {"destination": "/m", "type": kind, "source": source, "options": list(options)} | more
+    return read(config() | {"mounts": [entry]}).mounts[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "attributes", "below"),
+    [
+        (("ro", "nosuid"), (k.MOUNT_ATTR_RDONLY | k.MOUNT_ATTR_NOSUID, 0), (0, 0)),
+        (("ro", "rw"), (0, k.MOUNT_ATTR_RDONLY), (0, 0)),
+        (("rro",), (0, 0), (k.MOUNT_ATTR_RDONLY, 0)),
+        (("rbind", "rnoexec", "rprivate"), (0, 0), (k.MOUNT_ATTR_NOEXEC, 0)),
+        (("noatime",), (k.MOUNT_ATTR_NOATIME, 0x70), (0, 0)),
+        (("noatime", "relatime"), (0, 0x70), (0, 0)),
+        (("strictatime",), (k.MOUNT_ATTR_STRICTATIME, 0x70), (0, 0)),
+        (("relatime", "norelatime"), (k.MOUNT_ATTR_STRICTATIME, 0x70), (0, 0)),
+        (("exec", "noexec", "dev"), (k.MOUNT_ATTR_NOEXEC, k.MOUNT_ATTR_NODEV), (0, 0)),
+    ],
+)
+def test_binds_have_attributes(options: tuple[str, ...], attributes: tuple[int, int], below: tuple[int, int]) -> None:
+    """Of two words that exclude each other the later counts; mount_setattr(2) wants all of ATIME cleared to set one."""
+    made = mount(*options)
+    assert (made.attributes, made.attributes_below) == (attributes, below)
+    assert made.bind
+    assert made.source == "/bundle/data", "relative to the bundle"
+    assert made.recursive == ("rbind" in options)
+
+
+def test_propagation_of_mounts() -> None:
+    assert mount("bind", "rshared").propagation == k.MS_SHARED | k.MS_REC
+    assert mount("bind").propagation == 0
+    assert mount("rslave", kind="tmpfs").propagation == k.MS_SLAVE | k.MS_REC
+
+
+def test_identity_of_mounts() -> None:
+    ranges = [{"containerID": 0, "hostID": 1000, "size": 5}]
+    made = mount("bind", "ridmap", uidMappings=ranges, gidMappings=ranges)
+    assert made.identity == ((Range(0, 1000, 5),), (Range(0, 1000, 5),))
+    assert made.identity_below
+
+
+def test_targets_are_normal() -> None:
+    entry = {"destination": "/a/../../b//c", "type": "tmpfs"}
+    assert read(config() | {"mounts": [entry]}).mounts[0].target == "/b/c"
+
+
+def test_every_word_is_known() -> None:
+    for word in mounts.words():
+        if word not in ("idmap", "ridmap", "tmpcopyup"):
+            assert mount(word, kind="tmpfs").data == "", word
+
+
+def test_process_of_an_ordinary_user() -> None:
+    made = config()
+    made["process"] |= {
+        "user": {"uid": 1000, "gid": 100, "additionalGids": [4, 27], "umask": 0o27},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 18446744073709551615}],
+        "oomScoreAdj": 0,
+        "terminal": True,
+        "consoleSize": {"height": 24, "width": 80},
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 4},
+        "scheduler": {"policy": "SCHED_BATCH", "nice": 5},
+        "apparmorProfile": "unconfined",
+        "selinuxLabel": "",
+    }
+    process = read(made).process
+    assert (process.uid, process.gid, process.groups, process.umask) == (1000, 100, (4, 27), 0o27)
+    assert process.rlimits == ((7, 10, -1),)
+    assert process.oom_score_adj == 0, "zero is a wish, too"
+    assert process.console_size == (24, 80)
+    assert process.io_priority == 2 << 13 | 4
+    assert process.scheduler == (3, 5, 0)
+
+
+def test_ambient_needs_two_others() -> None:
+    made = config()
+    made["process"]["capabilities"] |= {"inheritable": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN", "CAP_KILL"]}
+    assert read(made).process.capabilities.ambient == 1, "CAP_KILL is not inheritable: the kernel would refuse it"
+
+
+def test_namespaces_new_and_joined() -> None:
+    made = config()
+    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    made["linux"]["namespaces"] = [
+        {"type": "mount"},
+        {"type": "network", "path": "/proc/1/ns/net"},
+        {"type": "user"},
+        {"type": "time"},
+    ]
+    made["linux"] |= {"uidMappings": ids, "gidMappings": ids, "timeOffsets": {"monotonic": {"secs": -5}}}
+    del made["hostname"]
+    bundle = read(made)
+    assert bundle.is_new("user")
+    assert not bundle.is_new("network")
+    assert not bundle.is_new("pid"), "the host's"
+    assert bundle.uids == (Range(0, 100000, 65536),)
+    assert bundle.time_offsets == (("monotonic", -5, 0),)
+
+
+def test_devices_and_parameters() -> None:
+    made = config()
+    made["linux"] |= {
+        "devices": [
+            {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 432, "gid": 7},
+            {"path": "/dev/p", "type": "p"},
+        ],
+        "sysctl": {"net.ipv4.conf.eth0/1.forwarding": "1", "net/core/somaxconn": "9", "kernel.shmmax": "7"},
+        "rootfsPropagation": "rshared",
+        "personality": {"domain": "LINUX32"},
+    }
+    bundle = read(made)
+    assert [(d.path, d.mode, d.major, d.minor, d.gid) for d in bundle.devices] == [
+        ("/dev/fuse", 0o020660, 10, 229, 7),
+        ("/dev/p", 0o010666, 0, 0, 0),
+    ]
+    assert dict(bundle.sysctls) == {
+        "/proc/sys/net/ipv4/conf/eth0.1/forwarding": "1",
+        "/proc/sys/net/core/somaxconn": "9",
+        "/proc/sys/kernel/shmmax": "7",
+    }
+    assert bundle.propagation == k.MS_SHARED | k.MS_REC
+    assert bundle.personality == 8
+
+
+def test_relative_root_stands_below_the_bundle() -> None:
+    assert read(config() | {"root": {"path": "rootfs", "readonly": True}}).rootfs == "/bundle/rootfs"
+
+
+def test_null_is_absent() -> None:
+    """Programs in Go write null for a list that is empty."""
+    made = config()
+    made["process"] |= {"rlimits": None, "user": {"uid": 0, "gid": 0, "additionalGids": None}}
+    made["linux"] |= {"sysctl": None, "devices": None, "rootfsPropagation": None}
+    assert read(made) == read(config())
+
+
 def test_without_cgroup_there_are_no_limits() -> None:
     made = config(cgroup=None)
     assert "resources" not in made["linux"]
-    bundle = parse(made)
-    assert (bundle.memory_bytes, bundle.pids, bundle.cpus, bundle.deny_devices) == (None, None, None, False)
+    assert not read(made).resources.anything
 
 
 def test_docker_grants_fourteen() -> None:
@@ -71,56 +218,82 @@ def put(made: dict[str, Any], path: str, value: object) -> dict[str, Any]:
     return made
 
 
+RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "where"),
     [
-        ("hooks", {"prestart": [{"path": "/x"}]}, "hooks"),
-        ("process.terminal", True, "process.terminal"),
-        ("process.user.uid", 1000, "process.user.uid"),
-        ("process.user.additionalGids", [4], "process.user.additionalGids"),
-        ("process.rlimits", [{"type": "RLIMIT_NOFILE"}], "process.rlimits"),
+        ("hooks", {"prestart": [{"path": "x"}]}, "hooks.prestart[0].path"),
+        ("hooks", {"before": [{"path": "/x"}]}, "hooks.before"),
+        ("process.user.uid", -1, "process.user.uid"),
+        ("process.user.uid", True, "process.user.uid"),
+        ("process.user.username", "x", "process.user.username"),
+        ("process.user.additionalGids", ["x"], "process.user.additionalGids"),
+        ("process.rlimits", [{"type": "RLIMIT_NOFILE"}], "process.rlimits[0].soft"),
+        ("process.rlimits", [{"type": "NOFILE", "soft": 1, "hard": 1}], "process.rlimits[0].type"),
+        ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": 2, "hard": 1}], "process.rlimits[0].soft"),
+        ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2, "process.rlimits[1].type"),
         ("process.apparmorProfile", "x", "process.apparmorProfile"),
-        ("process.args", ["sh"], "process.args"),
+        ("process.selinuxLabel", "x", "process.selinuxLabel"),
+        ("process.execCPUAffinity", {"initial": "0"}, "process.execCPUAffinity"),
+        ("process.scheduler", {"policy": "SCHED_DEADLINE"}, "process.scheduler.policy"),
+        ("process.scheduler", {"policy": "SCHED_OTHER", "flags": ["x"]}, "process.scheduler.flags"),
+        ("process.ioPriority", {"class": "x"}, "process.ioPriority.class"),
+        ("process.oomScoreAdj", 1001, "process.oomScoreAdj"),
         ("process.args", [], "process.args"),
         ("process.args", ["/a\0b"], "process.args"),
         ("process.env", ["NOVALUE"], "process.env"),
         ("process.cwd", "relative", "process.cwd"),
-        ("process.capabilities.ambient", ["CAP_CHOWN"], "process.capabilities.ambient"),
-        ("process.capabilities.effective", ["CAP_CHOWN"], "process.capabilities"),
+        ("process.capabilities.effective", ["CAP_SYS_ADMIN"], "process.capabilities.effective"),
         ("process.capabilities.bounding", ["CAP_NOPE"], "process.capabilities.bounding"),
         ("process.capabilities.bounding", ["CHOWN"], "process.capabilities.bounding"),
-        ("root.readonly", True, "root.readonly"),
         ("root.path", 7, "root.path"),
-        ("linux.seccomp", {"defaultAction": "SCMP_ACT_ERRNO"}, "linux.seccomp"),
-        ("linux.sysctl", {"net.ipv4.ip_forward": "1"}, "linux.sysctl"),
-        ("linux.devices", [{"path": "/dev/fuse"}], "linux.devices"),
-        ("linux.uidMappings", [{}], "linux.uidMappings"),
-        ("linux.rootfsPropagation", "shared", "linux.rootfsPropagation"),
-        ("linux.cgroupsPath", "system.slice:x:y", "linux.cgroupsPath"),
-        ("linux.namespaces", [{"type": "mount"}], "linux.namespaces"),
-        ("linux.namespaces.0", {"type": "user"}, "linux.namespaces[0].type"),
-        ("linux.namespaces.0", {"type": "mount", "path": "/proc/1/ns/mnt"}, "linux.namespaces[0].path"),
-        ("linux.resources.devices", [{"allow": True, "access": "rwm"}], "linux.resources.devices"),
+        ("root.path", "", "root.path"),
+        ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "linux.seccomp.defaultAction"),
+        ("linux.sysctl", {"kernel.core_pattern": "|/x"}, "linux.sysctl.kernel.core_pattern"),
+        ("linux.sysctl", {"net..": "1"}, "linux.sysctl.net.."),
+        ("linux.sysctl", {"net/../kernel/core_pattern": "|/x"}, "linux.sysctl.net/../kernel/core_pattern"),
+        ("linux.devices", [{"path": "/dev/fuse", "type": "x"}], "linux.devices[0].type"),
+        ("linux.devices", [{"path": "dev/fuse", "type": "p"}], "linux.devices[0].path"),
+        ("linux.devices", [{"path": "/dev/fuse", "type": "c"}], "linux.devices[0].major"),
+        ("linux.uidMappings", RANGE, "linux.uidMappings"),
+        ("linux.uidMappings", [{}], "linux.uidMappings[0].containerID"),
+        ("linux.rootfsPropagation", "all", "linux.rootfsPropagation"),
+        ("linux.timeOffsets", {"boottime": {"secs": 1}}, "linux.timeOffsets"),
+        ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt"),
+        ("linux.mountLabel", "x", "linux.mountLabel"),
+        ("linux.personality", {"domain": "SOLARIS"}, "linux.personality.domain"),
+        ("linux.namespaces", [{"type": "pid"}], "linux.namespaces"),
+        ("linux.namespaces", [{"type": "mount", "path": "/proc/1/ns/mnt"}], "linux.namespaces"),
+        ("linux.namespaces.0", {"type": "user"}, "linux.namespaces"),
+        ("linux.namespaces.1", {"type": "planet"}, "linux.namespaces[1].type"),
+        ("linux.namespaces.1", {"type": "mount"}, "linux.namespaces[1].type"),
+        ("linux.namespaces.1", {"type": "user"}, "linux.uidMappings"),
+        ("linux.namespaces.1", {"type": "network", "path": "x"}, "linux.namespaces[1].path"),
         ("linux.resources.memory.kernel", 5, "linux.resources.memory.kernel"),
-        ("linux.resources.memory.swap", 5, "linux.resources.memory.swap"),
-        ("linux.resources.cpu.cpus", "0", "linux.resources.cpu.cpus"),
-        ("linux.resources.cpu.period", 0, "linux.resources.cpu.period"),
-        ("linux.resources.blockIO", {"weight": 5}, "linux.resources.blockIO"),
-        ("linux.cgroupsPath", "", "linux.resources"),
-        ("mounts.0.type", "bind", "mounts[0].type"),
-        ("mounts.0.options", ["rbind"], "mounts[0].options"),
-        ("mounts.0.options", ["rshared"], "mounts[0].options"),
+        ("linux.resources.rdma", {"x": {}}, "linux.resources.rdma"),
+        ("linux.maskedPaths", ["proc/x"], "linux.maskedPaths"),
+        ("linux.maskedPaths", ["/proc/\0"], "linux.maskedPaths"),
+        ("mounts.0.type", "nonsense", "mounts[0].type"),
+        ("mounts.0.type", "", "mounts[0].type"),
+        ("mounts.0.options", ["remount"], "mounts[0].options"),
+        ("mounts.0.options", ["bind", "size=1"], "mounts[0].options"),
+        ("mounts.0.options", ["idmap", "bind"], "mounts[0].options"),
+        ("mounts.0.options", ["bind", "tmpcopyup"], "mounts[0].options"),
+        ("mounts.0.uidMappings", RANGE, "mounts[0].gidMappings"),
         ("mounts.0.destination", "proc", "mounts[0].destination"),
-        ("mounts.0.destination", "/a/../../b", "mounts[0].destination"),
+        ("mounts.0.destination", "/..", "mounts[0].destination"),
         ("ociVersion", "2.0.0", "ociVersion"),
         ("ociVersion", True, "ociVersion"),
+        ("annotations", {"a": 1}, "annotations.a"),
         ("process", [], "process"),
         ("solaris", {"milestone": "x"}, "solaris"),
     ],
 )
 def test_refused_by_name(path: str, value: object, where: str) -> None:
     with pytest.raises(BundleError) as caught:
-        parse(put(config(), path, value))
+        read(put(config(), path, value))
     assert caught.value.where == where
     assert caught.value.why
     assert caught.value.fix
@@ -129,16 +302,17 @@ def test_refused_by_name(path: str, value: object, where: str) -> None:
 @pytest.mark.parametrize("value", [None, 7, "text", [], {}])
 def test_nonsense_is_refused(value: object) -> None:
     with pytest.raises(BundleError):
-        parse(value)
+        read(value)
 
 
 def test_annotations_and_empty_values_are_no_demands() -> None:
-    made = config() | {"annotations": {"org.x": "y"}, "hooks": {}, "domainname": ""}
-    assert parse(made) == parse(config())
+    made = config() | {"hooks": {}, "domainname": ""}
+    assert read(made) == read(config())
+    assert read(config() | {"annotations": {"org.x": "y"}}).annotations == {"org.x": "y"}
 
 
 def test_hostname_needs_its_namespace() -> None:
     made = config()
     made["linux"]["namespaces"] = [item for item in made["linux"]["namespaces"] if item["type"] != "uts"]
     with pytest.raises(BundleError, match="rename the host"):
-        parse(made)
+        read(made)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import cgroups, devices, hierarchies
+from runners.container import cgroups, hierarchies
 from runners.container.hierarchies import Layout
+from runners.container.reader import BundleError
 
 V2_ONLY = """\
 23 27 0:22 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
@@ -221,61 +222,62 @@ def test_find_by_prefix_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert cgroups.find("tare-") == ["tare-1", "tare-2"]
 
 
-def test_v1_device_lines_cover_the_standard_devices() -> None:
-    lines = devices.v1_lines()
-    assert "c 1:3 rwm" in lines
-    assert "c 136:* rwm" in lines
-    assert not any(line.startswith("a") for line in lines)
-
-
-def run_bpf(program: bytes, access: int, kind: int, major: int, minor: int) -> int:
-    """An interpreter for the seven instructions in use, as linux/bpf.h defines them."""
-    context = {0: access << 16 | kind, 4: major, 8: minor}
-    registers = [0] * 6
-    at = 0
-    while True:
-        code, both = program[8 * at], program[8 * at + 1]
-        offset = int.from_bytes(program[8 * at + 2 : 8 * at + 4], "little", signed=True)
-        value = int.from_bytes(program[8 * at + 4 : 8 * at + 8], "little", signed=True)
-        target, source = both & 15, both >> 4
-        at += 1
-        match code:
-            case 0x61:
-                registers[target] = context[offset]
-            case 0xBF:
-                registers[target] = registers[source]
-            case 0xB7:
-                registers[target] = value
-            case 0x54:
-                registers[target] &= value
-            case 0x74:
-                registers[target] >>= value
-            case 0x55:
-                at += offset if registers[target] != value else 0
-            case 0x15:
-                at += offset if registers[target] == value else 0
-            case 0x95:
-                return registers[0]
-            case _:
-                raise AssertionError(f"opcode {code:#x}")
-
-
-MKNOD, READ, WRITE = 1, 2, 4
-BLOCK, CHARACTER = 1, 2
-
-
 @pytest.mark.parametrize(
-    ("access", "kind", "major", "minor", "allowed"),
-    [
-        (READ, CHARACTER, 1, 3, 1),
-        (READ | WRITE, CHARACTER, 5, 2, 1),
-        (WRITE, CHARACTER, 136, 77, 1),
-        (READ, CHARACTER, 1, 11, 0),
-        (READ, BLOCK, 1, 3, 0),
-        (READ, BLOCK, 254, 0, 0),
-        (MKNOD, BLOCK, 254, 0, 1),
-        (MKNOD | READ, CHARACTER, 1, 11, 0),
-    ],
+    ("path", "expected"),
+    [("/a/b", "a/b"), ("a/b", "a/b"), ("", "one"), ("//a/./b/", "a/b"), ("/docker/0123", "docker/0123")],
 )
-def test_v2_device_program(access: int, kind: int, major: int, minor: int, allowed: int) -> None:
-    assert run_bpf(devices.v2_program(), access, kind, major, minor) == allowed
+def test_place_of_a_container(path: str, expected: str) -> None:
+    assert cgroups.place(path, "one") == expected
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/a/../b", "..", "system.slice:tare:one", "a\0b"])
+def test_no_place_for_a_container(path: str) -> None:
+    with pytest.raises(BundleError, match=r"linux\.cgroupsPath"):
+        cgroups.place(path, "one")
+
+
+def test_a_container_is_in_every_hierarchy() -> None:
+    group = cgroups.for_container("/g", "one", where=hierarchies.parse(HYBRID))
+    assert group.directories() == [
+        "/sys/fs/cgroup/cpu,cpuacct/g",
+        "/sys/fs/cgroup/memory/g",
+        "/sys/fs/cgroup/pids/g",
+        "/sys/fs/cgroup/systemd/g",
+        "/sys/fs/cgroup/unified/g",
+    ]
+    assert group.entrances()[0] == "/sys/fs/cgroup/cpu,cpuacct/g/tasks"
+    assert group.entrances()[-1] == "/sys/fs/cgroup/unified/g/cgroup.procs"
+    assert group.child("x").directories()[-1] == "/sys/fs/cgroup/unified/g/x"
+
+
+def test_a_container_gets_every_controller_of_v2(tmp_path: Path) -> None:
+    fake(tmp_path, "cgroup.controllers", "cgroup.subtree_control")
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory hugetlb pids unheard\n")
+    group = cgroups.for_container("/t", "one", where=Layout("v2", {}, (), str(tmp_path)))
+    written: list[str] = []
+
+    def write(_path: str, text: str) -> None:
+        written.append(text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runners.container.cgroup_v2.write", write)
+        group.create()
+    assert written == ["+memory +pids +cpu +cpuset", "+io", "+hugetlb"]
+
+
+#: Above the highest pid_max (proc_sys_kernel(5)): nobody is killed, should a test go wrong.
+NOBODY = 1 << 23
+
+
+def test_frozen_v1_processes_are_killed_before_they_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path / "t", "freezer.state", "cgroup.procs")
+    (tmp_path / "t/freezer.state").write_text("FROZEN\n")
+    (tmp_path / "t/cgroup.procs").write_text(f"{NOBODY}\n")
+    seen: list[tuple[object, str]] = []
+    state = tmp_path / "t/freezer.state"
+    where = "runners.container.cgroup_v1"
+    monkeypatch.setattr(f"{where}.send_kill", lambda pids: seen.append((pids, state.read_text())))
+    monkeypatch.setattr(f"{where}.kill", lambda _pids, _where: seen.append(("kill", state.read_text())))
+    cgroups.V1("t", Layout("v1", {"freezer": str(tmp_path)}, (str(tmp_path),), None), ("freezer",)).kill()
+    # The file is no kernel's: the shorter word is written over the start of the longer one.
+    assert seen == [({NOBODY}, "FROZEN\n"), ("kill", "THAWED\n")]

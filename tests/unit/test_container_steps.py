@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
-from dataclasses import FrozenInstanceError
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import init, steps, syscalls
-from runners.container import plan as planning
+from runners.container import init, layered, steps, syscalls
 from runners.container.bundle import Bundle, parse
 from runners.container.defaults import default_config
 from runners.container.kernel import flatten
-from runners.container.plan import Look, Plan, plan
+from runners.container.plan import Plan, plan
+from runners.container.reader import BundleError
+from runners.container.seccomp import InstallSeccomp
+
+if TYPE_CHECKING:
+    from runners.container.layered import Found
+
+FILTER = InstallSeccomp(b"12345678")
 
 
 class Recorder:
@@ -36,23 +42,37 @@ class Recorder:
         return call
 
 
-def bundle() -> Bundle:
-    return parse(
-        default_config(argv=("/payload",), env=(), rootfs="/root:fs,1", cgroup="tare-1/x", memory_bytes=1 << 27, cpus=1)
+def config(**changes: Any) -> dict[str, Any]:
+    made = default_config(
+        argv=("/payload",), env=(), rootfs="/root:fs,1", cgroup="tare-1/x", memory_bytes=1 << 27, cpus=1
     )
+    return json.loads(json.dumps(made)) | changes  # type: ignore[no-any-return]
 
 
-def look(path: str) -> Literal["file", "directory", ""]:
-    known: dict[str, Literal["file", "directory"]] = {
+def bundle(**changes: Any) -> Bundle:
+    return parse(config(**changes), directory="/bundle")
+
+
+def look(path: str) -> Found:
+    known: dict[str, Found] = {
         "/proc/kcore": "file",
         "/sys/firmware": "directory",
         "/proc/sys": "directory",
+        "/root:fs,1/proc": "absent",
+        "/root:fs,1/dev": "directory",
+        "/root:fs,1/sys": "directory",
     }
     return known.get(path, "")
 
 
-def made(last_capability: int = 40) -> Plan:
-    return plan(bundle(), base="/b", last_capability=last_capability, look=look)
+def made(last_capability: int = 40, **changes: Any) -> Plan:
+    """The plan of the warm helper."""
+    return layered.plan(bundle(**changes), base="/b", last_capability=last_capability, look=look, filtering=FILTER)
+
+
+def cold(**changes: Any) -> Plan:
+    """The plan of the OCI runtime."""
+    return plan(bundle(**changes), last_capability=40, filtering=FILTER)
 
 
 def recorded(*what: steps.Step) -> list[tuple[Any, ...]]:
@@ -71,7 +91,8 @@ def test_order_of_the_set_up() -> None:
     assert names.index("unshare") < names.index("pivot_root") < names.index("umount2")
     assert calls[names.index("umount2")] == ("umount2", ".", syscalls.MNT_DETACH)
     assert calls.index(("mount", "proc", "/proc", "proc", 14, "")) > names.index("umount2")
-    assert names[-1] == "capset"
+    assert names.index("capset") > names.index("umount2")
+    assert names[-1] == "seccomp", "no_new_privs lets it come last: it need not allow what set-up calls"
     assert names[0] == "prctl"
 
 
@@ -96,9 +117,8 @@ def test_masks_and_readonly_follow_what_is_there() -> None:
     calls = recorded(*made().own)
     assert ("mount", "/dev/null", "/proc/kcore", "", syscalls.MS_BIND) in calls
     assert [call[3] for call in calls if call[0] == "mount" and call[2] == "/sys/firmware"] == ["tmpfs"]
-    twice = [call[4] for call in calls if call[0] == "mount" and call[2] == "/proc/sys"]
-    assert len(twice) == 2
-    assert twice[1] & (syscalls.MS_REMOUNT | syscalls.MS_RDONLY) == syscalls.MS_REMOUNT | syscalls.MS_RDONLY
+    bound = calls.index(("mount", "/proc/sys", "/proc/sys", "", syscalls.MS_BIND | syscalls.MS_REC))
+    assert calls[bound + 1] == ("set_attributes", "/proc/sys", syscalls.MOUNT_ATTR_RDONLY)
     assert not any("timer_list" in str(call) for call in calls)
 
 
@@ -144,32 +164,167 @@ def test_overlay_escapes_can_be_undone(path: str) -> None:
 
 def test_directories_are_made_where_there_are_none() -> None:
     """The rootfs' own /proc is enough; its /dev/pts is not, since the tmpfs on /dev has come over it."""
-    has: Look = lambda path: "directory" if path in ("/root:fs,1/proc", "/root:fs,1/dev/pts") else ""  # noqa: E731
-    calls = recorded(*plan(bundle(), base="/b", last_capability=40, look=has).own)
-    directories = [call[1] for call in calls if call[0] == "mkdir"]
+    answers: dict[str, Found] = {
+        "/root:fs,1/proc": "directory",
+        "/root:fs,1/dev": "absent",
+        "/root:fs,1/dev/pts": "directory",
+        "/root:fs,1/sys": "absent",
+    }
+    planned = layered.plan(
+        bundle(), base="/b", last_capability=40, look=lambda path: answers.get(path, ""), filtering=FILTER
+    )
+    directories = [call[1] for call in recorded(*planned.own) if call[0] == "mkdir"]
     assert directories[3:] == ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys"]
+
+
+@pytest.mark.parametrize("found", ["", "file"])
+def test_a_link_in_the_image_is_walked_with_care(found: Found) -> None:
+    """A plain step is for a place where no link can be; all else goes through the careful one."""
+    planned = layered.plan(bundle(), base="/b", last_capability=40, look=lambda _: found, filtering=FILTER)
+    calls = recorded(*planned.own)
+    careful = [call[2] for call in calls if call[0] == "mount_in"]
+    assert careful == ["/proc", "/dev", "/sys"]
+    assert [call[2] for call in calls if call[0] == "mount" and call[2].startswith("/dev/")][:3] == [
+        "/dev/pts",
+        "/dev/shm",
+        "/dev/mqueue",
+    ], "what was mounted empty holds no link"
+
+
+def test_masks_outside_proc_are_careful() -> None:
+    changes = config()["linux"] | {"maskedPaths": ["/etc/x"], "readonlyPaths": ["/usr"]}
+    calls = recorded(*made(linux=changes).own)
+    assert ("mask_in", "/etc/x") in calls
+    assert ("readonly_in", "/usr") in calls
 
 
 def test_look_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "dev").symlink_to("/etc")
+    (tmp_path / "nowhere").symlink_to("/absent")
     root = os.path.realpath(tmp_path)
-    answers = [planning.look(f"{root}/{name}") for name in ("proc", "file", "dev", "dev/passwd", "absent")]
-    assert answers == ["directory", "file", "", "", ""]
+    names = ("proc", "file", "dev", "dev/passwd", "nowhere", "absent", "absent/below")
+    assert [layered.look(f"{root}/{name}") for name in names] == ["directory", "file", "", "", "", "absent", ""]
 
 
-class LeftError(Exception):
-    """Stands for the end of the process."""
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"hooks": {"prestart": [{"path": "/x"}]}}, "hooks.prestart"),
+        ({"process": config()["process"] | {"terminal": True}}, "process.terminal"),
+        ({"process": config()["process"] | {"args": ["sh"]}}, "process.args"),
+        ({"mounts": [{"destination": "/x", "type": "bind", "source": "/y"}]}, "mounts[0].type"),
+        ({"linux": config()["linux"] | {"namespaces": [{"type": "mount"}, {"type": "uts"}]}}, "linux.namespaces"),
+        (
+            {"linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": "/x"}]}},
+            "linux.namespaces",
+        ),
+    ],
+)
+def test_what_the_helper_cannot_do_is_refused(changes: dict[str, Any], where: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        made(**changes)
+    assert caught.value.where == where
+    assert caught.value.fix
 
 
-@pytest.fixture
-def leaving(monkeypatch: pytest.MonkeyPatch) -> None:
-    def leave(status: int) -> None:
-        assert status == init.SETUP_FAILED
-        raise LeftError
+def test_in_place_the_root_is_entered_last() -> None:
+    """Hooks see both roots; every path in the image is resolved with care; what must be masked is, after that."""
+    planned = cold()
+    outside = recorded(*planned.outside)
+    assert {call[0] for call in outside} >= {"attach_root", "mount_in", "device_in", "link_in", "mkdir_in"}
+    assert not {"pivot_root", "mask_in", "capset", "seccomp"} & {call[0] for call in outside}
+    plain = [call for call in outside if call[0] in ("mount", "mkdir", "mknod", "symlink")]
+    assert plain == [("mount", "none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)]
+    entering = [call[0] for call in recorded(*planned.entering)]
+    assert entering[:4] == ["chdir", "pivot_root", "umount2", "chdir"]
+    assert entering.count("mask_in") == 11
+    assert entering.count("readonly_in") == 5
 
-    monkeypatch.setattr(os, "_exit", leave)
+
+def test_both_ways_mount_and_mask_the_same() -> None:
+    """The same configuration: the same file systems with the same options at the same places, by either order."""
+
+    def mounts(planned: Plan) -> list[tuple[Any, ...]]:
+        return [
+            call[1:] for call in recorded(*planned.own) if call[0] in ("mount", "mount_in") and call[2].count("/") > 0
+        ]
+
+    ours = [call for call in mounts(made()) if call[2] in ("proc", "tmpfs", "devpts", "mqueue", "sysfs")]
+    kinds = [(m.source, m.target, m.kind, m.flags, m.data) for m in bundle().mounts]
+    assert [call for call in mounts(cold()) if call[1] != "/"] == kinds
+    assert [call for call in ours if call in kinds] == kinds
+
+
+def person_of(**changes: Any) -> list[tuple[Any, ...]]:
+    return recorded(*cold(process=config()["process"] | changes).person)
+
+
+def test_user_then_capabilities_then_ambient() -> None:
+    sets = {name: ["CAP_CHOWN"] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    user = {"uid": 7, "gid": 8, "additionalGids": [4, 9], "umask": 0o77}
+    calls = person_of(user=user, capabilities=sets)
+    names = [call[0] for call in calls]
+    assert calls[names.index("setresuid")] == ("setresuid", 7, 7, 7)
+    assert calls[names.index("setgroups")] == ("setgroups", [4, 9])
+    assert ("umask", 0o77) in calls
+    assert names.index("setgroups") < names.index("setresgid") < names.index("setresuid") < names.index("capset")
+    keep = calls.index(("prctl", syscalls.PR_SET_KEEPCAPS, 1))
+    assert keep < names.index("setresuid")
+    raised = calls.index(("prctl", syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, 0))
+    assert raised > names.index("capset")
+    assert len([call for call in calls if call[:2] == ("prctl", syscalls.PR_CAPBSET_DROP)]) == 40
+
+
+def test_without_no_new_privs_the_filter_comes_while_it_may() -> None:
+    calls = [call[0] for call in person_of(noNewPrivileges=False)]
+    assert calls.index("seccomp") < calls.index("setresuid")
+
+
+def test_limits_are_set_from_outside() -> None:
+    from runners.container.plan import limits
+
+    process = config()["process"] | {
+        "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
+        "oomScoreAdj": -500,
+    }
+    read = bundle(process=process).process
+    assert recorded(*limits(read, pid=77)) == [
+        ("write", "/proc/77/oom_score_adj", "-500"),
+        ("prlimit", 77, 4, (0, 1)),
+    ]
+    assert ("write", "/proc/self/oom_score_adj", "-500") in recorded(*limits(read, pid=0))
+    assert "RLIMIT" not in str(cold(process=process).person)
+
+
+def test_user_namespaces_bind_devices() -> None:
+    """mknod(2) there makes nothing that could be opened."""
+    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    namespaces = [{"type": kind} for kind in ("mount", "pid", "uts", "user")]
+    linux = config()["linux"] | {"namespaces": namespaces, "uidMappings": ids, "gidMappings": ids}
+    planned = cold(linux=linux)
+    assert planned.clone_flags & syscalls.CLONE_NEWUSER
+    calls = recorded(*planned.outside)
+    assert not [call for call in calls if call[0] == "device_in"]
+    assert [call[1] for call in calls if call[0] == "bind_in"] == [
+        f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")
+    ]
+    names = [call[0] for call in calls]
+    assert names.index("attach_root") < names.index("setresuid") < names.index("mount_in"), (
+        "the root's way is the host's"
+    )
+
+
+def test_a_bound_dev_gets_no_devices() -> None:
+    calls = recorded(*cold(mounts=[{"destination": "/dev", "type": "bind", "source": "/dev"}]).outside)
+    assert not {"device_in", "link_in"} & {call[0] for call in calls}
+
+
+def test_readonly_root_comes_after_all_that_writes() -> None:
+    planned = cold(root={"path": "/r", "readonly": True})
+    last = recorded(*planned.entering)[-1]
+    assert last == ("attributes_in", "/", syscalls.MOUNT_ATTR_RDONLY, 0, 0)
 
 
 def run(*what: steps.Step, **fails: int) -> tuple[list[tuple[Any, ...]], str]:
@@ -181,13 +336,13 @@ def run(*what: steps.Step, **fails: int) -> tuple[list[tuple[Any, ...]], str]:
     ]
     reader, writer = os.pipe()
     try:
-        init.run(what, calls, writer)
-    except LeftError:
-        pass
+        went_well = init.run(what, calls, writer)
     finally:
         os.close(writer)
     with open(reader, encoding="utf-8") as said:
-        return recorder.calls, said.read()
+        text = said.read()
+    assert went_well == (not text)
+    return recorder.calls, text
 
 
 def test_flat_calls_are_the_steps_calls() -> None:
@@ -197,7 +352,6 @@ def test_flat_calls_are_the_steps_calls() -> None:
 
 @pytest.mark.parametrize("error", [errno.ENOENT, errno.ENOTDIR])
 @pytest.mark.parametrize("step", [steps.MaskFile("/proc/x"), steps.MaskDirectory("/x"), steps.MakeReadonly("/x")])
-@pytest.mark.usefixtures("leaving")
 def test_absent_paths_need_no_mask(step: steps.Step, error: int) -> None:
     calls, said = run(step, steps.NewSession(), mount=error)
     assert said == ""
@@ -205,20 +359,17 @@ def test_absent_paths_need_no_mask(step: steps.Step, error: int) -> None:
 
 
 @pytest.mark.parametrize("step", [steps.MaskFile("/proc/x"), steps.MaskDirectory("/x"), steps.MakeReadonly("/x")])
-@pytest.mark.usefixtures("leaving")
 def test_a_mask_that_fails_is_no_success(step: steps.Step) -> None:
     calls, said = run(step, steps.NewSession(), mount=errno.EPERM)
     assert "[Errno 1]" in said
     assert ("setsid",) not in calls
 
 
-@pytest.mark.usefixtures("leaving")
 def test_existing_directory_is_fine() -> None:
     assert run(steps.MakeDirectory("/proc"), mkdir=errno.EEXIST)[1] == ""
     assert "cannot make the directory /proc" in run(steps.MakeDirectory("/proc"), mkdir=errno.EACCES)[1]
 
 
-@pytest.mark.usefixtures("leaving")
 def test_failure_names_its_step() -> None:
     """The child's only way to speak is a pipe: step and reason stand in one line, and nothing after is done."""
     calls, said = run(steps.SetHostname("x"), steps.NewSession(), sethostname=errno.EPERM)
@@ -227,10 +378,18 @@ def test_failure_names_its_step() -> None:
 
 
 def test_every_step_says_what_it_does_and_is_frozen() -> None:
-    every = (*made().inherited, *made().own, steps.JoinCgroup(("/m/x/tasks",)))
+    limits = config()["process"] | {
+        "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
+        "oomScoreAdj": 5,
+        "ioPriority": {"class": "IOPRIO_CLASS_IDLE"},
+        "scheduler": {"policy": "SCHED_IDLE"},
+    }
+    warm, in_place = made(process=limits), cold(process=limits)
+    every = [*warm.steps, *in_place.steps, steps.JoinCgroup(("/m/x/tasks",))]
     words = [step.describe() for step in every]
     assert all(word and word[0].islower() and not word.endswith(".") for word in words)
-    assert len({*words} - {"set the umask to 000", "set the umask to 022"}) == len(words) - 2
+    assert len({*words}) > 60
+    assert "bound the capabilities to CAP_CHOWN CAP_DAC_OVERRIDE" in str(words)
     step = steps.SetHostname("x")
-    with pytest.raises((FrozenInstanceError, AttributeError)):
+    with pytest.raises(AttributeError):
         step.name = "y"  # type: ignore[misc]

@@ -1,0 +1,66 @@
+"""Compiled system call filters, kept from one start to the next below /run: crun does the same.
+
+A file is believed only if this user wrote it and nobody else can, if it was made for the very same profile, which it
+holds in full, and by the libseccomp file that is there now. Whatever is wrong with it, it counts as missing.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+
+_HEADER = b"tare-seccomp 2\n"
+
+
+def _file(cache: str, key: str) -> str:
+    return f"{cache}/{binascii.crc32(key.encode()):08x}"
+
+
+def _stamp(library: str) -> bytes:
+    found = os.stat(library)
+    return f"{library}\0{found.st_mtime_ns} {found.st_size} {found.st_ino}".encode(errors="surrogateescape")
+
+
+def load(cache: str, key: str) -> bytes:
+    """The program that was stored for *key*; empty when there is none that can be believed."""
+    try:
+        fd = os.open(_file(cache, key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            return b""
+        data = os.read(fd, status.st_size)
+    finally:
+        os.close(fd)
+    head, _, program = data.partition(b"\n\n")
+    library, _, _ = head.removeprefix(_HEADER).partition(b"\0")
+    try:
+        good = _head(key, os.fsdecode(library)) == head
+    except (OSError, ValueError):  # the library is elsewhere now
+        return b""
+    return program if good and len(program) % 8 == 0 else b""
+
+
+def _head(key: str, library: str) -> bytes:
+    return _HEADER + _stamp(library) + b"\n" + key.encode()
+
+
+def store(cache: str, key: str, program: bytes, library: str) -> None:
+    """Keep *program* for *key*, made by *library*; by one rename, so a reader finds all of it or nothing."""
+    scratch = f"{_file(cache, key)}.{os.getpid()}"
+    try:
+        os.makedirs(cache, 0o700, exist_ok=True)
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, _head(key, library) + b"\n\n" + program)
+        finally:
+            os.close(fd)
+        os.replace(scratch, _file(cache, key))
+    except OSError:
+        # A full or read-only /run costs the next start the time, and nothing else.
+        try:
+            os.unlink(scratch)
+        except OSError:
+            pass

@@ -1,0 +1,59 @@
+"""The configuration of a container: read from its bundle when it is made, from its state directory afterwards."""
+
+from __future__ import annotations
+
+from . import jsontext, state
+from .failure import OciError, reason
+from .reader import BundleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .state import State, Store
+
+
+def load(directory: str, *, network: str = "") -> tuple[Bundle, bytes]:
+    """The configuration in *directory*, read and judged, and its text; with *network*, a mode. Raises OciError."""
+    path = f"{directory}/config.json"
+    try:
+        text = state.read_bytes(path)
+    except OSError as error:
+        raise OciError("cannot read the configuration", reason(error), "name its directory by --bundle") from None
+    if network:
+        text = _with_network(text, network, path)
+    return judge(text, directory, path), text
+
+
+def _with_network(text: bytes, mode: str, path: str) -> bytes:
+    from . import network
+
+    if mode not in network.MODES:
+        raise OciError("--network", f"{mode!r} is unknown", f"use one of {', '.join(network.MODES)}")
+    try:
+        config = jsontext.loads(text)
+        if not isinstance(config, dict):
+            raise ValueError("is no object")
+        return jsontext.dumps(network.configure(config, mode)).encode()
+    except (ValueError, TypeError, AttributeError) as error:
+        raise OciError(path, str(error), "correct it") from None
+
+
+def judge(text: bytes, directory: str, path: str) -> Bundle:
+    """The configuration *text* of the bundle in *directory*. Raises OciError that names *path*."""
+    from . import bundle
+
+    try:
+        return bundle.parse(jsontext.loads(text), directory=directory)
+    except BundleError as error:
+        raise OciError(f"{path}: {error.where}", error.why, error.fix) from None
+    except ValueError as error:
+        raise OciError(path, str(error), "correct the JSON") from None
+
+
+def stored(store: Store, known: State) -> Bundle:
+    """The configuration that the container was made of. Raises OciError."""
+    path = store.file(known.name, state.CONFIG)
+    try:
+        return judge(state.read_bytes(path), known.bundle, path)
+    except OSError as error:
+        raise OciError("cannot read the container's configuration", reason(error)) from None

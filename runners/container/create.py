@@ -1,0 +1,225 @@
+"""Making a container: the parent's part.
+
+The first process is a copy of this one, made by clone3 in its new namespaces; where namespaces are to be joined, a
+helper in between joins them first, and makes it with CLONE_PARENT, so that it is our child all the same. It goes step
+by step (:mod:`inside`) and asks for what only the outside can do: the ids of a user namespace, hooks, resource limits.
+When this returns, it waits for ``start`` in the exec fifo.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from . import idmap, inside, plan, stub, syscalls
+from . import mounts as mounting
+from .joining import Created, clone
+from .person import SetOomScore
+from .steps import JoinCgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from .bundle import Bundle
+    from .cgroups import Cgroup
+    from .plan import Plan
+    from .seccomp import InstallSeccomp
+    from .steps import Step
+
+__all__ = ["Created", "check_release", "create", "filtering"]
+
+_SIGKILL = 9
+_MESSAGE_BYTES = 1 << 16
+
+
+def create(
+    bundle: Bundle,
+    *,
+    name: str,
+    fifo: str,
+    cgroup: Cgroup | None,
+    console_socket: int,
+    preserve_fds: int,
+    run_hooks: Callable[[str, int], None],
+    new_keyring: bool = True,
+    filters: str = "",
+) -> Created:
+    """Make the container's first process, set up to the point where ``start`` lets it execute its program.
+
+    *fifo* is the path of an existing FIFO; *cgroup* exists, and its limits are in force. *console_socket* is a
+    connected unix socket for the terminal's master, or negative. *run_hooks* is called with a kind and the first
+    process' number: always for "prestart" and "createRuntime", here; for "createContainer" and "startContainer" in the
+    copy inside, with the number that it has there. It raises OSError. *filters* is a directory for compiled system call
+    filters. Raises OSError and BundleError; nothing is left then.
+    """
+    for fd in range(3, 3 + preserve_fds):
+        _check_open(fd)
+    if bundle.process.terminal:
+        from . import terminal  # noqa: F401 - now: where the first process needs it, there is no Python to import from
+    opened: list[int] = []
+    try:
+        trees = _open_trees(bundle, opened)
+        planned = plan.plan(
+            bundle,
+            cgroup=cgroup.relative if cgroup is not None else "",
+            trees=trees,
+            console=console_socket,
+            new_keyring=new_keyring,
+            filtering=filtering(bundle, filters),
+        )
+        return _make(bundle, planned, cgroup, fifo, opened, preserve_fds, run_hooks)
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _check_open(fd: int) -> None:
+    try:
+        os.fstat(fd)
+    except OSError:
+        raise OSError(errno.EBADF, f"--preserve-fds: descriptor {fd} is not open") from None
+
+
+def filtering(bundle: Bundle, cache: str) -> InstallSeccomp | None:
+    """The step that filters system calls, if any; *cache* is a directory for compiled filters. Raises BundleError."""
+    if bundle.seccomp is None:
+        return None
+    from . import seccomp
+
+    return seccomp.InstallSeccomp(seccomp.compile(bundle.seccomp, cache=cache), bundle.seccomp.flags)
+
+
+def _open_trees(bundle: Bundle, opened: list[int]) -> dict[int, int]:
+    """Detached mounts that the first process could not open itself, by number of the mount; -1 is the root filesystem.
+
+    In a user namespace it may not pass directories of others; no ids but the host's can be mapped from within; and
+    what is to reach the host's mounts has to be of their peer group, which ends where the first process starts.
+    """
+    trees = {}
+    alien = "user" in bundle.namespaces and os.geteuid() == 0
+    if alien:
+        trees[-1] = _tree(bundle.rootfs, opened, recursive=True, apart=True)
+    for number, mount in enumerate(bundle.mounts):
+        shared = mount.propagation & ~syscalls.MS_REC == syscalls.MS_SHARED
+        if mount.bind and (alien or shared or mount.identity is not None):
+            trees[number] = _bind_tree(mount, opened, apart=not shared)
+    return trees
+
+
+def _tree(path: str, opened: list[int], *, recursive: bool, apart: bool) -> int:
+    fd = syscalls.open_tree(path, recursive=recursive)
+    opened.append(fd)
+    if apart:
+        syscalls.mount_setattr("", propagation=syscalls.MS_SLAVE, recursive=True, dir_fd=fd)
+    return fd
+
+
+def _bind_tree(mount: mounting.Mount, opened: list[int], *, apart: bool) -> int:
+    tree = _tree(mount.source, opened, recursive=mount.recursive, apart=apart)
+    if mount.identity is not None:
+        users = idmap.namespace(*mount.identity)
+        try:
+            syscalls.mount_setattr(
+                "", attributes=syscalls.MOUNT_ATTR_IDMAP, userns=users, recursive=mount.identity_below, dir_fd=tree
+            )
+        except OSError as error:
+            raise OSError(error.errno, f"idmap: {error.strerror}", mount.source) from None
+        finally:
+            os.close(users)
+    return tree
+
+
+def _make(
+    bundle: Bundle,
+    planned: Plan,
+    cgroup: Cgroup | None,
+    fifo: str,
+    opened: list[int],
+    preserve_fds: int,
+    run_hooks: Callable[[str, int], None],
+) -> Created:
+    up, up_in = os.pipe()
+    down_out, down = os.pipe()
+    opened += [up, down]
+    ends_open = [up_in, down_out]
+    try:
+        directory, base = os.path.split(fifo)
+        # The first process opens it when it is the container's user already; the directory above is the caller's alone.
+        os.chmod(fifo, 0o622)
+        os.chmod(directory, 0o711)
+        ends_open.append(os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        ends_open.append(stub.make())
+        ends = inside.Ends(up=up_in, down=down_out, fifo_directory=ends_open[2], fifo=base, stub=ends_open[3])
+        born = -1
+        first: Step | None = None
+        if cgroup is not None:
+            *files, last = cgroup.entrances()
+            if last.endswith("/cgroup.procs"):
+                # Of v2, also beside v1: whoever enters by this file waits for all forks of the machine, some 15 ms.
+                born = os.open(os.path.dirname(last), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                ends_open.append(born)
+            else:
+                files.append(last)
+            first = JoinCgroup(tuple(files)) if files else None
+
+        def become() -> NoReturn:
+            os.close(up)
+            os.close(down)
+            inside.become_first(planned, bundle.process, first, ends, preserve_fds=preserve_fds, run_hooks=run_hooks)
+
+        made = clone(bundle, planned.clone_flags, born, become)
+    finally:
+        for fd in ends_open:
+            os.close(fd)
+    try:
+        _attend(bundle, made, up, down, run_hooks)
+    except BaseException:
+        _kill(made)
+        raise
+    return made
+
+
+def _attend(bundle: Bundle, made: Created, up: int, down: int, run_hooks: Callable[[str, int], None]) -> None:
+    """Answer what the first process asks, until it is ready. Raises OSError with what failed in it."""
+    limits = plan.limits(bundle.process, pid=made.pid)
+    while True:
+        message = os.read(up, _MESSAGE_BYTES)
+        kind, text = message[:1], message[1:].decode(errors="surrogateescape")
+        if kind == inside.CREATED:
+            if bundle.uids:
+                idmap.write(made.pid, bundle.uids, bundle.gids)
+            # Now: an ordinary user may not write the file once the process has made itself undumpable.
+            inside.run([step for step in limits if isinstance(step, SetOomScore)])
+        elif kind == inside.HOOKS:
+            run_hooks("prestart", made.pid)
+            run_hooks("createRuntime", made.pid)
+        elif kind == inside.LIMITS:
+            inside.run([step for step in limits if not isinstance(step, SetOomScore)])
+        elif kind == inside.READY:
+            os.write(down, b"g")
+            return
+        else:
+            raise OSError(errno.EIO, text or "the first process of the container ended while it was set up")
+        os.write(down, b"g")
+
+
+def _kill(made: Created) -> None:
+    import _signal  # type: ignore[import-not-found]
+
+    try:
+        _signal.pidfd_send_signal(made.pidfd, _SIGKILL)
+    except ProcessLookupError:
+        pass
+    os.waitpid(made.pid, 0)
+    os.close(made.pidfd)
+
+
+def check_release(data: bytes, path: str = "the program") -> None:
+    """Judge what came out of the exec fifo up to its end: "0" alone is a started program. Raises OSError."""
+    if data == b"0":
+        return
+    if not data:
+        raise OSError(errno.ESRCH, "its first process has ended")
+    raise OSError(errno.ENOEXEC, stub.said(data.removeprefix(b"0"), path))

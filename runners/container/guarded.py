@@ -1,0 +1,232 @@
+"""Steps inside a root filesystem that nobody trusts: each goes through :mod:`rootfs`, so no link leads out of it.
+
+The current directory is the root; :class:`AttachRoot` makes it so before pivot_root.
+"""
+
+# The methods of all steps do what :class:`steps.Step` says.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import os
+import stat
+
+from . import syscalls as k
+from .record import record
+from .steps import _Strict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .kernel import Sys
+
+
+@record
+class Propagate(_Strict):
+    """How mounts of this namespace and of others reach each other; see *propagation* flags of mount(2).
+
+    Slave, not private, for the host's: what the host unmounts later must not stay busy in here. No mount of ours goes
+    out.
+    """
+
+    propagation: int
+
+    def describe(self) -> str:
+        return f"set the propagation of mounts to {_word(self.propagation)}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mount("none", "/", "", self.propagation)
+
+
+def _word(propagation: int) -> str:
+    words = {k.MS_PRIVATE: "private", k.MS_SHARED: "shared", k.MS_SLAVE: "slave", k.MS_UNBINDABLE: "unbindable"}
+    return ("r" if propagation & k.MS_REC else "") + words[propagation & ~k.MS_REC]
+
+
+@record
+class AttachRoot(_Strict):
+    """Mount the root filesystem on itself (pivot_root(2) wants a mount), and go there. *tree*: see :class:`Bind`."""
+
+    path: str
+    tree: int = -1
+
+    def describe(self) -> str:
+        return f"mount {self.path} on itself, to be the root"
+
+    def apply(self, sys: Sys) -> None:
+        sys.attach_root(self.path, self.tree)
+
+
+@record
+class Bind(_Strict):
+    """What the host has at *source*, at *target*. *tree* is a detached mount of it if the parent opened it, else -1.
+
+    *attributes* and *below* are (set, clear), see :class:`mounts.Mount`.
+    """
+
+    source: str
+    target: str
+    tree: int = -1
+    recursive: bool = False
+    attributes: tuple[int, int] = (0, 0)
+    below: tuple[int, int] = (0, 0)
+    propagation: int = 0
+
+    def describe(self) -> str:
+        words = "with what is mounted below it, " if self.recursive else ""
+        readonly = k.MOUNT_ATTR_RDONLY & (self.attributes[0] | self.below[0])
+        return f"bind {self.source} on {self.target} ({words}{'read-only' if readonly else 'writable'})"
+
+    def apply(self, sys: Sys) -> None:
+        sys.bind_in(self.source, self.tree, self.target, self.recursive, self.attributes, self.below, self.propagation)
+
+
+@record
+class MountIn(_Strict):
+    """A file system of the configuration, on a directory that is made if absent."""
+
+    source: str
+    target: str
+    kind: str
+    flags: int = 0
+    data: str = ""
+
+    def describe(self) -> str:
+        return f"mount {self.kind} on {self.target} ({self.data or 'no options'})"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mount_in(self.source, self.target, self.kind, self.flags, self.data)
+
+
+@record
+class CopyUp(_Strict):
+    """A tmpfs that starts as a copy of what the image has there."""
+
+    target: str
+    flags: int = 0
+    data: str = ""
+
+    def describe(self) -> str:
+        return f"mount tmpfs on {self.target} with a copy of what is there ({self.data or 'no options'})"
+
+    def apply(self, sys: Sys) -> None:
+        sys.copy_up_in(self.target, self.flags, self.data)
+
+
+@record
+class PropagateIn(_Strict):
+    """How mounts on *target* reach others."""
+
+    target: str
+    propagation: int
+
+    def describe(self) -> str:
+        return f"set the propagation of {self.target} to {_word(self.propagation)}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.propagate_in(self.target, self.propagation)
+
+
+@record
+class SetAttributes(_Strict):
+    """Change attributes of the mount at *target*, or with *recursive* of those below it, too."""
+
+    target: str
+    attributes: int
+    clear: int = 0
+    recursive: bool = False
+
+    def describe(self) -> str:
+        if self.attributes == k.MOUNT_ATTR_RDONLY and not self.clear:
+            return f"make the mount {self.target} read-only"
+        return f"set the attributes {self.attributes:#x} of the mount {self.target}, clear {self.clear:#x}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.attributes_in(self.target, self.attributes, self.clear, int(self.recursive))
+
+
+@record
+class Mask(_Strict):
+    """Hide a directory behind an empty one, or a file behind /dev/null; what is absent needs no mask."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mask_in(self.path)
+
+
+@record
+class Readonly(_Strict):
+    """Make a path read-only, with all below it; absent is no error."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+    def apply(self, sys: Sys) -> None:
+        sys.readonly_in(self.path)
+
+
+@record
+class DeviceIn(_Strict):
+    """A device node; *mode* holds its kind, too."""
+
+    path: str
+    mode: int
+    major: int
+    minor: int
+    uid: int = 0
+    gid: int = 0
+
+    def describe(self) -> str:
+        kind = "block device" if stat.S_ISBLK(self.mode) else "fifo" if stat.S_ISFIFO(self.mode) else "device"
+        return f"make the {kind} {self.path} ({self.major}:{self.minor})"
+
+    def apply(self, sys: Sys) -> None:
+        sys.device_in(self.path, self.mode, os.makedev(self.major, self.minor), self.uid, self.gid)
+
+
+@record
+class LinkIn(_Strict):
+    """A symbolic link; what is there already stays."""
+
+    target: str
+    path: str
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.target}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.link_in(self.target, self.path)
+
+
+@record
+class DirectoryIn(_Strict):
+    """A directory with those above it, made if absent."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make sure that there is a directory {self.path}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.mkdir_in(self.path)
+
+
+@record
+class Terminal(_Strict):
+    """A pseudo-terminal of the container's own devpts as its console; the master goes out over *carrier*."""
+
+    carrier: int
+    size: tuple[int, int] | None
+    uid: int
+    console: bool = True
+
+    def describe(self) -> str:
+        return "make the terminal, hand it out" + (", and bind it on /dev/console" if self.console else "")
+
+    def apply(self, sys: Sys) -> None:
+        sys.terminal(self.carrier, self.size, self.uid, int(self.console))

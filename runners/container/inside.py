@@ -1,0 +1,240 @@
+"""What the first process of a container does in the runtime's copy, between clone and the program.
+
+It talks with its parent over two pipes, turn by turn: it writes one message, the parent answers with one byte, and end
+of file means that the other is gone. Messages are a letter and a text, see :data:`MAPPED` and those below it.
+
+It then waits in the exec fifo for ``start``, where it also says how that went: "0" before it executes the program, and
+nothing more if that succeeds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+
+from . import rootfs, stub, syscalls
+from .kernel import Kernel
+from .record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
+    from .plan import Plan
+    from .process import Process
+    from .steps import Step
+
+#: Messages to the parent.
+CREATED, HOOKS, LIMITS, READY, FAILED = b"N", b"H", b"L", b"R", b"F"
+#: The exit status of a container whose set-up failed, as in shells' "cannot execute".
+SETUP_FAILED = 126
+#: What execvp(3) takes where the environment has no PATH.
+_DEFAULT_PATH = "/bin:/usr/bin"
+_LONGEST_PASSWD = 1 << 20
+_SIGNALS = 64
+
+
+@record(kw_only=True)
+class Ends:
+    """Descriptors of the first process: its ends of the pipes, the directory and name of the fifo, and the stub."""
+
+    up: int
+    down: int
+    fifo_directory: int
+    fifo: str
+    stub: int
+
+
+def tell(fd: int, kind: bytes, text: str = "") -> None:
+    """One message."""
+    os.write(fd, kind + text.encode(errors="surrogateescape")[:4000])
+
+
+def ask(ends: Ends, kind: bytes) -> None:
+    """Send a message without text and wait for the answer. Ends the process if the parent is gone."""
+    os.write(ends.up, kind)
+    if not os.read(ends.down, 1):
+        os._exit(SETUP_FAILED)
+
+
+def reset_signals() -> None:
+    """Default dispositions and an empty mask: the caller's handlers are not ours, and exec hands on what is ignored."""
+    import _signal  # type: ignore[import-not-found]
+
+    for number in range(1, _SIGNALS + 1):
+        if number not in (9, 19):  # SIGKILL, SIGSTOP
+            try:
+                if _signal.getsignal(number) != _signal.SIG_DFL:
+                    _signal.signal(number, _signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue  # 32 and 33 are the C library's own
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+class StepError(OSError):
+    """A step that failed: its text names it."""
+
+
+def run(steps: Sequence[Step]) -> None:
+    """Do *steps*. Raises :class:`StepError`."""
+    kernel = Kernel()
+    for step in steps:
+        try:
+            step.apply(kernel)
+        except OSError as error:
+            if error.errno not in step.tolerated:
+                raise StepError(error.errno, f"cannot {step.describe()}: {words(error)}") from None
+
+
+def words(error: OSError) -> str:
+    """The text of an error, with its path."""
+    said = error.strerror or str(error)
+    return f"{error.filename}: {said}" if error.filename else said
+
+
+def become_first(
+    plan: Plan,
+    process: Process,
+    first: Step | None,
+    ends: Ends,
+    *,
+    preserve_fds: int,
+    run_hooks: Callable[[str, int], None],
+) -> NoReturn:
+    """Run as the child of clone3. Never returns: ends in the program, or in :data:`SETUP_FAILED`."""
+    report = ends.up
+    try:
+        # Until the parent has recorded us: it might be killed.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+        reset_signals()
+        ask(ends, CREATED)
+        if first is not None:
+            run((first,))
+        run(plan.outside)
+        ask(ends, HOOKS)
+        run_hooks("createContainer", os.getpid())
+        run(plan.entering)
+        ask(ends, LIMITS)
+        last = plan.person
+        # A filter that no_new_privs lets come last comes after the hooks, which it is not for.
+        filters = [step for step in last if step is last[-1] and type(step).__name__ == "InstallSeccomp"]
+        run([step for step in last if step not in filters])
+        path, env = prepare(process)
+        if not os.access(ends.fifo, os.W_OK, dir_fd=ends.fifo_directory, effective_ids=True):
+            raise PermissionError(errno.EACCES, f"the container's user {process.uid} cannot write to {ends.fifo}")
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+        ask(ends, READY)
+        os.close(ends.up)
+        os.close(ends.down)
+        # Opens when `start` opens the other end. Not by a path from the root: that is the container's by now.
+        report = os.open(ends.fifo, os.O_WRONLY | os.O_CLOEXEC, dir_fd=ends.fifo_directory)
+        os.close(ends.fifo_directory)
+        run_hooks("startContainer", os.getpid())
+        os.write(report, b"0")
+        run(filters)
+        execute(path, process, env, report=report, program=ends.stub, preserve_fds=preserve_fds)
+    except OSError as error:
+        tell(report, FAILED if report == ends.up else b"", words(error))
+    except BaseException as error:  # noqa: BLE001 - a copy of the runtime must not go on anywhere else
+        tell(report, FAILED if report == ends.up else b"", f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(SETUP_FAILED)
+
+
+def become(
+    process: Process, steps: Sequence[Step], *, report: int, preserve_fds: int = 0, terminal: Step | None = None
+) -> NoReturn:
+    """Run as a process that has entered a container: do *steps*, execute the program. Never returns.
+
+    *steps* are :func:`plan.process_steps`, made before entering. *terminal* is done first. What fails is written to
+    *report*, in words or as :func:`stub.said` reads it; *report* is closed by a successful exec.
+    """
+    try:
+        program = stub.make()
+        reset_signals()
+        os.chdir("/")
+        run(() if terminal is None else (terminal,))
+        run(steps)
+        path, env = prepare(process)
+        execute(path, process, env, report=report, program=program, preserve_fds=preserve_fds)
+    except OSError as error:
+        tell(report, b"", words(error))
+    except BaseException as error:  # noqa: BLE001 - a copy of the runtime must not go on anywhere else
+        tell(report, b"", f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(SETUP_FAILED)
+
+
+def prepare(process: Process) -> tuple[str, dict[str, str]]:
+    """The path of the program, found as the user that the caller is by now, and its environment. Raises OSError."""
+    env = dict(process.env)
+    path = find(process.argv[0], env.get("PATH", _DEFAULT_PATH))
+    if not env.get("HOME"):
+        env["HOME"] = home(process.uid)
+    return path, env
+
+
+def find(name: str, search: str) -> str:
+    """The path of the program *name*, as execvp(3) finds it. Raises OSError."""
+    if "/" in name:
+        _check(name)
+        return name
+    denied = False
+    for directory in search.split(":"):
+        path = posixpath.join(directory or ".", name)
+        try:
+            _check(path)
+        except PermissionError:
+            denied = True
+        except OSError:
+            continue
+        else:
+            return path
+    if denied:
+        raise PermissionError(errno.EACCES, f"process.args: {name} cannot be executed: permission denied")
+    raise FileNotFoundError(errno.ENOENT, f"process.args: {name}: executable file not found in $PATH ({search})")
+
+
+def _check(path: str) -> None:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise OSError(error.errno, f"process.args: {path}: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode) or not os.access(path, os.X_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, f"process.args: {path} cannot be executed: permission denied")
+
+
+def home(uid: int, *, root: int = syscalls.AT_FDCWD) -> str:
+    """The home directory of *uid* by the passwd(5) of the *root*; "/" if it says none, or is no plain file."""
+    try:
+        fd = rootfs.find("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK, root=root)
+    except OSError:
+        return "/"
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return "/"
+        text = os.read(fd, _LONGEST_PASSWD).decode(errors="surrogateescape")
+    except OSError:
+        return "/"
+    finally:
+        os.close(fd)
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) > 5 and fields[2] == str(uid) and "\0" not in fields[5]:
+            return fields[5] or "/"
+    return "/"
+
+
+def execute(path: str, process: Process, env: dict[str, str], *, report: int, program: int, preserve_fds: int) -> None:
+    """Execute the program through the stub; descriptors 3 to 2 + *preserve_fds* stay open. Raises OSError."""
+    import fcntl
+
+    # Inheritable, so that the stub has it: it closes it.
+    end = fcntl.fcntl(report, fcntl.F_DUPFD, 3 + preserve_fds)
+    argv = stub.words(end, path, process.argv)
+    syscalls.close_range(3 + preserve_fds, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
+    os.set_inheritable(end, True)
+    os.execve(program, argv, env)

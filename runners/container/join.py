@@ -1,0 +1,278 @@
+"""The verb exec: another program in the namespaces and the cgroup of a running container.
+
+Three processes: we wait; a copy of us enters the cgroup and the namespaces, of which the pid namespace only takes its
+children; its child, which is ours too (CLONE_PARENT), becomes the program by the same steps as the first process.
+Neither may be looked into from inside while it is still this program (prctl(2), PR_SET_DUMPABLE).
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import configuration, create, foreground, inside, jsontext, lifecycle, plan, process, state, stub, syscalls
+from . import terminal as terminals
+from .bundle import NAMESPACES
+from .capabilities import parse as parse_capabilities
+from .failure import OciError, reason
+from .freezing import is_frozen
+from .person import BecomeUser, SetGroups, Undumpable
+from .reader import BundleError, Reader
+from .record import record, replace
+from .steps import JoinCgroup, NewKeyring, NewSession
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+    from .bundle import Bundle
+    from .capabilities import Capabilities
+    from .cgroups import Cgroup
+    from .cli import Call
+    from .kernel import Sys
+    from .options import Parsed
+    from .process import Process
+    from .state import State
+    from .steps import Step
+
+_FAILED = 255  # as runc: no exit status of a program that ran, mostly
+_REPORT_BYTES = 1 << 16
+
+
+@record(kw_only=True)
+class _Entry:
+    """All that the copy needs."""
+
+    config: Bundle
+    process: Process
+    group: Cgroup | None
+    target: int
+    console: int
+    preserve_fds: int
+    filters: str
+
+
+def execute(call: Call) -> int:
+    """Run another program in a container; the exit status is its, 255 if it did not start."""
+    try:
+        return _execute(call)
+    except (OciError, BundleError) as error:
+        call.log.error(f"exec failed: {error}")
+    except OSError as error:
+        call.log.error(f"exec failed: {reason(error)}")
+    return _FAILED
+
+
+def _execute(call: Call) -> int:
+    options = call.options
+    for name in ("process-label", "apparmor", "cgroup"):
+        if options.text(name):
+            raise OciError(f"--{name}", "is not supported", "leave it out")
+    name = call.name(more=True)
+    known = call.store.read(name)
+    config = configuration.stored(call.store, known)
+    wanted = _process(options, config)
+    target = _target(call, known)
+    path = options.text("console-socket")
+    if path and not wanted.terminal:
+        raise OciError("--console-socket", "the process asks for no terminal", "set process.terminal, or give --tty")
+    if wanted.terminal and not path and options.on("detach"):
+        raise OciError("process.terminal", "nobody takes the terminal", "give --console-socket, or do not detach")
+    entry = _Entry(
+        config=config,
+        process=wanted,
+        group=lifecycle.group_of(known),
+        target=target,
+        console=terminals.connect(path) if path else -1,
+        preserve_fds=options.number("preserve-fds"),
+        filters=lifecycle.filters(call.store),
+    )
+    if wanted.terminal and not path:
+        return _in_terminal(options, entry)
+    pid = _enter(options, entry)
+    return 0 if options.on("detach") else _attend(pid)
+
+
+def _target(call: Call, known: State) -> int:
+    status = call.store.status(known, is_frozen)
+    if status == "paused" and call.options.on("ignore-paused"):
+        status = "running"
+    target = state.open_process(known) if status in ("created", "running") else None
+    if target is None:
+        raise OciError(f"cannot exec in the container {known.name}", f"container not running: it is {status}")
+    return target
+
+
+def _process(options: Parsed, config: Bundle) -> Process:
+    path = options.text("process")
+    if path:
+        try:
+            wanted = process.parse(Reader(jsontext.loads(state.read_bytes(path)), "process"))
+        except BundleError as error:
+            raise OciError(f"{path}: {error.where}", error.why, error.fix) from None
+        except ValueError as error:
+            raise OciError(path, str(error), "correct the JSON") from None
+        return replace(wanted, terminal=True) if options.on("tty") else wanted
+    return _by_options(options, config.process)
+
+
+def _by_options(options: Parsed, base: Process) -> Process:
+    """The container's own process with another program, and with what the options change."""
+    argv = tuple(options.words[1:])
+    if not argv:
+        raise OciError("no program given", "", "name one, or give --process")
+    pairs = [text.partition("=") for text in options.texts("env")]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise OciError("--env", "must be NAME=VALUE")
+    uid, gid = _user(options.text("user"), base)
+    more = options.texts("additional-gids")
+    if not all(text.isdecimal() for text in more):
+        raise OciError("--additional-gids", "must be numbers")
+    return replace(
+        base,
+        argv=argv,
+        env=base.env + tuple((name, value) for name, _, value in pairs),
+        cwd=options.text("cwd") or base.cwd,
+        terminal=options.on("tty"),
+        console_size=None,
+        uid=uid,
+        gid=gid,
+        groups=base.groups + tuple(map(int, more)),
+        no_new_privileges=base.no_new_privileges or options.on("no-new-privs"),
+        capabilities=_with(base.capabilities, options.texts("cap")),
+    )
+
+
+def _user(text: str, base: Process) -> tuple[int, int]:
+    uid, colon, gid = text.partition(":")
+    if not text:
+        return base.uid, base.gid
+    if not uid.isdecimal() or (colon and not gid.isdecimal()):
+        raise OciError("--user", f"{text!r} is not UID or UID:GID", "give numbers")
+    return int(uid), int(gid) if colon else base.gid
+
+
+def _with(kept: Capabilities, names: list[str]) -> Capabilities:
+    more = parse_capabilities(Reader({"bounding": names}, "--cap")).bounding
+    return replace(
+        kept, bounding=kept.bounding | more, effective=kept.effective | more, permitted=kept.permitted | more
+    )
+
+
+def _in_terminal(options: Parsed, entry: _Entry) -> int:
+    ours, theirs = terminals.pair()
+    try:
+        # It may look at its size at once, before the proxy has set it.
+        sized = replace(entry.process, console_size=terminals.own_size())
+        pid = _enter(options, replace(entry, console=theirs, process=sized))
+        os.close(theirs)
+        with terminals.Proxy(terminals.receive(ours)) as proxy:
+            return _attend(pid, proxy)
+    finally:
+        os.close(ours)
+
+
+def _attend(pid: int, proxy: terminals.Proxy | None = None) -> int:
+    pidfd = os.pidfd_open(pid)
+    try:
+        with foreground.Signals() as signals:
+            return foreground.attend(pid, pidfd, signals, proxy)
+    finally:
+        os.close(pidfd)
+
+
+def _enter(options: Parsed, entry: _Entry) -> int:
+    """Start the program; return its pid once it has been executed. Raises OciError with the step that failed."""
+    # Before anything is entered: it reads the host's files.
+    filtering = create.filtering(entry.config, entry.filters)
+    steps = (*_before(entry), *plan.process_steps(entry.process, bundle=entry.config, filtering=filtering))
+    report, report_in = os.pipe()
+    numbers, numbers_in = os.pipe()
+    try:
+        helper = os.fork()
+        if helper == 0:
+            os.close(report)
+            os.close(numbers)
+            _join(entry, steps, report_in, numbers_in)
+    finally:
+        os.close(report_in)
+        os.close(numbers_in)
+    try:
+        number = os.read(numbers, 32)
+        said = b""
+        while part := os.read(report, _REPORT_BYTES):  # closed by exec, or by the end of both
+            said += part
+        os.waitpid(helper, 0)
+    finally:
+        os.close(report)
+        os.close(numbers)
+    if said or not number:
+        if number:
+            os.waitpid(int(number), 0)
+        raise OciError(stub.said(said, entry.process.argv[0]) if said else "the process ended before it had entered")
+    if options.text("pid-file"):
+        state.place_file(options.text("pid-file"), str(int(number)), 0o644)
+    return int(number)
+
+
+def _join(entry: _Entry, steps: tuple[Step, ...], report: int, numbers: int) -> NoReturn:
+    """In the copy: enter, make the child, say its number, end."""
+    try:
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        # Inside a user namespace no limit could be raised, and the cgroups' files are the host's.
+        inside.run(plan.limits(entry.process, pid=0))
+        born = -1
+        if entry.group is not None:
+            *files, last = entry.group.entrances()
+            if last.endswith("/cgroup.procs"):
+                # The child is born into it: to move a process there waits for all others of the machine, 15 ms.
+                born = os.open(os.path.dirname(last), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                files.append(last)
+            inside.run((JoinCgroup(tuple(files)),))
+        flags = 0
+        for kind in entry.config.namespaces:
+            flags |= NAMESPACES[kind]
+        if flags:
+            syscalls.setns(entry.target, flags)
+        pid, _ = syscalls.clone3(syscalls.CLONE_PARENT, 0, cgroup_fd=born)
+        if pid == 0:
+            os.close(numbers)
+            inside.become(entry.process, steps, report=report, preserve_fds=entry.preserve_fds)
+        os.write(numbers, str(pid).encode())
+        os._exit(0)
+    except OSError as error:
+        os.write(report, f"cannot join the container: {reason(error)}".encode())
+    finally:
+        os._exit(1)
+
+
+def _before(entry: _Entry) -> Iterator[Step]:
+    """What comes before the steps that the first process takes, too."""
+    yield NewSession()
+    yield NewKeyring()
+    if "user" in entry.config.namespaces:
+        yield SetGroups(may_keep=True)
+        yield BecomeUser(0, 0)
+    yield Undumpable()  # a change of ids takes it back
+    if entry.process.terminal:
+        yield OwnTerminal(entry.console, entry.process.console_size, entry.process.uid)
+
+
+@record
+class OwnTerminal:
+    """A pseudo-terminal of the container's devpts; its master goes out over *carrier*. /dev/console stays as it is."""
+
+    carrier: int
+    size: tuple[int, int] | None
+    uid: int
+
+    tolerated = ()
+
+    def describe(self) -> str:
+        """See :class:`steps.Step`."""
+        return "make the terminal and hand it out"
+
+    def apply(self, _sys: Sys) -> None:
+        """See :class:`steps.Step`."""
+        os.close(terminals.inside(self.carrier, size=self.size, uid=self.uid))

@@ -1,0 +1,230 @@
+"""The plan of the warm helper's containers: an overlay of the root filesystem, entered before anything is mounted.
+
+With the overlay as root, a link of the image leads nowhere but into it; what is left are links through /proc to open
+descriptors. Where not even these can be, because a path's directories are plain ones of the image or of a file system
+that was just mounted empty, the plain step is taken: it costs a third of the careful one of :mod:`guarded`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import inside, views
+from . import plan as plans
+from .guarded import CopyUp, DeviceIn, DirectoryIn, LinkIn, Mask, MountIn, PropagateIn, Readonly, SetAttributes
+from .person import BecomeUser, ChangeDirectory, DropBounding, NoNewPrivileges, OwnStreams, SetGroups, Umask, Undumpable
+from .plan import DEVICES, LINKS, Plan
+from .reader import BundleError
+from .steps import (
+    DieWithParent,
+    EnterRoot,
+    Layer,
+    Link,
+    MakeDevice,
+    MakeDirectory,
+    MakeReadonly,
+    MaskDirectory,
+    MaskFile,
+    MountFs,
+    NewKeyring,
+    NewSession,
+    Sysctl,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Literal
+
+    from .bundle import Bundle
+    from .mounts import Mount
+    from .seccomp import InstallSeccomp
+    from .steps import Step
+
+    Found = Literal["file", "directory", "absent", ""]
+    Look = Callable[[str], Found]
+
+#: File systems in which nobody but the kernel, or we, put names: no link of an image is there.
+_EMPTY = ("proc", "sysfs", "tmpfs", "devpts", "mqueue")
+#: What children get from the helper: done once.
+_INHERITED = (Undumpable, SetGroups, DropBounding, NoNewPrivileges)
+_COLD = "start it with tare-oci, crun or runc"
+
+
+def look(path: str) -> Found:
+    """What is at *path* on this host; "" for anything that a link has a part in."""
+    above, name = os.path.split(path)
+    if os.path.realpath(above) != above or os.path.islink(path):
+        return ""
+    if os.path.isdir(path):
+        return "directory"
+    if os.path.lexists(path):
+        return "file"
+    return "absent" if name and os.path.isdir(above) else ""
+
+
+def plan(
+    bundle: Bundle,
+    *,
+    base: str,
+    last_capability: int,
+    look: Look = look,
+    filtering: InstallSeccomp | None = None,
+) -> Plan:
+    """All steps for a container of *bundle* on an overlay of its own.
+
+    *base* is an existing directory to mount on, in the new mount namespace only. Raises BundleError for what needs a
+    runtime that stands by while a container is set up.
+    """
+    _refuse(bundle)
+    made = _Maker(bundle, look)
+    person = plans.process_steps(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
+    limits = plans.limits(bundle.process, pid=0)
+    return Plan(
+        clone_flags=plans.clone_flags(bundle),
+        inherited=(Undumpable(), *(step for step in person if isinstance(step, _INHERITED))),
+        outside=(
+            DieWithParent(),
+            NewSession(),
+            NewKeyring(),
+            *plans.namespaces(bundle),
+            Umask(0),
+            Layer(bundle.rootfs, base),
+            EnterRoot(f"{base}/m"),
+        ),
+        entering=(*made.mounts(), *made.rest(), *plans.finish_root(bundle)),
+        person=(*limits, *(step for step in person if made.needed(step))),
+        argv=bundle.process.argv,
+        env=_environment(bundle),
+    )
+
+
+def _environment(bundle: Bundle) -> tuple[tuple[str, str], ...]:
+    """The configured one, with HOME, as :func:`inside.prepare` makes it in place."""
+    env = bundle.process.env
+    if any(name == "HOME" and value for name, value in env):
+        return env
+    try:
+        root = os.open(bundle.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return env  # the overlay says so, with the path
+    try:
+        return (*env, ("HOME", inside.home(bundle.process.uid, root=root)))
+    finally:
+        os.close(root)
+
+
+def _refuse(bundle: Bundle) -> None:
+    def no(where: str, what: str) -> BundleError:
+        return BundleError(where, f"{what} are not for the warm helper", _COLD)
+
+    for kind, path in bundle.namespaces.items():
+        if path or kind in ("user", "time"):
+            raise no("linux.namespaces", f"{'joined' if path else 'new'} {kind} namespaces")
+    if "pid" not in bundle.namespaces:
+        raise no("linux.namespaces", "containers without a pid namespace")
+    for kind, found in bundle.hooks.items():
+        if found:
+            raise no(f"hooks.{kind}", "hooks")
+    if not bundle.process.argv[0].startswith("/"):
+        raise BundleError("process.args", "must start with an absolute path for the warm helper", "write it in full")
+    if bundle.process.terminal:
+        raise no("process.terminal", "terminals")
+    for number, mount in enumerate(bundle.mounts):
+        if mount.bind:
+            raise no(f"mounts[{number}].type", "bind mounts")
+
+
+class _Maker:
+    """Puts the steps in the root together; remembers what has been mounted so far."""
+
+    def __init__(self, bundle: Bundle, look: Look) -> None:
+        self._bundle = bundle
+        self._look = look
+        self._covered: dict[str, str] = {}
+        self._devices = False
+
+    def _plain(self, path: str) -> bool:
+        """Whether the directories of *path* lie in a file system that was mounted empty."""
+        above = [target for target in self._covered if path.startswith(f"{target}/")]
+        return bool(above) and self._covered[max(above, key=len)] in _EMPTY
+
+    def mounts(self) -> Iterator[Step]:
+        """The mounts of the configuration, with the devices as soon as their place is there."""
+        for mount in self._bundle.mounts:
+            if mount.kind == "cgroup":
+                yield from views.cgroup(mount, "", own_namespace="cgroup" in self._bundle.namespaces)
+            elif mount.copy_up:
+                yield CopyUp(mount.target, mount.flags, mount.data)
+            else:
+                yield from self._mount(mount)
+            self._covered[mount.target] = "" if mount.copy_up else mount.kind
+            if any(mount.attributes_below):
+                yield SetAttributes(mount.target, *mount.attributes_below, recursive=True)
+            if mount.propagation:
+                yield PropagateIn(mount.target, mount.propagation)
+            if mount.target == "/dev" and mount.kind == "tmpfs" and not mount.copy_up:
+                self._devices = True
+                yield from (MakeDevice(f"/dev/{name}", major, minor) for name, major, minor in DEVICES)
+                yield from (Link(target, f"/dev/{name}") for name, target in LINKS)
+
+    def _mount(self, mount: Mount) -> Iterator[Step]:
+        inside = self._plain(mount.target)
+        over = any(mount.target.startswith(f"{target}/") for target in self._covered)
+        # What the rootfs has shows in its overlay, too, unless a mount has come over it.
+        found = "absent" if inside else "" if over else self._look(self._bundle.rootfs + mount.target)
+        # A tmpfs without a mode takes that of the directory: only the careful step looks.
+        if found not in ("absent", "directory") or (mount.kind == "tmpfs" and "mode=" not in mount.data):
+            yield MountIn(mount.source, mount.target, mount.kind, mount.flags, mount.data)
+            return
+        if found == "absent":
+            yield MakeDirectory(mount.target)
+        yield MountFs(mount.source, mount.target, mount.kind, mount.flags, mount.data)
+
+    def rest(self) -> Iterator[Step]:
+        """Devices of the configuration, working directory, kernel parameters, masks."""
+        bundle = self._bundle
+        if not self._devices:
+            yield from (DeviceIn(f"/dev/{name}", 0o020666, major, minor) for name, major, minor in DEVICES)
+            yield from (LinkIn(target, f"/dev/{name}") for name, target in LINKS)
+        for device in bundle.devices:
+            yield DeviceIn(device.path, device.mode, device.major, device.minor, device.uid, device.gid)
+        if bundle.process.cwd != "/":
+            yield DirectoryIn(bundle.process.cwd)
+        yield from (Sysctl(path, value) for path, value in bundle.sysctls)
+        for path in bundle.masked:
+            yield from self._mask(path)
+        for path in bundle.readonly:
+            if not self._shows_host(path):
+                yield Readonly(path)
+            elif self._look(path) in ("file", "directory"):
+                yield MakeReadonly(path)
+
+    def _mask(self, path: str) -> Iterator[Step]:
+        if not self._devices or not self._shows_host(path):
+            yield Mask(path)
+            return
+        found = self._look(path)
+        if found in ("file", "directory"):
+            yield MaskFile(path) if found == "file" else MaskDirectory(path)
+
+    def _shows_host(self, path: str) -> bool:
+        """Whether the kernel shows at *path* what it shows there outside, too."""
+        return any(
+            self._covered.get(top) == kind and path.startswith(f"{top}/") and self._alone(top)
+            for top, kind in (("/proc", "proc"), ("/sys", "sysfs"))
+        )
+
+    def _alone(self, top: str) -> bool:
+        return not any(target.startswith(f"{top}/") for target in self._covered)
+
+    def needed(self, step: Step) -> bool:
+        """Whether a step of the process is still to be done in each child: its parent is root, at the root."""
+        process = self._bundle.process
+        if isinstance(step, ChangeDirectory):
+            return process.cwd != "/"
+        if isinstance(step, BecomeUser):
+            return (process.uid, process.gid) != (0, 0)
+        if isinstance(step, OwnStreams):
+            return process.uid != 0
+        return not isinstance(step, _INHERITED)

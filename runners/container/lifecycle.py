@@ -1,0 +1,306 @@
+"""A container's life as operations on its stored state: make, start, destroy. The command line's verbs call these.
+
+Every stage can be killed: what exists is recorded before it is made (the cgroup's name) or before it can outlive us
+(the first process is recorded while it still dies with its parent), so that :func:`destroy` finds it all.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+from . import cgroups, configuration, hierarchies, hooks, jsontext, log, state
+from .checkpoint import checkpoint
+from .failure import OciError, reason
+from .reader import BundleError
+from .record import record, replace
+from .state import FIFO, State, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .cgroups import Cgroup
+
+_DEATH_MS = 10_000
+SIGKILL = 9
+
+
+@record(kw_only=True)
+class Request:
+    """What ``create`` and ``run`` were asked. *console* is a connected socket for the terminal's master, or -1.
+
+    *network* is one of :data:`network.MODES`; empty takes the configuration as it is.
+    """
+
+    name: str
+    bundle: str
+    pid_file: str = ""
+    console: int = -1
+    preserve_fds: int = 0
+    new_keyring: bool = True
+    network: str = ""
+    nat: bool = False
+
+
+@record(kw_only=True)
+class Made:
+    """A container that waits for its start."""
+
+    state: State
+    config: Bundle
+    pidfd: int
+
+
+def group_of(known: State) -> Cgroup | None:
+    """The container's cgroup; None if it has none of its own."""
+    return cgroups.for_container(known.cgroup, known.name) if known.cgroup else None
+
+
+def make(store: Store, messages: log.Log, asked: Request, loaded: tuple[Bundle, bytes] | None = None) -> Made:
+    """Create the container *asked*; on any failure, nothing of it is left. Raises OciError.
+
+    *loaded* is what :func:`configuration.load` returned, if that was done already.
+    """
+    checkpoint("create:start")
+    config, text = loaded or configuration.load(asked.bundle, network=asked.network)
+    _check_terminal(config, asked)
+    lock = store.add(asked.name)
+    try:
+        known = _first_state(store, config, asked)
+        state.place_file(store.file(asked.name, state.CONFIG), text.decode("utf-8"))
+        store.write(known)
+        checkpoint("create:state")
+        try:
+            return _fill(store, known, config, asked)
+        except BaseException:
+            destroy(store, messages, store.read(asked.name), config=config, checkpoints=False)
+            raise
+    except OSError as error:
+        store.remove(asked.name)
+        raise OciError(f"cannot create the container {asked.name}", reason(error)) from None
+    except BundleError as error:
+        store.remove(asked.name)
+        raise OciError(f"{asked.bundle}/config.json: {error.where}", error.why, error.fix) from None
+    except BaseException:
+        store.remove(asked.name)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _check_terminal(config: Bundle, asked: Request) -> None:
+    if config.process.terminal and asked.console < 0:
+        fix = "give --console-socket, or run in the foreground"
+        raise OciError("process.terminal", "nobody takes the terminal", fix)
+    if not config.process.terminal and asked.console >= 0:
+        raise OciError("--console-socket", "the configuration asks for no terminal", "set process.terminal")
+
+
+def _first_state(store: Store, config: Bundle, asked: Request) -> State:
+    return State(
+        name=asked.name,
+        oci_version=config.version,
+        bundle=asked.bundle,
+        rootfs=config.rootfs,
+        cgroup=_place(config, asked.name),
+        annotations=dict(config.annotations),
+        created=log.now(),
+        owner_uid=os.getuid(),
+        lease=f"{store.root}/{asked.name}" if asked.network == "bridge" else "",
+    )
+
+
+def _place(config: Bundle, name: str) -> str:
+    """The path of the container's cgroup; empty where this user may make none and none is asked for."""
+    if os.geteuid():
+        why_not = cgroups.usable()
+        if why_not and not config.resources.limits and not config.cgroup:
+            return ""
+        if why_not:
+            raise OciError("linux.resources", f"cannot be in force: {why_not}", "remove it, or run as root")
+    path = cgroups.place(config.cgroup, name)
+    if cgroups.for_container(path, name).pids():
+        # A container that fails is removed with its cgroup: what is in there would die with it.
+        raise OciError("linux.cgroupsPath", f"the cgroup /{path} holds processes already", "choose another")
+    return path
+
+
+def _fill(store: Store, known: State, config: Bundle, asked: Request) -> Made:
+    from . import create, resources
+
+    group = group_of(known)
+    if group is not None:
+        group.create()
+        resources.apply(config.resources, group)
+    checkpoint("create:cgroup")
+    fifo = store.file(known.name, FIFO)
+    os.mkfifo(fifo, 0o622)
+    current = known
+
+    def run_hooks(kind: str, pid: int) -> None:
+        nonlocal current
+        # The other two kinds run in a copy of us, inside the container: what it changes here is lost with it.
+        if not current.pid and kind in ("prestart", "createRuntime"):
+            current = store.update(current, pid=pid, pid_start=state.start_time(pid) or 0)
+            checkpoint("create:pid")
+        status = "created" if kind == "startContainer" else "creating"
+        run_kind(config, kind, current if current.pid else replace(current, pid=pid), status)
+        if kind == "createRuntime":
+            checkpoint("create:hooks")
+
+    made = create.create(
+        config,
+        name=known.name,
+        fifo=fifo,
+        cgroup=group,
+        console_socket=asked.console,
+        preserve_fds=asked.preserve_fds,
+        run_hooks=run_hooks,
+        new_keyring=asked.new_keyring,
+        filters=filters(store),
+    )
+    if current.lease:
+        from . import network
+
+        network.setup(made.pid, current.lease, nat=asked.nat)
+    checkpoint("create:ready")
+    if asked.pid_file:
+        state.place_file(asked.pid_file, str(made.pid), 0o644)
+        checkpoint("create:pid-file")
+    return Made(state=current, config=config, pidfd=made.pidfd)
+
+
+def filters(store: Store) -> str:
+    """The directory for compiled system call filters: no name of a container starts with a dot."""
+    return f"{store.root}/.seccomp"
+
+
+def run_kind(config: Bundle, kind: str, known: State, status: str) -> None:
+    """Run the hooks of *kind* in the runtime's namespaces. Raises OSError."""
+    if config.hooks.get(kind):
+        hooks.run(config.hooks[kind], jsontext.dumps(known.report(status)), kind=kind)
+
+
+def start(store: Store, messages: log.Log, known: State, config: Bundle) -> None:
+    """Let the created container *known* run its program. The caller holds the lock. Raises OciError."""
+    checkpoint("start:begin")
+    status = store.status(known)
+    if status != "created":
+        raise OciError(f"cannot start the container {known.name}", f"it is {status}, not created")
+    fifo = store.file(known.name, FIFO)
+    _release(fifo, known, config.process.argv[0])
+    checkpoint("start:released")
+    os.unlink(fifo)
+    try:
+        run_kind(config, "poststart", known, "running")
+    except OSError as error:
+        # The specification (runtime.md, "start") has a failed poststart hook logged, and life go on.
+        messages.warning(str(error))
+    checkpoint("start:end")
+
+
+def _release(fifo: str, known: State, program: str) -> None:
+    """Open the other end, at which the first process waits, and read what becomes of it. Raises OciError.
+
+    It writes "0" before it executes the program, which closes its end; a text after (or without) that is why it failed.
+    """
+    failed = f"cannot start the container {known.name}"
+    pidfd = state.open_process(known)
+    if pidfd is None:
+        raise OciError(failed, "its first process has ended")
+    end = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    said = b""
+    try:
+        poll = select.poll()
+        poll.register(end, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            try:
+                part = os.read(end, 4096)
+            except BlockingIOError:
+                continue
+            said += part
+            # Nothing to read before it has opened its end, or after it has closed it: the end of file, or its death.
+            if not part and (said or pidfd in ready or ready.get(end, 0) & select.POLLHUP):
+                break
+    finally:
+        os.close(end)
+        os.close(pidfd)
+    if said != b"0":
+        from . import stub
+
+        why = stub.said(said.removeprefix(b"0"), program) if said else "its first process has ended"
+        raise OciError(failed, why)
+
+
+def destroy(
+    store: Store, messages: log.Log, known: State, *, config: Bundle | None = None, checkpoints: bool = True
+) -> None:
+    """Kill what is left of the container, remove its cgroup and its state, run its poststop hooks. Raises OciError.
+
+    *config* None reads the stored one. The caller holds the lock.
+    """
+    passed = checkpoint if checkpoints else _pass
+    try:
+        group = group_of(known)
+        _kill(known, group)
+        passed("delete:killed")
+        if known.lease:
+            from . import network
+
+            network.teardown(known.lease)
+        if group is not None:
+            group.remove()
+        passed("delete:cgroup")
+        if config is None:
+            try:
+                config = configuration.stored(store, known)
+            except OciError as error:  # a creation that was killed at once
+                messages.warning(f"no poststop hooks run: {error}")
+        store.remove(known.name)
+    except OSError as error:
+        raise OciError(f"cannot remove the container {known.name}", reason(error), "try again") from None
+    passed("delete:state")
+    if config is None:
+        return
+    for hook in config.hooks.get("poststop", ()):
+        try:
+            hooks.run((hook,), jsontext.dumps(known.report("stopped")), kind="poststop")
+        except OSError as error:
+            messages.warning(str(error))  # runtime.md: the others run nevertheless
+
+
+def _pass(_name: str) -> None:
+    """No place to die: a creation that failed is being undone."""
+
+
+def _kill(known: State, group: Cgroup | None) -> None:
+    """SIGKILL every process of the container, and await their ends."""
+    pidfd = state.open_process(known)
+    try:
+        if pidfd is not None:
+            send_signal(pidfd, SIGKILL)  # with a pid namespace, the kernel kills all others with it
+        # Mostly nobody is left: then the directories go at once, and need not be looked into.
+        if group is not None and not (pidfd is None and hierarchies.removed(group.directories())):
+            group.kill()  # lets a frozen one go, too: before that nobody in it can die
+        if pidfd is not None:
+            ended = select.poll()
+            ended.register(pidfd, select.POLLIN)
+            if not ended.poll(_DEATH_MS):
+                raise OSError(errno.EBUSY, "the first process survives SIGKILL", f"/proc/{known.pid}")
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def send_signal(pidfd: int, number: int) -> bool:
+    """Signal a process; False if it has ended."""
+    from _signal import pidfd_send_signal  # type: ignore[import-not-found]
+
+    try:
+        pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True

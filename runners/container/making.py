@@ -1,0 +1,156 @@
+"""The verbs create, start and run."""
+
+from __future__ import annotations
+
+import os
+
+from . import configuration, lifecycle
+from .failure import OciError
+from .lifecycle import Made, Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import terminal
+    from .bundle import Bundle
+    from .cli import Call
+
+
+def create(call: Call) -> int:
+    """Make a container that waits."""
+    _interruptible()
+    asked = _request(call)
+    if call.options.text("console-socket"):
+        asked = _with_console(asked, _connect(call.options.text("console-socket")))
+    made = lifecycle.make(call.store, call.log, asked)
+    os.close(made.pidfd)
+    return 0
+
+
+def start(call: Call) -> int:
+    """Let a created container run its program."""
+    name = call.name()
+    lock = call.store.lock(name)
+    try:
+        known = call.store.read(name)
+        lifecycle.start(call.store, call.log, known, configuration.stored(call.store, known))
+    finally:
+        os.close(lock)
+    return 0
+
+
+def run(call: Call) -> int:
+    """Create, start, wait, delete; return the container's exit status."""
+    asked = _request(call)
+    if call.options.on("explain"):
+        return _explain(asked)
+    _interruptible()
+    path = call.options.text("console-socket")
+    if path:
+        asked = _with_console(asked, _connect(path))
+    if call.options.on("detach"):
+        made = lifecycle.make(call.store, call.log, asked)
+        _start(call, made)
+        os.close(made.pidfd)
+        return 0
+    from . import syscalls
+
+    # Orphans of a container that shares our pid namespace come to us, to be reaped.
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    loaded = configuration.load(asked.bundle, network=asked.network)
+    config, _ = loaded
+    if config.process.terminal and not path:
+        return _run_in_terminal(call, asked, loaded)
+    return _run(call, lifecycle.make(call.store, call.log, asked, loaded))
+
+
+def _interruptible() -> None:
+    """Have SIGTERM and SIGHUP undo what is half made, as SIGINT does: each raises KeyboardInterrupt."""
+    import _signal  # type: ignore[import-not-found]
+
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(number) == _signal.SIG_DFL:
+            _signal.signal(number, _signal.default_int_handler)
+
+
+def _connect(path: str) -> int:
+    from . import terminal  # late: most containers have none
+
+    return terminal.connect(path)
+
+
+def _run_in_terminal(call: Call, asked: Request, loaded: tuple[Bundle, bytes]) -> int:
+    from . import terminal
+
+    ours, theirs = terminal.pair()
+    try:
+        made = lifecycle.make(call.store, call.log, _with_console(asked, theirs), loaded)
+        os.close(theirs)
+        with terminal.Proxy(terminal.receive(ours)) as proxy:
+            return _run(call, made, proxy)
+    finally:
+        os.close(ours)
+
+
+def _run(call: Call, made: Made, proxy: terminal.Proxy | None = None) -> int:
+    """Start what is made, stay until its end, delete it."""
+    from . import foreground
+
+    # From before the start on: the program may ask for a signal at once.
+    with foreground.Signals() as signals:
+        _start(call, made)
+        status = foreground.attend(made.state.pid, made.pidfd, signals, proxy)
+    os.close(made.pidfd)
+    if not call.options.on("keep"):
+        try:
+            lock = call.store.lock(made.state.name)
+        except OciError:
+            return status  # somebody deleted it while it ran
+        try:
+            lifecycle.destroy(call.store, call.log, made.state, config=made.config)
+        finally:
+            os.close(lock)
+    return status
+
+
+def _start(call: Call, made: Made) -> None:
+    lock = call.store.lock(made.state.name)
+    try:
+        try:
+            lifecycle.start(call.store, call.log, made.state, made.config)
+        except BaseException:
+            lifecycle.destroy(call.store, call.log, made.state, config=made.config)
+            raise
+    finally:
+        os.close(lock)
+
+
+def _request(call: Call) -> Request:
+    options = call.options
+    if options.on("no-pivot"):
+        raise OciError("--no-pivot", "is not supported: the host's root would stay reachable", "leave it out")
+    bundle = os.path.realpath(options.text("bundle") or ".")
+    return Request(
+        name=call.name(),
+        bundle=bundle,
+        pid_file=options.text("pid-file"),
+        preserve_fds=options.number("preserve-fds"),
+        new_keyring=not options.on("no-new-keyring"),
+        network=options.text("network"),
+        nat=options.on("nat"),
+    )
+
+
+def _with_console(asked: Request, console: int) -> Request:
+    from .record import replace
+
+    return replace(asked, console=console)
+
+
+def _explain(asked: Request) -> int:
+    from . import plan
+    from .cli import say_lines
+
+    config, _ = configuration.load(asked.bundle, network=asked.network)
+    for number, step in enumerate(plan.plan(config).steps, 1):
+        say_lines(f"{number:3} {step.describe()}")
+    return 0

@@ -1,0 +1,107 @@
+"""Smaller parts of the object ``linux`` of a configuration: devices, kernel parameters, clocks, personality."""
+
+from __future__ import annotations
+
+import posixpath
+
+from .process import number
+from .reader import SEE, BundleError, Reader
+from .record import record
+
+#: personality(2)
+_DOMAINS = {"LINUX": 0, "LINUX32": 8}
+#: Kernel parameters that a namespace has of its own (namespaces(7)): prefix or name -> namespace. All others are the
+#: host's.
+_SYSCTLS = {
+    "net.": "network",
+    "fs.mqueue.": "ipc",
+    "kernel.shm": "ipc",
+    "kernel.msg": "ipc",
+    "kernel.sem": "ipc",
+    "kernel.domainname": "uts",
+    "user.": "user",
+}
+_DEVICE_KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}  # S_IFCHR, S_IFBLK, S_IFIFO
+
+
+@record(kw_only=True)
+class Device:
+    """A device node: *mode* holds kind and permissions, as for mknod(2)."""
+
+    path: str
+    mode: int
+    major: int
+    minor: int
+    uid: int
+    gid: int
+
+
+def time_offsets(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, int, int], ...]:
+    """(clock, seconds, nanoseconds) that a new time namespace is ahead of the host. Raises BundleError."""
+    found = []
+    offsets = linux.below("timeOffsets", {})
+    for clock in ("monotonic", "boottime"):
+        item = offsets.below(clock, {})
+        seconds = number(item, "secs", 0, low=-(1 << 40), high=1 << 40)
+        rest_ns = number(item, "nanosecs", 0, high=999_999_999)
+        item.done()
+        if seconds or rest_ns:
+            found.append((clock, seconds, rest_ns))
+    offsets.done()
+    if found and namespaces.get("time") != "":
+        raise BundleError(offsets.where, "need a new time namespace", 'add {"type": "time"} to linux.namespaces')
+    return tuple(found)
+
+
+def devices(linux: Reader) -> tuple[Device, ...]:
+    """The device nodes beside the standard ones. Raises BundleError."""
+    found = []
+    given: list[object] = linux.take("devices", list, [])
+    for i, value in enumerate(given):
+        item = Reader(value, linux.at(f"devices[{i}]"))
+        path, kind = item.take("path", str), item.take("type", str)
+        if kind not in _DEVICE_KINDS:
+            raise BundleError(item.at("type"), f"{kind!r} is no kind of device", "use c, b, u or p")
+        if not path.startswith("/") or "\0" in path or path.endswith("/"):
+            raise BundleError(item.at("path"), "must be an absolute path", SEE)
+        numbers = [number(item, key, 0 if kind == "p" else None, high=(1 << 20) - 1) for key in ("major", "minor")]
+        mode = number(item, "fileMode", 0o666, high=0o177777) & 0o7777
+        uid, gid = number(item, "uid", 0), number(item, "gid", 0)
+        item.done()
+        path = "/" + posixpath.normpath(path).lstrip("/")
+        found.append(
+            Device(path=path, mode=mode | _DEVICE_KINDS[kind], major=numbers[0], minor=numbers[1], uid=uid, gid=gid)
+        )
+    return tuple(found)
+
+
+def sysctls(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """(path, value) of kernel parameters that the container has of its own. Raises BundleError for the host's."""
+    found = []
+    for name, value in linux.pairs("sysctl").items():
+        where = f"{linux.at('sysctl')}.{name}"
+        dotted = name.replace("/", ".")
+        kind = next((kind for start, kind in _SYSCTLS.items() if dotted.startswith(start)), "")
+        if not kind or ".." in dotted or "\0" in name:
+            raise BundleError(where, "belongs to the whole host, or to no kernel", "set it on the host")
+        if kind not in namespaces:
+            raise BundleError(
+                where, f"would change the host's {kind} namespace", f'add {{"type": "{kind}"}} to linux.namespaces'
+            )
+        # sysctl(8): in names with dots, a slash stands for a dot of a file name (eth0.1).
+        path = name if "/" in name and "." not in name else name.replace(".", "\0").replace("/", ".").replace("\0", "/")
+        found.append((f"/proc/sys/{path}", value))
+    return tuple(found)
+
+
+def personality(item: Reader) -> int | None:
+    """The argument of personality(2); None leaves it as it is. Raises BundleError."""
+    domain, flags = item.take("domain", str, ""), item.texts("flags")
+    item.done()
+    if flags:
+        raise BundleError(item.at("flags"), "are not supported", "remove them")
+    if not domain:
+        return None
+    if domain not in _DOMAINS:
+        raise BundleError(item.at("domain"), f"unknown domain {domain!r}", f"use one of {', '.join(_DOMAINS)}")
+    return _DOMAINS[domain]

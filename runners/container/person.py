@@ -1,0 +1,247 @@
+"""Steps that decide who the program is and what it may: ids, capabilities, limits. The last before exec.
+
+Order matters: each step needs what a later one takes away. See :func:`plan.process_steps`.
+"""
+
+# The methods of all steps do what :class:`steps.Step` says.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import errno
+import os
+
+from . import capabilities
+from . import syscalls as k
+from .record import record
+from .steps import _Strict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .capabilities import Capabilities
+    from .kernel import Sys
+
+
+@record
+class ChangeDirectory(_Strict):
+    """The directory that the program starts in. A link through /proc to a directory of the host's is refused."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"change to the directory {self.path}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.chdir_in(self.path)
+
+
+@record
+class Umask(_Strict):
+    """Set the mask of new files: 0 while devices are made, 022 for the program, as crun and runc do."""
+
+    mask: int
+
+    def describe(self) -> str:
+        return f"set the umask to {self.mask:03o}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.umask(self.mask)
+
+
+@record
+class Undumpable(_Strict):
+    """While this is still the runtime's program, nobody in the container may look into it (ptrace(2), /proc/PID).
+
+    exec of a program makes it dumpable again.
+    """
+
+    def describe(self) -> str:
+        return "forbid others to look into this process"
+
+    def apply(self, sys: Sys) -> None:
+        sys.prctl(k.PR_SET_DUMPABLE, 0)
+
+
+@record
+class DropBounding(_Strict):
+    """Take capabilities out of the bounding set, so that exec as root cannot bring them back (capabilities(7))."""
+
+    keep: int
+    last: int
+
+    def describe(self) -> str:
+        return f"bound the capabilities to {_names(self.keep)}"
+
+    def apply(self, sys: Sys) -> None:
+        for number in range(self.last + 1):
+            if not self.keep >> number & 1:
+                sys.prctl(k.PR_CAPBSET_DROP, number)
+
+
+def _names(mask: int) -> str:
+    return " ".join(capabilities.names(mask)) or "none"
+
+
+@record
+class SetGroups:
+    """The supplementary groups, instead of those of whoever started us.
+
+    *may_keep*: in a user namespace of an unprivileged user they can neither be read nor dropped (user_namespaces(7));
+    they stand for nobody there.
+    """
+
+    groups: tuple[int, ...] = ()
+    may_keep: bool = False
+
+    @property
+    def tolerated(self) -> tuple[int, ...]:
+        return (errno.EPERM,) if self.may_keep and not self.groups else ()
+
+    def describe(self) -> str:
+        if not self.groups:
+            return "drop the supplementary groups"
+        return f"be in the groups {' '.join(map(str, self.groups))}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.setgroups(list(self.groups))
+
+
+@record
+class BecomeUser(_Strict):
+    """Set all user and group ids. The capabilities survive it, for :class:`SetCapabilities` to set."""
+
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"become user {self.uid}, group {self.gid}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.prctl(k.PR_SET_KEEPCAPS, 1)
+        sys.setresgid(self.gid, self.gid, self.gid)
+        sys.setresuid(self.uid, self.uid, self.uid)
+        sys.prctl(k.PR_SET_KEEPCAPS, 0)
+
+
+@record
+class SetCapabilities(_Strict):
+    """Keep these capabilities only."""
+
+    sets: Capabilities
+
+    def describe(self) -> str:
+        return f"keep the capabilities {_names(self.sets.effective)}"
+
+    def apply(self, sys: Sys) -> None:
+        sets = self.sets
+        sys.prctl(k.PR_CAP_AMBIENT, k.PR_CAP_AMBIENT_CLEAR_ALL)
+        sys.capset(sets.effective, sets.permitted, sets.inheritable)
+        for number in range(sets.ambient.bit_length()):
+            if sets.ambient >> number & 1:
+                sys.prctl(k.PR_CAP_AMBIENT, k.PR_CAP_AMBIENT_RAISE, number)
+
+
+@record
+class NoNewPrivileges(_Strict):
+    """No exec from here on grants a privilege."""
+
+    def describe(self) -> str:
+        return "set no_new_privs"
+
+    def apply(self, sys: Sys) -> None:
+        sys.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
+
+
+@record
+class OwnStreams(_Strict):
+    """Give the standard streams to the user that the program will be."""
+
+    uid: int
+
+    def describe(self) -> str:
+        return f"give the standard streams to user {self.uid}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.own_streams(self.uid)
+
+
+@record
+class SetLimit(_Strict):
+    """A resource limit (getrlimit(2)) of process *pid*, 0 is the caller; -1 is no limit."""
+
+    pid: int
+    which: int
+    soft: int
+    hard: int
+
+    def describe(self) -> str:
+        from .process import RLIMITS
+
+        return f"set the limit {list(RLIMITS)[self.which]} to {self.soft}, at most {self.hard}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.prlimit(self.pid, self.which, (self.soft, self.hard))
+
+
+@record
+class SetOomScore(_Strict):
+    """How willingly the kernel kills process *pid* ("self": the caller) when memory is short (proc(5))."""
+
+    pid: str
+    value: int
+
+    def describe(self) -> str:
+        return f"set oom_score_adj to {self.value}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.write(f"/proc/{self.pid}/oom_score_adj", str(self.value))
+
+
+@record
+class Schedule(_Strict):
+    """Scheduling policy, nice value and real-time priority (sched(7))."""
+
+    policy: int
+    nice: int
+    priority: int
+
+    def describe(self) -> str:
+        return f"set the scheduling policy to {self.policy}, nice {self.nice}, priority {self.priority}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.schedule(self.policy, self.nice, self.priority)
+
+
+@record
+class IoPriority(_Strict):
+    """Priority at block devices (ioprio_set(2))."""
+
+    value: int
+
+    def describe(self) -> str:
+        return f"set the I/O priority to class {self.value >> 13}, level {self.value & 7}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.ioprio_set(self.value)
+
+
+@record
+class SetPersonality(_Strict):
+    """Execution domain (personality(2)): what uname(2) says to 32-bit programs."""
+
+    persona: int
+
+    def describe(self) -> str:
+        return f"set the personality to {self.persona}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.personality(self.persona)
+
+
+def last_capability() -> int:
+    """The highest number that this kernel knows."""
+    fd = os.open("/proc/sys/kernel/cap_last_cap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(fd, 16))
+    finally:
+        os.close(fd)

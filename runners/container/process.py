@@ -1,0 +1,163 @@
+"""The object ``process`` of a configuration: the program, and the person that it is."""
+
+from __future__ import annotations
+
+from . import capabilities
+from .capabilities import Capabilities
+from .reader import SEE, BundleError, Reader
+from .record import record
+
+#: asm-generic/resource.h; the few architectures that number them otherwise are not supported.
+RLIMITS = {
+    name: number
+    for number, name in enumerate(
+        "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split()
+    )
+}
+_INFINITY = (1 << 64) - 1
+#: linux/ioprio.h
+IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+#: linux/sched.h
+POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_IDLE": 5}
+_HIGHEST_ID = (1 << 32) - 2
+
+
+@record(kw_only=True)
+class Process:
+    """One program inside a container, as configured. *umask* None means 022; *oom_score_adj* None leaves it.
+
+    *rlimits* are (number, soft, hard), -1 is no limit. *io_priority* is a value of ioprio_set(2). *scheduler* is
+    policy, nice and real-time priority.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    terminal: bool
+    console_size: tuple[int, int] | None
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    umask: int | None
+    capabilities: Capabilities
+    no_new_privileges: bool
+    oom_score_adj: int | None
+    rlimits: tuple[tuple[int, int, int], ...]
+    io_priority: int | None
+    scheduler: tuple[int, int, int] | None
+
+
+def parse(process: Reader) -> Process:
+    """The :class:`Process` of the object ``process``. Raises :class:`BundleError`."""
+    argv = process.texts("args")
+    if not argv or not argv[0]:
+        raise BundleError(process.at("args"), "must name a program", SEE)
+    cwd = process.take("cwd", str)
+    if not cwd.startswith("/") or "\0" in cwd:
+        raise BundleError(process.at("cwd"), "must be an absolute path", SEE)
+    uid, gid, groups, umask = _user(process.below("user", {}))
+    terminal = process.take("terminal", bool, False)
+    for key in ("apparmorProfile", "selinuxLabel"):
+        if process.take(key, str, "") not in ("", "unconfined"):
+            raise BundleError(process.at(key), "is not supported", "remove it; crun and runc set labels")
+    made = Process(
+        argv=argv,
+        env=_environment(process),
+        cwd=cwd,
+        terminal=terminal,
+        console_size=_size(process),
+        uid=uid,
+        gid=gid,
+        groups=groups,
+        umask=umask,
+        capabilities=capabilities.parse(process.below("capabilities", {})),
+        no_new_privileges=process.take("noNewPrivileges", bool, False),
+        oom_score_adj=_oom_score(process),
+        rlimits=_rlimits(process),
+        io_priority=_io_priority(process),
+        scheduler=_scheduler(process),
+    )
+    process.done()
+    return made
+
+
+def _environment(process: Reader) -> tuple[tuple[str, str], ...]:
+    pairs = [text.partition("=") for text in process.texts("env")]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise BundleError(process.at("env"), "must hold NAME=VALUE", SEE)
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def number(reader: Reader, key: str, default: int | None = None, *, low: int = 0, high: int = _HIGHEST_ID) -> int:
+    """The integer at *key*, from *low* to *high*; *default* may be outside."""
+    value = reader.take(key, int, default)
+    if not low <= value <= high and value != default:
+        raise BundleError(reader.at(key), f"must be from {low} to {high}", SEE)
+    return value
+
+
+def _user(user: Reader) -> tuple[int, int, tuple[int, ...], int | None]:
+    uid, gid = number(user, "uid", 0), number(user, "gid", 0)
+    groups: list[object] = user.take("additionalGids", list, [])
+    for group in groups:
+        if not isinstance(group, int) or isinstance(group, bool) or not 0 <= group <= _HIGHEST_ID:
+            raise BundleError(user.at("additionalGids"), "must be a list of group ids", SEE)
+    umask = number(user, "umask", -1, high=0o777)
+    user.done()
+    return uid, gid, tuple(groups), None if umask < 0 else umask  # type: ignore[arg-type]  # checked one by one
+
+
+def _size(process: Reader) -> tuple[int, int] | None:
+    """(rows, columns) of the terminal."""
+    size = process.below("consoleSize", {})
+    rows, columns = number(size, "height", 0, high=0xFFFF), number(size, "width", 0, high=0xFFFF)
+    size.done()
+    return (rows, columns) if rows and columns else None
+
+
+def _oom_score(process: Reader) -> int | None:
+    # Zero is a demand: it takes back what the caller has.
+    value = number(process, "oomScoreAdj", 2000, low=-1000, high=1000)
+    return None if value == 2000 else value
+
+
+def _rlimits(process: Reader) -> tuple[tuple[int, int, int], ...]:
+    found: dict[int, tuple[int, int, int]] = {}
+    for i, value in enumerate(process.take("rlimits", list, [])):
+        item = Reader(value, process.at(f"rlimits[{i}]"))
+        name = item.take("type", str)
+        which = RLIMITS.get(name.removeprefix("RLIMIT_"))
+        if which is None or not name.startswith("RLIMIT_"):
+            raise BundleError(item.at("type"), f"unknown limit {name!r}", "see getrlimit(2)")
+        if which in found:
+            raise BundleError(item.at("type"), f"{name} stands twice", "leave one")
+        soft, hard = (number(item, key, low=-1, high=_INFINITY) for key in ("soft", "hard"))
+        item.done()
+        soft, hard = (-1 if limit == _INFINITY else limit for limit in (soft, hard))
+        if hard != -1 and (soft == -1 or soft > hard):
+            raise BundleError(item.at("soft"), "is above hard", "see getrlimit(2)")
+        found[which] = (which, soft, hard)
+    return tuple(found.values())
+
+
+def _io_priority(process: Reader) -> int | None:
+    item = process.below("ioPriority", {})
+    name, level = item.take("class", str, ""), number(item, "priority", 0, high=7)
+    item.done()
+    if not name:
+        return None
+    if name not in IO_CLASSES:
+        raise BundleError(item.at("class"), f"unknown class {name!r}", f"use one of {', '.join(IO_CLASSES)}")
+    return IO_CLASSES[name] << 13 | level
+
+
+def _scheduler(process: Reader) -> tuple[int, int, int] | None:
+    item = process.below("scheduler", {})
+    policy = item.take("policy", str, "")
+    nice, priority = number(item, "nice", 0, low=-20, high=19), number(item, "priority", 0, high=99)
+    item.done()
+    if not policy:
+        return None
+    if policy not in POLICIES:
+        raise BundleError(item.at("policy"), f"{policy!r} is not supported", f"use one of {', '.join(POLICIES)}")
+    return POLICIES[policy], nice, priority

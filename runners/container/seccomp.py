@@ -1,0 +1,258 @@
+"""System call filters: ``linux.seccomp`` of the configuration, as a BPF program, as a step of the set-up.
+
+Three stages, so that a started container pays for the last alone: :func:`parse` reads and refuses; :func:`compile`
+makes the kernel's program through libseccomp, once, in the parent; :class:`InstallSeccomp` is one system call.
+
+When to install it: seccomp(2) needs no_new_privs or CAP_SYS_ADMIN. With ``noNewPrivileges``, it is the last step before
+exec, so that the filter need not allow what set-up calls. Without, it comes before the capabilities go.
+
+Sources: the OCI runtime specification (config-linux.md, "Seccomp"), seccomp(2), linux/seccomp.h.
+"""
+
+# The methods of a step do what :class:`steps.Step` says.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import errno
+import os
+
+from . import compiled, libseccomp
+from .reader import SEE, BundleError, Reader
+from .record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .kernel import Sys
+
+_EPERM = errno.EPERM
+#: Actions and their values (linux/seccomp.h). Those in :data:`_WITH_DATA` carry a number in their low 16 bits.
+ACTIONS = {
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
+}
+_WITH_DATA = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+#: enum scmp_compare of seccomp.h.
+OPERATORS = {
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}
+#: SECCOMP_FILTER_FLAG_* of linux/seccomp.h. WAIT_KILLABLE_RECV concerns a listener, of which there is none.
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+}
+ARCHITECTURES = (
+    "X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE S390 S390X PARISC"
+    " PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB"
+).split()
+
+_INSTALL = "install it (Debian, Ubuntu, Fedora: the package libseccomp2 or libseccomp), or remove linux.seccomp"
+_ARGUMENTS = 6
+#: BPF_MAXINSNS of linux/bpf_common.h.
+_LONGEST = 4096
+
+
+@record(kw_only=True)
+class Condition:
+    """What one argument of a call must be: *operator* as in :data:`OPERATORS`."""
+
+    index: int
+    operator: int
+    value: int
+    value_two: int
+
+
+@record(kw_only=True)
+class Rule:
+    """What is done to the calls *names* whose arguments fulfil all *conditions*; *action* as the kernel has it."""
+
+    names: tuple[str, ...]
+    action: int
+    conditions: tuple[Condition, ...]
+
+
+@record(kw_only=True)
+class Profile:
+    """One filter. *architectures* are libseccomp's names, beside the native one; *flags* those of seccomp(2)."""
+
+    default_action: int
+    architectures: tuple[str, ...]
+    flags: int
+    rules: tuple[Rule, ...]
+
+
+def parse(reader: Reader) -> Profile:
+    """The :class:`Profile` of ``linux.seccomp``. Raises :class:`BundleError`."""
+    default = _action(reader, "defaultAction", "defaultErrnoRet")
+    names = reader.texts("architectures")
+    for name in names:
+        if name.removeprefix("SCMP_ARCH_") not in ARCHITECTURES or not name.startswith("SCMP_ARCH_"):
+            raise BundleError(reader.at("architectures"), f"unknown architecture {name!r}", SEE)
+    flags = 0
+    for flag in reader.texts("flags"):
+        if flag not in FLAGS:
+            raise BundleError(reader.at("flags"), f"{flag!r} is not supported, only {', '.join(FLAGS)}", "leave it out")
+        flags |= FLAGS[flag]
+    for key in ("listenerPath", "listenerMetadata"):
+        if reader.take(key, str, ""):
+            raise BundleError(reader.at(key), "is not supported: there is no listener for SCMP_ACT_NOTIFY")
+    values: list[object] = reader.take("syscalls", list, [])
+    rules = tuple(_rule(Reader(value, reader.at(f"syscalls[{i}]"))) for i, value in enumerate(values))
+    reader.done()
+    return Profile(
+        default_action=default,
+        architectures=tuple(name.removeprefix("SCMP_ARCH_").lower() for name in names),
+        flags=flags,
+        rules=rules,
+    )
+
+
+def _action(reader: Reader, key: str, number_key: str) -> int:
+    name = reader.take(key, str)
+    if name == "SCMP_ACT_NOTIFY":
+        raise BundleError(
+            reader.at(key),
+            "SCMP_ACT_NOTIFY is not supported: there is no listener",
+            "use SCMP_ACT_ERRNO (crun notifies)",
+        )
+    if name not in ACTIONS:
+        raise BundleError(reader.at(key), f"unknown action {name!r}, not one of {', '.join(ACTIONS)}", SEE)
+    number = _whole(reader, number_key, -1)
+    if number > 0xFFFF:
+        raise BundleError(reader.at(number_key), "does not fit into 16 bits", SEE)
+    if name not in _WITH_DATA:
+        if number >= 0:  # config-linux.md: the runtime MUST fail
+            raise BundleError(reader.at(number_key), f"{name} returns no number", "leave it out")
+        return ACTIONS[name]
+    return ACTIONS[name] | (number if number >= 0 else _EPERM)
+
+
+def _whole(reader: Reader, key: str, default: int) -> int:
+    """A number that may be absent or null; not negative when it is given."""
+    given = reader.take(key, int, default)
+    if given < 0 and given != default:
+        raise BundleError(reader.at(key), "must not be negative", SEE)
+    return given
+
+
+def _rule(item: Reader) -> Rule:
+    names = item.texts("names")
+    if not names:
+        raise BundleError(item.at("names"), "is missing", SEE)
+    action = _action(item, "action", "errnoRet")
+    values: list[object] = item.take("args", list, [])
+    conditions = tuple(_condition(Reader(value, item.at(f"args[{i}]"))) for i, value in enumerate(values))
+    for key in ("comment", "name"):  # podman writes them; they mean nothing to a runtime
+        item.take(key, str, "")
+    item.done()
+    return Rule(names=names, action=action, conditions=conditions)
+
+
+def _condition(item: Reader) -> Condition:
+    operator = item.take("op", str)
+    if operator not in OPERATORS:
+        raise BundleError(item.at("op"), f"unknown operator {operator!r}, not one of {', '.join(OPERATORS)}", SEE)
+    index = item.take("index", int)
+    value, value_two = item.take("value", int), _whole(item, "valueTwo", 0)
+    for key, number, end in (("index", index, _ARGUMENTS), ("value", value, 1 << 64), ("valueTwo", value_two, 1 << 64)):
+        if not 0 <= number < end:
+            raise BundleError(item.at(key), f"{number} is not from 0 to {end - 1}", SEE)
+    item.done()
+    return Condition(index=index, operator=OPERATORS[operator], value=value, value_two=value_two)
+
+
+def compile(profile: Profile, *, cache: str = "") -> bytes:  # noqa: A001 - seccomp.compile, as re.compile
+    """The filter as an array of struct sock_filter (linux/filter.h), for this machine's architecture and others asked.
+
+    Names that this libseccomp does not know are skipped: profiles list calls of kernels to come. It takes libseccomp
+    10 ms to write docker's profile down, so a *cache*, a directory that may not exist, spares all starts but the first.
+    Raises BundleError (libseccomp is absent, or refuses a rule) and OSError.
+    """
+    key = f"{os.uname().machine} {profile!r}" if cache else ""
+    if cache and (kept := compiled.load(cache, key)):
+        return kept
+    if trouble := libseccomp.load():
+        raise BundleError("linux.seccomp", f"needs libseccomp.so.2, which cannot be loaded: {trouble}", _INSTALL)
+    program = _compile(profile)
+    if cache:
+        compiled.store(cache, key, program, libseccomp.path())
+    return program
+
+
+def _compile(profile: Profile) -> bytes:
+    from .compact import smaller  # late: a start that finds its program in the cache does without
+
+    with libseccomp.Filter(profile.default_action) as made:
+        for name in profile.architectures:
+            if not made.add_architecture(name):
+                raise BundleError(
+                    "linux.seccomp.architectures", f"this libseccomp does not know {name}", "leave it out"
+                )
+        for rule in profile.rules:
+            if rule.action == profile.default_action:
+                continue  # libseccomp refuses a rule that changes nothing
+            for name in rule.names:
+                number = libseccomp.number(name)
+                if number is None:
+                    continue
+                for conditions in _alternatives(rule.conditions):
+                    try:
+                        made.add(rule.action, number, conditions)
+                    except OSError as error:
+                        raise BundleError(
+                            f"linux.seccomp.syscalls: {name}", f"libseccomp refuses it: {error.strerror}", SEE
+                        ) from None
+        program = smaller(made.export())
+    if len(program) // 8 > _LONGEST:
+        raise BundleError(
+            "linux.seccomp", f"makes {len(program) // 8} instructions; {_LONGEST} are allowed", "shorten it"
+        )
+    return program
+
+
+def _alternatives(conditions: tuple[Condition, ...]) -> tuple[tuple[Condition, ...], ...]:
+    """Conditions on different arguments hold together; several on one argument are alternatives, as runc has it."""
+    if len({condition.index for condition in conditions}) == len(conditions):
+        return (conditions,)
+    return tuple((condition,) for condition in conditions)
+
+
+@record
+class InstallSeccomp:
+    """Filter the system calls of this process, and of all that come from it, from here on.
+
+    *program* is :func:`compile`'s, *flags* are :attr:`Profile.flags`.
+    """
+
+    program: bytes
+    flags: int = 0
+
+    @property
+    def tolerated(self) -> tuple[int, ...]:
+        return ()
+
+    def describe(self) -> str:
+        return f"filter system calls ({len(self.program) // 8} instructions)"
+
+    def apply(self, sys: Sys) -> None:
+        sys.seccomp(self.program, self.flags)
+
+
+def available() -> str:
+    """Why filters cannot be made here; empty when they can: for ``features`` and the doctor."""
+    if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
+        return "this kernel has no seccomp filters"
+    return libseccomp.load()

@@ -1,0 +1,33 @@
+"""The configuration that ``tare-oci spec`` writes: a shell with docker's defaults, to be edited."""
+
+from __future__ import annotations
+
+import os
+
+from .defaults import default_config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def specimen(*, rootless: bool) -> dict[str, object]:
+    """A ``config.json`` for the root filesystem in ``rootfs``; with *rootless*, for the calling user."""
+    config: dict[str, Any] = default_config(
+        argv=["sh"],
+        env=[("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("TERM", "xterm")],
+        rootfs="rootfs",
+        cgroup=None,
+        memory_bytes=0,
+        cpus=0,
+    )
+    config["process"]["terminal"] = True
+    if rootless:
+        linux = config["linux"]
+        # One id of the caller's is all that needs no newuidmap; devpts cannot give its devices to group 5 then.
+        linux["namespaces"].append({"type": "user"})
+        for key, number in (("uidMappings", os.geteuid()), ("gidMappings", os.getegid())):
+            linux[key] = [{"containerID": 0, "hostID": number, "size": 1}]
+        for mount in config["mounts"]:
+            mount["options"] = [word for word in mount["options"] if word != "gid=5"]
+    return config

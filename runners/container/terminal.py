@@ -1,0 +1,193 @@
+"""Pseudo-terminals: made inside a container, handed out over the console socket, and shown on the caller's own.
+
+The container's side opens ``/dev/ptmx`` of its own devpts, so that ``ttyname`` inside finds the device, and sends the
+master to whoever asked for a terminal (conmon, containerd's shim, or our own foreground) as SCM_RIGHTS (unix(7)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+
+from .failure import OciError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+else:
+    import _socket as socket  # the module itself imports selectors and enum: 9 ms
+
+#: asm-generic/ioctls.h (x86, arm, riscv, s390).
+_TIOCSCTTY, _TIOCGWINSZ, _TIOCSWINSZ = 0x540E, 0x5413, 0x5414
+_TIOCSPTLCK, _TIOCGPTN, _TIOCGPTPEER = 0x40045431, 0x80045430, 0x5441
+#: sockaddr_un holds 108 bytes with the final NUL (unix(7)).
+_LONGEST = 107
+#: Documentation/admin-guide/devices.txt: /dev/ptmx.
+_PTMX = (5, 2)
+
+
+def connect(path: str) -> int:
+    """A descriptor connected to the socket at *path*, which may be longer than an address holds. Raises OciError."""
+    directory = -1
+    try:
+        address = path
+        if len(os.fsencode(path)) > _LONGEST:
+            directory = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+            address = f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+        carrier = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            carrier.connect(address)
+        except OSError:
+            carrier.close()
+            raise
+        return carrier.detach()
+    except OSError as error:
+        why = f"{path}: {error.strerror}"
+        raise OciError("cannot connect to the console socket", why, "listen on it first") from None
+    finally:
+        if directory >= 0:
+            os.close(directory)
+
+
+def pair() -> tuple[int, int]:
+    """Two connected descriptors: one for :func:`inside`, one for :func:`receive`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    return ours.detach(), theirs.detach()
+
+
+def send(carrier: int, master: int, name: str) -> None:
+    """Send the descriptor *master* with its *name* over the socket *carrier*."""
+    end = socket.socket(fileno=carrier)
+    try:
+        end.sendmsg([name.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", master))])
+    finally:
+        end.detach()
+
+
+def receive(carrier: int) -> int:
+    """The descriptor that :func:`send` sent, close-on-exec. Raises OciError if none came."""
+    end = socket.socket(fileno=carrier)
+    try:
+        _, ancillary, _, _ = end.recvmsg(4096, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    finally:
+        end.detach()
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) >= 4:
+            return int(struct.unpack("i", data[:4])[0])
+    raise OciError("no terminal came out of the container", "", "see what its set-up said")
+
+
+def inside(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0) -> int:
+    """Make a terminal in the container's devpts, send its master over *carrier*, and make it the caller's own.
+
+    The caller leads a session without a terminal (setsid(2)), and its root is the container's. *size* is (rows,
+    columns); *uid* becomes the owner. Streams 0, 1 and 2 are the terminal afterwards. Returns the slave, open, for who
+    wants to mount it on ``/dev/console``. Raises OSError.
+    """
+    import fcntl
+
+    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(master)
+        # An image without a /dev of ours may have put anything there: nothing but a real master goes to the host.
+        if not stat.S_ISCHR(found.st_mode) or (os.major(found.st_rdev), os.minor(found.st_rdev)) != _PTMX:
+            raise OSError(errno.ENOTTY, "is no pseudo-terminal multiplexer", "/dev/ptmx")
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+        (number,) = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, struct.pack("I", 0)))
+        # By the master and not by a path: /dev/pts/N could be another's.
+        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        if size is not None and any(size):
+            fcntl.ioctl(slave, _TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        if uid:
+            os.fchown(slave, uid, -1)
+        send(carrier, master, f"/dev/pts/{number}")
+    finally:
+        os.close(master)
+    fcntl.ioctl(slave, _TIOCSCTTY, 0)
+    for stream in (0, 1, 2):
+        os.dup2(slave, stream)
+    return int(slave)
+
+
+class Proxy:
+    """The caller's terminal (or pipes) in front of a container's: raw mode, bytes both ways, and its size."""
+
+    def __init__(self, master: int) -> None:
+        self.master = master
+        self._before: list[object] | None = None
+        self._input = True
+        os.set_blocking(master, False)
+
+    def __enter__(self) -> Proxy:
+        if os.isatty(0):
+            import termios
+            import tty
+
+            self._before = termios.tcgetattr(0)
+            tty.setraw(0)
+        self.resize()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSADRAIN, self._before)  # type: ignore[arg-type]
+        os.close(self.master)
+
+    def resize(self) -> None:
+        """Give the container's terminal the size of the caller's."""
+        import fcntl
+
+        if os.isatty(0):
+            fcntl.ioctl(self.master, _TIOCSWINSZ, fcntl.ioctl(0, _TIOCGWINSZ, bytes(8)))
+
+    def sources(self) -> tuple[int, ...]:
+        """The descriptors to wait for."""
+        return (self.master, 0) if self._input else (self.master,)
+
+    def move(self, ready: int) -> bool:
+        """Move what came on the descriptor *ready*; False when the container's side has hung up."""
+        if ready == 0:
+            try:
+                data = os.read(0, 4096)
+            except OSError:
+                data = b""
+            if data:
+                self._feed(data)
+            else:
+                self._input = False
+                self._feed(b"\x04")  # the end of input, as a terminal says it (VEOF)
+            return True
+        try:
+            data = os.read(self.master, 1 << 16)
+        except BlockingIOError:
+            return True
+        except OSError:  # EIO: no process has the slave open any more
+            return False
+        write_all(1, data)
+        return bool(data)
+
+    def _feed(self, data: bytes) -> None:
+        os.set_blocking(self.master, True)
+        try:
+            write_all(self.master, data)
+        except OSError:
+            pass  # hung up: reading it will say so
+        finally:
+            os.set_blocking(self.master, False)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of *data*."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def own_size() -> tuple[int, int] | None:
+    """(rows, columns) of the caller's terminal, or None if standard input is none."""
+    if not os.isatty(0):
+        return None
+    return os.get_terminal_size(0)[::-1]

@@ -1,0 +1,51 @@
+"""The mount of type cgroup: what a container sees of its cgroup, in the hierarchies that this host has."""
+
+from __future__ import annotations
+
+from . import hierarchies
+from . import syscalls as k
+from .guarded import Bind, LinkIn, MountIn, SetAttributes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .hierarchies import Layout
+    from .mounts import Mount
+    from .steps import Step
+
+_TOP_OPTIONS = "mode=755,size=64k"
+
+
+def cgroup(mount: Mount, relative: str, *, own_namespace: bool, layout: Layout | None = None) -> Iterator[Step]:
+    """Steps for *mount*; *relative* is the container's cgroup, for where it has no cgroup namespace."""
+    layout = layout or hierarchies.layout()
+    if layout.mode in ("v2", "none"):
+        yield _view(mount, mount.target, "cgroup2", "", layout.v2 or "/sys/fs/cgroup", relative, own_namespace)
+        return
+    yield MountIn("tmpfs", mount.target, "tmpfs", mount.flags & ~k.MS_RDONLY, _TOP_OPTIONS)
+    for where in layout.hierarchies:
+        controllers = [name for name, directory in layout.v1.items() if directory == where]
+        name = ",".join(word.removeprefix("name=") for word in controllers)
+        target = f"{mount.target}/{name}"
+        yield _view(mount, target, "cgroup", ",".join(controllers), where, relative, own_namespace)
+        if len(controllers) > 1:
+            for word in controllers:
+                yield LinkIn(name, f"{mount.target}/{word}")
+    if mount.flags & k.MS_RDONLY:
+        yield SetAttributes(mount.target, k.MOUNT_ATTR_RDONLY)
+
+
+def _view(
+    mount: Mount,
+    target: str,
+    kind: str,
+    data: str,
+    where: str,
+    relative: str,
+    own_namespace: bool,  # noqa: FBT001 - private, and passed on
+) -> Step:
+    if own_namespace:
+        return MountIn("cgroup", target, kind, mount.flags, data)
+    set_, clear = mount.attributes
+    return Bind(f"{where}/{relative}" if relative else where, target, attributes=(set_, clear))

@@ -1,0 +1,143 @@
+"""How the warm runtime behaves in numbers: many alive at once, and starts on all processors; against the floor.
+
+    python -m tests.speed.scale [--count 1000] [--repeats 2] [--subjects floor container ...]
+
+For each subject in turn, and again in the next repeat: COUNT containers one after another, each paused once it is
+ready; the host's memory that they take; their removal in the same order. Then start and removal one after another
+against the same on all processors at once. Needs root and a quiet machine; says how busy it was.
+
+It stops adding containers while less than 4 GiB of memory are available, and all of them live below one cgroup with a
+limit of its own, so that a subject that takes too much is killed before the host is in need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from runners.container import cgroups
+from tests.speed import arena
+
+FLOOR_BYTES = 4 << 30
+CEILING_BYTES = 8 << 30
+#: Starts at each end of a series that are compared.
+END = 50
+#: Starts of each worker when they run at once.
+EACH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """COUNT containers started and removed one after another."""
+
+    starts_ns: tuple[int, ...]
+    stops_ns: tuple[int, ...]
+    #: What the host has less, and what the kernel has charged to the cgroup of all: nobody else is in the latter.
+    host_bytes: int
+    charged_bytes: int
+
+    def line(self) -> str:
+        """As a row of the table."""
+        count = len(self.starts_ns)
+        first, last = (statistics.median(part) for part in (self.starts_ns[:END], self.starts_ns[-END:]))
+        seconds = [sum(part) / 1e9 for part in (self.starts_ns, self.stops_ns)]
+        mib = [part / count / (1 << 20) for part in (self.host_bytes, self.charged_bytes)]
+        return (
+            f"{count:6d} {seconds[0]:9.2f} {seconds[1]:9.2f} {mib[0]:10.3f} {mib[1]:10.3f}"
+            f" {first / 1e6:9.2f} {last / 1e6:9.2f} {last / first - 1:+8.0%}"
+        )
+
+
+HEAD = f"{'count':>6} {'start s':>9} {'remove s':>9} {'host MiB':>10} {'charged':>10} {'first ms':>9} {'last ms':>9}"
+
+
+def available_bytes() -> int:
+    """MemAvailable of /proc/meminfo."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError("no MemAvailable in /proc/meminfo")
+
+
+def charged_bytes(group: cgroups.Cgroup) -> int:
+    """What is charged to *group* and those below it."""
+    files = [path / name for path in group.paths() for name in ("memory.usage_in_bytes", "memory.current")]
+    return next(int(file.read_text(encoding="ascii")) for file in files if file.exists())
+
+
+def timed(action: Callable[[str], object], name: str) -> int:
+    """Nanoseconds that *action* of *name* takes."""
+    began_ns = time.monotonic_ns()
+    action(name)
+    return time.monotonic_ns() - began_ns
+
+
+def many(contestant: arena.Contestant, count: int, whole: cgroups.Cgroup) -> Series:
+    """*count* at once, or as many as memory allows."""
+    contestant.start("warm-up")
+    contestant.stop("warm-up")
+    before, charged, starts, names = available_bytes(), charged_bytes(whole), list[int](), list[str]()
+    while len(names) < count and available_bytes() > FLOOR_BYTES:
+        names.append(f"s{len(names)}")
+        starts.append(timed(contestant.start, names[-1]))
+    host, charged = before - available_bytes(), charged_bytes(whole) - charged
+    stops = [timed(contestant.stop, name) for name in names]
+    return Series(starts_ns=tuple(starts), stops_ns=tuple(stops), host_bytes=host, charged_bytes=charged)
+
+
+def at_once(contestants: Sequence[arena.Contestant]) -> float:
+    """Starts with removal each second, with one thread for each of *contestants*."""
+
+    def work(number: int, contestant: arena.Contestant) -> None:
+        for each in range(EACH):
+            contestant.start(f"p{number}-{each}")
+            contestant.stop(f"p{number}-{each}")
+
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(contestants)]
+    began_ns = time.monotonic_ns()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return EACH * len(threads) * 1e9 / (time.monotonic_ns() - began_ns)
+
+
+def main() -> int:
+    """Run what the command line says, and print one table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--subjects", nargs="+", default=["floor", "container"])
+    wishes = parser.parse_args()
+    processors = len(os.sched_getaffinity(0))
+    click.echo(f"load {os.getloadavg()[0]:.2f} (quiet: below 0.5), {processors} processors", err=True)
+    with arena.opened() as place:
+        place.load.limit(memory_bytes=CEILING_BYTES)
+        entered = {name: place.enter(name) for name in wishes.subjects}
+        click.echo(f"{'':12}{HEAD}")
+        for _ in range(wishes.repeats):
+            for name, contestant in entered.items():
+                click.echo(f"{name:12}{many(contestant, wishes.count, place.whole).line()}")
+        click.echo(f"\n{'':12}{'alone /s':>9} {f'on {processors} /s':>9} {'factor':>7}")
+        # The floor is a program of one thread: as many of it as there are processors. A runner takes threads.
+        more = {name: [one] * processors for name, one in entered.items()}
+        if "floor" in more:
+            more["floor"] = [entered["floor"], *(place.enter("floor") for _ in range(processors - 1))]
+        for _ in range(wishes.repeats):
+            for name, workers in more.items():
+                alone, together = at_once(workers[:1]), at_once(workers)
+                click.echo(f"{name:12}{alone:9.0f} {together:9.0f} {together / alone:7.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""The command line of tare-oci without any container: words, messages, JSON, signals' names."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runners.container import cli, ending, jsontext, log, options
+from runners.container.failure import OciError
+from runners.container.options import Option
+
+MAIN = Path(cli.__file__).with_name("__main__.py")
+KNOWN = (
+    Option("bundle", "DIR", "b"),
+    Option("detach", short="d"),
+    Option("env", "NAME=VALUE", "e", many=True),
+    Option("preserve-fds", "N"),
+)
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def parse(*words: str, in_order: bool = False) -> options.Parsed:
+    return options.parse(words, KNOWN, what="tare-oci run", in_order=in_order)
+
+
+@pytest.mark.parametrize("words", [("-b", "/x", "c"), ("-b/x", "c"), ("--bundle=/x", "c"), ("c", "--bundle", "/x")])
+def test_a_value_in_every_form(words: tuple[str, ...]) -> None:
+    parsed = parse(*words)
+    assert parsed.text("bundle") == "/x"
+    assert parsed.words == ["c"]
+
+
+def test_switches_and_repeated_options() -> None:
+    parsed = parse("-d", "-e", "A=1", "--env=B=2=3", "--detach=true", "c")
+    assert parsed.on("detach")
+    assert parsed.texts("env") == ["A=1", "B=2=3"]
+    assert not parse("--detach=false", "c").on("detach")
+
+
+def test_in_order_leaves_the_programs_own_options_alone() -> None:
+    assert parse("-d", "c", "ls", "-l", "--bundle", in_order=True).words == ["c", "ls", "-l", "--bundle"]
+    assert parse("-d", "--", "-c", in_order=True).words == ["-c"]
+
+
+@pytest.mark.parametrize("words", [("--nope",), ("-x",), ("-dt",), ("--bundle",), ("--preserve-fds", "-1", "c")])
+def test_bad_options_are_refused_by_name(words: tuple[str, ...]) -> None:
+    with pytest.raises(OciError, match=words[0].partition("=")[0]):
+        parse(*words).number("preserve-fds")
+
+
+@given(VALUES)
+def test_json_is_what_json_reads_and_writes(value: Any) -> None:
+    assert json.loads(jsontext.dumps(value)) == value
+    assert json.loads(jsontext.dumps(value, indent=2)) == value
+    assert jsontext.loads(f" \n{json.dumps(value)}\t") == value
+
+
+@given(st.text() | st.binary())
+def test_json_is_refused_where_json_refuses_it(text: str | bytes) -> None:
+    try:
+        wanted = json.loads(text) if isinstance(text, str) else json.loads(text.decode("utf-8"))
+    except ValueError:
+        with pytest.raises(ValueError):  # noqa: PT011 - every text has words of its own
+            jsontext.loads(text)
+    else:
+        assert jsontext.loads(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('{"a": }', "line 1 column 7"),
+        ("{}\n{}", "line 2 column 1"),
+        ("", "line 1 column 1"),
+        ("[NaN]", "NaN"),
+        ("[" * 200_000, "deep"),
+    ],
+)
+def test_json_errors_say_where(text: str, where: str) -> None:
+    with pytest.raises(ValueError, match=where):
+        jsontext.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("TERM", signal.SIGTERM),
+        ("SIGKILL", signal.SIGKILL),
+        ("sigusr1", signal.SIGUSR1),
+        ("9", 9),
+        ("RTMIN", signal.SIGRTMIN),
+        ("SIGRTMIN+3", signal.SIGRTMIN + 3),
+        ("RTMAX-1", signal.SIGRTMAX - 1),
+    ],
+)
+def test_signals_by_name_and_number(text: str, number: int) -> None:
+    assert ending.number_of(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "0", "65", "-9", "NOPE", "_BLOCK", "RTMIN-1", "RTMAX+1", "RTMIN+99"])
+def test_no_signal(text: str) -> None:
+    with pytest.raises(OciError, match="no such signal"):
+        ending.number_of(text)
+
+
+def test_log_lines_are_what_callers_parse(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for form in log.FORMATS:
+        log.Log(os.fspath(tmp_path / form), form).error('it "failed"\nhere')
+    entry = json.loads((tmp_path / "json").read_text())
+    assert (entry["level"], entry["msg"]) == ("error", 'it "failed"\nhere')
+    assert entry["time"].endswith("Z")
+    assert ' level=error msg="it \\"failed\\"\\nhere"' in (tmp_path / "text").read_text()
+    assert 'tare-oci: it "failed"' in capfd.readouterr().err
+    with pytest.raises(OciError, match="--log-format"):
+        log.Log("", "xml")
+
+
+def test_a_log_that_cannot_be_written_hides_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    log.Log("/nowhere/log", "json").error("the reason")
+    assert "the reason" in capfd.readouterr().err
+
+
+def test_times_are_rfc_3339() -> None:
+    assert log.now(1_700_000_000_000_000_001) == "2023-11-14T22:13:20.000000001Z"
+
+
+def oci(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", "-S", MAIN, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | env,
+    )
+
+
+def test_version_is_in_the_form_that_engines_parse() -> None:
+    lines = oci("--version").stdout.splitlines()
+    assert lines[0].split()[:2] == ["tare-oci", "version"]
+    assert [line.partition(": ")[0] for line in lines[1:]] == ["commit", "spec"]
+
+
+def test_every_verb_has_help() -> None:
+    overview = oci("--help").stdout
+    for name in cli.VERBS:
+        assert f"  {name} " in overview
+        assert oci(name, "--help").stdout.startswith(f"usage: tare-oci {name} ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("frobnicate",), "no such command: frobnicate"),
+        (("--nope", "list"), "unknown option --nope"),
+        (("start",), "no container named"),
+        (("start", "a", "b"), "unexpected argument 'b'"),
+        (("state", "a/b"), "no possible name"),
+        (("state", ".."), "no possible name"),
+        (("state", "nope"), "container nope does not exist"),
+        (("kill", "nope", "TERM"), "container nope does not exist"),
+        (("delete", "nope"), "container nope does not exist"),
+        (("exec", "nope", "true"), "container nope does not exist"),
+        (("--systemd-cgroup", "list"), "--systemd-cgroup"),
+        (("run", "--no-pivot", "c"), "--no-pivot"),
+        (("run", "-b", "/nowhere", "c"), "/nowhere"),
+        (("run", "-b", "/", "c"), "/config.json"),
+        (("--log-format", "xml", "list"), "--log-format"),
+        (("kill", "nope", "NOSUCH"), "no such signal: NOSUCH"),
+        (("update", "nope"), "--resources"),
+    ],
+)
+def test_bad_requests_are_one_clear_line(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = oci("--root", os.fspath(tmp_path), *words)
+    assert done.returncode in (1, 255)
+    assert said in done.stderr
+    assert done.stderr.startswith("tare-oci: ")
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_delete_by_force_of_nothing_is_no_error(tmp_path: Path) -> None:
+    assert oci("--root", os.fspath(tmp_path), "delete", "--force", "nope").returncode == 0
+    assert oci("--root", os.fspath(tmp_path), "delete", "--force", "a/b").returncode == 1
+
+
+def test_list_of_nothing(tmp_path: Path) -> None:
+    root = os.fspath(tmp_path / "not-there")
+    assert oci("--root", root, "list").stdout.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    assert json.loads(oci("--root", root, "list", "--format", "json").stdout) == []
+    assert oci("--root", root, "list", "-q").stdout == ""
+
+
+def test_features_are_json_with_what_the_specification_names() -> None:
+    said = json.loads(oci("features").stdout)
+    assert said["ociVersionMin"] <= said["ociVersionMax"]
+    assert "createRuntime" in said["hooks"]
+    assert {"ro", "rbind", "rprivate"} <= set(said["mountOptions"])
+    assert {"mount", "pid", "user"} <= set(said["linux"]["namespaces"])
+    assert said["linux"]["cgroup"]["systemd"] is False
+
+
+def test_spec_writes_once(tmp_path: Path) -> None:
+    place = os.fspath(tmp_path)
+    assert oci("spec", "--bundle", place).returncode == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["process"]["args"] == ["sh"]
+    again = oci("spec", "--bundle", place)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+
+
+def test_start_imports_nothing_heavy() -> None:
+    """Every one of these costs more than a container's system calls; see docs/runtime-cli.md."""
+    heavy = {"dataclasses", "typing", "re", "enum", "inspect", "json", "signal", "socket", "contextlib", "subprocess"}
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import container.cli, container.making, container.ending,"
+        " container.bundle, container.plan, container.create; print(*sys.modules)"
+    )
+    runners = os.fspath(MAIN.parent.parent)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, runners], capture_output=True, text=True, check=True)
+    assert heavy.isdisjoint(done.stdout.split())
