@@ -45,6 +45,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     probe: str
     reference: str
     pairs: tuple[tuple[str, str], ...]
+    prices: tuple[str, ...] = ()
     run: RunTable
     stack: StackTable = StackTable()
     least: LeastTable = LeastTable()
@@ -122,12 +123,20 @@ class _Resolver:
             probe=self.file.probe,
             reference=self.file.reference,
             pairs=tuple(self.file.pairs),
+            prices=self._prices(),
             run=self.file.run,
             stack=self.file.stack,
             least=self.file.least,
             rootfs=self._rootfs(),
             subjects=tuple(subjects),
         )
+
+    def _prices(self) -> tuple[str, ...]:
+        known = {Path(str(file)).stem for file in resources.files("scenarios").joinpath("prices").iterdir()}
+        for name in self.file.prices:
+            if name not in known:
+                raise self._error(f"there is no price book '{name}'", near(name, known) or f"known: {', '.join(known)}")
+        return tuple(self.file.prices)
 
     def _rootfs(self) -> str | None:
         if self.file.payload.rootfs == "payload":

@@ -118,6 +118,7 @@ class ScenarioFile(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     probe: Literal["startup", "memory", "density", "least-memory"] = "startup"
     reference: str = "process"
     pairs: list[tuple[str, str]] = []
+    prices: list[str] = []
     run: RunTable = RunTable()
     grant: GrantTable = GrantTable()
     payload: PayloadTable = PayloadTable()

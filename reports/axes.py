@@ -75,6 +75,11 @@ def linear_ticks(axes: Axes, limits: tuple[float, float], unit: str) -> None:
     axes.set_yticklabels([f"{value:.4g} {suffix}" for value in found])
 
 
+def factor(value: float, unit: str) -> float:
+    """The size of the unit in which :func:`bench.metrics.show` writes *value*."""
+    return _FACTORS.get(show(value, unit).rpartition(" ")[2], 1.0)
+
+
 def tick(value: float, unit: str) -> str:
     """*value* with its unit and no needless zeros: ``1 ms``, ``1.5 s``."""
     number, _, suffix = show(value, unit).partition(" ")

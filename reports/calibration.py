@@ -149,4 +149,4 @@ def _sentences(found: Calibration) -> Iterator[str]:
 
 
 def _median(subject: SubjectFigures) -> float | None:
-    return next(figure.median for figure in subject.figures if figure.metric == _READY)
+    return next((figure.median for figure in subject.figures if figure.metric == _READY), None)

@@ -6,17 +6,17 @@ software-emulated machine is another class of result and every sentence about it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 import pandas as pd
 
 from bench import stats
-from bench.metrics import METRICS, Metric
+from bench.metrics import Metric
 from bench.records import RunHeader, SubjectRecord
 from bench.store import Run
-from reports import frames, words
+from reports import frames, measures, words
 from reports.model import Class, Compared, Counts, Figure, Phase, SubjectFigures
 
 #: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
@@ -89,10 +89,13 @@ def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[P
         )
 
 
-def subject_figures(run: Run, frame: pd.DataFrame, medians: pd.DataFrame, subject: SubjectRecord) -> SubjectFigures:
-    """All that the report says of one subject."""
+def subject_figures(
+    run: Run, frame: pd.DataFrame, medians: pd.DataFrame, subject: SubjectRecord, refused: Mapping[str, str]
+) -> SubjectFigures:
+    """All that the report says of one subject. *refused*: labels whose memory account does not balance, and why."""
     counts = count(run, subject)
     why = f"skipped: {subject.skipped}" if subject.skipped else words.no_figure(counts)
+    claims = {name: f"no claim: {refused[subject.label]}" for name in measures.DERIVED if subject.label in refused}
     return SubjectFigures(
         label=subject.label,
         runner=subject.runner,
@@ -111,8 +114,11 @@ def subject_figures(run: Run, frame: pd.DataFrame, medians: pd.DataFrame, subjec
         skipped=subject.skipped,
         fix=subject.fix,
         counts=counts,
-        figures=tuple(figure(frame, medians, subject.label, metric, why) for metric in METRICS.values()),
-        phases=() if why else tuple(phases(frame, medians, subject.label)),
+        figures=tuple(
+            figure(frame, medians, subject.label, metric, why or claims.get(metric.name, ""))
+            for metric in measures.of(run.header)
+        ),
+        phases=() if why or measures.probe(run.header) != "startup" else tuple(phases(frame, medians, subject.label)),
     )
 
 
@@ -190,7 +196,7 @@ def _said(found: Compared, *, because: str = "") -> Compared:
 def compare_within(header: RunHeader, medians: pd.DataFrame, subjects: Sequence[SubjectFigures]) -> Iterator[Compared]:
     """Every comparison of one run: metric by metric, each subject against the reference, then the pairs."""
     by_label = {subject.label: subject for subject in subjects}
-    for metric in METRICS.values():
+    for metric in measures.of(header):
         for label, reference, why in wanted(header):
             yield judge(
                 by_label[label],

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bench.metrics import METRICS, show
 from bench.records import Host, RunHeader, Sample
 from bench.store import Run
-from reports import frames, words
+from reports import frames, measures, memory, memory_words, words
 from reports.calibration import calibrate, delay_seconds
 from reports.compare import compare_within, subject_figures
+from reports.memory import Weighed
 from reports.model import Claim, Compared, Contract, Failure, Figure, HostFacts, Report, SubjectFigures
 
-#: The metric that the answer is about.
-PRIMARY = "ready_seconds"
+#: How a subject that stands alone says its figure.
+_SAYS = {"least_memory_bytes": "gets ready with"}
 
 
 def build(run: Run) -> Report:
     """Compute the report of *run*. Works on partial runs too: what is missing is said, not guessed."""
     header = run.header
-    frame = frames.samples(run)
+    weighed = memory.weigh(run)
+    frame = memory.samples(run, weighed)
     medians = frames.round_medians(frame)
-    subjects = tuple(subject_figures(run, frame, medians, subject) for subject in header.subjects)
+    refused = weighed.refused if weighed else {}
+    subjects = tuple(subject_figures(run, frame, medians, subject, refused) for subject in header.subjects)
     comparisons = tuple(compare_within(header, medians, subjects))
     rounds_done = _rounds_done(run)
     return Report(
@@ -37,9 +41,10 @@ def build(run: Run) -> Report:
         git=header.git,
         versions=header.versions,
         reference=header.reference,
-        metric=PRIMARY,
+        metric=measures.primary(header),
+        probe=measures.probe(header),
         rounds_done=rounds_done,
-        answer=tuple(_answer(header, subjects, comparisons)),
+        answer=tuple(_answer(header, subjects, comparisons, weighed)),
         subjects=subjects,
         comparisons=comparisons,
         calibration=calibrate(header, medians, subjects, comparisons),
@@ -49,9 +54,22 @@ def build(run: Run) -> Report:
         notes=tuple(_notes(run)),
         contract=_contract(header, subjects),
         host=_host(header.host),
-        limits=tuple(_limits(header, subjects)),
+        limits=tuple(_limits(header, subjects, weighed)),
         scenario_text=header.scenario_text,
+        **(_account(weighed) if weighed else {}),
     )
+
+
+def _account(weighed: Weighed) -> dict[str, Any]:
+    return {
+        "ledger": weighed.ledger,
+        "fits": weighed.fits,
+        "given_back": weighed.given_back,
+        "released": weighed.released,
+        "layers_memory": weighed.layers,
+        "density": weighed.density,
+        "costs": weighed.costs,
+    }
 
 
 def claim(compared: Compared) -> Claim:
@@ -65,10 +83,16 @@ def claim(compared: Compared) -> Claim:
     )
 
 
-def _answer(header: RunHeader, subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared]) -> Iterator[Claim]:
+def _answer(
+    header: RunHeader, subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], weighed: Weighed | None
+) -> Iterator[Claim]:
     """Native and accelerated results first, emulated ones after: they are never ranked in one list."""
-    if subjects and all(_primary(subject).median is None for subject in subjects):
-        detail = words.no_figures({subject.label: _primary(subject).why for subject in subjects})
+    metric = measures.primary(header)
+    if weighed and weighed.ledger:
+        yield from memory_words.answer(subjects, comparisons, weighed)
+        return
+    if subjects and all(_primary(subject, metric).median is None for subject in subjects):
+        detail = words.no_figures({subject.label: _primary(subject, metric).why for subject in subjects})
         if all(subject.skipped for subject in subjects):
             detail = "every subject was skipped, nothing was started"
         yield Claim(lead="No answer", detail=f"{detail}.", subject="", verdict="no figure")
@@ -79,13 +103,13 @@ def _answer(header: RunHeader, subjects: Sequence[SubjectFigures], comparisons: 
     mine = [
         compared
         for compared in comparisons
-        if compared.metric == PRIMARY and not {compared.subject, compared.reference} & (scale | skipped)
+        if compared.metric == metric and not {compared.subject, compared.reference} & (scale | skipped)
     ]
     yield from map(claim, sorted(mine, key=lambda compared: (compared.emulated, compared.why_compared == "pair")))
     if not mine:
         measured = [subject for subject in subjects if subject.label not in skipped]
         for subject in sorted(measured, key=lambda subject: subject.result_class == "emulated"):
-            yield _alone(subject)
+            yield _alone(subject, metric)
     if header.reference in skipped:
         yield Claim(
             lead="Nothing to compare with",
@@ -95,9 +119,9 @@ def _answer(header: RunHeader, subjects: Sequence[SubjectFigures], comparisons: 
         )
 
 
-def _alone(subject: SubjectFigures) -> Claim:
+def _alone(subject: SubjectFigures, metric: str) -> Claim:
     """The answer when there is nothing to compare with: the figure itself."""
-    figure = _primary(subject)
+    figure = _primary(subject, metric)
     emulated = subject.result_class == "emulated"
     mark = f" ({words.EMULATED})" if emulated else ""
     if figure.median is None:
@@ -111,7 +135,7 @@ def _alone(subject: SubjectFigures) -> Claim:
     starts, rounds = words.plural(figure.n, "start"), words.plural(figure.rounds, "round")
     grounds = f"95 % CI {words.interval(figure.low, figure.high, figure.unit)}, " if figure.low is not None else ""
     return Claim(
-        lead=f"{subject.label} is ready after {show(figure.median, figure.unit)}",
+        lead=f"{subject.label} {_SAYS.get(metric, 'is ready after')} {show(figure.median, figure.unit)}",
         detail=f"the median of {starts} ({grounds}{rounds}){mark}.",
         subject=subject.label,
         verdict="not enough rounds",
@@ -119,8 +143,8 @@ def _alone(subject: SubjectFigures) -> Claim:
     )
 
 
-def _primary(subject: SubjectFigures) -> Figure:
-    return next(figure for figure in subject.figures if figure.metric == PRIMARY)
+def _primary(subject: SubjectFigures, metric: str) -> Figure:
+    return next(figure for figure in subject.figures if figure.metric == metric)
 
 
 def _rounds_done(run: Run) -> int:
@@ -230,8 +254,19 @@ def _host(host: Host) -> HostFacts:
     )
 
 
-def _limits(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Iterator[str]:
+def _limits(header: RunHeader, subjects: Sequence[SubjectFigures], weighed: Weighed | None) -> Iterator[str]:
     """What the numbers of this run do not say."""
+    if weighed:
+        yield from memory_words.limits(header, weighed)
+        yield "What other hosts would show: another kernel, another number of processors, other sizes of its objects."
+        return
+    if measures.probe(header) == "least-memory":
+        yield "What a real service needs: the payload does next to nothing."
+        yield (
+            "What all of it costs the host: a container's grant bounds what its cgroup is charged with, and a virtual "
+            "machine's is what its guest sees. `tare run memory` weighs the rest."
+        )
+        return
     if any(subject.result_class == "emulated" for subject in subjects):
         yield (
             "How long a virtual machine takes to start with hardware acceleration. Here its instructions were emulated "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from bench.records import Outcome
 from bench.stats import outliers
 from bench.store import Run
 
-COLUMNS = ("trial", "subject", "metric", "value", "unit", "round", "order", "at_ns")
+COLUMNS = ("trial", "subject", "metric", "value", "unit", "round", "order", "at_ns", "n")
 
 
 def last_outcomes(run: Run) -> dict[str, Outcome]:
@@ -16,24 +18,26 @@ def last_outcomes(run: Run) -> dict[str, Outcome]:
     return {outcome.trial: outcome for outcome in run.outcomes}
 
 
-def samples(run: Run) -> pd.DataFrame:
+def samples(run: Run, derived: Iterable[tuple[object, ...]] = ()) -> pd.DataFrame:
     """Measured numbers of trials that ended ok, one row each, in the order of the run; warm-ups are left out.
 
-    Columns: :data:`COLUMNS`, and ``outlier`` (flagged within its subject and metric, never dropped).
+    Columns: :data:`COLUMNS`, ``n`` (instances alive), and ``outlier`` (flagged within its subject and metric, never
+    dropped). *derived* are further rows of the same columns. What belongs to one program is not a number of the trial.
     """
     good = {trial for trial, outcome in last_outcomes(run).items() if outcome.status == "ok"}
     rows = [
         tuple(getattr(sample, column) for column in COLUMNS)
         for sample in run.samples
-        if sample.kind == "measured" and sample.trial in good
+        if sample.kind == "measured" and sample.trial in good and not sample.role
     ]
+    rows += derived
     # Labels stay Python objects: string types of NumPy drop trailing NULs, and with them the match.
     frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
     frame = frame.astype({"value": "float64", "round": "int64", "order": "int64", "at_ns": "int64"})
-    frame = frame.drop_duplicates(["trial", "metric"], keep="last").sort_values(["at_ns", "order"], kind="stable")
+    frame = frame.drop_duplicates(["trial", "metric", "n"], keep="last").sort_values(["at_ns", "order"], kind="stable")
     frame = frame.reset_index(drop=True)
     frame["outlier"] = False
-    for _, group in frame.groupby(["subject", "metric"], sort=False):
+    for _, group in frame[~frame["metric"].str.startswith("host_")].groupby(["subject", "metric"], sort=False):
         frame.loc[group.index, "outlier"] = list(outliers(group["value"].tolist()))
     return frame
 

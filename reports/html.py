@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench import store
-from bench.metrics import METRICS, show
-from reports import frames, plots, words
+from bench.metrics import show
+from reports import frames, measures, pages, plots, words
 from reports.figures import build
 from reports.layers import stacks
 from reports.model import Report, SubjectFigures
@@ -25,6 +25,7 @@ from reports.timeline import timeline
 MOST_SHOWN = 40_000
 _LOG_LINES = 20
 NAME = "report.html"
+_TEMPLATES = {"memory": "memory.html", "density": "memory.html", "least-memory": "least.html"}
 
 
 def write(run_dir: Path) -> Path:
@@ -55,12 +56,14 @@ def page(run: store.Run, report: Report) -> str:
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )
     native, emulated = plots.ordered(report.subjects)
-    text = environment.get_template("report.html").render(
+    environment.filters.update(pages.FILTERS)
+    probe = measures.probe(run.header)
+    own = pages.context(run, report) if probe in measures.ASCENTS else _single(run, report)
+    text = environment.get_template(_TEMPLATES.get(probe, "startup.html")).render(
         report=report,
-        charts=_charts(report, frames.samples(run)),
-        stacks=stacks(report),
+        **own,
         subjects=native + emulated,
-        metrics=METRICS,
+        metrics={metric.name: metric for metric in measures.of(run.header)},
         figure=lambda subject, metric: next(f for f in subject.figures if f.metric == metric),
         versus=_versus(report),
         configuration={subject.label: configuration(run.path, subject) for subject in report.subjects},
@@ -75,18 +78,20 @@ def configuration(run_dir: Path, subject: SubjectFigures) -> tuple[tuple[str, st
     return tuple((Path(name).name, _quote(run_dir, name)) for name in subject.manifest)
 
 
+def _single(run: store.Run, report: Report) -> dict[str, object]:
+    """What the pages of single starts need besides."""
+    towers = stacks(report) if report.probe == "startup" else ()
+    return {"charts": _charts(report, frames.samples(run)), "stacks": towers}
+
+
 def _charts(report: Report, frame: pd.DataFrame) -> dict[str, Markup]:
-    def both(key: str, draw: Callable[[float, str], str], wide: float) -> Markup:
-        """One chart twice, for a desk and for a phone: text must not shrink with the picture."""
-        large, small = draw(wide, f"{key}-w"), draw(358, f"{key}-n")
-        if not large:
-            return Markup()
-        # From reports.svg alone, which escapes what it is given: see the docstring of this module.
-        return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(Markup(large), Markup(small))
+    both = pages.both
 
     def dots(metric: str) -> Callable[[float, str], str]:
         return lambda width, name: plots.distribution(report, frame, metric, width=width, name=name)
 
+    if report.probe == "least-memory":
+        return {"least": both("least", dots("least_memory_bytes"), 900)}
     return {
         "ready": both("ready", dots("ready_seconds"), 900),
         "cpu": both("cpu", dots("cpu_seconds"), 436),

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from bench.records import Finding, Leak, Status, TrialKind
+from reports.memory_model import Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
 
 #: Raised when a field of the JSON changes its meaning or goes away.
 REPORT_SCHEMA = 1
@@ -221,7 +222,7 @@ class HostFacts(Part, frozen=True, kw_only=True):
 
 
 class Report(Part, frozen=True, kw_only=True):
-    """Every figure of the report of one run."""
+    """Every figure of the report of one run. From ``ledger`` on: of runs that stacked instances alone."""
 
     schema: int = REPORT_SCHEMA
     run: str
@@ -238,10 +239,18 @@ class Report(Part, frozen=True, kw_only=True):
     reference: str
     metric: str
     rounds_done: int
+    probe: str = "startup"
     answer: tuple[Claim, ...]
     subjects: tuple[SubjectFigures, ...]
     comparisons: tuple[Compared, ...]
     calibration: Calibration
+    ledger: tuple[LedgerRow, ...] = ()
+    fits: tuple[Line, ...] = ()
+    given_back: tuple[GivenBack, ...] = ()
+    released: tuple[Released, ...] = ()
+    layers_memory: tuple[MemoryLayers, ...] = ()
+    density: tuple[DensityRow, ...] = ()
+    costs: tuple[Cost, ...] = ()
     failures: tuple[Failure, ...]
     leaks: tuple[Leak, ...]
     warnings: tuple[str, ...]

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from bench.metrics import METRICS
 from reports import frames, svg, words
 from reports.axes import linear_ticks, log_axis, log_limits
+from reports.measures import KNOWN
 from reports.model import Figure, Report, SubjectFigures
 
 COLOURS = {"null": svg.NULL, "process": svg.PROCESS, "container": svg.CONTAINER, "vm": svg.VM}
@@ -74,7 +74,7 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
     gap = 26.0 if any(s.result_class == "emulated" for s, *_ in rows) else 0.0
     with svg.drawing(name):
         axes, canvas = _canvas(layout, height=len(rows) * layout.row + gap)
-        log_axis(axes, log_limits(drawn), METRICS[metric].unit, layout.width - layout.left - layout.right)
+        log_axis(axes, log_limits(drawn), KNOWN[metric].unit, layout.width - layout.left - layout.right)
         top = 0.0
         for index, (subject, data, figure) in enumerate(rows):
             emulated = subject.result_class == "emulated"
@@ -84,7 +84,7 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
             _row_text(axes, top, layout, subject, figure)
             _strip(axes, top, layout, subject, data, figure)
             top += layout.row
-        unit = METRICS[metric]
+        unit = KNOWN[metric]
         return svg.render(
             canvas,
             name=name,
@@ -107,7 +107,7 @@ def drift(report: Report, frame: pd.DataFrame, metric: str, *, width: float, nam
     columns = min(len(subjects), most)
     lines = -(-len(subjects) // columns)
     cell_w, cell_h = width / columns, 132.0
-    unit = METRICS[metric].unit
+    unit = KNOWN[metric].unit
     with svg.drawing(name):
         canvas = Canvas(figsize=(width / 72, lines * cell_h / 72), dpi=72, facecolor="none")
         for index, (subject, data) in enumerate(subjects):
@@ -118,7 +118,7 @@ def drift(report: Report, frame: pd.DataFrame, metric: str, *, width: float, nam
         return svg.render(
             canvas,
             name=name,
-            title=f"Start order: {METRICS[metric].title} by round",
+            title=f"Start order: {KNOWN[metric].title} by round",
             description="One chart for each subject, in the order of the run. A slope or a step would show drift.",
         )
 

@@ -33,6 +33,7 @@ class Watcher:
             expand=True,
         )
         self._task: TaskID | None = None
+        self._what = ""
 
     def __enter__(self) -> Watcher:
         self._progress.start()
@@ -65,13 +66,22 @@ class Watcher:
         if self._task is None:
             self._task = self._progress.add_task("", total=total)
         where = f"round {trial.round}" if trial.kind == "measured" else "warm-up"
+        self._what = f"{where}: {trial.subject}"
         self._progress.update(self._task, completed=position - 1, total=total)
-        self._show(f"{where}: {trial.subject}")
+        self._show(self._what)
+
+    def alive(self, n: int) -> None:
+        """Show how many instances stand; drawn seldom, since drawing costs what is measured."""
+        if n < 10 or n % 10 == 0:
+            self._show(f"{self._what}, {n} alive")
 
     def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
         """Print a start that did not end well; show how long a good one took."""
         if outcome.status != "ok":
             self._console.print(f"[red]{outcome.status}[/] {outcome.trial}: {outcome.reason}", soft_wrap=True)
+        elif outcome.stopped_by:
+            lost = f", {outcome.lost} lost" if outcome.lost else ""
+            self._console.print(f"{outcome.trial}: {outcome.reached} alive{lost}; ended by {outcome.stopped_by}")
         elif "ready_seconds" in values:
             self._show(f"{outcome.subject}: {show(values['ready_seconds'], 'seconds')}")
 

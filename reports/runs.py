@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.errors import UsageError
-from bench.metrics import METRICS
 from bench.records import RunHeader, SubjectRecord
 from bench.store import Run
-from reports import frames, words
+from reports import frames, measures, memory, words
 from reports.compare import judge, result_class, subject_figures
-from reports.figures import PRIMARY, claim
+from reports.figures import claim
 from reports.model import Compared, RunsComparison, SubjectFigures
 
 _HOST = ("machine_id", "cpu_model", "cpus", "memory_bytes", "kernel", "cgroup_mode", "virtualization")
@@ -48,7 +47,11 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
     return RunsComparison(
         before=first.run,
         after=second.run,
-        answer=tuple(claim(one) for one in sorted(comparisons, key=lambda one: one.emulated) if one.metric == PRIMARY),
+        answer=tuple(
+            claim(one)
+            for one in sorted(comparisons, key=lambda one: one.emulated)
+            if one.metric == measures.primary(first)
+        ),
         comparisons=comparisons,
         only_before=tuple(label for label in mine if label not in theirs or theirs[label].skipped),
         only_after=tuple(label for label in theirs if label not in mine or mine[label].skipped),
@@ -62,7 +65,11 @@ def _ran(first: SubjectRecord, second: SubjectRecord) -> bool:
 
 
 def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
-    for name, one, other in (("cache", first.cache, second.cache), ("ready", first.ready, second.ready)):
+    for name, one, other in (
+        ("probe", measures.probe(first), measures.probe(second)),
+        ("cache", first.cache, second.cache),
+        ("ready", first.ready, second.ready),
+    ):
         if one != other:
             yield f"{name} is {one!r} in the one and {other!r} in the other"
 
@@ -121,16 +128,17 @@ def _compare(before: Run, after: Run, labels: list[str]) -> Iterator[Compared]:
     resolution = max(before.header.resolution_seconds, after.header.resolution_seconds)
     sides = []
     for run in (after, before):
-        frame = frames.samples(run)
+        weighed = memory.weigh(run)
+        frame = memory.samples(run, weighed)
         medians = frames.round_medians(frame)
         figures: dict[str, SubjectFigures] = {
-            subject.label: subject_figures(run, frame, medians, subject)
+            subject.label: subject_figures(run, frame, medians, subject, weighed.refused if weighed else {})
             for subject in run.header.subjects
             if subject.label in labels
         }
         sides.append((medians, figures))
     (new, new_figures), (old, old_figures) = sides
-    for metric in METRICS.values():
+    for metric in measures.of(after.header):
         for label in labels:
             yield judge(
                 new_figures[label],

@@ -29,8 +29,18 @@ PALETTE = {
     "#070707": "--container",
     "#080808": "--vm",
     "#090909": "--band",
+    "#0a0a0a": "--payload",
+    "#0b0b0b": "--guest",
+    "#0c0c0c": "--helper",
+    "#0d0d0d": "--cache",
+    "#0e0e0e": "--slab",
+    "#0f0f0f": "--tables",
+    "#101010": "--stacks",
+    "#111111": "--others",
 }
-INK, MUTED, RULE, PAPER, NULL, PROCESS, CONTAINER, VM, BAND = PALETTE
+INK, MUTED, RULE, PAPER, NULL, PROCESS, CONTAINER, VM, BAND, *_PARTS = PALETTE
+#: Whose memory it is, in the order in which it is stacked.
+PAYLOAD, GUEST, HELPER, CACHE, SLAB, TABLES, STACKS, OTHERS = _PARTS
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.metrics import METRICS
-from reports import words
+from reports import text_memory, words
+from reports.measures import KNOWN
 from reports.model import Claim, Compared, Figure, Report, RunsComparison, SubjectFigures
 
 _COLUMNS = (("ready", "ready_seconds"), ("CPU time", "cpu_seconds"), ("memory", "pss_bytes"))
@@ -29,8 +29,10 @@ def _run(report: Report, width: int) -> Iterable[RenderableType]:
     if not report.complete:
         yield Text(f"{report.status[:1].upper()}{report.status[1:]}.")
     shown = [subject for subject in report.subjects if not subject.skipped]
-    if shown:
+    if shown and report.probe == "startup":
         yield _table(shown, width)
+    elif shown:
+        yield from text_memory.tables(report, shown, width)
     yield _list(_claim(claim) for claim in report.answer)
     skipped = [subject for subject in report.subjects if subject.skipped]
     yield _headed("Not measured", (_skip(subject) for subject in skipped))
@@ -74,7 +76,7 @@ def _table(subjects: list[SubjectFigures], width: int) -> Table:
 def _runs(report: RunsComparison, width: int) -> Iterable[RenderableType]:
     yield _text(f"{report.after} against {report.before}", style="bold")
     first = True
-    for name, metric in METRICS.items():
+    for name, metric in KNOWN.items():
         rows = sorted((one for one in report.comparisons if one.metric == name), key=lambda one: one.emulated)
         if rows:
             yield Text(f"\n{metric.title}", style="bold")

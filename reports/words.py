@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from bench.metrics import METRICS, show
+from bench.metrics import show
 from bench.stats import ALPHA
+from reports import measures
 from reports.model import Compared, Counts, Verdict
 
 EMULATED = "software-emulated: not comparable with an accelerated VM"
@@ -38,6 +39,9 @@ _ABOUT = {
     "removed_seconds": ("to be removed", "in the time to be removed"),
     "cpu_seconds": ("in processor time of the start", "in the processor time of the start"),
     "pss_bytes": ("in memory when ready", "in memory when ready"),
+    "margin_bytes": ("for one more", "in the memory of one more"),
+    "first_bytes": ("for the first", "in the memory of the first"),
+    "least_memory_bytes": ("in the least memory it takes", "in the least memory they take"),
 }
 
 
@@ -48,7 +52,7 @@ def word(verdict: Verdict, unit: str) -> str:
 
 def about(metric: str) -> tuple[str, str]:
     """What a claim on *metric* is about: to follow "is faster", and to follow "no difference shown between x and y"."""
-    known = METRICS.get(metric)
+    known = measures.KNOWN.get(metric)
     return _ABOUT.get(metric, (f"in {known.title if known else metric}",) * 2)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import reports
 from tests.conftest import require
+from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as synthetic
 
 if TYPE_CHECKING:
@@ -56,7 +57,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     pair = (("process", "process-again"),)
     long = synthetic.subject("container", "container-with-a-label-that-is-much-too-long-for-any-column")
+    dense = [ascents.process(), ascents.container(most=200), ascents.vm(counts=(1, 2, 3, 5, 8, 12, 20), most=40)]
+    many = [ascents.process(), ascents.container(), *(ascents.container(f"container-number-{n}") for n in range(4))]
+    lost = ascents.Burden(each={"payload": 20 * ascents.MIB, "unaccounted": 3 * ascents.MIB, "cache": -ascents.MIB})
+    many += [ascents.vm(), ascents.container("unbalanced-with-a-label-that-is-much-too-long", lost), *ascents.touched()]
     return {
+        "memory": reports.write(ascents.write(root / "memory", many, rounds=8)),
+        "density": reports.write(ascents.write(root / "density", dense, rounds=1, probe="density")),
         "startup": reports.write(synthetic.write_run(root / "startup")),
         "calibration": reports.write(synthetic.write_run(root / "calibration", synthetic.calibration(), pairs=pair)),
         "partial": reports.write(synthetic.write_run(root / "partial", done=2, state="running")),
@@ -67,7 +74,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 768, 1280])
-@pytest.mark.parametrize("name", ["startup", "calibration", "partial", "empty", "long"])
+@pytest.mark.parametrize("name", ["startup", "calibration", "partial", "empty", "long", "memory", "density"])
 def test_the_page_is_quiet_and_fits(
     browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:

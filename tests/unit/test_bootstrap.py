@@ -32,7 +32,7 @@ CHANGES = ("apt-get", "dnf", "pacman", "zypper", "sudo", "groupadd", "useradd", 
 #: Debian's names in bootstrap's table; QEMU stands for the package of this architecture.
 TABLE = [
     line.split()[1]
-    for line in re.findall(r"^(?:python|base|browser) +.*$", (ROOT / "bootstrap").read_text(), re.MULTILINE)
+    for line in re.findall(r"^(?:python|base|engines|browser) +.*$", (ROOT / "bootstrap").read_text(), re.MULTILINE)
 ]
 ALL_PACKAGES = "\n".join([*TABLE, "qemu-system-x86", "qemu-system-arm"])
 
@@ -389,6 +389,12 @@ def test_only_a_browser_that_starts_counts(machine: Machine) -> None:
     assert "chromium" in machine.run("--dry-run", "test").stdout
     machine.fake("google-chrome")
     assert "chromium" not in machine.run("--dry-run", "test").stdout
+
+
+def test_engines_are_for_the_tests_alone(machine: Machine) -> None:
+    assert "podman" in machine.run("--dry-run", "test").stdout
+    for verb in ("demo", "setup", "shell"):
+        assert "podman" not in machine.run("--dry-run", verb).stdout
 
 
 def test_it_never_names_a_kernel() -> None:

@@ -1,0 +1,64 @@
+"""What was read on an ascent, as tables: the host by number alive, the programs, the cgroups, the starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.store import Run
+from reports import frames
+
+#: Ends the name of a program that stays when its instances are gone: see bench/climb.py.
+RESIDENT = " (resident)"
+
+_KEYS = ["subject", "round", "n"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ascents:
+    """Readings of the ascents that ended ok. Bytes and seconds, indexed by subject, round and number alive.
+
+    ``host`` has the host's counters from n = 0 on, ``after`` the same once all were removed (n = how many there had
+    been). ``programs`` is indexed by role too; ``whole`` has cgroup sums and guest memory. ``starts`` has one row each:
+    subject, round, n, value in seconds.
+    """
+
+    host: pd.DataFrame
+    after: pd.DataFrame
+    programs: pd.DataFrame
+    whole: pd.DataFrame
+    starts: pd.DataFrame
+
+    def subjects(self) -> list[str]:
+        """Labels that have readings of at least one instance."""
+        found = self.host.index.get_level_values("subject")[self.host.index.get_level_values("n") > 0]
+        return list(dict.fromkeys(found))
+
+
+def read(run: Run) -> Ascents:
+    """The readings of *run*; tables are empty where nothing was read."""
+    good = {trial for trial, outcome in frames.last_outcomes(run).items() if outcome.status == "ok"}
+    rows = [
+        (s.subject, s.round, s.n, s.role, s.stage, s.metric, s.value)
+        for s in run.samples
+        if s.kind == "measured" and s.trial in good
+    ]
+    frame = pd.DataFrame(rows, columns=[*_KEYS, "role", "stage", "metric", "value"], dtype=object)
+    frame = frame.astype({"round": "int64", "n": "int64", "value": "float64"})
+    host = frame["metric"].str.startswith("host_")
+    up, whole = frame["stage"] == "", frame["role"] == ""
+    return Ascents(
+        host=_wide(frame[up & host], _KEYS),
+        after=_wide(frame[frame["stage"] == "after"], _KEYS),
+        programs=_wide(frame[up & ~whole], [*_KEYS, "role"]),
+        whole=_wide(frame[up & whole & ~host & (frame["metric"] != "ready_seconds")], _KEYS),
+        starts=frame[up & (frame["metric"] == "ready_seconds")][[*_KEYS, "value"]].reset_index(drop=True),
+    )
+
+
+def _wide(frame: pd.DataFrame, index: list[str]) -> pd.DataFrame:
+    if frame.empty:
+        levels = [pd.Index([], dtype=object if name in ("subject", "role") else "int64") for name in index]
+        return pd.DataFrame(index=pd.MultiIndex.from_arrays(levels, names=index))
+    return frame.pivot_table(index=index, columns="metric", values="value", aggfunc="last", sort=False)

@@ -1,0 +1,116 @@
+"""Small charts of ascents as inline SVG, one a subject: how memory, or anything, grows with the number alive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from bench.metrics import show
+from reports import ledger, svg, words
+from reports.axes import factor
+from reports.memory_model import Line
+from reports.memory_words import signed
+from reports.model import Report, SubjectFigures
+from reports.plots import COLOURS, ordered
+
+#: Below this width two stand side by side, above it three or four.
+_BESIDE = 600
+_SMALL = 10.5
+#: Fills the axes of one subject, and says what stands below its name.
+Draw = Callable[[Axes, SubjectFigures], str]
+
+
+def growth(report: Report, table: pd.DataFrame, *, width: float, name: str) -> str:
+    """Host memory against the number alive: one chart a subject, every reading, and the line. Empty without lines."""
+    lines = {line.subject: line for line in report.fits if line.counter == ledger.HOST}
+    subjects = [s for group in ordered(report.subjects) for s in group if s.label in lines]
+
+    def draw(axes: Axes, subject: SubjectFigures) -> str:
+        readings = table[ledger.HOST].xs(subject.label, level="subject").dropna()
+        n = [float(number) for number in readings.index.get_level_values("n")]
+        values = [float(value) for value in readings]
+        line = lines[subject.label]
+        dots(axes, subject, n, values)
+        ends = (1.0, max(n))
+        axes.plot(ends, [line.a + line.b * end for end in ends], color=svg.INK, linewidth=1.1, zorder=2)
+        scale(axes, n, values, "bytes")
+        return f"+ {show(line.b, 'bytes')} each" if line.b > 0 else "no margin"
+
+    return small_multiples(
+        subjects, draw, width=width, name=name, title="Host memory against the number alive",
+        description="; ".join(_said(lines[subject.label]) for subject in subjects),
+    )  # fmt: skip
+
+
+def small_multiples(
+    subjects: Sequence[SubjectFigures], draw: Draw, *, width: float, name: str, title: str, description: str
+) -> str:
+    """One small chart a subject; *draw* (axes, subject) fills it and returns what stands beside its name."""
+    if not subjects:
+        return ""
+    most = 2 if width < _BESIDE else 4 if len(subjects) in (4, 7, 8) else 3
+    columns = min(len(subjects), most)
+    lines = -(-len(subjects) // columns)
+    cell_w, cell_h = min(width / columns, 360.0), 168.0
+    with svg.drawing(name):
+        canvas = Canvas(figsize=(width / 72, lines * cell_h / 72), dpi=72, facecolor="none")
+        for index, subject in enumerate(subjects):
+            line, column = divmod(index, columns)
+            left, bottom = (column * cell_w + 52) / width, 1 - ((line + 1) * cell_h - 26) / (lines * cell_h)
+            box = (left, bottom, (cell_w - 70) / width, (cell_h - 70) / (lines * cell_h))
+            axes = canvas.add_axes(box)
+            beside = draw(axes, subject)
+            _dress(axes, subject, beside)
+        return svg.render(canvas, name=name, title=title, description=description)
+
+
+def dots(axes: Axes, subject: SubjectFigures, x: Sequence[float], y: Sequence[float]) -> None:
+    """Readings as dots; hollow where the machine is emulated."""
+    hollow = subject.result_class == "emulated"
+    axes.scatter(
+        x, y, s=15 if len(x) <= 100 else 4, color=svg.PAPER if hollow else COLOURS[subject.kind],
+        edgecolors=COLOURS[subject.kind], linewidths=0.9 if len(x) <= 100 else 0.4, alpha=0.85, zorder=3,
+    )  # fmt: skip
+
+
+def scale(axes: Axes, x: Sequence[float], y: Sequence[float], unit: str) -> None:
+    """Linear axes from zero, with a few labelled ticks."""
+    top, low = max(*y, 0.0), min(*y, 0.0)
+    top = top or 1.0
+    axes.set(xlim=(0, max(x) * 1.05), ylim=(low - (top - low) * 0.04, top * 1.08), facecolor="none")
+    suffix = show(top, unit).rpartition(" ")[2]
+    size = factor(top, unit)
+    ticks = [tick for tick in MaxNLocator(3).tick_values(low / size, top / size) if low <= tick * size <= top * 1.05]
+    axes.set_yticks([tick * size for tick in ticks])
+    axes.set_yticklabels([f"{tick:.4g} {suffix}" if tick else "0" for tick in ticks])
+    numbers = [tick for tick in MaxNLocator(3, integer=True).tick_values(0, max(x)) if 0 < tick <= max(x)]
+    axes.set_xticks(numbers)
+    axes.set_xticklabels([f"{tick:.0f}" for tick in numbers])
+
+
+def _dress(axes: Axes, subject: SubjectFigures, beside: str) -> None:
+    for spine in ("top", "right", "left"):
+        axes.spines[spine].set_visible(False)
+    if subject.result_class == "emulated":
+        box = Rectangle(
+            (0, 0), 1, 1, transform=axes.transAxes, facecolor="none", edgecolor=svg.BAND, hatch="////", lw=0
+        )
+        axes.add_patch(box)
+        box.set_zorder(0)
+    axes.tick_params(length=0, labelsize=_SMALL)
+    axes.grid(axis="y", color=svg.RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    mark = " (emulated)" if subject.result_class == "emulated" else ""
+    label = f"{svg.plain(subject.label, 20)}{mark}"
+    place = axes.transAxes
+    axes.text(0, 1.22, label, transform=place, fontsize=_SMALL + 0.5, fontweight="bold", color=svg.INK, va="bottom")
+    axes.text(0, 1.06, beside, transform=place, fontsize=_SMALL, color=svg.MUTED, va="bottom")
+
+
+def _said(line: Line) -> str:
+    return f"{line.subject}: {signed(line.b)} each ({words.interval(line.b_low, line.b_high, 'bytes')})"

@@ -1,0 +1,106 @@
+"""Everything that a report says of an ascent: the account, the lines, who owns what, density, money."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pandas as pd
+
+from bench.records import RunHeader
+from bench.store import Run
+from reports import ascents, cost, density, frames, ledger, lines, measures, owners, prices
+from reports.ascents import Ascents
+from reports.memory_model import Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
+
+_Row = TypeVar("_Row", LedgerRow, Line, GivenBack, DensityRow)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What the records of an ascent come to. ``table`` has every reading of :func:`reports.lines.weights`."""
+
+    read: Ascents
+    table: pd.DataFrame
+    ledger: tuple[LedgerRow, ...]
+    fits: tuple[Line, ...]
+    given_back: tuple[GivenBack, ...]
+    released: tuple[Released, ...]
+    layers: tuple[MemoryLayers, ...]
+    density: tuple[DensityRow, ...]
+    costs: tuple[Cost, ...]
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Subjects on whose memory nothing may be claimed, and why."""
+        subjects = dict.fromkeys(row.subject for row in self.ledger)
+        found = {subject: ledger.largest(self.ledger, subject) for subject in subjects}
+        return {subject: row.why for subject, row in found.items() if row is not None and not row.balanced}
+
+
+def weigh(run: Run) -> Weighed | None:
+    """The whole account of *run*; None when it stacked no instances."""
+    if measures.probe(run.header) not in measures.ASCENTS:
+        return None
+    read = ascents.read(run)
+    changes = ledger.changes(read)
+    table = lines.weights(read, changes)
+    rows = tuple(_ordered(run.header, ledger.rows(table)))
+    wanted = (
+        ledger.HOST,
+        lines.OWN,
+        *lines.COUNTERS,
+        *(column for column in changes.columns if ledger.is_part(column)),
+    )
+    fits = tuple(lines.lines(table, wanted))
+    return Weighed(
+        read=read,
+        table=table,
+        ledger=rows,
+        fits=tuple(_ordered(run.header, fits)),
+        given_back=tuple(_ordered(run.header, ledger.given_back(read, changes))),
+        released=tuple(owners.released(run.header.subjects, table)),
+        layers=tuple(owners.layers(rows, run.header.subjects)),
+        density=tuple(_ordered(run.header, density.rows(run, read))) if _dense(run.header) else (),
+        costs=tuple(cost.costs(run.header, fits, rows, _books(run.header))),
+    )
+
+
+def samples(run: Run, weighed: Weighed | None) -> pd.DataFrame:
+    """The numbers of *run*, those that are derived from its account among them: see :func:`reports.frames.samples`."""
+    return frames.samples(run, _derived(run, weighed) if weighed else ())
+
+
+def _derived(run: Run, weighed: Weighed) -> Iterator[tuple[object, ...]]:
+    """One row a round: the margin that its line has, and what its first instance took."""
+    places = {(s.subject, s.round): (s.trial, s.order, s.at_ns) for s in run.samples if s.kind == "measured"}
+    firsts = weighed.table[weighed.table.index.get_level_values("n") == 1]
+    for subject in weighed.read.subjects():
+        found = lines.slopes(weighed.table, subject, ledger.HOST)
+        values = [(measures.MARGIN, number, b) for number, (_, b) in found.items()]
+        mine = firsts[firsts.index.get_level_values("subject") == subject]
+        rounds = mine.index.get_level_values("round")
+        values += [
+            (measures.FIRST, int(number), float(value)) for number, value in zip(rounds, mine[ledger.HOST], strict=True)
+        ]
+        for metric, number, value in values:
+            trial, order, at_ns = places[subject, number]
+            yield trial, subject, metric, value, "bytes", number, order, at_ns, 1
+
+
+def _books(header: RunHeader) -> list[tuple[str, prices.Book]]:
+    """The price books that the scenario names, or all that come with tare."""
+    known = prices.shipped()
+    named = header.scenario.get("prices") or list(known)
+    return [(name, prices.load(known[name])) for name in named if name in known]
+
+
+def _dense(header: RunHeader) -> bool:
+    return measures.probe(header) == "density"
+
+
+def _ordered(header: RunHeader, rows: Iterable[_Row]) -> Iterator[_Row]:
+    """In the order of the scenario, whatever the order of the run was."""
+    order = {subject.label: place for place, subject in enumerate(header.subjects)}
+    return iter(sorted(rows, key=lambda row: order.get(row.subject, len(order))))

@@ -1,0 +1,201 @@
+"""What a report says about memory, density and money, as data. See :mod:`reports.model` for the whole.
+
+Bytes are floats, medians over rounds; ``low`` and ``high`` are 95 % bootstrap intervals over rounds, None with fewer
+than three of them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all rows: frozen, by keyword."""
+
+
+class LedgerRow(Row, frozen=True, kw_only=True):
+    """The account of one subject at ``n`` instances: ``host_change_bytes`` = the sum of ``parts`` + ``residual_bytes``.
+
+    All are changes against the reading before the first instance of the same ascent. ``parts`` are the medians of each
+    part over rounds, so the residual is what the medians leave; its interval resamples rounds and does the same sum.
+    ``allowed_bytes`` is the largest residual that balances; ``rounds_balanced`` of ``rounds`` balance on their own.
+    ``available_change_bytes`` is what MemAvailable lost: another counter, not a part. ``guest_ram_bytes`` is guest
+    memory that lies within the parts, where there is any.
+    """
+
+    subject: str
+    n: int
+    host_change_bytes: float
+    host_change_low: float | None
+    host_change_high: float | None
+    parts: dict[str, float]
+    residual_bytes: float
+    residual_low: float | None
+    residual_high: float | None
+    residual_fraction: float
+    residual_fraction_low: float | None
+    residual_fraction_high: float | None
+    allowed_bytes: float
+    balanced: bool
+    rounds_balanced: int
+    rounds: int
+    available_change_bytes: float
+    guest_ram_bytes: float = 0.0
+    why: str = ""
+
+
+class Line(Row, frozen=True, kw_only=True):
+    """``a + b * n`` of one counter of one subject. ``a`` is what the first brings along, ``b`` the margin of one more.
+
+    ``straight`` is None where it could not be tested, ``why`` says why. ``first_segment`` is the margin from the
+    smallest number above 1 to ``split``, ``last_segment`` that from there to the largest; ``split`` is about a fifth.
+    """
+
+    subject: str
+    counter: str
+    title: str
+    a: float
+    a_low: float | None
+    a_high: float | None
+    b: float
+    b_low: float | None
+    b_high: float | None
+    bend: float | None
+    straight: bool | None
+    first_segment: float
+    last_segment: float
+    split: int
+    numbers: tuple[int, ...]
+    rounds: int
+    why: str = ""
+
+
+class GivenBack(Row, frozen=True, kw_only=True):
+    """What came back once all ``n`` instances were removed, as a fraction of what they had taken."""
+
+    subject: str
+    n: int
+    taken_bytes: float
+    left_bytes: float
+    fraction: float
+    low: float | None
+    high: float | None
+    teardown_seconds: float | None
+    rounds: int
+
+
+class Released(Row, frozen=True, kw_only=True):
+    """Memory that the payload touched and gave back while it lives: how much of it did the host get?
+
+    ``touched_bytes`` and ``released_bytes`` are host changes for one instance at ``n``, above those of the ``plain``
+    subject where there is one. ``fraction`` is None where touching did not show.
+    """
+
+    touched: str
+    released: str
+    plain: str
+    n: int
+    asked_bytes: int
+    touched_bytes: float
+    released_bytes: float
+    fraction: float | None
+    low: float | None
+    high: float | None
+    rounds: int
+    emulated: bool
+
+
+class Owner(Row, frozen=True, kw_only=True):
+    """One owner of memory of one instance. ``place``: inside the walls, user space outside, or the host's kernel."""
+
+    name: str
+    place: Literal["inside", "runtime", "kernel", "unknown"]
+    bytes: float
+    text: str = ""
+
+
+class MemoryLayers(Row, frozen=True, kw_only=True):
+    """Who owns which bytes of one instance: the account at ``n`` instances divided by n."""
+
+    subject: str
+    kind: str
+    n: int
+    total_bytes: float
+    kernels: int
+    owners: tuple[Owner, ...]
+    emulated: bool
+
+
+class DensityRow(Row, frozen=True, kw_only=True):
+    """Prediction and what was reached.
+
+    ``compared`` says what ``error_fraction`` = (reached - predicted) / predicted is about: ``instances``, where a rule
+    on memory ended the ascent; ``bytes`` at ``reached`` instances, where another rule did before memory was short.
+    ``predicted`` is the number until memory would be short either way. ``readings`` are the numbers it rests on.
+    """
+
+    subject: str
+    round: int
+    predicted: int | None
+    predicted_low: int | None
+    predicted_high: int | None
+    reached: int
+    lost: int
+    stopped_by: str
+    rule: str
+    compared: Literal["instances", "bytes", "nothing"]
+    error_fraction: float | None
+    predicted_bytes: float | None
+    predicted_bytes_low: float | None
+    predicted_bytes_high: float | None
+    reached_bytes: float
+    margin_bytes: float | None
+    first_bytes: float | None
+    readings: tuple[int, ...]
+    knee: int | None
+    teardown_seconds: float | None
+    given_back_fraction: float | None
+    why: str = ""
+
+
+class CostRow(Row, frozen=True, kw_only=True):
+    """What ``n`` instances cost an hour. ``billed`` = ``used`` + ``idle``; ``machines`` are names of the menu."""
+
+    n: int
+    needed_bytes: float
+    capacity_bytes: float
+    machines: tuple[str, ...]
+    billed: float
+    used: float
+    idle: float
+
+
+class CostArm(Row, frozen=True, kw_only=True):
+    """One way to run n instances of the same payload, priced by one book. ``low`` and ``high`` are bytes a margin."""
+
+    subject: str
+    title: str
+    a: float
+    b: float
+    b_low: float | None
+    b_high: float | None
+    rows: tuple[CostRow, ...]
+    emulated: bool
+
+
+class Cost(Row, frozen=True, kw_only=True):
+    """One price book applied to the two arms. ``breakeven`` is the smallest n from which on the first is cheaper."""
+
+    book: str
+    title: str
+    dated: str
+    currency: str
+    source: tuple[str, ...]
+    example: str
+    arms: tuple[CostArm, ...]
+    breakeven: int | None
+    breakeven_low: int | None
+    breakeven_high: int | None
+    sentences: tuple[str, ...]

@@ -1,0 +1,155 @@
+"""Who owns which bytes of one instance, from the account: the payload, what runs it, the host's kernel, a guest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bench.metrics import show
+from bench.records import SubjectRecord
+from bench.stats import Floats
+from reports import ledger, resample
+from reports.memory_model import LedgerRow, MemoryLayers, Owner, Released
+
+PAYLOAD = "payload"
+_KERNEL = ("slab_reclaimable", "slab_unreclaimable", "page_tables", "kernel_stacks", "percpu", "vmalloc")
+
+
+def layers(rows: Sequence[LedgerRow], subjects: Sequence[SubjectRecord]) -> Iterator[MemoryLayers]:
+    """One stack for each subject that balances at its largest number of instances."""
+    for subject in subjects:
+        row = ledger.largest(tuple(rows), subject.label)
+        if row is None or not row.balanced:
+            continue
+        owners = tuple(_owners(subject, row, row.guest_ram_bytes / row.n))
+        yield MemoryLayers(
+            subject=subject.label,
+            kind=subject.kind,
+            n=row.n,
+            total_bytes=row.host_change_bytes / row.n,
+            kernels=2 if subject.kind == "vm" else 1,
+            owners=owners,
+            emulated=subject.accelerator == "tcg",
+        )
+
+
+def _owners(subject: SubjectRecord, row: LedgerRow, guest: float) -> Iterator[Owner]:
+    each = {part: value / row.n for part, value in row.parts.items()}
+    anonymous = {part.removeprefix(ledger.ANONYMOUS): value for part, value in each.items() if ledger.ANONYMOUS in part}
+    others = anonymous.pop(ledger.OTHERS.removeprefix(ledger.ANONYMOUS), 0.0)
+    shared = each.get("shared_memory", 0.0)
+    if subject.kind == "vm":
+        # Guest memory is anonymous, or a memfd where the machine was given shared memory.
+        if guest > sum(anonymous.values()):
+            shared -= guest
+        else:
+            largest = max(anonymous, key=lambda role: anonymous[role])
+            anonymous[largest] -= guest
+        yield Owner(
+            name="guest memory", place="inside", bytes=guest, text="a kernel of its own, its caches, and the payload"
+        )
+        text = (
+            "devices, buffers, and the cache of translated code" if subject.accelerator == "tcg" else "devices, buffers"
+        )
+        for role, value in anonymous.items():
+            yield Owner(name=role, place="runtime", bytes=value, text=text)
+    else:
+        yield Owner(name=PAYLOAD, place="inside", bytes=anonymous.pop(PAYLOAD, 0.0), text="its stack, heap and data")
+        for role, value in anonymous.items():
+            stays = role.endswith("(resident)")
+            yield Owner(
+                name=role, place="runtime", bytes=value, text="one for all" if stays else "one for each instance"
+            )
+    cache = each.get("page_cache", 0.0) + shared
+    yield Owner(name="page cache", place="kernel", bytes=cache, text="files, shared by all that map them")
+    yield Owner(
+        name="host kernel",
+        place="kernel",
+        bytes=sum(each.get(part, 0.0) for part in _KERNEL),
+        text="; ".join(
+            f"{ledger.title(part)} {_signed(each.get(part, 0.0))}" for part in _KERNEL if _shows(each, part)
+        ),
+    )
+    left = others + each.get("huge_pages", 0.0) + row.residual_bytes / row.n
+    yield Owner(name="other processes, residual", place="unknown", bytes=left)
+
+
+def released(subjects: Sequence[SubjectRecord], table: pd.DataFrame) -> Iterator[Released]:
+    """Subjects that differ only in giving back what they touched: how much of it the host gets while they live."""
+    for one in subjects:
+        asked = _touched(one)
+        twin = next((s for s in subjects if _wish(s) == (asked, True) and _same(s, one)), None)
+        if not asked or _wish(one)[1] or twin is None:
+            continue
+        plain = next((s for s in subjects if not _touched(s) and _same(s, one)), None)
+        if (found := _released(one, twin, plain, asked, table)) is not None:
+            yield found
+
+
+def _released(
+    one: SubjectRecord, twin: SubjectRecord, plain: SubjectRecord | None, asked: int, table: pd.DataFrame
+) -> Released | None:
+    labels = [one.label, twin.label, *([plain.label] if plain else [])]
+    wide = table[ledger.HOST].unstack("subject") if not table.empty else table
+    if not set(labels) <= set(wide.columns):
+        return None
+    both = wide[labels].dropna()
+    if both.empty:
+        return None
+    n = int(both.index.get_level_values("n").max())
+    values = both.xs(n, level="n").to_numpy(dtype="float64") / n
+    ground = values[:, 2] if plain else np.zeros(len(values))
+    touched, kept = values[:, 0] - ground, values[:, 1] - ground
+    # Less than half of what was asked: whatever took it away, it is not the giving back.
+    shows = float(np.median(touched)) >= asked / 2
+    both_each = np.column_stack((touched, kept))
+    low, high = resample.interval(both_each, lambda drawn: _share(np.median(drawn, axis=1))) if shows else (None, None)
+    return Released(
+        touched=one.label,
+        released=twin.label,
+        plain=plain.label if plain else "",
+        n=n,
+        asked_bytes=asked,
+        touched_bytes=float(np.median(touched)),
+        released_bytes=float(np.median(kept)),
+        fraction=float(_share(np.median(both_each, axis=0))) if shows else None,
+        low=low,
+        high=high,
+        rounds=len(values),
+        emulated=one.accelerator == "tcg",
+    )
+
+
+def _share(medians: Floats) -> Floats:
+    """1 - kept / touched; nothing where nothing was taken."""
+    touched = medians[..., 0]
+    return 1 - np.divide(medians[..., 1], touched, out=np.ones_like(touched), where=touched != 0)
+
+
+def _wish(subject: SubjectRecord) -> tuple[int, bool]:
+    """Bytes that the payload touches, and whether it gives them back."""
+    words = [word.partition("=")[::2] for word in subject.argv]
+    touched = sum(int(value) << 20 for key, value in words if key == "touch-mib" and value.isdigit())
+    return touched, "then=release" in subject.argv
+
+
+def _touched(subject: SubjectRecord) -> int:
+    return _wish(subject)[0]
+
+
+def _same(one: SubjectRecord, other: SubjectRecord) -> bool:
+    def rest(subject: SubjectRecord) -> tuple[object, ...]:
+        argv = tuple(w for w in subject.argv if not w.startswith("touch-mib=") and w != "then=release")
+        return argv, subject.runner, subject.options, subject.memory_bytes, subject.cpus, subject.accelerator
+
+    return rest(one) == rest(other)
+
+
+def _shows(each: dict[str, float], part: str) -> bool:
+    return abs(each.get(part, 0.0)) >= 1024
+
+
+def _signed(value: float) -> str:
+    return f"{'−' if value < 0 else ''}{show(abs(value), 'bytes')}"

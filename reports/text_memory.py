@@ -1,0 +1,106 @@
+"""The tables of memory, density and the least grant for the terminal: 80 columns, legible without any colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from reports import ledger, measures, words
+from reports.memory_words import percent, signed
+from reports.model import Figure, Report, SubjectFigures
+
+
+def tables(report: Report, subjects: Sequence[SubjectFigures], width: int) -> list[Table]:
+    """What stands above the sentences, by the probe of the run."""
+    if report.probe == "least-memory":
+        return [_least(subjects, width)]
+    found = [_density(report, width)] if report.density else []
+    return [*found, _memory(report, subjects, width)] if report.ledger else found
+
+
+def _memory(report: Report, subjects: Sequence[SubjectFigures], width: int) -> Table:
+    table = _table(width, ("one more", "95 % CI", "the first", "residual", "balances"))
+    for group in _classes(subjects):
+        for subject in group:
+            margin, first = _figure(subject, measures.MARGIN), _figure(subject, measures.FIRST)
+            row = ledger.largest(report.ledger, subject.label)
+            table.add_row(
+                _name(subject),
+                Text("no claim" if margin.why.startswith("no claim") else _quantity(margin)),
+                Text(_interval(margin)),
+                Text(_quantity(first)),
+                Text(percent(row.residual_fraction) if row else "—"),
+                Text(("yes" if row.balanced else "no") if row else "—"),
+            )
+        table.add_section()
+    return table
+
+
+def _density(report: Report, width: int) -> Table:
+    emulated = {subject.label for subject in report.subjects if subject.result_class == "emulated"}
+    table = _table(width, ("predicted", "95 % CI", "reached", "error"), last="ended by")
+    for row in report.density:
+        ends = "—"
+        if row.predicted is not None:
+            ends = " to ".join("?" if end is None else str(end) for end in (row.predicted_low, row.predicted_high))
+        table.add_row(
+            Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
+            Text("—" if row.predicted is None else str(row.predicted)),
+            Text(ends),
+            Text(str(row.reached)),
+            Text(percent(row.error_fraction) + (" bytes" if row.compared == "bytes" else "")),
+            Text(words.clean(row.rule)),
+        )
+    return table
+
+
+def _least(subjects: Sequence[SubjectFigures], width: int) -> Table:
+    table = _table(width, ("least memory", "95 % CI", "attempts", "searches"))
+    for group in _classes(subjects):
+        for subject in group:
+            least, attempts = _figure(subject, "least_memory_bytes"), _figure(subject, "attempts_count")
+            table.add_row(
+                _name(subject),
+                Text("no figure" if least.median is None else words.quantity(least.median, least.unit)),
+                Text(words.interval(least.low, least.high, least.unit)),
+                Text(words.quantity(attempts.median, attempts.unit)),
+                Text(f"{subject.counts.ready} of {subject.counts.started}"),
+            )
+        table.add_section()
+    return table
+
+
+def _table(width: int, titles: Sequence[str], last: str = "") -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=min(width, 100))
+    table.add_column("subject", overflow="fold", ratio=1, min_width=13)
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    if last:
+        table.add_column(last, overflow="fold")
+    return table
+
+
+def _classes(subjects: Sequence[SubjectFigures]) -> tuple[list[SubjectFigures], list[SubjectFigures]]:
+    emulated = [subject for subject in subjects if subject.result_class == "emulated"]
+    return [subject for subject in subjects if subject.result_class != "emulated"], emulated
+
+
+def _name(subject: SubjectFigures) -> Text:
+    return Text(words.clean(subject.label) + (" (emulated)" if subject.result_class == "emulated" else ""))
+
+
+def _quantity(figure: Figure) -> str:
+    return "—" if figure.median is None else signed(figure.median)
+
+
+def _interval(figure: Figure) -> str:
+    if figure.low is not None and figure.low < 0 and figure.high is not None:
+        return f"{signed(figure.low)} to {signed(figure.high)}"
+    return words.interval(figure.low, figure.high, figure.unit)
+
+
+def _figure(subject: SubjectFigures, metric: str) -> Figure:
+    return next(figure for figure in subject.figures if figure.metric == metric)
