@@ -6,9 +6,12 @@
     types        mypy --strict, tests included
     unit         tests without privilege or clock
     conformance  every runner against the one contract
+    oci          one suite for crun, runc and our runtime; OCI_RUNTIME names others
+    escape       known ways out of a container, on ours and on runc
+    fuzz         ten minutes (TARE_FUZZ_S) of changed configurations and of SIGKILL at every step
     system       real engines and virtual machines; as root for all of it
     browser      a headless Chromium reads a report
-    tests        all four, with coverage of bench/ of 90 % or more
+    tests        all of it, with coverage of bench/ of 90 % or more
     calibrate    the scale weighs itself: A/A over 20 seeds, known delays; many minutes, on a quiet machine
     bench        how fast tare's own code is (pytest-benchmark); with `runtime`, each container runtime against the
                  kernel's floor, then a thousand containers; as root
@@ -73,6 +76,25 @@ def unit(session: nox.Session) -> None:
 def conformance(session: nox.Session) -> None:
     """Every runner against the one contract."""
     pytest(session, "tests/conformance", extras="vm,dev")
+
+
+@nox.session
+def oci(session: nox.Session) -> None:
+    """One suite for every OCI runtime; crun and runc prove it. As root."""
+    pytest(session, "tests/oci")
+
+
+@nox.session
+def escape(session: nox.Session) -> None:
+    """Known ways out of a container, tried on our runtime and, as the control, on runc. As root."""
+    pytest(session, "tests/escape")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Ten minutes of configurations changed by chance, and of SIGKILL at every step of our runtime. As root."""
+    os.environ.setdefault("TARE_FUZZ_S", "600")
+    pytest(session, "tests/oci/test_fuzz.py", "tests/oci/test_crash.py")
 
 
 @nox.session

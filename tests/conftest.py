@@ -25,18 +25,24 @@ T = TypeVar("T")
 TESTS = Path(__file__).parent
 
 #: Directories of tests/ that are markers too (declared in pyproject.toml).
-KINDS = ("unit", "conformance", "system", "browser", "calibration", "speed")
+KINDS = ("unit", "conformance", "oci", "escape", "system", "browser", "calibration", "speed")
 
 #: Every name that a test may require, with what it stands for. A name that is not here is a mistake in the test.
 REQUIREMENTS = {
     "browser": "a Chromium that starts headless",
+    "bwrap": "bubblewrap, and a user who may make namespaces with it",
     "cgroups": "the right to make cgroups",
     "crun": "crun, and a cgroup layout that it accepts",
+    "docker": "dockerd, started by the test itself",
     "kvm": "hardware acceleration that a Linux guest gets through",
     "libvirt": "libvirt-python with the QEMU driver",
+    "nat": "nft or iptables",
+    "podman": "podman and conmon",
+    "processors": "two processors or more",
     "qemu": "qemu-system for this architecture",
     "root": "the privileges of root",
     "runc": "runc",
+    "strace": "strace, to end a program at any of its system calls",
     "userns": "user namespaces for this user",
 }
 

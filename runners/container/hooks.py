@@ -75,6 +75,7 @@ def _run(hook: Hook, state: bytes, kind: str) -> None:
                 (os.POSIX_SPAWN_DUP2, said, 1),
                 (os.POSIX_SPAWN_DUP2, said, 2),
             ],
+            setpgroup=0,  # a group of its own: what it starts ends with it when its time is over
             setsigmask=(),
             setsigdef=(13, 25),  # Python ignores SIGPIPE and SIGXFSZ, and exec hands that on
         )
@@ -107,7 +108,7 @@ def _wait(pid: int, timeout_s: int | None) -> int | None:
         finally:
             os.close(pidfd)
         if not in_time:
-            os.kill(pid, 9)  # our child, not yet waited for: the number is still its own
+            os.killpg(pid, 9)  # led by our child, not yet waited for: the number is still its own
             os.waitpid(pid, 0)
             return None
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
