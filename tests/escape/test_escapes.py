@@ -129,6 +129,7 @@ def test_exec_with_such_a_working_directory(box: Box) -> None:
         assert "ociVersion" not in done.out, cwd
 
 
+@pytest.mark.deviates("runc", "1.1 loses this race now and then: a mount point is made on the host")
 def test_links_that_change_while_mounts_are_made(box: Box, host: Path, programs: tuple[Path, Path]) -> None:
     """CVE-2021-30465: a neighbour with the same volume exchanges a directory and a link to the host for ever."""
     volume = box.directory / "volume"
@@ -151,7 +152,10 @@ def test_links_that_change_while_mounts_are_made(box: Box, host: Path, programs:
             neighbour.kill()
     text = record.read_text() if record.exists() else ""
     assert not [line for line in text.splitlines() if line.split(" ")[4].startswith(str(host))]
-    assert not (host / "y").exists()
+    made = (host / "y").exists()
+    if made:
+        (host / "y").rmdir()  # the control's deed: the host must be whole for whoever looks next
+    assert not made
 
 
 # ---- the runtime's own program, descriptors and memory ---------------------------------------------------------------

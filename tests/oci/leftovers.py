@@ -40,6 +40,14 @@ def leftovers(word: str, state_directory: Path | None = None) -> list[str]:
     return found
 
 
+def _without_cgroups(word: str) -> list[str]:
+    """Remove what can be removed of the cgroups; a process that just died holds its own for a moment. What is left."""
+    for path in cgroups(word):
+        with suppress(OSError):
+            path.rmdir()
+    return [str(path) for path in cgroups(word)]
+
+
 def processes(word: str) -> Iterator[tuple[int, str]]:
     """Processes, but for this one, with *word* in their command line, their cgroups or their mounts."""
     for entry in os.listdir("/proc"):
@@ -108,8 +116,6 @@ def sweep(word: str) -> None:
                 stack.callback(os.close, fd)
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
     settled(lambda: [command for _, command in processes(word)])
-    for path in cgroups(word):
-        with suppress(OSError):
-            path.rmdir()
+    settled(lambda: _without_cgroups(word))
     for target in mounts(word):
         subprocess.run(["umount", "-l", target], capture_output=True, check=False)

@@ -91,8 +91,7 @@ def box(runtime: Runtime, inside: Path, *, check: bool = True) -> Iterator[Box]:
         found = leftovers.settled(lambda: leftovers.leftovers(word, made.state_directory))
     finally:
         made.abandon()
-        if found:
-            leftovers.sweep(word)
+        leftovers.sweep(word)
         shutil.rmtree(directory, ignore_errors=True)
     assert not (check and found), found
 
