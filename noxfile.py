@@ -6,7 +6,7 @@
     types        mypy --strict, tests included
     unit         tests without privilege or clock
     conformance  every runner against the one contract
-    oci          one suite for crun, runc and our runtime; OCI_RUNTIME names others
+    oci          one suite for crun, runc and our runtime; OCI_RUNTIME names others (./bootstrap test: ours alone)
     escape       known ways out of a container, on ours and on runc
     fuzz         ten minutes (TARE_FUZZ_S) of changed configurations and of SIGKILL at every step
     system       real engines and virtual machines; as root for all of it
