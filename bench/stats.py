@@ -95,7 +95,7 @@ def compare(
     left, right = _array(subject), _array(reference)
     if paired and left.size != right.size:
         raise ValueError(f"paired comparison of {left.size} with {right.size} rounds")
-    if min(left.min(), right.min()) <= 0:
+    if np.min(left) <= 0 or np.min(right) <= 0:
         raise ValueError("a ratio needs positive values")
     base = float(np.median(right))
     ratio = float(np.median(left)) / base

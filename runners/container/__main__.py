@@ -14,7 +14,11 @@ if __package__:
     from .cli import main
 else:
     # The parent of this directory only: the package above it loads the whole table of runners, some 25 ms.
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, os.path.dirname(here))
+    from container.packed import install  # type: ignore[import-not-found]
+
+    install("container", here)
     from container.cli import main  # type: ignore[import-not-found, no-redef]
 
 if __name__ == "__main__":

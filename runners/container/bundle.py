@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import posixpath
 
-from . import hooks, idmap, mounts, parts
+from . import mounts, parts
 from . import process as processes
 from . import syscalls as k
 from .reader import SEE, BundleError, Reader
@@ -86,7 +86,7 @@ def parse(config: object, *, directory: str) -> Bundle:
     rootfs, readonly_root = _root(top.below("root"), directory)
     given: list[object] = top.take("mounts", list, [])
     made = tuple(mounts.parse(Reader(value, f"mounts[{i}]"), directory=directory) for i, value in enumerate(given))
-    found_hooks = hooks.parse(top.below("hooks", {}))
+    found_hooks = _hooks(top)
     process = processes.parse(top.below("process"))
     linux = top.below("linux", {})
     top.done()
@@ -132,6 +132,14 @@ def parse(config: object, *, directory: str) -> Bundle:
     return bundle
 
 
+def _hooks(top: Reader) -> dict[str, tuple[Hook, ...]]:
+    if top.lacks("hooks"):
+        return {}
+    from . import hooks  # late, as all that most configurations do without
+
+    return hooks.parse(top.below("hooks", {}))
+
+
 def _paths(reader: Reader, key: str) -> tuple[str, ...]:
     paths = reader.texts(key)
     if not all(path.startswith("/") for path in paths):
@@ -171,6 +179,10 @@ def _namespaces(linux: Reader) -> dict[str, str]:
 
 
 def _ids(linux: Reader, namespaces: dict[str, str], process: Process) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
+    if "user" not in namespaces and linux.lacks("uidMappings") and linux.lacks("gidMappings"):
+        return (), ()
+    from . import idmap
+
     uids, gids = idmap.parse(linux, "uidMappings"), idmap.parse(linux, "gidMappings")
     new = namespaces.get("user") == ""
     if not new:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from . import idmap, inside, plan, stub, syscalls
+from . import inside, plan, stub, syscalls
 from . import mounts as mounting
 from .joining import Created, clone
 from .person import SetOomScore
@@ -119,6 +119,8 @@ def _tree(path: str, opened: list[int], *, recursive: bool, apart: bool) -> int:
 def _bind_tree(mount: mounting.Mount, opened: list[int], *, apart: bool) -> int:
     tree = _tree(mount.source, opened, recursive=mount.recursive, apart=apart)
     if mount.identity is not None:
+        from . import idmap
+
         users = idmap.namespace(*mount.identity)
         try:
             syscalls.mount_setattr(
@@ -189,6 +191,8 @@ def _attend(bundle: Bundle, made: Created, up: int, down: int, run_hooks: Callab
         kind, text = message[:1], message[1:].decode(errors="surrogateescape")
         if kind == inside.CREATED:
             if bundle.uids:
+                from . import idmap
+
                 idmap.write(made.pid, bundle.uids, bundle.gids)
             # Now: an ordinary user may not write the file once the process has made itself undumpable.
             inside.run([step for step in limits if isinstance(step, SetOomScore)])

@@ -32,12 +32,12 @@ class Hook:
 
 
 def parse(section: Reader) -> dict[str, tuple[Hook, ...]]:
-    """The ``hooks`` object of a configuration. Raises BundleError."""
+    """The ``hooks`` object of a configuration, by kind; those without any are left out. Raises BundleError."""
     found = {}
     for kind in KINDS:
         where = section.at(kind)
-        entries = section.take(kind, list, [])
-        found[kind] = tuple(_hook(Reader(entry, f"{where}[{i}]")) for i, entry in enumerate(entries))
+        if entries := section.take(kind, list, []):
+            found[kind] = tuple(_hook(Reader(entry, f"{where}[{i}]")) for i, entry in enumerate(entries))
     section.done()
     return found
 

@@ -6,7 +6,6 @@ Sources: cgroup-v1/{memory,pids,cpusets,hugetlb,net_cls,net_prio}.rst, cgroup-v2
 from __future__ import annotations
 
 from . import devices
-from .blockio import writes as block_io_writes
 from .hierarchies import CPU_PERIOD_US, read, write
 from .reader import BundleError
 from .record import record
@@ -107,8 +106,11 @@ def _v1(asked: Resources, group: V1 | V2) -> tuple[Write, ...]:
         put("pids.limit", "pids", "pids.max", asked.pids if asked.pids > 0 else "max")
     for size, limit in asked.huge_pages:
         put("hugepageLimits", "hugetlb", f"hugetlb.{size}.limit_in_bytes", limit)
-    for key, file, text in block_io_writes(asked.block_io, group):
-        put(f"blockIO.{key}", "blkio", file, text)
+    if asked.block_io is not None:
+        from .blockio import writes as block_io_writes  # late: few configurations ask for it
+
+        for key, file, text in block_io_writes(asked.block_io, group):
+            put(f"blockIO.{key}", "blkio", file, text)
     if asked.class_id:
         put("network.classID", "net_cls", "net_cls.classid", asked.class_id)
     for interface, priority in asked.priorities:
@@ -166,8 +168,11 @@ def _v2(asked: Resources, group: V1 | V2) -> tuple[Write, ...]:
         put("pids.limit", "pids.max", asked.pids if asked.pids > 0 else "max")
     for size, limit in asked.huge_pages:
         put("hugepageLimits", f"hugetlb.{size}.max", limit)
-    for key, file, text in block_io_writes(asked.block_io, group):
-        put(f"blockIO.{key}", file, text)
+    if asked.block_io is not None:
+        from .blockio import writes as block_io_writes
+
+        for key, file, text in block_io_writes(asked.block_io, group):
+            put(f"blockIO.{key}", file, text)
     if asked.class_id or asked.priorities:
         raise no("network", "leave it out; tc(8) and eBPF do that there")
     # Last: the words of cgroup v2 itself overrule their translations.

@@ -46,6 +46,10 @@ class Reader:
             raise BundleError(self.at(key), what, SEE)
         return value
 
+    def lacks(self, key: str) -> bool:
+        """Whether *key* is absent or null."""
+        return self._left.get(key) is None
+
     def below(self, key: str, default: object = None) -> Reader:
         """The object at *key*; null is as good as absent."""
         value = self._left.pop(key, None)

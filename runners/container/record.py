@@ -1,4 +1,4 @@
-"""Frozen values with slots, as of ``dataclasses``, without what importing that costs before every start.
+"""Frozen values, as of ``dataclasses``, without what importing that costs before every start.
 
 ``dataclasses`` imports ``inspect``, ``re`` and ``typing`` (about 16 ms where this was written), and compiles source for
 every class (0.3 ms each): more than all system calls of a start together. The decorator here makes what the runtime
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
 
     def record(cls=None, /, *, kw_only=False):
-        """Make *cls* a frozen class with slots: its annotated names are the fields, in order; assigned values defaults.
+        """Make *cls* a frozen class: its annotated names are the fields, in order; assigned values defaults.
 
         With *kw_only*, fields may be given by keyword alone.
         """
@@ -47,28 +47,24 @@ def replace(value: _T, **changes: object) -> _T:
 
 
 def _build(cls: type, *, kw_only: bool) -> type:
-    own = dict(cls.__dict__)
+    """Dress *cls* itself: a second class, which ``__slots__`` would need, takes longer to make than the first."""
+    new = tuple(cls.__annotations__)  # its own alone, since Python 3.10
     inherited: tuple[str, ...] = getattr(cls, "__record_fields__", ())
-    new = tuple(own.get("__annotations__", {}))
     defaults = dict(getattr(cls, "__record_defaults__", {}))
-    defaults.update((name, own.pop(name)) for name in new if name in own)
-    for name in ("__dict__", "__weakref__"):
-        own.pop(name, None)
-    own.update(
-        __slots__=new,
-        __record_fields__=inherited + tuple(name for name in new if name not in inherited),
-        __record_defaults__=defaults,
-        __record_positional__=not kw_only,
-        __match_args__=() if kw_only else inherited + new,
-        __init__=_init,
-        __setattr__=_frozen,
-        __delattr__=_frozen,
-    )
-    for name, method in (("__eq__", _eq), ("__hash__", _hash), ("__repr__", _repr)):
-        own.setdefault(name, method)
-    if own["__hash__"] is None:  # Python sets it where a class defines __eq__ alone
-        own["__hash__"] = _hash
-    return type(cls)(cls.__name__, cls.__bases__, own)
+    defaults.update((name, cls.__dict__[name]) for name in new if name in cls.__dict__)
+    dressed: Any = cls
+    dressed.__record_fields__ = inherited + tuple(name for name in new if name not in inherited)
+    dressed.__record_defaults__ = defaults
+    dressed.__record_positional__ = not kw_only
+    setattr(cls, "__match_args__", () if kw_only else inherited + new)  # noqa: B010 - mypy forbids the other way
+    dressed.__init__, dressed.__setattr__, dressed.__delattr__ = _init, _frozen, _frozen
+    own_hash = cls.__dict__.get("__hash__")
+    for name, method in (("__eq__", _eq), ("__repr__", _repr)):
+        if name not in cls.__dict__:
+            setattr(cls, name, method)
+    if own_hash is None:  # also where a class defines __eq__ alone: Python sets it so
+        dressed.__hash__ = _hash
+    return cls
 
 
 _set = object.__setattr__

@@ -10,7 +10,6 @@ Source: the OCI runtime specification (config-linux.md, "Control groups").
 from __future__ import annotations
 
 from . import devices
-from .blockio import BlockIo, parse_block_io
 from .limits import apply, update, writes
 from .reader import SEE, BundleError, Reader
 from .record import record, replace
@@ -19,12 +18,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from .blockio import BlockIo
+
     class _Network(TypedDict):
         class_id: int
         priorities: tuple[tuple[str, int], ...]
 
 
-__all__ = ["BlockIo", "Cpu", "Memory", "Resources", "apply", "parse", "update", "writes"]
+__all__ = ["Cpu", "Memory", "Resources", "apply", "parse", "update", "writes"]
 
 #: A value that v1 reads as "no limit" (memory.rst).
 _NO_LIMIT = -1
@@ -67,7 +68,7 @@ class Resources:
     memory: Memory = Memory()
     cpu: Cpu = Cpu()
     pids: int = 0
-    block_io: BlockIo = BlockIo()
+    block_io: BlockIo | None = None
     #: (size as in the file's name: "2MB", bytes)
     huge_pages: tuple[tuple[str, int], ...] = ()
     class_id: int = 0
@@ -86,13 +87,22 @@ class Resources:
         return replace(self, devices=()) != Resources()
 
 
+def _block_io(reader: Reader) -> BlockIo | None:
+    if reader.lacks("blockIO"):
+        return None
+    from . import blockio
+
+    found = blockio.parse_block_io(reader.below("blockIO", {}))
+    return None if found == blockio.BlockIo() else found
+
+
 def parse(reader: Reader) -> Resources:
     """The :class:`Resources` of ``linux.resources``. Raises :class:`BundleError`."""
     found = Resources(
         memory=_memory(reader.below("memory", {})),
         cpu=_cpu(reader.below("cpu", {})),
         pids=_pids(reader.below("pids", {})),
-        block_io=parse_block_io(reader.below("blockIO", {})),
+        block_io=_block_io(reader),
         huge_pages=_huge_pages(reader),
         **_network(reader.below("network", {})),
         unified=_unified(reader),

@@ -16,7 +16,6 @@ import posixpath
 import stat
 
 from . import syscalls as k
-from .copyup import copy
 
 _IN_ROOT = k.RESOLVE_IN_ROOT | k.RESOLVE_NO_MAGICLINKS
 _NULL = os.makedev(1, 3)
@@ -118,6 +117,8 @@ def copy_up_in(target: str, flags: int, data: str, /) -> None:
         # "." of the descriptor is what lies below the mount: only names lead across mounts.
         before = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
         try:
+            from .copyup import copy  # late: few mounts ask for it
+
             copy(before, above)
             if flags & k.MS_RDONLY:
                 k.mount_setattr("", attributes=k.MOUNT_ATTR_RDONLY, dir_fd=above)

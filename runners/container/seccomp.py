@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 
-from . import compiled, libseccomp
+from . import compiled
 from .reader import SEE, BundleError, Reader
 from .record import record
 
@@ -184,6 +184,8 @@ def compile(profile: Profile, *, cache: str = "") -> bytes:  # noqa: A001 - secc
     key = f"{os.uname().machine} {profile!r}" if cache else ""
     if cache and (kept := compiled.load(cache, key)):
         return kept
+    from . import libseccomp  # late: a start that finds its program in the cache does without
+
     if trouble := libseccomp.load():
         raise BundleError("linux.seccomp", f"needs libseccomp.so.2, which cannot be loaded: {trouble}", _INSTALL)
     program = _compile(profile)
@@ -193,7 +195,8 @@ def compile(profile: Profile, *, cache: str = "") -> bytes:  # noqa: A001 - secc
 
 
 def _compile(profile: Profile) -> bytes:
-    from .compact import smaller  # late: a start that finds its program in the cache does without
+    from . import libseccomp
+    from .compact import smaller
 
     with libseccomp.Filter(profile.default_action) as made:
         for name in profile.architectures:
@@ -255,4 +258,6 @@ def available() -> str:
     """Why filters cannot be made here; empty when they can: for ``features`` and the doctor."""
     if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
         return "this kernel has no seccomp filters"
+    from . import libseccomp
+
     return libseccomp.load()

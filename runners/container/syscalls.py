@@ -17,12 +17,6 @@ import struct
 
 from . import foreign
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket
-else:
-    import _socket as socket  # the module itself imports selectors and enum: 9 ms
-
 CLONE_NEWTIME = 0x00000080
 CLONE_PIDFD = 0x00001000
 CLONE_NEWNS = 0x00020000
@@ -96,6 +90,7 @@ _BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
 _BPF_PROG_TYPE_CGROUP_DEVICE, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI = 15, 6, 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_AF_INET, _SOCK_DGRAM = 2, 2
 
 _CAPABILITY_VERSION_3 = 0x20080522
 # Calls since Linux 5.1 have the same number on every architecture.
@@ -125,6 +120,7 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "capset": (_text, _text),
     "unshare": (_int,),
     "setns": (_int, _int),
+    "socket": (_int, _int, _int),
     "inotify_init1": (_int,),
     "inotify_add_watch": (_int, _text, foreign.c_uint),
 }
@@ -297,13 +293,16 @@ def clone3(flags: int, exit_signal: int, *, cgroup_fd: int = -1) -> tuple[int, i
 
 def link_up(interface: str) -> None:
     """Set IFF_UP of *interface* in the caller's network namespace (netdevice(7))."""
-    carrier = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    # Any socket will do. Not of the module _socket, which would be loaded for this alone.
+    carrier: int = _libc.socket(_AF_INET, _SOCK_DGRAM | os.O_CLOEXEC, 0)
+    if carrier < 0:
+        raise _failed("socket", interface)
     try:
         request = fcntl.ioctl(carrier, _SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
         (flags,) = struct.unpack_from("16xH", request)
         fcntl.ioctl(carrier, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), flags | _IFF_UP))
     finally:
-        carrier.close()
+        os.close(carrier)
 
 
 def new_keyring() -> None:

@@ -8,6 +8,7 @@ are copied from the checkout each time.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import shutil
 import subprocess
@@ -105,9 +106,9 @@ def modules(kernel: Kernel, cache: Path) -> Path | None:
             _run("dpkg-deb", "--extract", str(package), str(scratch / "tree"))
             for module in MODULES:
                 found = next((scratch / "tree").rglob(f"{module}.ko*"))
-                if found.suffix == ".xz":
-                    _run("xz", "--decompress", str(found))
-                shutil.copyfile(found.with_name(f"{module}.ko"), target / f"{module}.ko")
+                # Debian 13 packs its modules; 12 does not.
+                data = found.read_bytes()
+                (target / f"{module}.ko").write_bytes(lzma.decompress(data) if found.suffix == ".xz" else data)
 
     return keep(cache, f"guest-modules-{'-'.join(MODULES)}-{kernel.release}-{kernel.digest}", build)
 

@@ -216,8 +216,7 @@ def test_hooks_are_parsed() -> None:
     found = hooks.parse(
         Reader({"poststop": [{"path": "/x", "args": ["x", "y"], "env": ["A=1"], "timeout": 3}]}, "hooks")
     )
-    assert found["poststop"] == (hooks.Hook(path="/x", args=("x", "y"), env=("A=1",), timeout_s=3),)
-    assert found["prestart"] == ()
+    assert found == {"poststop": (hooks.Hook(path="/x", args=("x", "y"), env=("A=1",), timeout_s=3),)}
 
 
 def test_a_descriptor_travels_over_a_socket() -> None:
@@ -271,7 +270,6 @@ def test_a_record_is_a_frozen_value() -> None:
     assert replace(point, y=5) == Point(1, 5)
     assert fields(Named) == ("x", "y", "name")
     assert Named(x=1, name="n").sum() == 3
-    assert not hasattr(point, "__dict__")
     with pytest.raises(AttributeError, match="frozen"):
         point.x = 2  # type: ignore[misc]
 

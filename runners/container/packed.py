@@ -1,0 +1,127 @@
+"""All modules of this package in one file, so that a start reads one instead of fifty.
+
+To find, check and read a ``.pyc`` for each of them takes half of what importing them takes. The pack is made and kept
+as those are: in ``__pycache__``, by the first start that may write there, without docstrings; and it is believed only
+if this Python's byte code is in it and every source file still has the size and the time of change that it was made
+from (PEP 3147; importlib's default invalidation). Whatever is wrong with it, modules come from their own files.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from importlib.util import MAGIC_NUMBER
+    from types import CodeType, ModuleType
+
+    Stamp = tuple[tuple[str, int, int], ...]
+    Codes = dict[str, memoryview]
+else:  # the same, without the rest of importlib
+    from _frozen_importlib import ModuleSpec
+    from _frozen_importlib_external import MAGIC_NUMBER
+
+_LENGTH = 8
+_SUFFIX = ".py"
+
+
+def install(package: str, directory: str) -> None:
+    """From now on, import the modules of *package*, whose sources are in *directory*, from their pack.
+
+    Where there is none and none can be kept, nothing is done: Python's own ``.pyc`` files are the faster way then.
+    """
+    stamp = _stamp(directory)
+    cache = f"{directory}/__pycache__"
+    file = f"{cache}/tare-oci.{sys.implementation.cache_tag}.pack"
+    codes = _read(file, stamp)
+    if codes is None:
+        if not os.access(cache if os.path.exists(cache) else directory, os.W_OK):
+            return
+        codes = _compile(directory, stamp)
+        _write(file, stamp, codes)
+    sys.meta_path.insert(0, _Finder(f"{package}.", directory, codes))
+
+
+def _stamp(directory: str) -> Stamp:
+    """Name, time of change (ns) and size of every source, in order of the names."""
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith(_SUFFIX):
+                status = entry.stat()
+                found.append((entry.name, status.st_mtime_ns, status.st_size))
+    return tuple(sorted(found))
+
+
+def _read(file: str, stamp: Stamp) -> Codes | None:
+    """Every module's marshalled code; None if there is no pack, or it was made from something else."""
+    try:
+        with open(file, "rb", buffering=0) as opened:
+            data = memoryview(opened.readall())
+        length = int.from_bytes(data[:_LENGTH], "little")
+        magic, made_from, places, size = marshal.loads(data[_LENGTH : _LENGTH + length])
+    except (OSError, ValueError, EOFError, TypeError):  # missing; not marshal's; cut off; not four values
+        return None
+    codes = data[_LENGTH + length :]
+    if (magic, made_from, size) != (MAGIC_NUMBER, stamp, len(codes)):
+        return None
+    return {name: codes[start:end] for name, (start, end) in places.items()}
+
+
+def _compile(directory: str, stamp: Stamp) -> Codes:
+    """Raises OSError and SyntaxError, as importing would."""
+    codes = {}
+    for name, _, _ in stamp:
+        path = f"{directory}/{name}"
+        with open(path, "rb") as opened:
+            source = opened.read()
+        code = compile(source, path, "exec", dont_inherit=True, optimize=2)
+        codes[name.removesuffix(_SUFFIX)] = memoryview(marshal.dumps(code))
+    return codes
+
+
+def _write(file: str, stamp: Stamp, codes: Codes) -> None:
+    """By one rename, so a reader finds all of it or nothing. Where we may not write, nobody is the worse for it."""
+    places, end = {}, 0
+    for name, code in codes.items():
+        places[name] = (end, end + len(code))
+        end += len(code)
+    head = marshal.dumps((MAGIC_NUMBER, stamp, places, end))
+    scratch = f"{file}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with open(fd, "wb") as opened:
+            opened.write(b"".join((len(head).to_bytes(_LENGTH, "little"), head, *codes.values())))
+        os.replace(scratch, file)
+    except OSError:
+        pass
+
+
+class _Finder:
+    """A meta path finder and loader (PEP 302, PEP 451) of what is in the pack."""
+
+    def __init__(self, prefix: str, directory: str, codes: Codes) -> None:
+        self._prefix, self._directory, self._codes = prefix, directory, codes
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """The spec of a module of the package; None for any other."""
+        base = name.removeprefix(self._prefix)
+        if base not in self._codes or base == name:
+            return None
+        # A loader by what it can do; to inherit from importlib.abc's would be to import it.
+        spec = ModuleSpec(name, self, origin=f"{self._directory}/{base}{_SUFFIX}")  # type: ignore[arg-type]
+        spec.has_location = True  # so __file__ is set
+        return spec
+
+    def create_module(self, _spec: ModuleSpec) -> ModuleType | None:
+        """None: Python makes the module."""
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module's code."""
+        code: CodeType = marshal.loads(self._codes[module.__name__.removeprefix(self._prefix)])
+        exec(code, module.__dict__)
