@@ -142,6 +142,7 @@ def _make(
     preserve_fds: int,
     run_hooks: Callable[[str, int], None],
 ) -> Created:
+    awaited = _awaited(bundle)
     up, up_in = os.pipe()
     down_out, down = os.pipe()
     opened += [up, down]
@@ -153,7 +154,9 @@ def _make(
         os.chmod(directory, 0o711)
         ends_open.append(os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         ends_open.append(stub.make())
-        ends = inside.Ends(up=up_in, down=down_out, fifo_directory=ends_open[2], fifo=base, stub=ends_open[3])
+        ends = inside.Ends(
+            up=up_in, down=down_out, fifo_directory=ends_open[2], fifo=base, stub=ends_open[3], awaited=awaited
+        )
         born = -1
         first: Step | None = None
         if cgroup is not None:
@@ -176,37 +179,63 @@ def _make(
         for fd in ends_open:
             os.close(fd)
     try:
-        _attend(bundle, made, up, down, run_hooks)
+        _attend(bundle, made, up, down, run_hooks, awaited)
     except BaseException:
         _kill(made)
         raise
     return made
 
 
-def _attend(bundle: Bundle, made: Created, up: int, down: int, run_hooks: Callable[[str, int], None]) -> None:
-    """Answer what the first process asks, until it is ready. Raises OSError with what failed in it."""
-    limits = plan.limits(bundle.process, pid=made.pid)
+def _awaited(bundle: Bundle) -> bytes:
+    """The messages for which the first process stands still: what the parent does then must come before it goes on."""
+    kinds = inside.READY
+    limits = plan.limits(bundle.process, pid=0)
+    scored = any(isinstance(step, SetOomScore) for step in limits)
+    # An ordinary user may not write the score's file once the process has made itself undumpable.
+    if bundle.uids or (scored and os.geteuid()):
+        kinds += inside.CREATED
+    if bundle.hooks.get("prestart") or bundle.hooks.get("createRuntime"):
+        kinds += inside.HOOKS
+    # Not all at once with the score: a small RLIMIT_NOFILE would be in the way of the mounts.
+    if len(limits) > scored:
+        kinds += inside.LIMITS
+    return kinds
+
+
+def _attend(
+    bundle: Bundle, made: Created, up: int, down: int, run_hooks: Callable[[str, int], None], awaited: bytes
+) -> None:
+    """Do the parent's part, and answer what is *awaited*, until the first process is ready.
+
+    Raises OSError with what failed in it.
+    """
+    for kind in (inside.CREATED, inside.HOOKS):
+        if kind not in awaited:
+            _act(kind, bundle, made.pid, run_hooks)
     while True:
         message = os.read(up, _MESSAGE_BYTES)
         kind, text = message[:1], message[1:].decode(errors="surrogateescape")
-        if kind == inside.CREATED:
-            if bundle.uids:
-                from . import idmap
-
-                idmap.write(made.pid, bundle.uids, bundle.gids)
-            # Now: an ordinary user may not write the file once the process has made itself undumpable.
-            inside.run([step for step in limits if isinstance(step, SetOomScore)])
-        elif kind == inside.HOOKS:
-            run_hooks("prestart", made.pid)
-            run_hooks("createRuntime", made.pid)
-        elif kind == inside.LIMITS:
-            inside.run([step for step in limits if not isinstance(step, SetOomScore)])
-        elif kind == inside.READY:
-            os.write(down, b"g")
-            return
-        else:
+        if not kind or kind not in awaited:
             raise OSError(errno.EIO, text or "the first process of the container ended while it was set up")
+        _act(kind, bundle, made.pid, run_hooks)
         os.write(down, b"g")
+        if kind == inside.READY:
+            return
+
+
+def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: Callable[[str, int], None]) -> None:
+    """What the parent does for the message *kind* of the first process *pid*. Raises OSError."""
+    if kind == inside.CREATED:
+        if bundle.uids:
+            from . import idmap
+
+            idmap.write(pid, bundle.uids, bundle.gids)
+        inside.run([step for step in plan.limits(bundle.process, pid=pid) if isinstance(step, SetOomScore)])
+    elif kind == inside.HOOKS:
+        run_hooks("prestart", pid)
+        run_hooks("createRuntime", pid)
+    elif kind == inside.LIMITS:
+        inside.run([step for step in plan.limits(bundle.process, pid=pid) if not isinstance(step, SetOomScore)])
 
 
 def _kill(made: Created) -> None:

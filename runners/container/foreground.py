@@ -25,26 +25,26 @@ _OURS = frozenset(
 
 
 class Signals:
-    """From ``with`` on, signals are kept as bytes in a pipe, to be handed on."""
+    """From ``with`` on, signals are kept as bytes in a pipe, to be handed on.
+
+    Afterwards they are still caught, and mean nothing: a container's removal is not to be left half done.
+    """
 
     def __enter__(self) -> Signals:
         self.pipe, self._end = os.pipe()
         os.set_blocking(self.pipe, False)
         os.set_blocking(self._end, False)
         signal.set_wakeup_fd(self._end, warn_on_full_buffer=False)
-        self._before = {}
         for number in range(1, signal.NSIG):
             if number in _OURS:
                 continue
             try:
-                self._before[number] = signal.signal(number, _noted)
+                signal.signal(number, _noted)
             except OSError:  # 32 and 33 are the C library's
                 continue
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         os.close(self.pipe)
         os.close(self._end)
