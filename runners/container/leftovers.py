@@ -1,7 +1,8 @@
-"""What killed runs left: processes and mounts that name an owner who is gone. What a live run owns is never touched.
+"""What killed runs left: all that names an owner who is gone. What a live run owns is never touched.
 
 An owner is the process that started a thing. Its id stands in the thing's name: ``tare-owner-PID`` as the source of a
-mount, as a word of a helper's or monitor's command line, or at the end of a cgroup's name.
+mount, as a word of a helper's or monitor's command line, in the path of a lease; at the end of a cgroup's name; in that
+of a trial's directory. A container's own processes have no such word, but a root that is such a mount.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 
-from . import cgroups, syscalls
+from . import cgroups, network, syscalls, trial
 from .hierarchies import read, unescape
 
 _OWNER = re.compile(r"(?:^|/)tare-owner-(\d+)(?:$|/)")
 _PROBE = re.compile(r"tare-probe-.*-(\d+)")
+_TRIAL = re.compile(rf"{trial.PREFIX}(\d+)-.*")
 _DEATH_MS = 10_000
 
 
@@ -28,25 +32,60 @@ def mine() -> str:
 
 def remove() -> list[str]:
     """Kill, detach and remove what has an owner who is gone; return the names."""
-    removed = []
+    return [
+        *_remove_processes(),
+        *_remove_leases(),
+        *_remove_mounts(),
+        *_remove_cgroups(),
+        *_remove_directories(),
+    ]
+
+
+def _remove_processes() -> Iterator[str]:
     for pid, command in processes():
         # A monitor would report its container's end and clean up; but nobody reads it, and it may be stuck.
         for each in (*_children(pid), pid):
             _kill(each)
-        removed.append(f"process {pid} ({command[0]})")
+        yield f"process {pid} ({command})"
+    # Those whose monitor was killed before them, or just now.
+    for pid, command in contained():
+        _kill(pid)
+        yield f"process {pid} ({command})"
+
+
+def _remove_leases() -> Iterator[str]:
+    for name in filter(orphaned, network.names()):
+        network.teardown(name)
+        yield f"network of {name}"
+
+
+def _remove_mounts() -> Iterator[str]:
     for target in mounts(read("/proc/self/mountinfo")):
         # A mount that lay on another may have gone with it.
         with suppress(FileNotFoundError):
             syscalls.umount2(target, syscalls.MNT_DETACH)
-            removed.append(f"mount {target}")
+            yield f"mount {target}"
+
+
+def _remove_cgroups() -> Iterator[str]:
     for name in cgroups.find("tare-probe-"):
         owner = _PROBE.fullmatch(name)
         if owner and not alive(int(owner[1])):
             group = cgroups.at(name)
             group.kill()
             group.remove()
-            removed.append(f"cgroup {name}")
-    return removed
+            yield f"cgroup {name}"
+
+
+def _remove_directories() -> Iterator[str]:
+    mounted = [unescape(line.split(" ")[4]) for line in read("/proc/self/mountinfo").splitlines()]
+    for entry in os.scandir(tempfile.gettempdir()):
+        owner = _TRIAL.fullmatch(entry.name)
+        if not owner or alive(int(owner[1])) or entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+            continue
+        if not any(target.startswith(f"{entry.path}/") for target in mounted):
+            shutil.rmtree(entry.path)  # refuses a link
+            yield f"directory {entry.path}"
 
 
 def alive(pid: int) -> bool:
@@ -73,16 +112,28 @@ def mounts(mountinfo: str) -> list[str]:
     return targets[::-1]
 
 
-def processes() -> Iterator[tuple[int, list[str]]]:
-    """Processes of this host, with their command lines, of which a word names an owner who is gone."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
+def processes() -> Iterator[tuple[int, str]]:
+    """Processes of this host with a word in their command line that names an owner who is gone; and their program."""
+    for pid in _all():
         # PermissionError: with hidepid (proc(5)), the processes of others are none of ours.
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            command = read(f"/proc/{entry}/cmdline").split("\0")
+            command = read(f"/proc/{pid}/cmdline").split("\0")
             if any(map(orphaned, command)):
-                yield int(entry), command
+                yield pid, command[0]
+
+
+def contained() -> Iterator[tuple[int, str]]:
+    """Processes whose root is a mount that names an owner who is gone, and their program: those in containers."""
+    ours = os.readlink("/proc/self/ns/mnt")
+    for pid in _all():
+        # OSError: as above; and EINVAL, of one that ends and has no mounts any more.
+        with suppress(OSError):
+            if os.readlink(f"/proc/{pid}/ns/mnt") != ours and "/" in mounts(read(f"/proc/{pid}/mountinfo")):
+                yield pid, read(f"/proc/{pid}/comm").strip()
+
+
+def _all() -> Iterator[int]:
+    yield from (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
 
 
 def _children(pid: int) -> list[int]:

@@ -10,7 +10,7 @@ import errno
 import os
 import select
 
-from . import cgroups, configuration, hierarchies, hooks, jsontext, log, state
+from . import cgroups, configuration, hierarchies, jsontext, log, state
 from .checkpoint import checkpoint
 from .failure import OciError, reason
 from .reader import BundleError
@@ -113,7 +113,9 @@ def _first_state(store: Store, config: Bundle, asked: Request) -> State:
 
 def _place(config: Bundle, name: str) -> str:
     """The path of the container's cgroup; empty where this user may make none and none is asked for."""
-    if os.geteuid():
+    from . import person
+
+    if os.geteuid() or person.confined():
         why_not = cgroups.usable()
         if why_not and not config.resources.limits and not config.cgroup:
             return ""
@@ -179,6 +181,8 @@ def filters(store: Store) -> str:
 def run_kind(config: Bundle, kind: str, known: State, status: str) -> None:
     """Run the hooks of *kind* in the runtime's namespaces. Raises OSError."""
     if config.hooks.get(kind):
+        from . import hooks  # late: most containers have none
+
         hooks.run(config.hooks[kind], jsontext.dumps(known.report(status)), kind=kind)
 
 
@@ -266,6 +270,8 @@ def destroy(
     if config is None:
         return
     for hook in config.hooks.get("poststop", ()):
+        from . import hooks
+
         try:
             hooks.run((hook,), jsontext.dumps(known.report("stopped")), kind="poststop")
         except OSError as error:

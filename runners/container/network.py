@@ -115,6 +115,14 @@ def teardown(name: str, *, state: str = STATE) -> bool:
         return True
 
 
+def names(*, state: str = STATE) -> list[str]:
+    """All containers that are connected."""
+    if not os.path.exists(f"{state}/leases"):
+        return []
+    with _Leases(state) as leases:
+        return [each.name for each in leases.all]
+
+
 def _connect(here: Netlink, there: Netlink, lease: Lease, namespace: int) -> None:
     bridge = here.index(BRIDGE)
     if not bridge:

@@ -13,6 +13,7 @@ import os
 
 from . import capabilities
 from . import syscalls as k
+from .hierarchies import read
 from .record import record
 from .steps import _Strict
 
@@ -236,6 +237,12 @@ class SetPersonality(_Strict):
 
     def apply(self, sys: Sys) -> None:
         sys.personality(self.persona)
+
+
+def confined() -> bool:
+    """Whether we are in a user namespace, where root is no root of the host's: rootless podman starts us in one."""
+    # The first namespace's is one line, which maps every id to itself.
+    return read("/proc/self/uid_map").split() != ["0", "0", str((1 << 32) - 1)]
 
 
 def last_capability() -> int:

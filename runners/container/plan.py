@@ -200,7 +200,7 @@ def _devices_in(bundle: Bundle) -> Iterator[Step]:
     if not _own_devices(bundle):
         return
     # mknod(2) in a user namespace makes nothing that could be opened: the host's own are bound instead.
-    bound = "user" in bundle.namespaces
+    bound = "user" in bundle.namespaces or person.confined()
     listed = {device.path for device in bundle.devices}
     for name, major, minor in DEVICES:
         if f"/dev/{name}" not in listed:
@@ -262,7 +262,7 @@ def process_steps(
     if filtering is not None and not process.no_new_privileges:
         found.append(filtering)
     found += [
-        SetGroups(process.groups, may_keep="user" in bundle.namespaces),
+        SetGroups(process.groups, may_keep="user" in bundle.namespaces or person.confined()),
         BecomeUser(process.uid, process.gid),
         SetCapabilities(process.capabilities),
         Umask(0o022 if process.umask is None else process.umask),

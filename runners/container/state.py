@@ -176,7 +176,12 @@ def _unknown(name: str, root: str) -> OciError:
 def default_root() -> str:
     """Where states are kept: below /run, or the user's own directory there (XDG base directories)."""
     if os.geteuid() == 0:
-        return "/run/tare-oci"
+        if "XDG_RUNTIME_DIR" not in os.environ:
+            return "/run/tare-oci"
+        from . import person
+
+        if not person.confined():
+            return "/run/tare-oci"
     return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.geteuid()}'}/tare-oci"
 
 

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 
 #: Long enough for a loaded host; a runtime needs some 10 ms.
 DEADLINE_MS = 10_000
+#: Of the directory's name; what follows is its owner, for whoever finds it later.
+PREFIX = "tare-trial-"
 
 
 @contextmanager
 def directory(program: str, name: str) -> Iterator[str]:
     """Yield a temporary directory with ``rootfs/NAME``, a copy of *program*, beside room for anything else."""
-    with tempfile.TemporaryDirectory(prefix="tare-trial-") as path:
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as path:
         os.mkdir(f"{path}/rootfs")
         shutil.copy(program, f"{path}/rootfs/{name.lstrip('/')}")
         yield path

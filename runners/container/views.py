@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import hierarchies
 from . import syscalls as k
 from .guarded import Bind, LinkIn, MountIn, SetAttributes
@@ -18,7 +20,10 @@ _TOP_OPTIONS = "mode=755,size=64k"
 
 
 def cgroup(mount: Mount, relative: str, *, own_namespace: bool, layout: Layout | None = None) -> Iterator[Step]:
-    """Steps for *mount*; *relative* is the container's cgroup, for where it has no cgroup namespace."""
+    """Steps for *mount*; *relative* is the container's cgroup, for where it has no cgroup namespace.
+
+    Empty: it stays in that of the caller, which may make none, and so it sees that.
+    """
     layout = layout or hierarchies.layout()
     if layout.mode in ("v2", "none"):
         yield _view(mount, mount.target, "cgroup2", "", layout.v2 or "/sys/fs/cgroup", relative, own_namespace)
@@ -48,4 +53,15 @@ def _view(
     if own_namespace:
         return MountIn("cgroup", target, kind, mount.flags, data)
     set_, clear = mount.attributes
-    return Bind(f"{where}/{relative}" if relative else where, target, attributes=(set_, clear))
+    return Bind(f"{where}/{relative}" if relative else _ours(where, data), target, attributes=(set_, clear))
+
+
+def _ours(where: str, controllers: str) -> str:
+    """The directory of our own cgroup in the hierarchy at *where*; *controllers* is empty for v2 (cgroups(7))."""
+    wanted = set(controllers.split(","))
+    for line in hierarchies.read("/proc/self/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        # It may be out of sight, where a container has been given a part of the hierarchy.
+        if set(names.split(",")) == wanted and os.path.isdir(f"{where}{path}"):
+            return f"{where}{path}".rstrip("/")
+    return where

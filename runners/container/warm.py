@@ -4,10 +4,11 @@ It is started once (``python -I -S -E -c ... tare-helper``), reads the configura
 children inherit, freezes its heap, forks into as many as it has sockets (one child is set up by each at a time), and
 then serves requests on a SOCK_SEQPACKET socket:
 
-``start``, with the pipes of one instance as ancillary data -> ``ok PID`` and the pidfd; or ``error TEXT``
+``start``, with the pipes of one instance as ancillary data -> ``ok PID`` and the pidfd; or ``error ERRNO TEXT``
 ``look PID`` -> ``runs`` or ``ended CODE STATUS`` as in waitid(2), without waiting
 ``reap PID`` -> ``ended STATUS`` as in waitpid(2): waits for that child, which the caller has killed
 
+Of its children it keeps the numbers alone: thousands may be alive, and until it reaps one the number is that child's.
 When its socket ends (whoever started it is gone), it kills its containers and exits; when it dies itself, they die with
 it (prctl(2), PR_SET_PDEATHSIG). Requests and replies are single datagrams of texts separated by NUL.
 """
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             starter = _prepare(base)
         except (OSError, BundleError) as error:
-            control.send(f"error\0{error}".encode())
+            _refuse(control, error)
             return 1
         # What was set up so far lives as long as the process: keep the collector from touching (so copying) its pages.
         gc.collect()
@@ -149,7 +150,7 @@ def _prepare(base: str) -> Starter:
 
 
 def _serve(control: socket.socket, starter: Starter) -> None:
-    children: dict[int, int] = {}
+    children: set[int] = set()
     while True:
         message, fds = _receive(control)
         if not message:
@@ -159,14 +160,14 @@ def _serve(control: socket.socket, starter: Starter) -> None:
             _start(control, starter, words, fds, children)
         elif verb == "reap":
             pid = int(words[0])
-            os.close(children.pop(pid))
             _, status = os.waitpid(pid, 0)
+            children.discard(pid)
             control.send(f"ended\0{status}".encode())
         elif verb == "look":
             seen = os.waitid(os.P_PID, int(words[0]), os.WEXITED | os.WNOHANG | os.WNOWAIT)
             control.send(f"ended\0{seen.si_code}\0{seen.si_status}".encode() if seen else b"runs")
-    for pidfd in children.values():
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
     for pid in children:
         os.waitpid(pid, 0)
 
@@ -181,9 +182,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return message, list(fds)
 
 
-def _start(
-    control: socket.socket, starter: Starter, files: Sequence[str], fds: Sequence[int], children: dict[int, int]
-) -> None:
+def _start(control: socket.socket, starter: Starter, files: Sequence[str], fds: list[int], children: set[int]) -> None:
     """Clone one container. *fds*: gate, console, status, and in v2 the cgroup's directory."""
     gate, console, status = fds[:3]
     first = JoinCgroup(tuple(files)) if files else None
@@ -191,10 +190,16 @@ def _start(
         pid, pidfd = starter.start(
             first, gate=gate, console=console, status=status, cgroup_fd=fds[3] if len(fds) > 3 else -1
         )
-        children[pid] = pidfd
+        children.add(pid)
+        fds.append(pidfd)
         socket.send_fds(control, [f"ok\0{pid}".encode()], [pidfd])
     except OSError as error:
-        control.send(f"error\0{error}".encode())
+        _refuse(control, error)
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _refuse(control: socket.socket, error: OSError | BundleError) -> None:
+    number = error.errno if isinstance(error, OSError) else None
+    control.send(f"error\0{number or 0}\0{error}".encode())

@@ -1,24 +1,17 @@
-"""User namespaces: who is who, inside and outside; and a runtime that is not root itself."""
+"""User namespaces: who is who, inside and outside."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import require
 from tests.oci import config
-from tests.oci.harness import OURS, Box, Runtime
+from tests.oci.harness import Box
+from tests.oci.rootless import USER
 
 FIRST = 100_000
-PACKAGE = Path(__file__).parents[2] / "runners" / "container"
-#: Any user: it need not be in /etc/passwd.
-USER = 61234
 
 
 @pytest.fixture
@@ -136,108 +129,3 @@ def test_exec_joins_it(mapped: Box) -> None:
     mapped.live()
     done = mapped.exec("/bin/sh", "-c", "id -u; readlink /proc/self/ns/user").ok()
     assert done.lines == ["0", os.fspath(Path(f"/proc/{mapped.state()['pid']}/ns/user").readlink())]
-
-
-# ---- not root --------------------------------------------------------------------------------------------------------
-
-
-def readable(box: Box) -> Runtime:
-    """A copy of ours that an ordinary user may run: a checkout and its environment are often root's alone."""
-    shutil.copytree(PACKAGE, box.directory / "program" / "container", ignore=shutil.ignore_patterns("__pycache__"))
-    for python in (sys.executable, "/usr/bin/python3"):
-        check = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
-        with suppress(OSError):
-            if subprocess.run(check, user=USER, group=USER, capture_output=True, check=False).returncode == 0:
-                break
-    else:
-        pytest.skip("no Python 3.11 that an ordinary user may run: apt-get install python3")
-    program = box.directory / "program" / OURS
-    program.write_text(f'#!/bin/sh\nexec {python} -I -S "${{0%/*}}/container/__main__.py" "$@"\n')
-    program.chmod(0o755)
-    return Runtime(name=OURS, binary=os.fspath(program))
-
-
-@pytest.fixture
-def rootless(box: Box) -> Box:
-    """A bundle that belongs to an ordinary user, who calls the runtime; one id is mapped: the user's own."""
-    require("userns", Path("/proc/sys/user/max_user_namespaces").read_text() != "0\n", "user.max_user_namespaces is 0")
-    if box.runtime.ours:
-        box.runtime = readable(box)
-    box.linux["namespaces"].append({"type": "user"})
-    box.linux["uidMappings"] = [{"containerID": 0, "hostID": USER, "size": 1}]
-    box.linux["gidMappings"] = [{"containerID": 0, "hostID": USER, "size": 1}]
-    box.linux.pop("resources")
-    box.linux.pop("cgroupsPath")
-    for mount in box.config["mounts"]:
-        mount["options"] = [word for word in mount["options"] if not word.startswith("gid=")]
-    box.uid = USER
-    runtime_directory = box.directory / "run"
-    runtime_directory.mkdir(mode=0o700)
-    box.environment |= {"XDG_RUNTIME_DIR": os.fspath(runtime_directory), "HOME": os.fspath(box.directory)}
-    for path in (box.directory, *box.directory.rglob("*")):
-        os.chown(path, USER, USER, follow_symlinks=False)
-    return box
-
-
-def test_rootless_run(rootless: Box) -> None:
-    done = rootless.sh("id -u; cat /proc/self/uid_map; hostname; readlink /proc/self/ns/net; touch /made").ok()
-    assert done.lines[0] == "0"
-    assert done.lines[1].split() == ["0", str(USER), "1"]
-    assert done.lines[2] == "inside"
-    assert done.lines[3] != os.fspath(Path("/proc/self/ns/net").readlink())
-    assert (rootless.rootfs / "made").stat().st_uid == USER
-
-
-def test_rootless_is_no_root_outside(rootless: Box) -> None:
-    rootless.mount("/host-etc", "bind", "/etc", "rbind")
-    done = rootless.sh("cat /host-etc/shadow; echo x > /host-etc/tare-made; inside call settimeofday")
-    assert "settimeofday EPERM" in done.out
-    assert done.err.count("Permission denied") == 2
-    assert not Path("/etc/tare-made").exists()
-
-
-def test_rootless_lifecycle(rootless: Box) -> None:
-    rootless.live("trap 'exit 0' TERM")
-    assert rootless.status() == "running"
-    assert rootless.exec("/bin/echo", "more").ok().out == "more\n"
-    rootless.kill().ok()
-    rootless.until_stopped()
-    rootless.delete().ok()
-
-
-def test_rootless_limits_are_refused_or_in_force(rootless: Box) -> None:
-    """A limit that cannot be set is said, never dropped in silence; ours refuses."""
-    rootless.linux["resources"] = {"pids": {"limit": 5}}
-    done = rootless.sh("i=0; while [ $i -lt 30 ]; do sleep 1000 & i=$((i+1)); done")
-    if rootless.runtime.ours:
-        assert "resources" in done.refused().err or "cgroup" in done.err
-
-
-def test_rootless_with_another_users_id_is_refused(rootless: Box) -> None:
-    """Without newuidmap's leave nobody maps but himself."""
-    rootless.linux["uidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}]
-    done = rootless.run("/bin/true")
-    assert done.status != 0
-
-
-def test_rootless_with_subordinate_ids(rootless: Box) -> None:
-    """newuidmap and newgidmap give what /etc/subuid and /etc/subgid grant; here in a private view of those files."""
-    for program in ("newuidmap", "newgidmap"):
-        require("userns", shutil.which(program), f"no {program} on PATH: install uidmap")
-    grants = rootless.directory / "grants"
-    grants.write_text("tare-user:200000:1000\n")
-    users = rootless.directory / "passwd"
-    users.write_text(f"root:x:0:0::/root:/bin/sh\ntare-user:x:{USER}:{USER}::/:/bin/sh\n")
-    binds = (
-        f"mount --bind {grants} /etc/subuid && mount --bind {grants} /etc/subgid && mount --bind {users} /etc/passwd"
-    )
-    switch = f"exec setpriv --reuid {USER} --regid {USER} --clear-groups"
-    prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", f'{binds} && {switch} "$@"', "sh")
-    for kind in ("uidMappings", "gidMappings"):
-        rootless.linux[kind].append({"containerID": 1, "hostID": 200000, "size": 1000})
-    rootless.uid = None
-    script = "touch /made && chown 5:6 /made && stat -c %u:%g /made"
-    done = rootless.sh(script, prefix=prefix)
-    assert done.ok().lines == ["5:6"]
-    status = (rootless.rootfs / "made").stat()
-    assert (status.st_uid, status.st_gid) == (200004, 200005)

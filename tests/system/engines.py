@@ -12,8 +12,8 @@ import struct
 import subprocess
 import tarfile
 import termios
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import wait_until
@@ -34,6 +34,9 @@ class Engine:
     #: In the names of its containers, and so of all that can be left.
     word: str
     cwd: Path
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    #: The user who calls it.
+    uid: int = 0
 
     def call(self, *words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
         """Run a verb of the engine to its end."""
@@ -45,6 +48,7 @@ class Engine:
             check=False,
             timeout=DEADLINE_S,
             cwd=self.cwd,
+            env=self.environment,
         )
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
@@ -93,7 +97,7 @@ def image(directory: Path, inside: Path) -> Path:
 
 
 class EngineContract:
-    """The tests; a class below gives the fixture ``engine``."""
+    """The tests for whoever may call the engine; a class below gives the fixture ``engine``."""
 
     def test_output_and_status(self, engine: Engine) -> None:
         done = engine.run("/bin/sh", "-c", "echo out; echo err >&2; exit 7")
@@ -132,6 +136,7 @@ class EngineContract:
     def test_volume(self, engine: Engine) -> None:
         volume = engine.cwd / "volume"
         volume.mkdir(exist_ok=True)
+        os.chown(volume, engine.uid, engine.uid)
         engine.run("/bin/sh", "-c", "echo kept > /data/file", options=("--volume", f"{volume}:/data"))
         assert (volume / "file").read_text() == "kept\n"
         done = engine.run("/bin/sh", "-c", "echo no > /data/file", options=("--volume", f"{volume}:/data:ro"))
@@ -172,6 +177,67 @@ class EngineContract:
         wait_until(lambda: engine.call("logs", name).stdout == "started\n" * 2, DEADLINE_S)
         engine.remove(name)
 
+    def test_terminal(self, engine: Engine) -> None:
+        """run -it: a terminal inside, typing, the user's size, the status."""
+        script = 'tty; read word; echo "[$word]"; until stty size 2>&1 | grep "44 111"; do sleep 0.05; done; exit 5'
+        with own_terminal() as (master, slave):
+            words = engine.words("/bin/sh", "-c", script, options=("--rm", "-it"))
+            running = subprocess.Popen(
+                ["setsid", "--ctty", "--wait", *engine.command, *words],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                cwd=engine.cwd,
+                env={**engine.environment, "TERM": "xterm"},
+            )
+            try:
+                text = read_until(master, "/dev/")
+                os.write(master, b"typed\n")
+                text += read_until(master, "[typed]")
+                # A new size, for the first is told a moment after the start: how soon is the engine's affair.
+                fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 111, 0, 0))
+                text += read_until(master, "44 111")
+                assert running.wait(DEADLINE_S) == 5, text
+            finally:
+                running.kill()
+                running.wait()
+
+    def test_exec_with_a_terminal(self, engine: Engine) -> None:
+        name = engine.start("echo hello; exec sleep 1000")
+        engine.until(name, "hello")
+        with own_terminal() as (master, slave):
+            running = subprocess.Popen(
+                ["setsid", "--ctty", "--wait", *engine.command, "exec", "-it", name, "/bin/sh", "-c", "tty; exit 6"],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                cwd=engine.cwd,
+                env=engine.environment,
+            )
+            try:
+                assert "/dev/pts/" in read_until(master, "/dev/pts/")
+                assert running.wait(DEADLINE_S) == 6
+            finally:
+                running.kill()
+                running.wait()
+        engine.remove(name)
+
+    def test_without_a_filter(self, engine: Engine) -> None:
+        """And with another set of capabilities, all that the engine is asked for."""
+        options = ("--security-opt", "seccomp=unconfined", "--cap-drop", "ALL", "--cap-add", "KILL")
+        words = ("/bin/grep", "-E", "^(CapEff|Seccomp):", "/proc/self/status")
+        assert engine.run(*words, options=options).stdout.splitlines() == [f"CapEff:\t{1 << 5:016x}", "Seccomp:\t0"]
+
+    def test_nothing_is_left(self, engine: Engine) -> None:
+        """The engine knows no container any more, and the host has nothing that bears its name."""
+        done = engine.call("ps", "--all", "--quiet")
+        assert done.stdout == ""
+        assert list(leftovers.cgroups(engine.word)) == []
+
+
+class LimitsContract:
+    """The tests for who may make cgroups: root, and with cgroup v2 whom systemd or root has given some."""
+
     def test_pause(self, engine: Engine) -> None:
         name = engine.start("echo hello; exec sleep 1000")
         engine.until(name, "hello")
@@ -196,59 +262,3 @@ class EngineContract:
         file = next(Path("/sys/fs/cgroup").glob(f"**{path}/pids.max"))
         assert file.read_text() == "55\n"
         engine.remove(name)
-
-    def test_terminal(self, engine: Engine) -> None:
-        """run -it: a terminal inside, typing, the user's size, the status."""
-        script = 'tty; read word; echo "[$word]"; until stty size 2>&1 | grep "44 111"; do sleep 0.05; done; exit 5'
-        with own_terminal() as (master, slave):
-            words = engine.words("/bin/sh", "-c", script, options=("--rm", "-it"))
-            running = subprocess.Popen(
-                ["setsid", "--ctty", "--wait", *engine.command, *words],
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                cwd=engine.cwd,
-                env={**os.environ, "TERM": "xterm"},
-            )
-            try:
-                text = read_until(master, "/dev/")
-                os.write(master, b"typed\n")
-                text += read_until(master, "[typed]")
-                # A new size, for the first is told a moment after the start: how soon is the engine's affair.
-                fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 111, 0, 0))
-                text += read_until(master, "44 111")
-                assert running.wait(DEADLINE_S) == 5, text
-            finally:
-                running.kill()
-                running.wait()
-
-    def test_exec_with_a_terminal(self, engine: Engine) -> None:
-        name = engine.start("echo hello; exec sleep 1000")
-        engine.until(name, "hello")
-        with own_terminal() as (master, slave):
-            running = subprocess.Popen(
-                ["setsid", "--ctty", "--wait", *engine.command, "exec", "-it", name, "/bin/sh", "-c", "tty; exit 6"],
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                cwd=engine.cwd,
-            )
-            try:
-                assert "/dev/pts/" in read_until(master, "/dev/pts/")
-                assert running.wait(DEADLINE_S) == 6
-            finally:
-                running.kill()
-                running.wait()
-        engine.remove(name)
-
-    def test_without_a_filter(self, engine: Engine) -> None:
-        """And with another set of capabilities, all that the engine is asked for."""
-        options = ("--security-opt", "seccomp=unconfined", "--cap-drop", "ALL", "--cap-add", "KILL")
-        words = ("/bin/grep", "-E", "^(CapEff|Seccomp):", "/proc/self/status")
-        assert engine.run(*words, options=options).stdout.splitlines() == [f"CapEff:\t{1 << 5:016x}", "Seccomp:\t0"]
-
-    def test_nothing_is_left(self, engine: Engine) -> None:
-        """The engine knows no container any more, and the host has nothing that bears its name."""
-        done = engine.call("ps", "--all", "--quiet")
-        assert done.stdout == ""
-        assert list(leftovers.cgroups(engine.word)) == []

@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import require, wait_until
 from tests.oci import runtimes
 from tests.oci.harness import OURS
-from tests.system.engines import DEADLINE_S, IMAGE, Engine, EngineContract, image
+from tests.system.engines import DEADLINE_S, IMAGE, Engine, EngineContract, LimitsContract, image
 
 
 @pytest.fixture(scope="module")
@@ -67,5 +67,5 @@ def engine(request: pytest.FixtureRequest, daemon: Engine) -> Engine:
     )
 
 
-class TestDocker(EngineContract):
-    """Every test of the contract."""
+class TestDocker(EngineContract, LimitsContract):
+    """Every test of both contracts."""
