@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 import runners
-from bench import audit, bringup, caches, host, pan, plan, start, store, trial, workspace
+from bench import audit, bringup, caches, descriptors, host, ksm, pan, plan, start, store, trial, workspace
 from bench.bringup import Place, Ready
 from bench.errors import Interrupted, NothingToRunError, UsageError
 from bench.interrupts import Interrupts
@@ -57,6 +57,8 @@ def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Res
     with workspace.locked():
         if scenario.run.cache == "cold":
             caches.require()
+        if scenario.stack.ksm:
+            ksm.require()
         started = datetime.now(UTC)
         token = secrets.token_hex(2)
         header = RunHeader(
@@ -172,9 +174,12 @@ class _Session:
             interrupts=interrupts,
             monitor=self.monitor,
         )
-        if self.pan and self.scenario.probe != "startup":
-            self.pan.ceiling(round(self.header.host.memory_bytes * (1 - self.scenario.stack.floor_percent / 100)))
         with ExitStack() as helpers:
+            if self.scenario.probe != "startup":
+                helpers.enter_context(descriptors.all_allowed())
+                if self.pan:
+                    floor = self.scenario.stack.floor_percent / 100
+                    self.pan.ceiling(round(self.header.host.memory_bytes * (1 - floor)))
             self._amend(resolution_seconds=self._weigh_empty_pan(interrupts))
             ready = self._bring_up(writer, prober.place, interrupts, helpers)
             trials = tuple(planned for planned in trials if planned.subject in ready)

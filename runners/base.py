@@ -137,12 +137,14 @@ class Prepared:
     """What :func:`Runner.prepare` yields: how to start one, and exactly what will be started.
 
     ``manifest`` maps a file name (``config.json``, ``domain.xml``, ``argv.txt``) to its text, for the run's record.
-    ``resident_pids`` are processes that stay between starts (a warm helper, a daemon) and serve every instance.
+    ``resident_pids`` are processes that stay between starts and serve every instance (a warm helper). ``daemon_pids``
+    are those of an engine's own that were there before and stay after (libvirtd, dockerd).
     """
 
     launch: Launch
     manifest: Mapping[str, str] = field(default_factory=dict)
     resident_pids: frozenset[int] = frozenset()
+    daemon_pids: frozenset[int] = frozenset()
 
 
 class Runner(Protocol):

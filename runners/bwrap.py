@@ -18,7 +18,6 @@ import os
 import select
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from runners import payload
-from runners.base import PREFIX, Instance, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from runners.container import seccomp, trial
+from runners import contained, monitored
+from runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners.container import seccomp
 from runners.container.defaults import DOCKER_CAPABILITIES, MASKED_PATHS, default_config
 from runners.container.reader import Reader
 
@@ -36,132 +35,42 @@ KIND: Kind = "container"
 TYPICAL_S = 0.01
 OPTIONS: Mapping[str, Option] = {"binary": Option("the program, if it is not the one on PATH", file=True)}
 
-WALLS = (
-    "mount namespace",
-    "pid namespace",
-    "uts namespace",
-    "ipc namespace",
-    "network namespace",
-    "cgroup namespace",
-    "14 capabilities",
-    "no new privileges",
-    "system call filter",
-    "masked /proc",
-)
+WALLS = (*contained.NAMESPACES, *contained.PRIVILEGES, "masked /proc")
 _START_MS = 60_000
-_STOP_S = 20
 _FILTER = "@FILTER@"  # stands in the arguments where each start has descriptors of its own
 _INFO = "@INFO@"
 
 
-@dataclass(slots=True, kw_only=True)
-class _Sandbox:
-    """A started sandbox; see :class:`runners.base.Instance`. It has no cgroup of its own."""
-
-    name: str
-    console: int
-    monitor: subprocess.Popen[bytes]
-    pid: int
-    pidfd: int | None
-    log: Path
-    cgroup: Path | None = None
-
-    def pids(self) -> frozenset[int]:
-        """The program, which stays as the monitor, and all below it."""
-        return frozenset(_family(self.monitor.pid)) if self.monitor.poll() is None else frozenset()
-
-    def explain(self) -> str:
-        """What the program said on standard error, and its exit status, which is its child's."""
-        # The monitor holds the console too: its descriptors close a moment before its end can be waited for.
-        if trial.hung_up(self.console):
-            self.monitor.wait(_STOP_S)
-        return _explain(self.monitor, self.log)
-
-    def stop(self) -> None:
-        """SIGKILL the first process, with which the kernel kills its pid namespace; await the monitor's end."""
-        # The number came over a pipe: if the child ended at once, another process may have it by now.
-        if self.pidfd is not None and self.pid in _children(self.monitor.pid):
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        try:
-            self.monitor.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self.monitor.kill()  # --die-with-parent: the child goes too
-            self.monitor.wait()
-            raise RunnerError(f"the monitor of {self.name} did not end after its child", "bwrap", "") from None
-
-
-def _explain(monitor: subprocess.Popen[bytes], log: Path) -> str:
-    said = log.read_text(errors="replace").strip()[-2000:] if log.exists() else ""
-    status = monitor.poll()
-    return ": ".join(part for part in ("" if status is None else f"ended with status {status}", said) if part)
-
-
-def _children(pid: int) -> list[int]:
-    """Children of *pid*, which has one thread (proc_pid_task(5), children)."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
-def _family(pid: int) -> list[int]:
-    return [pid, *(each for child in _children(pid) for each in _family(child))]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Launcher:
+class _Starter:
+    """Starts sandboxes; *argv* holds words in place of the descriptors of a start."""
+
     argv: tuple[str, ...]
     filter: Path | None
     directory: Path
 
-    @contextmanager
-    def __call__(self, name: str, mark: Mark) -> Iterator[Instance]:
-        """See :data:`runners.base.Launch`."""
-        with ExitStack() as stack:
-            sandbox = self._start(name, stack)
-            try:
-                mark("created")
-                yield sandbox
-            finally:
-                sandbox.stop()
-                mark("stopped")
-
-    def _start(self, name: str, stack: ExitStack) -> _Sandbox:
+    def start(self, name: str, stack: ExitStack) -> monitored.Monitored:
+        """See :data:`runners.contained.Start`."""
         log = self.directory / f"{name}.stderr"
         stack.callback(log.unlink, missing_ok=True)
-        console, console_in = os.pipe()
-        stack.callback(os.close, console)
-        os.set_blocking(console, False)
         with ExitStack() as theirs:
-            theirs.callback(os.close, console_in)
+            console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
             info, info_in = os.pipe()
-            stack.callback(os.close, info)
+            theirs.callback(os.close, info)
             closed_early = theirs.enter_context(ExitStack())
             closed_early.callback(os.close, info_in)
             fds = {_INFO: info_in}
             if self.filter is not None:
                 fds[_FILTER] = os.open(self.filter, os.O_RDONLY | os.O_CLOEXEC)
                 theirs.callback(os.close, fds[_FILTER])
-            stderr = theirs.enter_context(log.open("wb"))
-            monitor = subprocess.Popen(
-                [str(fds.get(word, word)) for word in self.argv],
-                stdin=subprocess.DEVNULL,
-                stdout=console_in,
-                stderr=stderr,
-                pass_fds=tuple(fds.values()),
-            )
-            closed_early.close()
-            try:
+            words = [str(fds.get(word, word)) for word in self.argv]
+            with monitored.started(words, console=console_in, log=log, pass_fds=tuple(fds.values())) as monitor:
+                closed_early.close()
                 pid = _child(info, monitor, log)
-            except BaseException:
-                monitor.kill()
-                monitor.wait()
-                raise
-        pidfd = None
-        with suppress(ProcessLookupError):  # it has ended by now: what it wrote is on its console, as of any other
-            pidfd = os.pidfd_open(pid)
+                pidfd = monitored.open_process(pid)
+        if pidfd is not None:
             stack.callback(os.close, pidfd)
-        return _Sandbox(name=name, console=console, monitor=monitor, pid=pid, pidfd=pidfd, log=log)
+        return monitored.Monitored(name=name, console=console, monitor=monitor, pid=pid, pidfd=pidfd, log=log)
 
 
 def _child(info: int, monitor: subprocess.Popen[bytes], log: Path) -> int:
@@ -176,7 +85,7 @@ def _child(info: int, monitor: subprocess.Popen[bytes], log: Path) -> int:
             return int(json.loads(text)["child-pid"])
         if not data:
             monitor.wait()
-            raise RunnerError("bwrap started nothing", _explain(monitor, log), "see `tare doctor`")
+            raise RunnerError("bwrap started nothing", monitored.explain(monitor, log), "see `tare doctor`")
     raise RunnerError("bwrap started nothing", f"no child within {_START_MS // 1000} s", "")
 
 
@@ -245,8 +154,8 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             file.write_bytes(compiled)
             stack.callback(file.unlink)
         argv = arguments(binary, spec, overlay=overlay, filtered=bool(compiled))
-        launcher = _Launcher(argv=argv, filter=file if compiled else None, directory=scratch.directory)
-        yield Prepared(launch=launcher, manifest={"argv.txt": shlex.join(argv) + "\n"})
+        starter = _Starter(argv=argv, filter=file if compiled else None, directory=scratch.directory)
+        yield Prepared(launch=contained.launcher(starter.start), manifest={"argv.txt": shlex.join(argv) + "\n"})
 
 
 def probe(options: Options, cache: Path) -> Support:
@@ -256,34 +165,19 @@ def probe(options: Options, cache: Path) -> Support:
         binary = _binary(options)
         version = _ask(binary, "--version").strip()
         overlay = "--tmp-overlay" in _ask(binary, "--help")
-        said = _trial(options, cache)
+        contained.prove(prepare, options, cache, label="bwrap", grouped=False, fix=_fix)
     except RunnerError as error:
         return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
-    except OSError as error:
-        return Support(ok=False, version=version, why=f"a trial sandbox did not start: {error}", fix=_fix())
-    if said is not None:
-        return Support(ok=False, version=version, why=f"a trial sandbox did not start: {said}", fix=_fix())
     return Support(
         ok=True,
         version=version,
         walls=(*WALLS, "private root (overlay)" if overlay else "private root (tmpfs, read-only binds)"),
-        unlimited=("memory", "cpus", "pids"),
+        unlimited=contained.LIMITS,
         facts={"binary": binary},
     )
 
 
-def _trial(options: Options, cache: Path) -> str | None:
-    """Run one sandbox; None when it came up, else what was said."""
-    with trial.directory(os.fspath(payload.binary(cache)), payload.PATH) as place, ExitStack() as stack:
-        rootfs = Path(place, "rootfs")
-        spec = Spec(argv=(payload.PATH, *payload.arguments()), rootfs=rootfs, memory_bytes=1 << 26, cpus=1)
-        scratch = Scratch(directory=Path(place), cache=cache, cgroup=None, prefix=f"{PREFIX}probe-bwrap")
-        prepared = stack.enter_context(prepare(spec, options, scratch))
-        instance = stack.enter_context(prepared.launch("trial", lambda _: None))
-        return None if trial.await_word(instance.console, b"tare ready") else instance.explain()
-
-
-def _fix() -> str:
+def _fix(_said: str) -> str:
     return "" if os.geteuid() == 0 else "run as root, or allow user namespaces: sysctl kernel.unprivileged_userns_clone"
 
 

@@ -22,7 +22,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -30,94 +29,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar
 
-from runners import payload
-from runners.base import PREFIX, Instance, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from runners.container import cgroups, leftovers, syscalls, trial
+from runners import contained, monitored
+from runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners.container import cgroups, leftovers, syscalls
 from runners.container.defaults import default_config
 from runners.container.steps import overlay_options
 
-WALLS = (
-    "mount namespace",
-    "pid namespace",
-    "uts namespace",
-    "ipc namespace",
-    "network namespace",
-    "cgroup namespace",
-    "private root (overlay)",
-    "14 capabilities",
-    "no new privileges",
-    "system call filter",
-    "masked /proc and /sys",
-    "own session keyring",
-    "device rules",
-)
-_LIMITED = ("memory", "cpus", "pids")
+WALLS = (*contained.WALLS, contained.DEVICE_RULES)
 _NAME = "@NAME@"  # stands in the configuration's template where each instance has its own name
 _START_MS = 60_000
-_STOP_MS = 20_000
 _VERSION_S = 10
 
 
-@dataclass(slots=True, kw_only=True)
-class _Container:
-    """A started container; see :class:`runners.base.Instance`."""
-
-    name: str
-    console: int
-    group: cgroups.Cgroup | None
-    monitor: subprocess.Popen[bytes]
-    pid: int
-    pidfd: int | None
-    log: Path
-
-    @property
-    def cgroup(self) -> Path | None:
-        """See :class:`runners.base.Instance`."""
-        return self.group.path if self.group is not None else None
-
-    def pids(self) -> frozenset[int]:
-        """The runtime's program, which stays as the monitor, and all processes of the container."""
-        inside = self.group.pids() if self.group is not None else frozenset()
-        return inside | ({self.monitor.pid} if self.monitor.poll() is None else frozenset())
-
-    def explain(self) -> str:
-        """What the program said on standard error, and its exit status, which is its container's."""
-        # The monitor holds the console too: its descriptors close a moment before its end can be waited for.
-        if trial.hung_up(self.console):
-            self.monitor.wait(_STOP_MS / 1000)
-        return _explain(self.monitor, self.log)
-
-    def stop(self) -> None:
-        """SIGKILL the first process, and await the monitor's end."""
-        # The number came from a file: if the container ended at once, another process may have it by now.
-        if self.pidfd is not None and _parent(self.pid) == self.monitor.pid:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        try:
-            self.monitor.wait(_STOP_MS / 1000)
-        except subprocess.TimeoutExpired:
-            self.monitor.kill()
-            self.monitor.wait()
-            raise RunnerError(
-                f"the monitor of {self.name} did not end after its container", _command(self.monitor)
-            ) from None
-
-
-def _command(monitor: subprocess.Popen[bytes]) -> str:
-    return " ".join(cast("list[str]", monitor.args))
-
-
-def _explain(monitor: subprocess.Popen[bytes], log: Path) -> str:
-    said = log.read_text(errors="replace").strip()[-2000:] if log.exists() else ""
-    status = monitor.poll()
-    ended = "" if status is None else f"ended with status {status}"
-    return ": ".join(part for part in (ended, said) if part)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Launcher:
+class _Starter:
     """Starts instances; *template* is the configuration with :data:`_NAME` in place of the instance's name."""
 
     binary: str
@@ -136,46 +63,27 @@ class _Launcher:
     def state(self) -> Path:
         return self.scratch.directory / leftovers.mine()
 
-    @contextmanager
-    def __call__(self, name: str, mark: Mark) -> Iterator[Instance]:
-        """See :data:`runners.base.Launch`."""
-        with ExitStack() as stack:
-            container = self._start(name, stack)
-            try:
-                mark("created")
-                yield container
-            finally:
-                container.stop()
-                mark("stopped")
-
-    def _start(self, name: str, stack: ExitStack) -> _Container:
+    def start(self, name: str, stack: ExitStack) -> monitored.Monitored:
+        """See :data:`runners.contained.Start`."""
         bundle = self._bundle(name, stack)
         group = self.parent.child(name) if self.parent is not None else None
         if group is not None:
             stack.callback(group.remove)
         stack.callback(self._delete, name)
-        console, console_in = os.pipe()
-        stack.callback(os.close, console)
-        os.set_blocking(console, False)
         pid_file = self.pid_files / name
         stack.callback(pid_file.unlink, missing_ok=True)
         log = bundle / "stderr"
-        try:
-            with log.open("wb") as stderr:
-                monitor = subprocess.Popen(
-                    self.command("run", "--bundle", os.fspath(bundle), "--pid-file", os.fspath(pid_file), name),
-                    stdin=subprocess.DEVNULL,
-                    stdout=console_in,
-                    stderr=stderr,
-                )
-            with _killed_unless_created(monitor), self.waiting:
+        words = self.command("run", "--bundle", os.fspath(bundle), "--pid-file", os.fspath(pid_file), name)
+        with ExitStack() as theirs:
+            console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
+            with monitored.started(words, console=console_in, log=log) as monitor, self.waiting:
                 pid = _await_pid(self.watch, monitor, pid_file, log)
-                pidfd = _open_process(pid)
-        finally:
-            os.close(console_in)
+                pidfd = monitored.open_process(pid)
         if pidfd is not None:
             stack.callback(os.close, pidfd)
-        return _Container(name=name, console=console, group=group, monitor=monitor, pid=pid, pidfd=pidfd, log=log)
+        return monitored.Monitored(
+            name=name, console=console, group=group, monitor=monitor, pid=pid, pidfd=pidfd, log=log
+        )
 
     def _bundle(self, name: str, stack: ExitStack) -> Path:
         """Make the OCI bundle: configuration, and an overlay with a writable layer on the subject's tmpfs."""
@@ -191,7 +99,7 @@ class _Launcher:
             stack.callback(syscalls.umount2, os.fspath(rootfs), 0)
             (bundle / "config.json").write_text(self.template.replace(_NAME, name))
         except OSError as error:
-            raise RunnerError(f"cannot make the bundle of {name}", str(error), _need_root()) from error
+            raise RunnerError(f"cannot make the bundle of {name}", str(error), contained.need_root()) from error
         return bundle
 
     def command(self, *words: str) -> list[str]:
@@ -204,16 +112,6 @@ class _Launcher:
                 raise RunnerError(
                     " ".join(self.command("delete", "--force", name)), done.stderr.strip(), "run it by hand"
                 )
-
-
-@contextmanager
-def _killed_unless_created(monitor: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        monitor.kill()
-        monitor.wait()
-        raise
 
 
 def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, log: Path) -> int:
@@ -234,38 +132,19 @@ def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, log: Pa
                 break
     finally:
         os.close(pidfd)
-    command = _command(monitor)
+    command = monitored.command(monitor)
     if ready:
         monitor.wait()
-        raise RunnerError(f"no container from {command}", _explain(monitor, log), _fix(_explain(monitor, log)))
+        said = monitored.explain(monitor, log)
+        raise RunnerError(f"no container from {command}", said, _fix(said))
     raise RunnerError(f"no container from {command}", f"no pid-file within {_START_MS // 1000} s", "")
-
-
-def _open_process(pid: int) -> int | None:
-    """A pidfd, or None if the container has ended by now: what it wrote is on its console, as of any other."""
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-
-
-def _parent(pid: int) -> int:
-    """The parent of process *pid*; 0 if there is no such process."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 def _fix(said: str) -> str:
     """What to do about an error text that is known."""
     if "hybrid mode not supported" in said:
         return hybrid_fix(cgroups.layout())
-    return _need_root()
-
-
-def _need_root() -> str:
-    return "" if os.geteuid() == 0 else "run as root: sudo tare ..."
+    return contained.need_root()
 
 
 def hybrid_fix(layout: cgroups.Layout) -> str:
@@ -309,36 +188,16 @@ class Oci:
         try:
             binary = self._binary(options)
             version = _version(binary)
-            said = self._trial(options, cache, usable=not no_cgroups)
+            contained.prove(self.prepare, options, cache, label=self.name, grouped=not no_cgroups, fix=_fix)
         except RunnerError as error:
             return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
-        except OSError as error:
-            return Support(ok=False, why=f"a trial container did not start: {error}", fix=_need_root())
-        if said is not None:
-            return Support(ok=False, version=version, why=f"a trial container did not start: {said}", fix=_fix(said))
         return Support(
             ok=True,
             version=version,
             walls=WALLS,
-            unlimited=_LIMITED if no_cgroups else (),
+            unlimited=contained.LIMITS if no_cgroups else (),
             facts={"binary": binary, "cgroups": no_cgroups or cgroups.mode()},
         )
-
-    def _trial(self, options: Options, cache: Path, *, usable: bool) -> str | None:
-        """Run one container; None when it came up, else what was said."""
-        group = f"{PREFIX}probe-{self.name}-{os.getpid()}"
-        with trial.directory(os.fspath(payload.binary(cache)), payload.PATH) as place, ExitStack() as stack:
-            if usable:
-                stack.callback(cgroups.at(group).remove)
-            spec = Spec(
-                argv=(payload.PATH, *payload.arguments()), rootfs=Path(place, "rootfs"), memory_bytes=1 << 26, cpus=1
-            )
-            directory = Path(place, "scratch")
-            directory.mkdir()
-            scratch = Scratch(directory=directory, cache=cache, cgroup=group if usable else None, prefix=group)
-            prepared = stack.enter_context(self.prepare(spec, options, scratch))
-            instance = stack.enter_context(prepared.launch("trial", lambda _: None))
-            return None if trial.await_word(instance.console, b"tare ready") else instance.explain()
 
     @contextmanager
     def prepare(self, spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
@@ -352,10 +211,7 @@ class Oci:
             cpus=spec.cpus,
             count_swap=cgroups.counts_swap(),
         )
-        parent = None
-        if scratch.cgroup is not None:
-            parent = cgroups.at(scratch.cgroup)
-            parent.create()
+        parent = contained.parent(scratch)
         binary = self._binary(options)
         layers, pid_files = scratch.directory / "layers", scratch.directory / "pids"
         with ExitStack() as stack:
@@ -363,7 +219,7 @@ class Oci:
             stack.callback(pid_files.rmdir)
             watch = syscalls.inotify(os.fspath(pid_files), syscalls.IN_CLOSE_WRITE | syscalls.IN_MOVED_TO)
             stack.callback(os.close, watch)
-            launcher = _Launcher(
+            starter = _Starter(
                 binary=binary,
                 scratch=scratch,
                 template=json.dumps(config, indent=2),
@@ -378,13 +234,15 @@ class Oci:
             try:
                 syscalls.mount(leftovers.mine(), os.fspath(layers), "tmpfs", 0, "mode=700")
             except OSError as error:
-                raise RunnerError("cannot mount a tmpfs for the writable layers", str(error), _need_root()) from error
+                what = "cannot mount a tmpfs for the writable layers"
+                raise RunnerError(what, str(error), contained.need_root()) from error
             stack.callback(syscalls.umount2, os.fspath(layers), 0)
-            stack.callback(shutil.rmtree, launcher.state, ignore_errors=True)
+            stack.callback(shutil.rmtree, starter.state, ignore_errors=True)
             bundle = scratch.directory / "NAME"
-            argv = launcher.command("run", "--bundle", f"{bundle}", "--pid-file", f"{pid_files}/NAME", "NAME")
+            argv = starter.command("run", "--bundle", f"{bundle}", "--pid-file", f"{pid_files}/NAME", "NAME")
             yield Prepared(
-                launch=launcher, manifest={"config.json": launcher.template, "argv.txt": " ".join(argv) + "\n"}
+                launch=contained.launcher(starter.start),
+                manifest={"config.json": starter.template, "argv.txt": " ".join(argv) + "\n"},
             )
 
     def sweep(self) -> Sequence[str]:
@@ -392,7 +250,7 @@ class Oci:
         try:
             return leftovers.remove()
         except OSError as error:
-            raise RunnerError("cannot remove leftovers", str(error), _need_root()) from error
+            raise RunnerError("cannot remove leftovers", str(error), contained.need_root()) from error
 
 
 def _version(binary: str) -> str:

@@ -62,9 +62,10 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         with ExitStack() as stack:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, reader)
-            null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, null)
-            try:
+            with ExitStack() as theirs:
+                theirs.callback(os.close, writer)
+                null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                theirs.callback(os.close, null)
                 pid = os.posix_spawn(  # vfork inside: does not pay for the size of this process
                     argv[0],
                     argv,
@@ -72,8 +73,6 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
                     file_actions=((os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, writer, 1)),
                     setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM),
                 )
-            finally:
-                os.close(writer)
             try:
                 mark("created")
                 os.set_blocking(reader, False)

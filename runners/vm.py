@@ -180,7 +180,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         yield Prepared(
             launch=launch,
             manifest={"domain.xml": example, "cmdline.txt": f"{boot.command_line}\n"},
-            resident_pids=vm_traces.daemons() if hypervisor.embedded is None else frozenset(),
+            daemon_pids=vm_traces.daemons() if hypervisor.embedded is None else frozenset(),
         )
 
 

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from runners.base import RunnerError
 
@@ -52,9 +53,14 @@ def delay_ms(argv: Sequence[str]) -> int:
 
 
 def arguments(
-    *, delay_ms: int = 0, touch_mib: int = 0, release: bool = False, exit_code: int | None = None
+    *,
+    delay_ms: int = 0,
+    touch_mib: int = 0,
+    release: bool = False,
+    tell: Literal["", "memory"] = "",
+    exit_code: int | None = None,
 ) -> tuple[str, ...]:
-    """The payload's argv after its own path, for these wishes."""
+    """The payload's argv after its own path, for these wishes. ``tell="memory"``: say what /proc/meminfo holds."""
     words = []
     if delay_ms:
         words.append(f"delay-ms={delay_ms}")
@@ -62,5 +68,7 @@ def arguments(
         words.append(f"touch-mib={touch_mib}")
     if release:
         words.append("then=release")
+    if tell:
+        words.append(f"tell={tell}")
     words.append("then=pause" if exit_code is None else f"then=exit:{exit_code}")
     return tuple(words)

@@ -1,11 +1,14 @@
 /* The same first process in every subject: a static program that says when it lives, works as told, and waits.
  *
- *   payload [delay-ms=N] [touch-mib=N] [then=release] [then=pause | then=exit:N]
+ *   payload [delay-ms=N] [touch-mib=N] [then=release] [tell=memory] [then=pause | then=exit:N]
  *
  * It writes one line per event to its console, each in a single write(2):
  *
  *   tare first      the first thing that main() does
- *   tare ready      after the delay, the touching and the giving back
+ *   tare inside NAME N
+ *                   for tell=memory: entries of the /proc/meminfo that it sees (proc_meminfo(5)), N in KiB, after the
+ *                   delay, the touching and the giving back; or "tare inside: ..." with the reason why it sees none
+ *   tare ready      after all of these
  *   tare exit N     just before it ends
  *
  * The console is standard output, or the device named by TARE_CONSOLE: in a virtual machine the kernel passes the
@@ -21,7 +24,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,7 +35,7 @@ static int console = 1;
 
 static void say(const char *word)
 {
-	char line[64];
+	char line[128];
 	int length = snprintf(line, sizeof line, "tare %s\n", word);
 
 	/* A reader that went away is no reason to stop: the instance is killed from outside. */
@@ -55,7 +60,8 @@ static void finish(int code)
 
 static void usage(const char *word)
 {
-	fprintf(stderr, "payload: cannot read '%s'; known: delay-ms=N touch-mib=N then=release|pause|exit:N\n", word);
+	fprintf(stderr, "payload: cannot read '%s'; known: delay-ms=N touch-mib=N tell=memory then=release|pause|exit:N\n",
+		word);
 	finish(64);
 }
 
@@ -106,11 +112,57 @@ static void touch(long mib, int release)
 		munmap((void *)memory, size);
 }
 
+/* The text of /proc/meminfo, in one read(2): the kernel makes it anew for each. Its length, or -1. */
+static ssize_t meminfo(char *text, size_t size)
+{
+	int file = open("/proc/meminfo", O_RDONLY);
+	ssize_t length;
+
+	if (file < 0)
+		return -1;
+	length = read(file, text, size);
+	close(file);
+	return length;
+}
+
+static void tell_memory(void)
+{
+	static const char *const wanted[] = {"MemTotal",   "MemFree",     "MemAvailable", "Cached", "AnonPages",
+					     "Slab",	   "KernelStack", "PageTables",   "Percpu", NULL};
+	char text[4096], word[96]; /* some 1600 bytes; an entry that does not fit is left out */
+	ssize_t length = meminfo(text, sizeof text - 1);
+
+	/* The init of a virtual machine is alone with its kernel: nobody else mounts anything. */
+	if (length < 0 && errno == ENOENT && getenv("TARE_VM")) {
+		mkdir("/proc", 0555);
+		if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0)
+			length = meminfo(text, sizeof text - 1);
+	}
+	if (length < 0) {
+		snprintf(word, sizeof word, "inside: cannot read /proc/meminfo: %s", strerror(errno));
+		say(word);
+		return;
+	}
+	text[length] = 0;
+	for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+		char *colon = memchr(line, ':', (size_t)(end - line));
+
+		if (!colon)
+			continue;
+		*colon = 0;
+		for (int i = 0; wanted[i]; i++)
+			if (!strcmp(line, wanted[i])) {
+				snprintf(word, sizeof word, "inside %s %ld", wanted[i], strtol(colon + 1, NULL, 10));
+				say(word);
+			}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	long delay_ms = 0, touch_mib = 0, code = -1;
 	sigset_t stop;
-	int got, release = 0;
+	int got, release = 0, tell = 0;
 
 	open_console();
 	say("first");
@@ -131,6 +183,8 @@ int main(int argc, char **argv)
 			code = number(word, word + 10, 255);
 		else if (!strcmp(word, "then=release"))
 			release = 1;
+		else if (!strcmp(word, "tell=memory"))
+			tell = 1;
 		else if (strcmp(word, "then=pause"))
 			usage(word);
 	}
@@ -141,6 +195,8 @@ int main(int argc, char **argv)
 			;
 	}
 	touch(touch_mib, release);
+	if (tell)
+		tell_memory();
 	say("ready");
 	if (code < 0) {
 		while (sigwait(&stop, &got) != 0)

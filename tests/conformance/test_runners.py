@@ -30,6 +30,8 @@ NEEDS = {
     "bwrap": ("bwrap",),
     "vm": ("qemu", "libvirt"),
 }
+#: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
+REAL = sorted(set(NEEDS) - {"null"})
 #: Long enough for an emulated virtual machine on a loaded host.
 DEADLINE_S = 60.0
 MEMORY_BYTES = 128 << 20
@@ -84,13 +86,6 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         assert not leaks, "\n".join(f"{leak.kind}: {leak.name}" for leak in leaks)
 
 
-def real(bench: Bench) -> Bench:
-    """Skip what the null runner cannot have: it starts nothing."""
-    if bench.name == "null":
-        pytest.skip("the null runner starts nothing")
-    return bench
-
-
 def read_until(instance: Instance, end: bytes | None) -> bytes:
     """The console up to the line *end*, or up to its end of file when *end* is None."""
     text = b""
@@ -129,8 +124,9 @@ def test_the_console_does_not_block(bench: Bench) -> None:
             os.read(instance.console, 1)
 
 
+@pytest.mark.parametrize("bench", REAL, indirect=True)
 def test_its_processes_are_named_while_it_lives_and_gone_after(bench: Bench) -> None:
-    with real(bench).launch()(bench.instance_name(1), lambda phase: None) as instance:
+    with bench.launch()(bench.instance_name(1), lambda phase: None) as instance:
         read_until(instance, b"tare ready\n")
         pids = instance.pids()
         assert pids
@@ -143,8 +139,9 @@ def test_its_processes_are_named_while_it_lives_and_gone_after(bench: Bench) -> 
     assert cgroup is None or not cgroup.exists()
 
 
+@pytest.mark.parametrize("bench", REAL, indirect=True)
 def test_its_exit_status_reaches_the_console_and_then_the_console_ends(bench: Bench) -> None:
-    with real(bench).launch(exit_code=3)(bench.instance_name(1), lambda phase: None) as instance:
+    with bench.launch(exit_code=3)(bench.instance_name(1), lambda phase: None) as instance:
         assert read_until(instance, None).endswith(b"tare exit 3\n")
 
 
@@ -167,8 +164,9 @@ def test_the_same_prepared_subject_starts_again_and_again(bench: Bench) -> None:
             read_until(instance, b"tare ready\n")
 
 
+@pytest.mark.parametrize("bench", REAL, indirect=True)
 def test_an_instance_that_is_left_before_it_is_ready_leaves_nothing(bench: Bench) -> None:
-    with real(bench).launch(delay_ms=60_000)(bench.instance_name(1), lambda phase: None):
+    with bench.launch(delay_ms=60_000)(bench.instance_name(1), lambda phase: None):
         pass
 
 
@@ -188,8 +186,9 @@ def test_an_exception_inside_the_block_stops_and_removes_it(bench: Bench) -> Non
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.parametrize("bench", REAL, indirect=True)
 def test_the_memory_grant_holds_where_the_runner_says_so(bench: Bench) -> None:
-    brought = real(bench).bring_up(touch_mib=200)  # more than the grant
+    brought = bench.bring_up(touch_mib=200)  # more than the grant
     assert brought.prepared is not None
     with brought.prepared.launch(bench.instance_name(1), lambda phase: None) as instance:
         if "memory" in brought.support.unlimited:

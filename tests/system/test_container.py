@@ -20,6 +20,7 @@ from runners import payload
 from runners.base import Instance, Prepared, RunnerError, Scratch, Spec
 from runners.container import cgroups
 from runners.container.defaults import PIDS_LIMIT, READONLY_PATHS
+from runners.container.hierarchies import CPU_PERIOD_US, read
 from runners.image.cache import cache_dir
 from tests.conftest import require
 
@@ -245,6 +246,8 @@ def test_limits_are_set(stage: Stage) -> None:
     assert expected
     for file, text in expected:
         assert Path(file).read_text().strip() == text, file
+    if isinstance(group, cgroups.V1):
+        assert read(group.file("cpu", "cpu.cfs_period_us")) == f"{CPU_PERIOD_US}\n", "of which that is the quota"
     inside = group.pids()
     assert len(inside) == 1
     assert inside <= instance.pids()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import select
 import shutil
 import signal
@@ -10,13 +12,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import runners
-from runners import payload, zygote
+from runners import helper, payload, zygote
 from runners.base import Instance, RunnerError, Scratch, Spec
 from runners.container import cgroups, devices, syscalls, trial
 from runners.container.hierarchies import read
@@ -65,8 +68,8 @@ def test_killed_helper_takes_its_containers_along(scratch: Scratch) -> None:
         with prepared.launch("one", lambda _: None) as instance:
             assert trial.await_word(instance.console, b"tare ready")
             (pid,) = instance.pids()
-            for helper in prepared.resident_pids:
-                os.kill(helper, signal.SIGKILL)
+            for resident in prepared.resident_pids:
+                os.kill(resident, signal.SIGKILL)
             await_end(pid)
         with pytest.raises(RunnerError, match="helper is gone"), prepared.launch("two", lambda _: None):
             pass
@@ -185,9 +188,90 @@ def test_starts_at_once_use_helpers_of_their_own(scratch: Scratch) -> None:
         assert parents <= prepared.resident_pids
 
 
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_a_living_container_holds_two_descriptors_here_and_none_in_the_helper(scratch: Scratch) -> None:
+    """Its console and its process; thousands are to be alive at once."""
+    count = 20
+    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
+        before = descriptors(os.getpid())
+        theirs = {pid: descriptors(pid) for pid in prepared.resident_pids}
+        for number in range(count):
+            instance = alive.enter_context(prepared.launch(f"c{number}", lambda _: None))
+            assert trial.await_word(instance.console, b"tare ready")
+        # A status pipe is closed by a later start; a helper may be about to close what it was sent.
+        assert 2 * count <= descriptors(os.getpid()) - before <= 2 * count + 2
+        wait_until(lambda: {pid: descriptors(pid) for pid in theirs} == theirs, DEADLINE_S)
+        alive.close()
+        assert descriptors(os.getpid()) == before
+
+
+@contextmanager
+def free_descriptors(count: int) -> Iterator[None]:
+    """Inside, this process can open so many files and no more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    with ExitStack() as fillers:
+        while (fd := os.dup(0)) < highest:
+            fillers.callback(os.close, fd)
+        os.close(fd)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (fd + count, limits[1]))
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("free", range(10))
+def test_descriptors_run_out_at_any_point_of_a_start(scratch: Scratch, free: int, grouped: bool) -> None:
+    """It is an error with its number, which ends an ascent in order; nothing is left, and the helper goes on."""
+    group = cgroups.at(f"{scratch.cgroup}/one")
+    scratch = scratch if grouped else replace(scratch, cgroup=None)
+    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+        error: BaseException | None = None
+        with ExitStack() as alive:
+            with free_descriptors(free):
+                try:
+                    alive.enter_context(prepared.launch("one", lambda _: None))
+                except (OSError, RunnerError) as caught:
+                    error = caught.__cause__ or caught
+            if error is not None:
+                assert isinstance(error, OSError)
+                assert error.errno == errno.EMFILE
+            assert len(group.pids()) == (1 if grouped and not error else 0)
+        assert not group.path.exists()
+        with prepared.launch("two", lambda _: None) as instance:
+            assert trial.await_word(instance.console, b"tare ready")
+            children = [int(word) for pid in prepared.resident_pids for word in children_of(pid)]
+            assert set(children) - prepared.resident_pids == instance.pids(), "each child is reaped"
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_a_cgroup_that_cannot_be_made_ends_the_start(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child waits at its gate, and the helper for the child."""
+    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+        with monkeypatch.context() as patch:
+
+            def refuse(*_: object, **__: object) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device", "/sys/fs/cgroup/x")
+
+            patch.setattr(cgroups.V1, "limit", refuse)
+            patch.setattr(cgroups.V2, "limit", refuse)
+            with pytest.raises(RunnerError, match="cannot make the cgroup"), prepared.launch("one", lambda _: None):
+                pass
+        with prepared.launch("two", lambda _: None) as instance:
+            assert trial.await_word(instance.console, b"tare ready")
+
+
 def test_helper_says_why_it_cannot_start(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A helper that ends before it is ready is an error with its standard error in it."""
-    monkeypatch.setattr(zygote, "_CODE", "raise SystemExit('no such luck')")
+    monkeypatch.setattr(helper, "_CODE", "raise SystemExit('no such luck')")
     with pytest.raises(RunnerError) as caught, zygote.prepare(spec_of(scratch), {}, scratch):
         pass
     assert "no such luck" in caught.value.why

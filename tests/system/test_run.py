@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import pan, store, workspace
+from runners.container import cgroups, leftovers
 from tests import cli
 from tests.conftest import require, wait_until
 
@@ -36,6 +40,29 @@ label = "container"
 runner = "container"
 delay_ms = {delay_ms}
 """
+
+ASCENT = """
+schema = 1
+question = "Is everything removed, however much there is?"
+probe = "density"
+reference = "container"
+[run]
+rounds = 1
+warmup = 0
+timeout_s = 30
+[stack]
+counts = [5000]
+window_s = 0
+[[subjects]]
+label = "container"
+runner = "container"
+[[subjects]]
+label = "process"
+runner = "process"
+counts = [1]
+"""
+#: How many containers are alive when the run is killed.
+MANY = 1000
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +186,49 @@ def test_a_killed_run_is_reported_cleaned_and_goes_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert store.load(run).header.state == "complete"
     assert cli.tare("clean").stdout == ""
+
+
+def groups_of_instances() -> list[Path]:
+    """The cgroups of the instances that are alive, in the hierarchy that finds processes."""
+    where = cgroups.layout()
+    mount = Path(where.v1.get("memory") or where.v2 or "")
+    return [Path(entry) for load in mount.glob("tare-*/load") for entry in os.scandir(load) if entry.name[-1].isdigit()]
+
+
+def test_a_run_that_was_killed_with_a_thousand_alive_is_cleaned(tmp_path: Path) -> None:
+    require("cgroups", not cgroups.usable(), cgroups.usable())
+    available = psutil.virtual_memory().available
+    assert available > 4 << 30, f"{available >> 20} MiB are too little for {MANY} containers and whoever else is here"
+    file = tmp_path / "ascent.toml"
+    file.write_text(ASCENT)
+    running = Running(tmp_path / "runs", file)
+    try:
+        wait_until(lambda: running.process.poll() is not None or len(groups_of_instances()) > MANY, 60)
+        assert running.process.poll() is None, running.process.communicate()
+        running.process.send_signal(signal.SIGSTOP)  # no further one comes
+        theirs = [int(pid) for group in groups_of_instances() for pid in (group / "cgroup.procs").read_text().split()]
+        networks = network_namespaces(theirs)
+        helpers = [child.pid for child in psutil.Process(running.process.pid).children()]
+        assert helpers
+        assert len(theirs) >= MANY
+        assert len(networks) >= MANY
+    finally:
+        ended = running.end(signal.SIGKILL)
+    assert ended == -signal.SIGKILL
+    cleaned = cli.tare("clean")
+    assert cleaned.returncode == 0, cleaned.stderr
+    nothing_is_left()
+    assert not [pid for pid in (*theirs, *helpers) if leftovers.alive(pid)]
+    assert networks.isdisjoint(network_namespaces(map(int, filter(str.isdigit, os.listdir("/proc")))))
+    assert cli.tare("clean").stdout == ""
+
+
+def network_namespaces(pids: Iterable[int]) -> set[str]:
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            found.add(os.fspath(Path(f"/proc/{pid}/ns/net").readlink()))
+    return found
 
 
 def test_two_runs_at_once_are_refused_and_so_is_cleaning(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runners import oci
+from runners import monitored, oci
 from runners.base import RunnerError
 from runners.container import cgroups, leftovers, syscalls, trial
 from runners.container.hierarchies import Layout
@@ -96,11 +96,11 @@ def test_runtime_that_ends_early_is_quoted(tmp_path: Path) -> None:
 def test_parent_of_a_process() -> None:
     child = subprocess.Popen(["sleep", "1000"])
     try:
-        assert oci._parent(child.pid) == os.getpid()
+        assert monitored.parent_of(child.pid) == os.getpid()
     finally:
         child.kill()
         child.wait()
-    assert oci._parent(child.pid) == 0
+    assert monitored.parent_of(child.pid) == 0
 
 
 def gone() -> int:

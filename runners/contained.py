@@ -1,0 +1,131 @@
+"""What the launchers of containers share: the walls by name, the frame of a start, and the trial that a probe makes.
+
+A runner of kind "container" says how one instance is started (a :data:`Start`); :func:`launcher` makes a launch of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal, Protocol
+
+from runners import payload
+from runners.base import PREFIX, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
+from runners.container import cgroups, trial
+
+NAMESPACES = (
+    "mount namespace",
+    "pid namespace",
+    "uts namespace",
+    "ipc namespace",
+    "network namespace",
+    "cgroup namespace",
+)
+PRIVILEGES = ("14 capabilities", "no new privileges", "system call filter")
+#: What our configuration (:func:`runners.container.defaults.default_config`) asks for on every host.
+WALLS = (*NAMESPACES, "private root (overlay)", *PRIVILEGES, "masked /proc and /sys", "own session keyring")
+DEVICE_RULES = "device rules"
+#: The parts of the grant that a cgroup enforces.
+LIMITS = ("memory", "cpus", "pids")
+
+_TRIAL_BYTES = 1 << 26
+
+
+class Startable(Instance, Protocol):
+    """An instance that can be stopped."""
+
+    def stop(self) -> None:
+        """Force its end, and return when no process of it runs any more. Raises RunnerError."""
+
+
+#: Starts the instance of that name and leaves on the stack the removal of all that the start made.
+Start = Callable[[str, ExitStack], Startable]
+
+
+def launcher(start: Start) -> Launch:
+    """The launch (:data:`runners.base.Launch`) of a runner that starts an instance with *start*."""
+
+    @contextmanager
+    def launch(name: str, mark: Mark) -> Iterator[Instance]:
+        with ExitStack() as stack:
+            instance = start(name, stack)
+            try:
+                mark("created")
+                yield instance
+            finally:
+                instance.stop()
+                mark("stopped")
+
+    return launch
+
+
+def pipe(*, ours: ExitStack, theirs: ExitStack, we: Literal["read", "write"]) -> tuple[int, int]:
+    """A pipe whose one end is closed with *ours* and the other with *theirs*. What we read does not block."""
+    reader, writer = os.pipe()
+    ours.callback(os.close, reader if we == "read" else writer)
+    theirs.callback(os.close, writer if we == "read" else reader)
+    if we == "read":
+        os.set_blocking(reader, False)
+    return reader, writer
+
+
+def parent(scratch: Scratch) -> cgroups.Cgroup | None:
+    """The run's cgroup, which is there afterwards; None where instances get none. Raises RunnerError."""
+    if scratch.cgroup is None:
+        return None
+    try:
+        group = cgroups.at(scratch.cgroup)
+        group.create()
+    except OSError as error:
+        raise RunnerError(f"cannot make the cgroup {scratch.cgroup}", str(error), "see `tare doctor`") from error
+    return group
+
+
+def prove(
+    prepare: Callable[[Spec, Options, Scratch], AbstractContextManager[Prepared]],
+    options: Options,
+    cache: Path,
+    *,
+    label: str,
+    grouped: bool,
+    fix: Callable[[str], str],
+) -> None:
+    """Start one container of the payload, and remove it. Raises RunnerError with *fix* of what was said.
+
+    *grouped* says whether it gets a cgroup; *label* stands in the names of all that is made.
+    """
+    try:
+        said = _try(prepare, options, cache, f"{PREFIX}probe-{label}-{os.getpid()}", grouped=grouped)
+    except OSError as error:
+        said = str(error)
+    if said is not None:
+        raise RunnerError(f"a trial container did not start: {said}", "", fix(said))
+
+
+def _try(
+    prepare: Callable[[Spec, Options, Scratch], AbstractContextManager[Prepared]],
+    options: Options,
+    cache: Path,
+    name: str,
+    *,
+    grouped: bool,
+) -> str | None:
+    """None when it came up, else what was said."""
+    with trial.directory(os.fspath(payload.binary(cache)), payload.PATH) as place, ExitStack() as stack:
+        if grouped:
+            stack.callback(cgroups.at(name).remove)
+        argv = (payload.PATH, *payload.arguments())
+        spec = Spec(argv=argv, rootfs=Path(place, "rootfs"), memory_bytes=_TRIAL_BYTES, cpus=1)
+        directory = Path(place, "scratch")
+        directory.mkdir()
+        scratch = Scratch(directory=directory, cache=cache, cgroup=name if grouped else None, prefix=name)
+        prepared = stack.enter_context(prepare(spec, options, scratch))
+        instance = stack.enter_context(prepared.launch("trial", lambda _: None))
+        return None if trial.await_word(instance.console, b"tare ready") else instance.explain()
+
+
+def need_root() -> str:
+    """What to do about a refusal that root would not get."""
+    return "" if os.geteuid() == 0 else "run as root: sudo tare ..."

@@ -1,0 +1,163 @@
+"""The near end of the warm helper (``runners/container/warm.py``): starting it, and talking to it.
+
+There are as many helpers as processors, forked from the first: one stands still while it sets up a container. They are
+resident (``Prepared.resident_pids``); they and their containers die with this process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from runners.base import RunnerError
+from runners.container import leftovers
+from runners.container.warm import LARGEST_REQUEST, MARKER
+
+_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from container.warm import main; sys.exit(main(sys.argv[3:]))"
+_START_S = 20
+_STOP_S = 20
+_MOST = 8
+
+
+class Helper:
+    """One request at a time, each answered once."""
+
+    def __init__(self, control: socket.socket, log: Path) -> None:
+        self.pid = 0
+        self._control = control
+        self._log = log
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way: it sets up one container at a time."""
+        return self._one_at_a_time.locked()
+
+    def await_ready(self) -> None:
+        """Read its first words, which say who it is."""
+        self._control.settimeout(_START_S)
+        words, _ = self.ask("")
+        self.pid = int(words[1])
+        self._control.settimeout(None)
+
+    def start(self, cgroups: Sequence[str], fds: Sequence[int], meanwhile: Callable[[], None]) -> tuple[int, int]:
+        """Have it start a child that enters *cgroups*, while *meanwhile* runs here: the child's number and a pidfd.
+
+        Raises RunnerError and OSError, also those of *meanwhile*; there is no child then.
+        """
+        failures: list[OSError | RunnerError] = []
+
+        def attempt() -> None:
+            try:
+                meanwhile()
+            except (OSError, RunnerError) as error:
+                failures.append(error)
+
+        answer, received = self.ask("\0".join(("start", *cgroups)), fds, attempt)
+        pid = int(answer[1])
+        if failures or not received:
+            os.kill(pid, signal.SIGKILL)  # the helper has not reaped it: its number is nobody else's
+            for fd in received:
+                os.close(fd)
+            self.reap(pid)
+            # Without a failure it is the pidfd that the kernel has dropped: no descriptor was left for it.
+            raise failures[0] if failures else OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return pid, received[0]
+
+    def ask(
+        self, message: str, fds: Sequence[int] = (), meanwhile: Callable[[], None] = lambda: None
+    ) -> tuple[list[str], list[int]]:
+        """Send *message*, run *meanwhile*, and return the reply's words and descriptors.
+
+        Raises RunnerError; if the kernel refused the helper something, that is the error's cause.
+        """
+        with self._one_at_a_time:
+            try:
+                if message:
+                    socket.send_fds(self._control, [message.encode()], fds)
+                meanwhile()
+                data, received, _, _ = socket.recv_fds(self._control, LARGEST_REQUEST, 1, socket.MSG_CMSG_CLOEXEC)
+            except OSError as error:
+                raise self._gone(str(error)) from error
+            except BaseException:
+                # Interrupted between question and answer: the next answer would be taken for another question's.
+                # Without its socket the helper kills its containers and exits.
+                self._control.close()
+                raise
+        words = data.decode().split("\0")
+        if words[0] == "error":
+            refusal = OSError(int(words[1]), words[2])
+            raise RunnerError("the container helper refused", words[2], "see `tare doctor`") from refusal
+        if not data:
+            raise self._gone("its socket ended")
+        return words, received
+
+    def reap(self, pid: int) -> None:
+        """Have it wait for its child *pid*, which was killed."""
+        with suppress(RunnerError):  # the helper is gone, and whoever adopted its children reaps them
+            self.ask(f"reap\0{pid}")
+
+    def _gone(self, why: str) -> RunnerError:
+        log = self._log.read_text(errors="replace").strip()
+        return RunnerError(
+            "the container helper is gone", log[-500:] or why, "run again; `tare clean` removes leftovers"
+        )
+
+    def close(self) -> None:
+        """End of file: it kills what is left, and exits."""
+        self._control.close()
+
+
+def start(config: str, directory: Path, stack: ExitStack) -> list[Helper]:
+    """Start one for each processor that we may use, with *directory* to work in; *stack* ends them.
+
+    Raises RunnerError with what the first one said.
+    """
+    base = directory / "layer"
+    base.mkdir()
+    stack.callback(base.rmdir)
+    file, log = directory / "config.json", directory / "helper.log"
+    file.write_text(config)
+    with ExitStack() as theirs:
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(_count())]
+        helpers = [Helper(ours, log) for ours, _ in pairs]
+        sockets = [theirs.enter_context(their).fileno() for _, their in pairs]
+        numbers = ",".join(map(str, sockets))
+        arguments = [os.fspath(Path(__file__).parent), MARKER, numbers, str(os.getpid()), leftovers.mine(), str(base)]
+        with file.open("rb") as stdin, log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-E", "-c", _CODE, *arguments],
+                stdin=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=sockets,
+                env={},
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is for tare, which then ends its helper in order
+            )
+    stack.callback(_await_end, process)
+    for helper in helpers:
+        stack.callback(helper.close)
+    for helper in helpers:
+        helper.await_ready()
+    return helpers
+
+
+def _count() -> int:
+    return min(len(os.sched_getaffinity(0)), _MOST)
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

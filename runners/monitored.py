@@ -1,0 +1,124 @@
+"""A container whose runtime's program stays in the foreground as its monitor, as podman's conmon or a shell keeps it.
+
+That is how crun, runc, tare-oci and bwrap are weighed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from runners.base import RunnerError
+from runners.container import cgroups, trial
+
+_STOP_S = 20
+_TAIL_CHARS = 2000
+
+
+@dataclass(slots=True, kw_only=True)
+class Monitored:
+    """A started container; see :class:`runners.base.Instance`. *log* has what the monitor says on standard error."""
+
+    name: str
+    console: int
+    monitor: subprocess.Popen[bytes]
+    log: Path
+    pid: int
+    pidfd: int | None
+    group: cgroups.Cgroup | None = None
+
+    @property
+    def cgroup(self) -> Path | None:
+        """See :class:`runners.base.Instance`."""
+        return self.group.path if self.group is not None else None
+
+    def pids(self) -> frozenset[int]:
+        """The monitor, and all processes of the container: those in its cgroup, or below the monitor."""
+        if self.monitor.poll() is not None:
+            return self.group.pids() if self.group is not None else frozenset()
+        if self.group is None:
+            return frozenset(_family(self.monitor.pid))
+        return self.group.pids() | {self.monitor.pid}
+
+    def explain(self) -> str:
+        """What the monitor said on standard error, and its exit status, which is its container's."""
+        # The monitor holds the console too: its descriptors close a moment before its end can be waited for.
+        if trial.hung_up(self.console):
+            self.monitor.wait(_STOP_S)
+        return explain(self.monitor, self.log)
+
+    def stop(self) -> None:
+        """SIGKILL the first process, with which the kernel kills its pid namespace; await the monitor's end."""
+        # The number was told to us: if the container ended at once, another process may have it by now.
+        if self.pidfd is not None and parent_of(self.pid) == self.monitor.pid:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        try:
+            self.monitor.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.monitor.kill()
+            self.monitor.wait()
+            raise RunnerError(
+                f"the monitor of {self.name} did not end after its container", command(self.monitor)
+            ) from None
+
+
+@contextmanager
+def started(
+    argv: Sequence[str], *, console: int, log: Path, pass_fds: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a monitor. If the block, which is for its container to come, raises, then the monitor is killed."""
+    with log.open("wb") as stderr:
+        monitor = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=console, stderr=stderr, pass_fds=tuple(pass_fds)
+        )
+    try:
+        yield monitor
+    except BaseException:
+        monitor.kill()
+        monitor.wait()
+        raise
+
+
+def command(monitor: subprocess.Popen[bytes]) -> str:
+    """Its command line, for a reader."""
+    return " ".join(cast("list[str]", monitor.args))
+
+
+def explain(monitor: subprocess.Popen[bytes], log: Path) -> str:
+    """Its exit status, if it has ended, and what it said."""
+    said = log.read_text(errors="replace").strip()[-_TAIL_CHARS:] if log.exists() else ""
+    status = monitor.poll()
+    return ": ".join(part for part in ("" if status is None else f"ended with status {status}", said) if part)
+
+
+def open_process(pid: int) -> int | None:
+    """A pidfd, or None if the container has ended by now: what it wrote is on its console, as of any other."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def parent_of(pid: int) -> int:
+    """The parent of process *pid*; 0 if there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _family(pid: int) -> list[int]:
+    """*pid* and all below it. The kernel lists children under the thread that made them (proc_pid_task(5))."""
+    found = [pid]
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
+                found += _family(int(child))
+    return found
