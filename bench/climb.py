@@ -12,19 +12,20 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import ksm
+from bench.errors import Interrupted
 from bench.interrupts import Interrupts
-from bench.probes import hostmem, memory
+from bench.probes import hostmem
 from bench.reading import Reading, Weighing
+from bench.sampling import sample, watch
 from bench.scenario_file import StackTable
 from bench.settle import settle
 from bench.start import Contract, StartFailed, clock_ns, start
 from bench.stop import Seen, reason
 from runners.base import Instance, Launch, RunnerError
-from runners.container import cgroups
 
 #: What the kernel says when this host can hold no more of something: processes, descriptors, cgroups, addresses.
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC, errno.ENOMEM)
-
 
 #: How many instances are removed at a time.
 _REMOVERS = 8
@@ -32,14 +33,19 @@ _REMOVERS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mountain:
-    """What is climbed: one subject, where to read, and the rules that end it."""
+    """What is climbed: one subject, where to read, and the rules that end it.
+
+    ``unsettled`` instances were removed before, and free memory was not seen to stand still since.
+    """
 
     launch: Launch
     memory_bytes: int
     resident_pids: frozenset[int]
+    daemon_pids: frozenset[int] = frozenset()
     counts: tuple[int, ...]
     most: int
     rules: StackTable
+    unsettled: int = 0
 
 
 def climb(
@@ -55,16 +61,18 @@ def climb(
     Raises Interrupted, after all instances were removed.
     """
     began = clock_ns()
+    ascent = _Ascent(mountain, contract, interrupts, alive)
     try:
         with ExitStack() as stack:
-            ascent = _Ascent(mountain, contract, interrupts, alive)
+            if mountain.rules.ksm:
+                stack.enter_context(ksm.merging())
             stack.callback(ascent.down)
             stopped_by = ascent.up(names)
             descent = clock_ns()
         down_s = (clock_ns() - descent) / 1e9
     except (RunnerError, OSError) as error:
-        return Weighing(status="failed", reason=str(error), at_ns=began)
-    settled = settle()
+        return Weighing(status="failed", reason=str(error), at_ns=began, unsettled=ascent.tried)
+    settled = _settled(ascent.tried, interrupts)
     after = Reading(values={**hostmem.read(), "teardown_seconds": down_s}, n=ascent.seen.alive, stage="after")
     failed = ascent.seen.alive == 0 and ascent.seen.lost > 0
     return Weighing(
@@ -77,7 +85,16 @@ def climb(
         lost=ascent.seen.lost,
         stopped_by=stopped_by,
         warnings=tuple(ascent.warnings) if settled else (*ascent.warnings, "memory did not settle after the removal"),
+        unsettled=0 if settled else ascent.tried,
     )
+
+
+def _settled(removed: int, interrupts: Interrupts) -> bool:
+    """Wait for the memory of *removed* instances; a signal ends the wait, but what was climbed for is kept."""
+    try:
+        return settle(removed, interrupts.check)
+    except Interrupted:
+        return False
 
 
 class _Ascent:
@@ -97,9 +114,16 @@ class _Ascent:
         self.seen = Seen()
         self.last_failure = ""
         self.last_console = ""
+        self.unseen = ""
         self._ground: dict[str, float] = {}
         self._read_at = -1
+        self._read_tried = 0
         self._swapped = _swapped_in(_text("/proc/vmstat"))
+
+    @property
+    def tried(self) -> int:
+        """How many instances were started, those that got lost among them."""
+        return self.seen.alive + self.seen.lost
 
     def up(self, names: Iterator[str]) -> str:
         """Start until a rule holds; return it."""
@@ -151,38 +175,26 @@ class _Ascent:
         self.seen.alive += 1
         ready_s = started.since_request_s(self.contract.ready)
         self.seen.latencies_s.append(ready_s)
-        self.readings.append(Reading(values={"ready_seconds": ready_s}, n=self.seen.alive))
+        # The view from inside is kept at the numbers that are read: of thousands it would be part of what is weighed.
+        inside = started.inside_bytes if self.seen.alive in self.mountain.counts else {}
+        self.readings.append(Reading(values={"ready_seconds": ready_s, **inside}, n=self.seen.alive))
+        if started.unseen and not self.unseen:
+            self.unseen = started.unseen
+            self.warnings.append(f"memory could not be seen from inside: {started.unseen}")
         return True
 
     def _read(self, n: int) -> None:
-        """Everything at once, once the memory stands still; the host first: reading processes allocates a little."""
-        if not settle():
+        """Once the memory stands still: watch the host for a while, then read everything at once."""
+        if self.mountain.rules.ksm and not ksm.settle(self.interrupts):
+            self.warnings.append(f"merging did not stand still at {n}")
+        moved = self.tried - self._read_tried if n else self.mountain.unsettled
+        if not settle(moved, self.interrupts.check):
             self.warnings.append(f"memory did not settle at {n}")
-        self._read_at = n
-        self.readings.append(Reading(values=hostmem.read(), n=n))
-        pids = frozenset().union(*(instance.pids() for instance in self.instances)) if self.instances else frozenset()
-        for role, values in memory.by_role(pids).items():
-            self.readings.append(Reading(values=values, n=n, role=role))
-        for role, values in memory.by_role(self.mountain.resident_pids).items():
-            self.readings.append(Reading(values=values, n=n, role=f"{role} (resident)"))
-        if charged := self._charged():
-            self.readings.append(Reading(values=charged, n=n))
-        ram = [memory.guest_ram_bytes(pid, self.mountain.memory_bytes) for pid in pids] if self._is_vm(pids) else []
-        if any(ram):
-            self.readings.append(Reading(values={"guest_ram_bytes": float(sum(filter(None, ram)))}, n=n))
-
-    def _is_vm(self, pids: frozenset[int]) -> bool:
-        """Only an emulator has the guest's memory as a mapping; smaps of a thousand small processes is not read."""
-        return any("qemu" in _text(f"/proc/{pid}/comm") or "kvm" in _text(f"/proc/{pid}/comm") for pid in pids)
-
-    def _charged(self) -> dict[str, float]:
-        """What the instances' memory cgroups are charged with, summed."""
-        sums: dict[str, float] = {}
-        for instance in self.instances:
-            directory = _memory_cgroup(instance.cgroup)
-            for metric, value in (memory.cgroup(directory) if directory else {}).items():
-                sums[metric] = sums.get(metric, 0.0) + value
-        return sums
+        self._read_at, self._read_tried = n, self.tried
+        watched = watch(self.mountain.rules.window_s, self.interrupts)
+        serving = {"resident": self.mountain.resident_pids, "daemon": self.mountain.daemon_pids}
+        found = sample(n, self.instances, serving, self.mountain.memory_bytes)
+        self.readings += [*found, Reading(values=watched, n=n)] if watched else found
 
     def _look(self, host: dict[str, float]) -> None:
         seen, ground = self.seen, self._ground
@@ -190,20 +202,6 @@ class _Ascent:
         seen.used_bytes = ground["host_available_bytes"] - host["host_available_bytes"]
         seen.pressure_percent = _full_pressure_percent(_text("/proc/pressure/memory"))
         seen.swapped_in = _swapped_in(_text("/proc/vmstat")) - self._swapped
-
-
-def _memory_cgroup(directory: Path | None) -> Path | None:
-    """The memory cgroup of an instance whose cpuacct (v1) or unified (v2) cgroup is *directory*."""
-    if directory is None:
-        return None
-    where = cgroups.layout()
-    if "memory" not in where.v1:
-        return directory
-    for mount in filter(None, (where.v1.get("cpuacct"), where.v2)):
-        if directory.is_relative_to(mount):
-            found = Path(where.v1["memory"], directory.relative_to(mount))
-            return found if found.is_dir() else None
-    return None
 
 
 def _errno(error: BaseException) -> int | None:

@@ -24,6 +24,7 @@ from runners.container import cgroups
 _LIBRARIES = ("tarebench", "msgspec", "numpy", "scipy", "psutil", "libvirt-python")
 _LEAST_FREE_BYTES = 1 << 30
 _MOST_STEAL = 0.01
+_KSM_SLEEP = "/sys/kernel/mm/ksm/sleep_millisecs"
 _FAST_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
 
 
@@ -109,6 +110,7 @@ def _facts() -> dict[str, str]:
         "kernel samepage merging": {"0": "off", "1": "on", "2": "off, unmerged"}.get(
             _text("/sys/kernel/mm/ksm/run"), "absent"
         ),
+        "samepage merging pace": _pace(_text("/sys/kernel/mm/ksm/pages_to_scan"), _text(_KSM_SLEEP)),
         "swap": show(float(psutil.swap_memory().total), "bytes"),
         "load average": f"{load[0]:.2f} {load[1]:.2f} {load[2]:.2f}",
         "steal since boot": f"{_steal_fraction(_text('/proc/stat')):.2%}",
@@ -117,6 +119,11 @@ def _facts() -> dict[str, str]:
         "user": "root" if os.geteuid() == 0 else "not root",
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _pace(pages: str, milliseconds: str) -> str:
+    """How fast samepage merging looks at memory when it is on."""
+    return f"{pages} pages every {milliseconds} ms" if pages and milliseconds else ""
 
 
 def _distribution() -> str:

@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["seconds", "bytes", "count"]
+Unit = Literal["seconds", "bytes", "count", "ratio"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One measured quantity. ``most`` is the largest believable value, in ``unit``."""
+    """One measured quantity. ``most`` is the largest believable value, in ``unit``; only a change is ``signed``."""
 
     name: str
     unit: Unit
@@ -22,14 +22,15 @@ class Metric:
     meaning: str
     lower_is_better: bool = True
     most: float
+    signed: bool = False
 
     def implausible(self, value: float) -> str:
         """Why *value* cannot be true, or an empty string."""
         if not math.isfinite(value):
             return f"{self.name} is {value}"
-        if value < 0:
+        if value < 0 and not self.signed:
             return f"{self.name} is negative: {value!r} {self.unit}"
-        if value > self.most:
+        if abs(value) > self.most:
             return f"{self.name} is {show(value, self.unit)}, more than the {show(self.most, self.unit)} it could be"
         return ""
 
@@ -130,7 +131,56 @@ _MEMORY = (
 )
 for _name, _title, _meaning in _MEMORY:
     METRICS[_name] = Metric(name=_name, unit="bytes", title=_title, meaning=_meaning, most=_TIB * 64)
+
+#: (name, title, meaning) of what the payload reads in /proc/meminfo from where it stands (``tell=memory``).
+_INSIDE = (
+    ("inside_total_bytes", "total, seen inside", "MemTotal: a guest's own kernel has taken its share before"),
+    ("inside_free_bytes", "free, seen inside", "MemFree"),
+    ("inside_available_bytes", "available, seen inside", "MemAvailable"),
+    ("inside_cached_bytes", "page cache, seen inside", "Cached"),
+    ("inside_slab_bytes", "slab, seen inside", "Slab"),
+    ("inside_page_tables_bytes", "page tables, seen inside", "PageTables"),
+    ("inside_kernel_stack_bytes", "kernel stacks, seen inside", "KernelStack"),
+    ("inside_anon_bytes", "anonymous, seen inside", "AnonPages"),
+    ("inside_percpu_bytes", "per-processor data, seen inside", "Percpu"),
+)
+for _name, _title, _meaning in _INSIDE:
+    METRICS[_name] = Metric(name=_name, unit="bytes", title=_title, meaning=_meaning, most=_TIB * 64)
+
+#: (name, title, meaning) of what the window after settling shows, while the instances idle.
+_WINDOW = (
+    ("host_busy_ratio", "processors busy", "processor time used by everything on the host, of all that there was"),
+    ("pressure_cpu_some_ratio", "waiting for a processor", "share of the window that some task waited for a processor"),
+    ("pressure_memory_some_ratio", "waiting for memory", "share of the window that some task waited for memory"),
+    ("pressure_memory_full_ratio", "stopped by memory", "share of the window that all tasks waited for memory"),
+    ("pressure_io_some_ratio", "waiting for input/output", "share of the window that some task waited for I/O"),
+    ("pressure_io_full_ratio", "stopped by input/output", "share of the window that all tasks waited for I/O"),
+)
+for _name, _title, _meaning in _WINDOW:
+    METRICS[_name] = Metric(name=_name, unit="ratio", title=_title, meaning=_meaning, most=1.0)
 METRICS |= {
+    "window_seconds": Metric(
+        name="window_seconds",
+        unit="seconds",
+        title="window",
+        meaning="how long the host was watched while the instances idled",
+        most=_DAY_S,
+    ),
+    "sampling_seconds": Metric(
+        name="sampling_seconds",
+        unit="seconds",
+        title="reading",
+        meaning="how long it took to read every counter at one number of instances; settling and window are not in it",
+        most=_DAY_S,
+    ),
+    "sampling_bytes": Metric(
+        name="sampling_bytes",
+        unit="bytes",
+        title="taken by the reading",
+        meaning="free memory lost from just before to just after reading; negative where others freed more meanwhile",
+        most=_TIB,
+        signed=True,
+    ),
     "processes_count": Metric(
         name="processes_count",
         unit="count",
@@ -169,6 +219,8 @@ def show(value: float, unit: str) -> str:
     """*value* for a reader: three significant digits and a scaled unit. Never feed the result to arithmetic."""
     if unit == "count":
         return f"{value:g}"
+    if unit == "ratio":
+        return f"{100 * value:.3g} %"
     scales = _SECONDS if unit == "seconds" else _BYTES
     factor, suffix = next((pair for pair in scales if abs(value) >= pair[0]), scales[-1])
     scaled = value / factor

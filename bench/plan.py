@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.records import Trial
-from bench.scenario import Scenario
+from bench.scenario import ASCENTS, Scenario, Subject
 from runners import payload
 
 
@@ -38,17 +38,28 @@ class Plan:
         """About how long the trials take, from a typical duration of one start and stop per subject's label."""
         delays_s = {subject.label: payload.delay_ms(subject.argv) / 1000 for subject in self.scenario.subjects}
         each_s = {label: typical_s[label] + delay_s for label, delay_s in delays_s.items()}
-        return sum(each_s[trial.subject] * self._starts(trial.subject) for trial in self.trials)
+        starts_s = sum(each_s[trial.subject] * self._starts(trial.subject) for trial in self.trials)
+        return starts_s + self.scenario.stack.window_s * sum(self._windows(trial.subject) for trial in self.trials)
 
     def _starts(self, label: str) -> int:
         """How many instances one trial of the subject starts, if no rule ends it early."""
-        subject = next(one for one in self.scenario.subjects if one.label == label)
+        subject = self._subject(label)
         if self.scenario.probe == "startup":
             return 1
         if self.scenario.probe == "least-memory":
             steps = (self.scenario.least.high_mib << 20) // subject.step_bytes
             return 1 + math.ceil(math.log2(max(2, steps)))
         return subject.most
+
+    def _windows(self, label: str) -> int:
+        """How often one trial of the subject watches the idle host: before its first start, at the counts, on top."""
+        if self.scenario.probe not in ASCENTS:
+            return 0
+        subject = self._subject(label)
+        return 1 + len({n for n in subject.counts if n < subject.most} | {subject.most})
+
+    def _subject(self, label: str) -> Subject:
+        return next(one for one in self.scenario.subjects if one.label == label)
 
 
 def make(scenario: Scenario) -> Plan:

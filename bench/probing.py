@@ -19,15 +19,16 @@ from bench.start import Contract
 from runners.base import RunnerError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Prober:
-    """What all trials of a run share."""
+    """What all trials of a run share, and what one leaves for the next: ``unsettled`` (:class:`climb.Mountain`)."""
 
     scenario: Scenario
     place: Place
     pan: Pan | None
     interrupts: Interrupts
     monitor: Monitor
+    unsettled: int = 0
 
     def weigh(self, ready: Ready, name: str) -> Weighing:
         """Run one trial; everything that it makes has a name that begins with *name*. Raises Interrupted."""
@@ -46,12 +47,16 @@ class Prober:
             launch=ready.prepared.launch,
             memory_bytes=ready.subject.memory_bytes,
             resident_pids=ready.prepared.resident_pids,
+            daemon_pids=ready.prepared.daemon_pids,
             counts=ready.subject.counts,
             most=ready.subject.most,
             rules=self.scenario.stack,
+            unsettled=self.unsettled,
         )
         names = (f"{name}-{number}" for number in itertools.count(1))
-        return climb.climb(mountain, names, self._contract(), interrupts=self.interrupts, alive=self.monitor.alive)
+        found = climb.climb(mountain, names, self._contract(), interrupts=self.interrupts, alive=self.monitor.alive)
+        self.unsettled = found.unsettled
+        return found
 
     def _least(self, ready: Ready, name: str) -> Weighing:
         """Each attempt is prepared anew, since the grant is part of the preparation."""

@@ -20,7 +20,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighing:
-    """How one trial went. ``readings`` are empty unless it went well, ``console`` is the end of what was said."""
+    """How one trial went. ``readings`` are empty unless it went well, ``console`` is the end of what was said.
+
+    ``unsettled`` instances were removed at its end, after which free memory was not seen to stand still.
+    """
 
     status: Status
     reason: str
@@ -31,6 +34,7 @@ class Weighing:
     lost: int = 0
     stopped_by: str = ""
     warnings: tuple[str, ...] = ()
+    unsettled: int = 0
 
     @property
     def values(self) -> dict[str, float]:

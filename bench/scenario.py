@@ -53,6 +53,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     subjects: tuple[Subject, ...]
 
 
+#: Probes that stack instances. Theirs say what they see of memory; the others' do not: it takes time, and memory.
+ASCENTS = ("memory", "density")
 #: Keys that a subject or a matrix may set, besides the options of its runner.
 _OVERRIDES = ("memory_mib", "cpus", "delay_ms", "touch_mib")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,39}")
@@ -103,6 +105,9 @@ class _Resolver:
         self.file = file
 
     def scenario(self, text: str) -> Scenario:
+        if self.file.stack.ksm and self.file.probe not in ASCENTS:
+            why = f"stack.ksm makes no sense with the probe '{self.file.probe}'"
+            raise self._error(why, f"leave it out, or use one of the probes {', '.join(ASCENTS)}")
         subjects = [subject for table in self.file.subjects for subject in self._expand(table)]
         # The tare is always on the scale, but where the grant is what is looked for: a bare process has none.
         if self.file.probe != "least-memory" and not any(subject.runner == "process" for subject in subjects):
@@ -169,6 +174,7 @@ class _Resolver:
             delay_ms=work.delay_ms if table.delay_ms is None else table.delay_ms,
             touch_mib=work.touch_mib if table.touch_mib is None else table.touch_mib,
             release=work.release if table.release is None else table.release,
+            tell="memory" if self.file.probe in ASCENTS else "",
         )
         options = {**table.options, **{key: value for key, value in chosen.items() if key not in _OVERRIDES}}
         self._check_options(label, table.runner, options)

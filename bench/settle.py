@@ -1,29 +1,67 @@
-"""Settling: wait until the host's memory stands still, by a rule and not by a fixed sleep (docs/method.md)."""
+"""Settling: wait until the host's memory stands still, by a rule and not by a fixed sleep (docs/method.md).
+
+The more was started or removed, the longer the kernel goes on freeing, with pauses: after grace periods, by workers one
+network namespace after another, and what kfree_rcu() was given up to 5 s later (mm/slab_common.c, KFREE_DRAIN_JIFFIES).
+So both the wait and its cap grow with that number.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-#: Still means: between two looks free memory moved by less than this, so many times in a row.
-STILL_BYTES = 128 << 10
-LOOKS = 3
 LOOK_S = 0.05
-CAP_S = 3.0
 
 
-def settle() -> bool:
-    """Return once free memory stands still; False if the cap came first. Untimed."""
-    deadline = time.monotonic() + CAP_S
-    still, before = 0, free_bytes(Path("/proc/meminfo").read_text(encoding="ascii"))
-    while still < LOOKS:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Still means: from one look to the next free memory moves by less than ``still_bytes``, ``looks`` times in a row.
+
+    ``cap_s`` is when to give up.
+    """
+
+    still_bytes: int
+    looks: int
+    cap_s: float
+
+
+def patience(moved: int) -> Patience:
+    """How to wait after *moved* instances were started or removed.
+
+    Three looks for a few, 6 s for 3000 or more; 256 bytes an instance are no movement, below a thousandth of what one
+    takes.
+    """
+    return Patience(
+        still_bytes=max(128 << 10, 256 * moved),
+        looks=min(3 + moved // 25, 120),
+        cap_s=3.0 + 0.01 * moved,
+    )
+
+
+def settle(moved: int = 0, check: Callable[[], None] | None = None) -> bool:
+    """Return once free memory stands still; False if the cap came first. Untimed.
+
+    *check* is called at each look, and may raise what ends the wait.
+    """
+    rule = patience(moved)
+    deadline = time.monotonic() + rule.cap_s
+    still, before = 0, _free_now()
+    while still < rule.looks:
         if time.monotonic() > deadline:
             return False
+        if check is not None:
+            check()
         time.sleep(LOOK_S)
-        now = free_bytes(Path("/proc/meminfo").read_text(encoding="ascii"))
-        still = still + 1 if abs(now - before) < STILL_BYTES else 0
+        now = _free_now()
+        still = still + 1 if abs(now - before) < rule.still_bytes else 0
         before = now
     return True
+
+
+def _free_now() -> int:
+    return free_bytes(Path("/proc/meminfo").read_text(encoding="ascii"))
 
 
 def free_bytes(meminfo: str) -> int:

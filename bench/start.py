@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from bench.interrupts import Interrupts, TrialTimeout
+from bench.probes import inside
 from bench.records import Status
 from runners.base import Instance, Launch
 
@@ -42,10 +43,11 @@ class StartFailed(Exception):  # noqa: N818 - an outcome, counted by whoever sta
 
 @dataclass(slots=True)
 class Console:
-    """Reads lines from an instance's console and stamps the payload's marks."""
+    """Reads lines from an instance's console, stamps the payload's marks, and keeps what it tells of its memory."""
 
     stamps: dict[str, int]
     text: bytearray = field(default_factory=bytearray)
+    told: list[str] = field(default_factory=list)
 
     def wait(self, fd: int, mark: str) -> bool:
         """Read until *mark* was seen (True) or the console ends (False)."""
@@ -68,8 +70,14 @@ class Console:
                     line = bytes(self.text[line_at:end]).strip()
                     line_at = end + 1
                     if line.startswith(_MARK):
-                        self.stamps.setdefault(line.removeprefix(_MARK).decode("ascii", "replace"), now_ns)
+                        self._note(line.removeprefix(_MARK).decode("ascii", "replace"), now_ns)
         return True
+
+    def _note(self, words: str, now_ns: int) -> None:
+        if words.startswith(inside.WORD):
+            self.told.append(words)
+        else:
+            self.stamps.setdefault(words, now_ns)
 
     def tail(self) -> str:
         """The last lines, for a reader."""
@@ -87,6 +95,16 @@ class Started:
     def since_request_s(self, phase: str) -> float:
         """Seconds from the request to *phase*."""
         return (self.stamps[phase] - self.stamps["requested"]) / 1e9
+
+    @property
+    def inside_bytes(self) -> dict[str, float]:
+        """What the payload saw of memory from where it stands, by metric; empty unless it was asked, and could."""
+        return inside.parse(self.console.told)
+
+    @property
+    def unseen(self) -> str:
+        """Why the payload could not see it, if it was asked."""
+        return inside.refusal(self.console.told)
 
 
 def start(stack: ExitStack, launch: Launch, name: str, contract: Contract, *, interrupts: Interrupts) -> Started:

@@ -9,8 +9,13 @@ import pandas as pd
 from bench.store import Run
 from reports import frames
 
-#: Ends the name of a program that stays when its instances are gone: see bench/climb.py.
+#: End the name of a program that stays when its instances are gone: a helper of tare's, an engine's daemon that was
+#: there before. See bench/climb.py.
 RESIDENT = " (resident)"
+DAEMON = " (daemon)"
+#: How the names begin of what the window after settling and the reading itself show, and of what a payload sees.
+_WINDOW = ("window_", "host_busy_", "pressure_", "sampling_")
+_INSIDE = "inside_"
 
 _KEYS = ["subject", "round", "n"]
 
@@ -21,7 +26,8 @@ class Ascents:
 
     ``host`` has the host's counters from n = 0 on, ``after`` the same once all were removed (n = how many there had
     been). ``programs`` is indexed by role too; ``whole`` has cgroup sums and guest memory. ``starts`` has one row each:
-    subject, round, n, value in seconds.
+    subject, round, n, value in seconds. ``window`` has what the host was busy with at n and what reading it cost,
+    ``inside`` what instance number n saw of memory. Both are empty in runs of an older tare.
     """
 
     host: pd.DataFrame
@@ -29,6 +35,8 @@ class Ascents:
     programs: pd.DataFrame
     whole: pd.DataFrame
     starts: pd.DataFrame
+    window: pd.DataFrame
+    inside: pd.DataFrame
 
     def subjects(self) -> list[str]:
         """Labels that have readings of at least one instance."""
@@ -46,15 +54,25 @@ def read(run: Run) -> Ascents:
     ]
     frame = pd.DataFrame(rows, columns=[*_KEYS, "role", "stage", "metric", "value"], dtype=object)
     frame = frame.astype({"round": "int64", "n": "int64", "value": "float64"})
-    host = frame["metric"].str.startswith("host_")
+    window, inside = frame["metric"].str.startswith(_WINDOW), frame["metric"].str.startswith(_INSIDE)
+    host = frame["metric"].str.startswith("host_") & ~window
+    start = frame["metric"] == "ready_seconds"
     up, whole = frame["stage"] == "", frame["role"] == ""
     return Ascents(
         host=_wide(frame[up & host], _KEYS),
         after=_wide(frame[frame["stage"] == "after"], _KEYS),
         programs=_wide(frame[up & ~whole], [*_KEYS, "role"]),
-        whole=_wide(frame[up & whole & ~host & (frame["metric"] != "ready_seconds")], _KEYS),
-        starts=frame[up & (frame["metric"] == "ready_seconds")][[*_KEYS, "value"]].reset_index(drop=True),
+        whole=_wide(frame[up & whole & ~(host | window | inside | start)], _KEYS),
+        starts=frame[up & start][[*_KEYS, "value"]].reset_index(drop=True),
+        window=_wide(frame[up & window], _KEYS),
+        inside=_wide(frame[up & inside], _KEYS),
     )
+
+
+def one(frame: pd.DataFrame, subject: str, number: int) -> pd.DataFrame:
+    """The readings of one ascent, by number alive; empty when there are none."""
+    names = frame.index.get_level_values("subject"), frame.index.get_level_values("round")
+    return frame[(names[0] == subject) & (names[1] == number)].droplevel(["subject", "round"])
 
 
 def _wide(frame: pd.DataFrame, index: list[str]) -> pd.DataFrame:

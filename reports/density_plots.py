@@ -10,11 +10,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from bench.metrics import show
-from reports import density, svg
+from reports import ascents, curve_plots, curves, svg, words
 from reports.cost import idle_percent, money
 from reports.growth_plots import dots, scale, small_multiples
 from reports.memory_model import Cost, CostArm, DensityRow
-from reports.memory_words import numbers, percent
+from reports.memory_words import numbers
 from reports.model import Report, SubjectFigures
 from reports.plots import ordered
 
@@ -22,7 +22,7 @@ _SMALL = 10.5
 _BESIDE = 600
 
 
-def promised(report: Report, host: pd.DataFrame, *, width: float, name: str) -> str:
+def promised(report: Report, taken: pd.DataFrame, *, width: float, name: str) -> str:
     """Memory no longer available against the number alive: readings, the promise of the first fifth, the knee."""
     rows: dict[str, list[DensityRow]] = {}
     for row in report.density:
@@ -34,14 +34,14 @@ def promised(report: Report, host: pd.DataFrame, *, width: float, name: str) -> 
         x: list[float] = []
         y: list[float] = []
         for row in mine:
-            used = density.used_bytes(density.one(host, row.subject, row.round))
+            used = ascents.one(taken, row.subject, row.round)["used"]
             x += [float(n) for n in used.index]
             y += [float(value) for value in used]
         dots(axes, subject, x, y)
         scale(axes, x, y, "bytes")
         for row in mine:
             _promise(axes, row)
-        return percent(mine[0].error_fraction) if mine[0].error_fraction is not None else "no prediction"
+        return words.percent(mine[0].error_fraction) if mine[0].error_fraction is not None else "no prediction"
 
     said = [f"{row.subject}: {row.reached} reached, {numbers(row)} predicted" for row in report.density]
     return small_multiples(
@@ -64,11 +64,14 @@ def starts(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
     """Seconds to ready of every start against the number alive with it."""
     labels = set(table["subject"])
     subjects = [s for group in ordered(report.subjects) for s in group if s.label in labels]
+    knees = curve_plots.knees(report, curves.READY)
 
     def draw(axes: Axes, subject: SubjectFigures) -> str:
         mine = table[table["subject"] == subject.label]
         dots(axes, subject, mine["n"].tolist(), mine["value"].tolist())
         scale(axes, mine["n"].tolist(), mine["value"].tolist(), "seconds")
+        if subject.label in knees:
+            axes.axvline(knees[subject.label], color=svg.INK, linewidth=0.9, dashes=(1, 2))
         return f"{show(float(mine['value'].median()), 'seconds')} in the middle"
 
     return small_multiples(

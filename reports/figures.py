@@ -67,7 +67,12 @@ def _account(weighed: Weighed) -> dict[str, Any]:
         "given_back": weighed.given_back,
         "released": weighed.released,
         "layers_memory": weighed.layers,
+        "inside": weighed.inside,
         "density": weighed.density,
+        "curves": weighed.curves,
+        "margins": weighed.margins,
+        "constancy": weighed.constancy,
+        "sampling": weighed.sampling,
         "costs": weighed.costs,
     }
 

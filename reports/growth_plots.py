@@ -11,10 +11,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from bench.metrics import show
-from reports import ledger, svg, words
+from reports import ledger, measures, svg, words
 from reports.axes import factor
 from reports.memory_model import Line
-from reports.memory_words import signed
 from reports.model import Report, SubjectFigures
 from reports.plots import COLOURS, ordered
 
@@ -26,7 +25,11 @@ Draw = Callable[[Axes, SubjectFigures], str]
 
 
 def growth(report: Report, table: pd.DataFrame, *, width: float, name: str) -> str:
-    """Host memory against the number alive: one chart a subject, every reading, and the line. Empty without lines."""
+    """Host memory against the number alive: one chart a subject, every reading, and the line where it may be claimed.
+
+    Empty without lines.
+    """
+    refused = {subject.label for subject in report.subjects if _no_claim(subject)}
     lines = {line.subject: line for line in report.fits if line.counter == ledger.HOST}
     subjects = [s for group in ordered(report.subjects) for s in group if s.label in lines]
 
@@ -36,27 +39,40 @@ def growth(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
         values = [float(value) for value in readings]
         line = lines[subject.label]
         dots(axes, subject, n, values)
+        scale(axes, n, values, "bytes")
+        if subject.label in refused:
+            return "no claim"
         ends = (1.0, max(n))
         axes.plot(ends, [line.a + line.b * end for end in ends], color=svg.INK, linewidth=1.1, zorder=2)
-        scale(axes, n, values, "bytes")
         return f"+ {show(line.b, 'bytes')} each" if line.b > 0 else "no margin"
 
     return small_multiples(
         subjects, draw, width=width, name=name, title="Host memory against the number alive",
-        description="; ".join(_said(lines[subject.label]) for subject in subjects),
+        description="; ".join(_said(lines[subject.label]) for subject in subjects if subject.label not in refused),
     )  # fmt: skip
 
 
 def small_multiples(
-    subjects: Sequence[SubjectFigures], draw: Draw, *, width: float, name: str, title: str, description: str
+    subjects: Sequence[SubjectFigures],
+    draw: Draw,
+    *,
+    width: float,
+    name: str,
+    title: str,
+    description: str,
+    large: bool = False,
 ) -> str:
-    """One small chart a subject; *draw* (axes, subject) fills it and returns what stands beside its name."""
+    """One small chart a subject; *draw* (axes, subject) fills it and returns what stands beside its name.
+
+    *large* ones stand in two columns, or in one on a phone.
+    """
     if not subjects:
         return ""
     most = 2 if width < _BESIDE else 4 if len(subjects) in (4, 7, 8) else 3
+    most = (1 if width < _BESIDE else 2) if large else most
     columns = min(len(subjects), most)
     lines = -(-len(subjects) // columns)
-    cell_w, cell_h = min(width / columns, 360.0), 168.0
+    cell_w, cell_h = (width / columns, 220.0) if large else (min(width / columns, 360.0), 168.0)
     with svg.drawing(name):
         canvas = Canvas(figsize=(width / 72, lines * cell_h / 72), dpi=72, facecolor="none")
         for index, subject in enumerate(subjects):
@@ -87,10 +103,15 @@ def scale(axes: Axes, x: Sequence[float], y: Sequence[float], unit: str) -> None
     size = factor(top, unit)
     ticks = [tick for tick in MaxNLocator(3).tick_values(low / size, top / size) if low <= tick * size <= top * 1.05]
     axes.set_yticks([tick * size for tick in ticks])
-    axes.set_yticklabels([f"{tick:.4g} {suffix}" if tick else "0" for tick in ticks])
+    axes.set_yticklabels([f"{tick:.4g} {suffix}".replace("-", "−") if tick else "0" for tick in ticks])
     numbers = [tick for tick in MaxNLocator(3, integer=True).tick_values(0, max(x)) if 0 < tick <= max(x)]
     axes.set_xticks(numbers)
     axes.set_xticklabels([f"{tick:.0f}" for tick in numbers])
+
+
+def _no_claim(subject: SubjectFigures) -> bool:
+    """Whether its margin is refused: see reports/memory.py."""
+    return any(figure.metric == measures.MARGIN and figure.why.startswith("no claim") for figure in subject.figures)
 
 
 def _dress(axes: Axes, subject: SubjectFigures, beside: str) -> None:
@@ -107,10 +128,15 @@ def _dress(axes: Axes, subject: SubjectFigures, beside: str) -> None:
     axes.set_axisbelow(True)
     mark = " (emulated)" if subject.result_class == "emulated" else ""
     label = f"{svg.plain(subject.label, 20)}{mark}"
-    place = axes.transAxes
-    axes.text(0, 1.22, label, transform=place, fontsize=_SMALL + 0.5, fontweight="bold", color=svg.INK, va="bottom")
-    axes.text(0, 1.06, beside, transform=place, fontsize=_SMALL, color=svg.MUTED, va="bottom")
+    for text, above, size, weight, colour in (
+        (label, 21, _SMALL + 0.5, "bold", svg.INK),
+        (beside, 6, _SMALL, "normal", svg.MUTED),
+    ):
+        axes.annotate(
+            text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", va="bottom", ha="left",
+            fontsize=size, fontweight=weight, color=colour, annotation_clip=False,
+        )  # fmt: skip
 
 
 def _said(line: Line) -> str:
-    return f"{line.subject}: {signed(line.b)} each ({words.interval(line.b_low, line.b_high, 'bytes')})"
+    return f"{line.subject}: {words.size(line.b)} each ({words.interval(line.b_low, line.b_high, 'bytes')})"

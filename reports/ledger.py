@@ -54,20 +54,24 @@ def changes(read: Ascents) -> pd.DataFrame:
     host = read.host
     if host.empty:
         return pd.DataFrame(index=host.index)
-    # An ascent without its ground reading has no change.
-    moved = (_above(host) - _ground(host).to_numpy()).dropna(how="all")
-    found = pd.DataFrame(index=moved.index)
-    found[HOST] = -(moved["host_free_bytes"] + moved["host_percpu_lists_bytes"])
-    found[FREE], found[AVAILABLE] = -moved["host_free_bytes"], -moved["host_available_bytes"]
-    anonymous = programs(read, "pss_anon_bytes").reindex(moved.index)
+    counters = moved(host)
+    found = pd.DataFrame(index=counters.index)
+    found[HOST] = -(counters["host_free_bytes"] + counters["host_percpu_lists_bytes"])
+    found[FREE], found[AVAILABLE] = -counters["host_free_bytes"], -counters["host_available_bytes"]
+    anonymous = programs(read, "pss_anon_bytes").reindex(counters.index)
     for role in anonymous.columns:
         found[f"{ANONYMOUS}{role}"] = anonymous[role]
-    found[OTHERS] = moved["host_anon_bytes"] - anonymous.sum(axis=1)
+    found[OTHERS] = counters["host_anon_bytes"] - anonymous.sum(axis=1)
     for part, (_, plus, minus) in PARTS.items():
-        found[part] = _sum(moved, plus) - _sum(moved, minus)
+        found[part] = _sum(counters, plus) - _sum(counters, minus)
     parts = [column for column in found.columns if column not in (HOST, FREE, AVAILABLE)]
     found[RESIDUAL] = found[HOST] - found[parts].sum(axis=1)
     return found
+
+
+def moved(host: pd.DataFrame) -> pd.DataFrame:
+    """Per subject, round and n >= 1 what each counter moved since n = 0; an ascent without that has no change."""
+    return (_above(host) - _ground(host).to_numpy()).dropna(how="all")
 
 
 def programs(read: Ascents, metric: str) -> pd.DataFrame:
@@ -155,7 +159,9 @@ def _row(subject: str, n: int, group: pd.DataFrame) -> LedgerRow:
     around = stats.estimate(matrix[:, 0].tolist())
     allowed = allowed_bytes(change, n)
     balanced = abs(residual) <= allowed
-    each = [bool(abs(float(_left(line))) <= allowed_bytes(float(line[0]), n)) for line in matrix]
+    lefts = [float(_left(line)) for line in matrix]
+    shares = [float(_fraction(line)) for line in matrix]
+    each = [abs(left) <= allowed_bytes(float(line[0]), n) for left, line in zip(lefts, matrix, strict=True)]
     return LedgerRow(
         subject=subject,
         n=n,
@@ -173,6 +179,10 @@ def _row(subject: str, n: int, group: pd.DataFrame) -> LedgerRow:
         balanced=balanced,
         rounds_balanced=sum(each),
         rounds=len(matrix),
+        round_residual_bytes=tuple(lefts),
+        round_residual_fraction=tuple(shares),
+        within_fraction=MOST_FRACTION,
+        rounds_within=sum(abs(share) <= MOST_FRACTION for share in shares),
         available_change_bytes=float(group[AVAILABLE].median()),
         guest_ram_bytes=float(group[GUEST].fillna(0.0).median()) if GUEST in group else 0.0,
         why="" if balanced else _refusal(n, change, residual, allowed),
@@ -182,7 +192,7 @@ def _row(subject: str, n: int, group: pd.DataFrame) -> LedgerRow:
 def _refusal(n: int, change: float, residual: float, allowed: float) -> str:
     return (
         f"the account does not balance: with {words.plural(n, 'instance')}, {show(abs(residual), 'bytes')} "
-        f"of a change of {show(change, 'bytes')} {'is' if residual > 0 else 'is counted twice or'} not accounted for, "
+        f"of a change of {words.size(change)} {'is' if residual > 0 else 'is counted twice or'} not accounted for, "
         f"and {show(allowed, 'bytes')} is the most that a claim may rest on"
     )
 

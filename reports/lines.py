@@ -26,6 +26,8 @@ COUNTERS: Mapping[str, str] = {
 }
 #: The host's change, less what is anonymous memory of processes that are no instance's: a quieter line on a busy host.
 OWN = "own"
+#: The same, less page cache: files that anybody reads and writes move it, and the kernel gives it back when asked.
+KEPT = "kept"
 _WHOLE = {"cgroup_current_bytes": "cgroup", "guest_ram_bytes": ledger.GUEST}
 
 #: Where a line is parted to see whether its margin changes, as a share of the largest number.
@@ -41,6 +43,7 @@ def weights(read: Ascents, changes: pd.DataFrame) -> pd.DataFrame:
     found = changes.copy()
     if ledger.OTHERS in found.columns:
         found[OWN] = found[ledger.HOST] - found[ledger.OTHERS]
+        found[KEPT] = found[OWN] - found["page_cache"]
     for column in ("rss", "pss", "uss"):
         sums = ledger.programs(read, f"{column}_bytes")
         found[column] = sums.sum(axis=1, min_count=1).reindex(found.index) if len(sums) else np.nan

@@ -10,11 +10,14 @@ import pandas as pd
 
 from bench.records import RunHeader
 from bench.store import Run
-from reports import ascents, cost, density, frames, ledger, lines, measures, owners, prices
+from reports import ascents, cost, curves, density, frames, ledger, lines, margins, measures, owners, prices
+from reports.ascent_model import Constancy, Curve, Inside, Margin, Sampling
 from reports.ascents import Ascents
+from reports.inside import inside
 from reports.memory_model import Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
+from reports.sampling import sampling
 
-_Row = TypeVar("_Row", LedgerRow, Line, GivenBack, DensityRow)
+_Row = TypeVar("_Row", LedgerRow, Line, GivenBack, DensityRow, Curve, Margin, Constancy, Sampling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +31,24 @@ class Weighed:
     given_back: tuple[GivenBack, ...]
     released: tuple[Released, ...]
     layers: tuple[MemoryLayers, ...]
+    inside: tuple[Inside, ...]
     density: tuple[DensityRow, ...]
+    curves: tuple[Curve, ...]
+    margins: tuple[Margin, ...]
+    constancy: tuple[Constancy, ...]
+    sampling: tuple[Sampling, ...]
     costs: tuple[Cost, ...]
 
     @property
     def refused(self) -> Mapping[str, str]:
         """Subjects on whose memory nothing may be claimed, and why."""
-        subjects = dict.fromkeys(row.subject for row in self.ledger)
-        found = {subject: ledger.largest(self.ledger, subject) for subject in subjects}
-        return {subject: row.why for subject, row in found.items() if row is not None and not row.balanced}
+        return refused(self.ledger)
+
+
+def refused(rows: tuple[LedgerRow, ...]) -> Mapping[str, str]:
+    """Subjects whose account does not balance at their largest number, and why nothing may be claimed of them."""
+    found = {subject: ledger.largest(rows, subject) for subject in dict.fromkeys(row.subject for row in rows)}
+    return {subject: row.why for subject, row in found.items() if row is not None and not row.balanced}
 
 
 def weigh(run: Run) -> Weighed | None:
@@ -54,6 +66,8 @@ def weigh(run: Run) -> Weighed | None:
         *(column for column in changes.columns if ledger.is_part(column)),
     )
     fits = tuple(lines.lines(table, wanted))
+    views = tuple(inside(read, run.header.subjects))
+    dense = tuple(_ordered(run.header, density.rows(run, read))) if _dense(run.header) else ()
     return Weighed(
         read=read,
         table=table,
@@ -61,8 +75,13 @@ def weigh(run: Run) -> Weighed | None:
         fits=tuple(_ordered(run.header, fits)),
         given_back=tuple(_ordered(run.header, ledger.given_back(read, changes))),
         released=tuple(owners.released(run.header.subjects, table)),
-        layers=tuple(owners.layers(rows, run.header.subjects)),
-        density=tuple(_ordered(run.header, density.rows(run, read))) if _dense(run.header) else (),
+        layers=tuple(owners.layers(rows, run.header.subjects, views)),
+        inside=views,
+        density=dense,
+        curves=tuple(_ordered(run.header, curves.curves(read, dense))),
+        margins=tuple(_ordered(run.header, margins.margins(table))),
+        constancy=tuple(_ordered(run.header, margins.constancy(table, run.header.subjects))),
+        sampling=tuple(_ordered(run.header, sampling(read, table))),
         costs=tuple(cost.costs(run.header, fits, rows, _books(run.header))),
     )
 

@@ -22,7 +22,8 @@ class LedgerRow(Row, frozen=True, kw_only=True):
     part over rounds, so the residual is what the medians leave; its interval resamples rounds and does the same sum.
     ``allowed_bytes`` is the largest residual that balances; ``rounds_balanced`` of ``rounds`` balance on their own.
     ``available_change_bytes`` is what MemAvailable lost: another counter, not a part. ``guest_ram_bytes`` is guest
-    memory that lies within the parts, where there is any.
+    memory that lies within the parts, where there is any. ``round_residual_bytes`` and ``round_residual_fraction`` have
+    one entry a round; ``rounds_within`` counts those whose residual is at most ``within_fraction`` of their change.
     """
 
     subject: str
@@ -41,6 +42,10 @@ class LedgerRow(Row, frozen=True, kw_only=True):
     balanced: bool
     rounds_balanced: int
     rounds: int
+    round_residual_bytes: tuple[float, ...]
+    round_residual_fraction: tuple[float, ...]
+    within_fraction: float
+    rounds_within: int
     available_change_bytes: float
     guest_ram_bytes: float = 0.0
     why: str = ""
@@ -108,10 +113,12 @@ class Released(Row, frozen=True, kw_only=True):
 
 
 class Owner(Row, frozen=True, kw_only=True):
-    """One owner of memory of one instance. ``place``: inside the walls, user space outside, or the host's kernel."""
+    """One owner of memory of one instance. ``place``: within the walls (``guest``: there, and a guest's kernel's), in
+    user space outside, or the host's kernel.
+    """
 
     name: str
-    place: Literal["inside", "runtime", "kernel", "unknown"]
+    place: Literal["inside", "guest", "runtime", "kernel", "unknown"]
     bytes: float
     text: str = ""
 
@@ -134,6 +141,8 @@ class DensityRow(Row, frozen=True, kw_only=True):
     ``compared`` says what ``error_fraction`` = (reached - predicted) / predicted is about: ``instances``, where a rule
     on memory ended the ascent; ``bytes`` at ``reached`` instances, where another rule did before memory was short.
     ``predicted`` is the number until memory would be short either way. ``readings`` are the numbers it rests on.
+    ``reached_bytes`` is what the instances took of MemAvailable, without the ``others_bytes`` that other processes of
+    the host took meanwhile.
     """
 
     subject: str
@@ -151,6 +160,7 @@ class DensityRow(Row, frozen=True, kw_only=True):
     predicted_bytes_low: float | None
     predicted_bytes_high: float | None
     reached_bytes: float
+    others_bytes: float
     margin_bytes: float | None
     first_bytes: float | None
     readings: tuple[int, ...]

@@ -15,11 +15,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from bench.metrics import show
-from reports import ledger, svg
+from reports import ledger, svg, words
 from reports.axes import factor
 from reports.memory_model import LedgerRow
-from reports.memory_words import signed
-from reports.model import Report, SubjectFigures
+from reports.model import Report
 from reports.plots import EMULATED_ROW, ordered
 
 #: Group of parts -> (colour, CSS variable, words of the legend), in the order in which they are stacked.
@@ -58,19 +57,25 @@ class Bar:
     @property
     def groups(self) -> dict[str, float]:
         """Bytes an instance by group, residual included."""
-        found = dict.fromkeys(GROUPS, 0.0)
-        for part, value in self.row.parts.items():
-            found[_GROUP_OF.get(part, "helper")] += value / self.row.n
-        guest = self.row.guest_ram_bytes / self.row.n
-        found["guest"] = guest
-        found["helper" if guest <= found["helper"] else "cache"] -= guest
-        found["residual"] = self.row.residual_bytes / self.row.n
-        return found
+        n = self.row.n
+        each = {part: value / n for part, value in self.row.parts.items()}
+        return grouped(each, guest=self.row.guest_ram_bytes / n, residual=self.row.residual_bytes / n)
 
     @property
     def reach(self) -> float:
         """The longer of what is stacked above zero and the total."""
         return max(sum(value for value in self.groups.values() if value > 0), self.row.host_change_bytes / self.row.n)
+
+
+def grouped(parts: Mapping[str, float], *, guest: float, residual: float) -> dict[str, float]:
+    """Bytes by group; guest memory is taken out of the part that it lies within."""
+    found = dict.fromkeys(GROUPS, 0.0)
+    for part, value in parts.items():
+        found[_GROUP_OF.get(part, "helper")] += value
+    found["guest"] = guest
+    found["helper" if guest <= found["helper"] else "cache"] -= guest
+    found["residual"] = residual
+    return found
 
 
 def at_most(report: Report) -> list[Bar]:
@@ -84,22 +89,6 @@ def at_most(report: Report) -> list[Bar]:
                 emulated = subject.result_class == "emulated"
                 found.append(Bar(label=subject.label, below=below, row=row, emulated=emulated))
     return found
-
-
-def by_number(report: Report, subject: SubjectFigures, most: int = 6) -> list[Bar]:
-    """Bars of one subject at up to *most* of its numbers, the smallest and the largest among them."""
-    rows = [row for row in report.ledger if row.subject == subject.label]
-    places = sorted({round(place * (len(rows) - 1) / max(1, most - 1)) for place in range(most)}) if rows else []
-    emulated = subject.result_class == "emulated"
-    return [
-        Bar(
-            label=f"{rows[place].n:,} alive".replace(",", " "),
-            below="" if rows[place].balanced else "no claim",
-            row=rows[place],
-            emulated=emulated,
-        )
-        for place in places
-    ]
 
 
 def legend(bars: Sequence[Bar]) -> list[tuple[str, str]]:
@@ -158,13 +147,13 @@ def _panel(
     axes.set_yticks([])
     for spine in ("top", "right", "left"):
         axes.spines[spine].set_visible(False)
-    size, suffix = factor(most, "bytes"), show(most, "bytes").rpartition(" ")[2]
+    widest = max(most, -least)
+    size, suffix = factor(widest, "bytes"), show(widest, "bytes").rpartition(" ")[2]
     # At most one tick for each 80 points: a phone has room for three.
-    ticks = [
-        t for t in MaxNLocator(max(2, min(6, int(points / 80)))).tick_values(0, most / size) if 0 <= t * size <= most
-    ]
+    locator = MaxNLocator(max(2, min(6, int(points / 80))))
+    ticks = [tick for tick in locator.tick_values(least / size, most / size) if least <= tick * size <= most]
     axes.set_xticks([tick * size for tick in ticks])
-    axes.set_xticklabels([f"{tick:.4g} {suffix}" if tick else "0" for tick in ticks])
+    axes.set_xticklabels([f"{tick:.4g} {suffix}".replace("-", "−") if tick else "0" for tick in ticks])
     axes.tick_params(length=3, labelsize=_SMALL)
     if panel[0].emulated:
         x = -left / points
@@ -211,8 +200,8 @@ def _bar(
     axes.axvline(0, color=svg.RULE, linewidth=0.8, zorder=0)
     place = axes.get_yaxis_transform()
     total, residual = (
-        signed(bar.row.host_change_bytes / bar.row.n),
-        f"residual {bar.row.residual_fraction * 100:.1f} %".replace("-", "−"),
+        words.size(bar.row.host_change_bytes / bar.row.n),
+        f"residual {words.percent(bar.row.residual_fraction)}",
     )
     lines = ((y + 8, True), (y + 21, False)) if beside else ((top + 14, True), (top + 27, False))
     for x, align, upper, lower in (
@@ -226,6 +215,6 @@ def _bar(
 
 def _spoken(bar: Bar) -> str:
     shown = sorted(bar.groups.items(), key=lambda one: -abs(one[1]))[:3]
-    return f"{signed(bar.row.host_change_bytes / bar.row.n)}, most of it " + ", ".join(
-        f"{GROUPS[name][2]} {signed(value)}" for name, value in shown
+    return f"{words.size(bar.row.host_change_bytes / bar.row.n)}, most of it " + ", ".join(
+        f"{GROUPS[name][2]} {words.size(value)}" for name, value in shown
     )

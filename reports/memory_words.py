@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bench.metrics import show
 from bench.records import RunHeader
 from bench.stats import LEAST_CHANGE, LEAST_ROUNDS
-from reports import ledger, lines, measures, words
+from reports import ledger, lines, margin_words, measures, words
 from reports.memory import Weighed
 from reports.memory_model import DensityRow, Line, Released
 from reports.model import Claim, Compared, Figure, SubjectFigures
@@ -21,7 +21,7 @@ def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], 
     emulated = {subject.label for subject in subjects if subject.result_class == "emulated"}
     by_label = {subject.label: subject for subject in subjects}
     for row in weighed.density:
-        yield _reached(row, emulated=row.subject in emulated)
+        yield _reached(row, weighed.refused.get(row.subject, ""), emulated=row.subject in emulated)
     if not weighed.density and _is_about_money(subjects, weighed):
         for cost in weighed.costs:
             for sentence in cost.sentences[:3] if cost is weighed.costs[0] else cost.sentences[1:2]:
@@ -37,9 +37,9 @@ def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], 
     for one in sorted(mine, key=lambda one: (one.why_compared != "pair", one.emulated)):
         if not (by_label[one.subject].skipped or by_label[one.reference].skipped):
             yield _margin(one, by_label, weighed)
-    yield from _bent(weighed, touched)
+    yield from _throughout(weighed) if weighed.density else _bent(weighed, touched)
     for back in weighed.released:
-        yield _gave_back(back)
+        yield _gave_back(back, weighed.refused)
     yield from _balance(weighed)
 
 
@@ -60,7 +60,7 @@ def _margin(one: Compared, by_label: dict[str, SubjectFigures], weighed: Weighed
     said = [(label, figure) for label, figure in sides if figure.median is not None]
     missing = {label: figure.why.removeprefix("no claim: ") for label, figure in sides if figure.median is None}
     costs = ", ".join(
-        f"one more {label}{' costs' if place == 0 else ''} {show(figure.median or 0.0, 'bytes')}"
+        f"one more {label}{' costs' if place == 0 else ''} {words.size(figure.median or 0.0)}"
         for place, (label, figure) in enumerate(said)
     )
     between = " against ".join(words.interval(f.low, f.high, "bytes") for _, f in said if f.low is not None)
@@ -90,17 +90,15 @@ def _without_others(one: Compared, weighed: Weighed) -> str:
     pairs = [(margins[label, ledger.HOST], margins[label, lines.OWN]) for label in (one.subject, one.reference)]
     if all(abs(own - host) < LEAST_CHANGE * abs(host) for host, own in pairs):
         return ""
-    first, second = (signed(own) for _, own in pairs)
+    first, second = (words.size(own) for _, own in pairs)
     return f"; without what other processes of the host took or gave meanwhile, {first} against {second}"
 
 
 def _bent(weighed: Weighed, touched: set[str]) -> Iterator[Claim]:
     """Margins that change with the number alive, and the part of the account that changes most."""
     for line in weighed.fits:
-        if line.counter != ledger.HOST or line.subject in touched:
+        if line.counter != ledger.HOST or line.subject in touched or line.subject in weighed.refused:
             continue
-        if weighed.density and line.straight is None:
-            yield _throughout(weighed, line)
         if line.straight is not False or abs(line.last_segment - line.first_segment) < LEAST_CHANGE * abs(line.b):
             continue
         yield Claim(
@@ -111,50 +109,43 @@ def _bent(weighed: Weighed, touched: set[str]) -> Iterator[Claim]:
         )
 
 
-def _throughout(weighed: Weighed, line: Line) -> Claim:
-    """Of an ascent that was made once: of what the memory consists, and whether it stays the same to the last."""
-    change = line.last_segment / line.first_segment - 1 if line.first_segment > 0 else 0.0
-    row = ledger.largest(weighed.ledger, line.subject)
-    parts = sorted(row.parts.items(), key=lambda one: -abs(one[1]))[:4] if row else []
-    consists = ", ".join(f"{ledger.title(part)} {signed(value / row.n)}" for part, value in parts if row)
-    if abs(change) < LEAST_CHANGE:
-        late = f"{signed(line.last_segment)} from {line.split} alive on"
-        lead = f"One more {line.subject} costs the same to the last: {late}"
-        why = f"{signed(line.first_segment)} before that"
-    else:
-        lead = f"One more {line.subject} does not always cost the same: {bend(line)}"
-        why = _because(lines.bent_by(weighed.fits, line))
-    emulated = any(stack.subject == line.subject and stack.emulated for stack in weighed.layers)
-    mark = f" ({words.EMULATED})" if emulated else ""
-    return Claim(
-        lead=lead,
-        detail=f"{why}; at the end an instance has {consists}; too few rounds for an interval{mark}.",
-        subject=line.subject,
-        verdict="no difference shown",
-        emulated=emulated,
-    )
+def _throughout(weighed: Weighed) -> Iterator[Claim]:
+    """Of long ascents: of what the memory consists, whether it stays the same to the last, and what changes it."""
+    for found in weighed.constancy:
+        if found.subject not in weighed.refused:
+            yield Claim(
+                lead=margin_words.lead(found), detail=margin_words.detail(found), subject=found.subject,
+                verdict="no difference shown", emulated=found.emulated,
+            )  # fmt: skip
 
 
 def bend(line: Line) -> str:
     """``the margin grows from 0.1 to 0.6 MiB``, between which numbers."""
     above = [n for n in line.numbers if n > 1]
     grows = "grows" if line.last_segment > line.first_segment else "falls"
-    change = f"the margin {grows} from {signed(line.first_segment)} to {signed(line.last_segment)}"
+    change = f"the margin {grows} from {words.size(line.first_segment)} to {words.size(line.last_segment)}"
     return f"{change} (from {above[0]} to {line.split}, and from there to {above[-1]} alive)"
 
 
 def _because(part: Line | None) -> str:
     if part is None:
         return "no part of the account alone brings that about"
-    ends = f"from {signed(part.first_segment)} to {signed(part.last_segment)} an instance"
+    ends = f"from {words.size(part.first_segment)} to {words.size(part.last_segment)} an instance"
     return f"of its parts, {part.title} changes most: {ends}"
 
 
-def _gave_back(row: Released) -> Claim:
+def _gave_back(row: Released, refused: Mapping[str, str]) -> Claim:
     mark = f" ({words.EMULATED})" if row.emulated else ""
     asked = show(row.asked_bytes, "bytes")
     above = f" above {row.plain}" if row.plain else ""
-    took = f"{row.touched} takes {signed(row.touched_bytes)}{above}, {row.released} {signed(row.released_bytes)}"
+    ends = words.size(row.touched_bytes), words.size(row.released_bytes)
+    took = f"{row.touched} takes {ends[0]}{above}, {row.released} {ends[1]}"
+    why = next((refused[label] for label in (row.touched, row.released, row.plain) if label in refused), "")
+    if why:
+        return Claim(
+            lead=f"No claim on what {row.released} gives back", detail=f"{why}{mark}.", subject=row.released,
+            verdict="no figure", emulated=row.emulated,
+        )  # fmt: skip
     if row.fraction is None:
         lead = f"What {row.released} gives back cannot be said: touching {asked} did not show"
     elif row.fraction < 0.05:
@@ -176,30 +167,36 @@ def _balance(weighed: Weighed) -> Iterator[Claim]:
         return
     good = [row for row in rows if row.balanced]
     worst = max(rows, key=lambda row: abs(row.residual_bytes) / row.allowed_bytes)
+    share = f"{worst.within_fraction * 100:.0f} %"
+    counted = ", ".join(f"{row.subject} in {row.rounds_balanced} ({row.rounds_within}) of {row.rounds}" for row in rows)
     yield Claim(
         lead=f"The account balances for {len(good)} of {words.plural(len(rows), 'subject')} at their largest number",
         detail=(
-            f"nearest to the limit is {worst.subject}: {signed(worst.residual_bytes)} of "
-            f"{show(worst.host_change_bytes, 'bytes')} ({percent(worst.residual_fraction)}) are not accounted for, "
-            f"{show(worst.allowed_bytes, 'bytes')} may be."
+            f"nearest to the limit is {worst.subject}: {words.size(worst.residual_bytes)} of "
+            f"{words.size(worst.host_change_bytes)} ({words.percent(worst.residual_fraction)}) are not accounted "
+            f"for, {show(worst.allowed_bytes, 'bytes')} may be. Round by round it balances (within {share} of the "
+            f"change) for {counted}."
         ),
         subject="",
         verdict="no difference shown",
     )
 
 
-def _reached(row: DensityRow, *, emulated: bool) -> Claim:
+def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
     mark = f" ({words.EMULATED}; {TRANSLATED})" if emulated else ""
     lost = f", {row.lost} lost" if row.lost else ""
     ended = f"ended by {row.stopped_by}{lost}"
     if row.compared == "nothing":
         lead, grounds = f"{row.subject}: {row.reached} alive at once", row.why
+    elif row.compared == "bytes" and refused:
+        lead, grounds = f"{row.subject}: {row.reached} alive at once; no claim on their memory", refused
     elif row.compared == "instances":
-        error = percent(row.error_fraction)
+        error = words.percent(row.error_fraction)
         lead = f"{row.subject}: {row.reached} alive at once, {row.predicted} were predicted ({error})"
         grounds = f"predicted {numbers(row)} {_grounds(row)}"
     else:
-        taken, said, error = signed(row.reached_bytes), signed(row.predicted_bytes or 0.0), percent(row.error_fraction)
+        taken, said = words.size(row.reached_bytes), words.size(row.predicted_bytes or 0.0)
+        error = words.percent(row.error_fraction)
         lead = f"{row.subject}: {row.reached} alive at once, in {taken}; {said} were predicted ({error})"
         between = words.interval(row.predicted_bytes_low, row.predicted_bytes_high, "bytes")
         grounds = (
@@ -217,21 +214,11 @@ def _grounds(row: DensityRow) -> str:
 
 
 def numbers(row: DensityRow) -> str:
-    """``44 (95 % CI 42 to 47)``."""
+    """``44 (95 % CI 42 to 47)``, for a reader."""
     if row.predicted is None:
         return "—"
-    ends = [str(end) if end is not None else "any number" for end in (row.predicted_low, row.predicted_high)]
-    return f"{row.predicted} (95 % CI {ends[0]} to {ends[1]})"
-
-
-def percent(fraction: float | None) -> str:
-    """``+2.3 %`` with its sign; a dash when there is none."""
-    return "—" if fraction is None else f"{'−' if fraction < 0 else '+'}{abs(fraction) * 100:.1f} %"
-
-
-def signed(value: float) -> str:
-    """Bytes with a true minus sign, and no plus."""
-    return f"{'−' if value < 0 else ''}{show(abs(value), 'bytes')}"
+    low, high = words.number(row.predicted_low), words.number(row.predicted_high)
+    return f"{words.number(row.predicted)} (95 % CI {low} to {high})"
 
 
 def whole(fraction: float) -> str:
@@ -244,7 +231,10 @@ def limits(header: RunHeader, weighed: Weighed) -> Iterator[str]:
     if any(subject.accelerator == "tcg" for subject in header.subjects):
         yield f"What a virtual machine takes with hardware acceleration: {TRANSLATED}."
     yield "What a real service takes: the payload does next to nothing. A service's memory comes on top, everywhere."
-    yield "What a guest's kernel keeps for itself: guest memory is seen from outside, as one."
+    if any(view.kept_bytes is not None for view in weighed.inside):
+        yield "What a guest had before its payload was ready: it is looked at from inside once, at its start."
+    else:
+        yield "What a guest's kernel keeps for itself: guest memory is seen from outside, as one."
     yield (
         "What an idle host would show: memory that other processes took or gave meanwhile is in the account, under its "
         "own name where it was anonymous, and within page cache, kernel or residual where it was not."

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from bench.records import Finding, Leak, Status, TrialKind
+from reports.ascent_model import Constancy, Curve, Inside, Margin, Sampling
 from reports.memory_model import Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
 
 #: Raised when a field of the JSON changes its meaning or goes away.
@@ -249,7 +250,12 @@ class Report(Part, frozen=True, kw_only=True):
     given_back: tuple[GivenBack, ...] = ()
     released: tuple[Released, ...] = ()
     layers_memory: tuple[MemoryLayers, ...] = ()
+    inside: tuple[Inside, ...] = ()
     density: tuple[DensityRow, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    margins: tuple[Margin, ...] = ()
+    constancy: tuple[Constancy, ...] = ()
+    sampling: tuple[Sampling, ...] = ()
     costs: tuple[Cost, ...] = ()
     failures: tuple[Failure, ...]
     leaks: tuple[Leak, ...]

@@ -7,23 +7,28 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from bench.metrics import show
 from bench.records import SubjectRecord
 from bench.stats import Floats
-from reports import ledger, resample
+from reports import inside as within
+from reports import ledger, resample, words
+from reports.ascent_model import Inside
+from reports.ascents import DAEMON, RESIDENT
 from reports.memory_model import LedgerRow, MemoryLayers, Owner, Released
 
 PAYLOAD = "payload"
 _KERNEL = ("slab_reclaimable", "slab_unreclaimable", "page_tables", "kernel_stacks", "percpu", "vmalloc")
 
 
-def layers(rows: Sequence[LedgerRow], subjects: Sequence[SubjectRecord]) -> Iterator[MemoryLayers]:
-    """One stack for each subject that balances at its largest number of instances."""
+def layers(
+    rows: Sequence[LedgerRow], subjects: Sequence[SubjectRecord], views: Sequence[Inside] = ()
+) -> Iterator[MemoryLayers]:
+    """One stack for each subject that balances at its largest number of instances; *views* open its guest memory."""
+    seen = {view.subject: view for view in views}
     for subject in subjects:
         row = ledger.largest(tuple(rows), subject.label)
         if row is None or not row.balanced:
             continue
-        owners = tuple(_owners(subject, row, row.guest_ram_bytes / row.n))
+        owners = tuple(_owners(subject, row, row.guest_ram_bytes / row.n, seen.get(subject.label)))
         yield MemoryLayers(
             subject=subject.label,
             kind=subject.kind,
@@ -35,7 +40,7 @@ def layers(rows: Sequence[LedgerRow], subjects: Sequence[SubjectRecord]) -> Iter
         )
 
 
-def _owners(subject: SubjectRecord, row: LedgerRow, guest: float) -> Iterator[Owner]:
+def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside | None) -> Iterator[Owner]:
     each = {part: value / row.n for part, value in row.parts.items()}
     anonymous = {part.removeprefix(ledger.ANONYMOUS): value for part, value in each.items() if ledger.ANONYMOUS in part}
     others = anonymous.pop(ledger.OTHERS.removeprefix(ledger.ANONYMOUS), 0.0)
@@ -47,9 +52,7 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float) -> Iterator[Ow
         else:
             largest = max(anonymous, key=lambda role: anonymous[role])
             anonymous[largest] -= guest
-        yield Owner(
-            name="guest memory", place="inside", bytes=guest, text="a kernel of its own, its caches, and the payload"
-        )
+        yield from _guest(guest, view)
         text = (
             "devices, buffers, and the cache of translated code" if subject.accelerator == "tcg" else "devices, buffers"
         )
@@ -58,7 +61,7 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float) -> Iterator[Ow
     else:
         yield Owner(name=PAYLOAD, place="inside", bytes=anonymous.pop(PAYLOAD, 0.0), text="its stack, heap and data")
         for role, value in anonymous.items():
-            stays = role.endswith("(resident)")
+            stays = role.endswith((RESIDENT, DAEMON))
             yield Owner(
                 name=role, place="runtime", bytes=value, text="one for all" if stays else "one for each instance"
             )
@@ -69,11 +72,32 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float) -> Iterator[Ow
         place="kernel",
         bytes=sum(each.get(part, 0.0) for part in _KERNEL),
         text="; ".join(
-            f"{ledger.title(part)} {_signed(each.get(part, 0.0))}" for part in _KERNEL if _shows(each, part)
+            f"{ledger.title(part)} {words.size(each.get(part, 0.0))}" for part in _KERNEL if _shows(each, part)
         ),
     )
     left = others + each.get("huge_pages", 0.0) + row.residual_bytes / row.n
     yield Owner(name="other processes, residual", place="unknown", bytes=left)
+
+
+def _guest(guest: float, view: Inside | None) -> Iterator[Owner]:
+    """Guest memory: as one where nobody looked from inside, else what the guest's own kernel says of it."""
+    if view is None or view.kept_bytes is None:
+        text = "a kernel of its own, its caches, and the payload"
+        yield Owner(name="guest memory", place="inside", bytes=guest, text=text)
+        return
+    kernel = within.kernel_bytes(view)
+    yield Owner(name=PAYLOAD, place="inside", bytes=view.anon_bytes, text="anonymous memory, as the guest counts it")
+    yield Owner(name="guest page cache", place="guest", bytes=view.cached_bytes, text="files, the root among them")
+    own = "; ".join(
+        f"{word} {words.size(getattr(view, field))}" for field, word in within.KERNEL.items() if getattr(view, field)
+    )
+    text = f"kept before anything runs {words.size(view.kept_bytes)}; {own}"
+    yield Owner(name="guest kernel", place="guest", bytes=kernel, text=text)
+    left = guest - kernel - view.cached_bytes - view.anon_bytes
+    text = (
+        "touched once, and free again in the guest: the host cannot know" if left >= 0 else "granted, and never touched"
+    )
+    yield Owner(name="guest memory, the rest", place="guest", bytes=left, text=text)
 
 
 def released(subjects: Sequence[SubjectRecord], table: pd.DataFrame) -> Iterator[Released]:
@@ -130,8 +154,8 @@ def _share(medians: Floats) -> Floats:
 
 def _wish(subject: SubjectRecord) -> tuple[int, bool]:
     """Bytes that the payload touches, and whether it gives them back."""
-    words = [word.partition("=")[::2] for word in subject.argv]
-    touched = sum(int(value) << 20 for key, value in words if key == "touch-mib" and value.isdigit())
+    wishes = [word.partition("=")[::2] for word in subject.argv]
+    touched = sum(int(value) << 20 for key, value in wishes if key == "touch-mib" and value.isdigit())
     return touched, "then=release" in subject.argv
 
 
@@ -149,7 +173,3 @@ def _same(one: SubjectRecord, other: SubjectRecord) -> bool:
 
 def _shows(each: dict[str, float], part: str) -> bool:
     return abs(each.get(part, 0.0)) >= 1024
-
-
-def _signed(value: float) -> str:
-    return f"{'−' if value < 0 else ''}{show(abs(value), 'bytes')}"

@@ -7,23 +7,42 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bench.metrics import show
 from bench.store import Run
-from reports import ascents, density_plots, growth_plots, ledger, lines, memory_plots, memory_words, plots, words
+from reports import (
+    ascents,
+    curve_plots,
+    curves,
+    density,
+    density_plots,
+    growth_plots,
+    ledger,
+    lines,
+    margin_plots,
+    memory,
+    memory_plots,
+    memory_words,
+    words,
+)
+from reports.ascent_model import CurvePoint, Margin
 from reports.memory_model import MemoryLayers, Owner
 from reports.model import Report
 
 #: Towers that stand side by side; more would be too narrow to read.
 _MOST_TOWERS = 4
+_BALANCE = "Host memory an instance, by owner"
 
 FILTERS: Mapping[str, Callable[..., str]] = {
-    "signed_bytes": memory_words.signed,
+    "signed_bytes": words.size,
     "span": lambda low, high: (
-        f"{memory_words.signed(low)} to {memory_words.signed(high)}" if low < 0 else words.interval(low, high, "bytes")
+        f"{words.size(low)} to {words.size(high)}" if low < 0 else words.interval(low, high, "bytes")
     ),
-    "percent": memory_words.percent,
-    "share": lambda fraction: f"{'−' if fraction < 0 else ''}{abs(fraction) * 100:.1f} %",
+    "percent": words.percent,
+    "share": words.share,
+    "number": words.number,
     "part": ledger.title,
     "bend": memory_words.bend,
+    "amount": lambda value, metric: words.size(value) if metric.endswith("_bytes") else _amount(value, metric),
 }
 
 
@@ -39,21 +58,20 @@ def both(key: str, draw: Callable[[float, str], str], wide: float) -> Markup:
 def context(run: Run, report: Report) -> dict[str, Any]:
     """Everything that ``memory.html`` looks up. *run* gives the readings to draw."""
     read = ascents.read(run)
-    table = lines.weights(read, ledger.changes(read))
+    table, taken = lines.weights(read, ledger.changes(read)), density.used(read)
     by_line = {(line.subject, line.counter): line for line in report.fits}
     bars = memory_plots.at_most(report)
-    compositions = _compositions(report) if report.density else []
     kinds = {subject.label: subject.kind for subject in report.subjects}
-    charts = {
-        "balance": both("balance", _balance(bars, "Host memory an instance, by owner"), 900),
-        "growth": both("growth", lambda width, name: growth_plots.growth(report, table, width=width, name=name), 900),
-        "promised": both(
-            "promised", lambda width, name: density_plots.promised(report, read.host, width=width, name=name), 900
-        ),
-        "starts": both(
-            "starts", lambda width, name: density_plots.starts(report, read.starts, width=width, name=name), 900
-        ),
+    draw: dict[str, Callable[[float, str], str]] = {
+        "balance": lambda width, name: memory_plots.balance(bars, width=width, name=name, title=_BALANCE),
+        "growth": lambda width, name: growth_plots.growth(report, table, width=width, name=name),
+        "promised": lambda width, name: density_plots.promised(report, taken, width=width, name=name),
+        "starts": lambda width, name: density_plots.starts(report, read.starts, width=width, name=name),
+        "busy": lambda width, name: curve_plots.busy(report, width=width, name=name),
+        "pressure": lambda width, name: curve_plots.pressure(report, width=width, name=name),
+        "course": lambda width, name: margin_plots.course(report, width=width, name=name),
     }
+    charts = {key: both(key, one, 900) for key, one in draw.items()}
     for cost in report.costs:
         charts[f"cost-{cost.book}"] = both(
             f"cost-{cost.book}",
@@ -65,35 +83,47 @@ def context(run: Run, report: Report) -> dict[str, Any]:
         "charts": charts,
         "legends": {
             "balance": memory_plots.legend(bars),
-            "compositions": memory_plots.legend([bar for _, shown, _ in compositions for bar in shown]),
+            "course": margin_plots.legend(report),
+            "pressure": curve_plots.legend(report),
         },
-        "compositions": [(subject, chart) for subject, _, chart in compositions],
         "by_label": {subject.label: subject for subject in report.subjects},
         "largest": lambda label: ledger.largest(report.ledger, label),
         "host_line": lambda label: by_line.get((label, ledger.HOST)),
         "counter_line": lambda label, counter: by_line.get((label, counter)),
         "counters": {name: lines.COUNTERS[name] for name in counters},
         "parts": list(dict.fromkeys(part for row in report.ledger for part in row.parts)),
+        "refused": memory.refused(report.ledger),
+        "course_of": _course(report),
+        "curve_rows": _curve_rows(report),
+        "curve_titles": {name: curves.TITLES[name] for name in curves.TITLES if name in _metrics(report)},
         "shown_layers": _shown(report),
         "share": _share,
         "guest_share": _guest_share(report),
     }
 
 
-def _compositions(report: Report) -> list[tuple[Any, list[memory_plots.Bar], Markup]]:
-    found = []
-    for group in plots.ordered(report.subjects):
-        for place, subject in enumerate(group):
-            bars = memory_plots.by_number(report, subject)
-            key = f"parts-{subject.result_class}-{place}"
-            title = f"Host memory an instance of {subject.label}, by the number alive"
-            if len(bars) > 1:
-                found.append((subject, bars, both(key, _balance(bars, title), 900)))
-    return found
+def _amount(value: float, metric: str) -> str:
+    """A share, or a time."""
+    return words.share(value) if metric.endswith("_ratio") else show(value, "seconds")
 
 
-def _balance(bars: list[memory_plots.Bar], title: str) -> Callable[[float, str], str]:
-    return lambda width, name: memory_plots.balance(bars, width=width, name=name, title=title)
+def _metrics(report: Report) -> set[str]:
+    return {curve.metric for curve in report.curves}
+
+
+def _curve_rows(report: Report) -> dict[tuple[str, int], dict[str, CurvePoint]]:
+    """(subject, number alive) -> metric -> point, in the order of the report."""
+    found: dict[tuple[str, int], dict[str, CurvePoint]] = {}
+    for curve in report.curves:
+        for point in curve.points:
+            found.setdefault((curve.subject, point.n), {})[curve.metric] = point
+    order = [subject.label for subject in report.subjects]
+    return dict(sorted(found.items(), key=lambda one: (order.index(one[0][0]), one[0][1])))
+
+
+def _course(report: Report) -> Callable[[str], list[Margin]]:
+    """The steps of one subject's margin."""
+    return lambda label: [one for one in report.margins if one.subject == label]
 
 
 def _shown(report: Report) -> list[MemoryLayers]:
@@ -113,14 +143,15 @@ def _share(owner: Owner, stack: MemoryLayers) -> str:
 
 
 def _guest_share(report: Report) -> str:
-    """How much of guest memory the payload can be, judged by a container with the same payload."""
-    guests = [stack for stack in report.layers_memory if stack.kernels == 2]
+    """How much of guest memory the payload can be, by a container with the same payload; where nobody looked inside."""
+    seen = {view.subject for view in report.inside}
+    guests = [stack for stack in report.layers_memory if stack.kernels == 2 and stack.subject not in seen]
     labels = {subject.label: subject for subject in report.subjects}
     for guest in guests:
         for stack in report.layers_memory:
             if stack.kind == "container" and labels[stack.subject].argv == labels[guest.subject].argv:
                 inside, payload = guest.owners[0].bytes, stack.owners[0].bytes
-                own, whole = memory_words.signed(payload), memory_words.signed(inside)
+                own, whole = words.size(payload), words.size(inside)
                 return (
                     f"In {stack.subject} the same payload has {own} of its own. Of the {whole} of guest memory of "
                     f"{guest.subject}, the rest is the guest's kernel, its caches and its firmware's."

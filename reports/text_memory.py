@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import ledger, measures, words
-from reports.memory_words import percent, signed
+from reports.memory_model import LedgerRow
 from reports.model import Figure, Report, SubjectFigures
 
 
@@ -32,11 +32,21 @@ def _memory(report: Report, subjects: Sequence[SubjectFigures], width: int) -> T
                 Text("no claim" if margin.why.startswith("no claim") else _quantity(margin)),
                 Text(_interval(margin)),
                 Text(_quantity(first)),
-                Text(percent(row.residual_fraction) if row else "—"),
-                Text(("yes" if row.balanced else "no") if row else "—"),
+                Text(words.percent(row.residual_fraction) if row else "—"),
+                Text(_balanced(row) if row else "—"),
             )
         table.add_section()
     return table
+
+
+def _balanced(row: LedgerRow) -> str:
+    """Whether the account balances, and in how many of its rounds."""
+    return f"{'yes' if row.balanced else 'no'}, {row.rounds_balanced} of {row.rounds}"
+
+
+def _number(n: int | None) -> str:
+    """Without the narrow space between thousands: terminals do not agree how wide that is."""
+    return words.number(n).replace("\N{NARROW NO-BREAK SPACE}", "")
 
 
 def _density(report: Report, width: int) -> Table:
@@ -45,13 +55,13 @@ def _density(report: Report, width: int) -> Table:
     for row in report.density:
         ends = "—"
         if row.predicted is not None:
-            ends = " to ".join("?" if end is None else str(end) for end in (row.predicted_low, row.predicted_high))
+            ends = f"{_number(row.predicted_low)} to {_number(row.predicted_high)}"
         table.add_row(
             Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
-            Text("—" if row.predicted is None else str(row.predicted)),
+            Text("—" if row.predicted is None else _number(row.predicted)),
             Text(ends),
             Text(str(row.reached)),
-            Text(percent(row.error_fraction) + (" bytes" if row.compared == "bytes" else "")),
+            Text(words.percent(row.error_fraction) + (" bytes" if row.compared == "bytes" else "")),
             Text(words.clean(row.rule)),
         )
     return table
@@ -93,12 +103,12 @@ def _name(subject: SubjectFigures) -> Text:
 
 
 def _quantity(figure: Figure) -> str:
-    return "—" if figure.median is None else signed(figure.median)
+    return "—" if figure.median is None else words.size(figure.median)
 
 
 def _interval(figure: Figure) -> str:
     if figure.low is not None and figure.low < 0 and figure.high is not None:
-        return f"{signed(figure.low)} to {signed(figure.high)}"
+        return f"{words.size(figure.low)} to {words.size(figure.high)}"
     return words.interval(figure.low, figure.high, figure.unit)
 
 

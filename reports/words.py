@@ -170,3 +170,29 @@ def _claim(compared: Compared) -> str:
 def signed(value: float, unit: str) -> str:
     """A difference with its sign: ``+0.31 ms``, ``−12 µs``."""
     return f"{'−' if value < 0 else '+'}{show(abs(value), unit)}"
+
+
+def size(value: float) -> str:
+    """Bytes with a true minus sign, and no plus."""
+    return f"{'−' if value < 0 else ''}{show(abs(value), 'bytes')}"
+
+
+def share(fraction: float) -> str:
+    """``3.1 %`` of a whole, in tenths."""
+    return f"{fraction * 100:.1f} %".replace("-", "−")
+
+
+def number(n: int | None) -> str:
+    """How many instances: all digits up to four, three of them beyond; a question mark where none is known."""
+    if n is None:
+        return "?"
+    rounded = n if n < 10_000 else round(n, 3 - len(str(n)))
+    return f"{rounded:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if n >= 10_000 else str(n)
+
+
+def percent(fraction: float | None) -> str:
+    """``+2.3 %`` with its sign; a dash when there is none."""
+    if fraction is None:
+        return "—"
+    digits = f"{abs(fraction) * 100:.1f}"
+    return f"{'−' if fraction < 0 and float(digits) else '+'}{digits} %"

@@ -34,6 +34,8 @@ REQUIREMENTS = {
     "cgroups": "the right to make cgroups",
     "crun": "crun, and a cgroup layout that it accepts",
     "docker": "dockerd, started by the test itself",
+    "idmap": "a file system whose mounts can be mapped to other ids",
+    "ksm": "samepage merging, and the right to turn it on",
     "kvm": "hardware acceleration that a Linux guest gets through",
     "libvirt": "libvirt-python with the QEMU driver",
     "nat": "nft or iptables",

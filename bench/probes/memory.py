@@ -6,8 +6,11 @@ thousand lines is made for each process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from runners.container import hierarchies
 
 #: Our metric -> the lines of smaps_rollup that make it up.
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -74,21 +77,30 @@ def parse_mapping_rss_bytes(smaps: str, size_bytes: int) -> int | None:
     return None
 
 
-def cgroup(directory: Path) -> dict[str, float]:
-    """What the memory cgroup at *directory* is charged with: current, peak, and its split. Empty if it counts none."""
+def counters(directory: Path) -> dict[str, str]:
+    """What memory cgroups such as the one at *directory* count: our metric -> the file; ``memory.stat`` for itself.
+
+    Asked once for all instances: to look for a file that is not there leaves a negative dentry each time.
+    """
+    there = set(os.listdir(directory))
+    wanted = {
+        "cgroup_current_bytes": ("memory.current", "memory.usage_in_bytes"),
+        "cgroup_peak_bytes": ("memory.peak", "memory.max_usage_in_bytes"),
+        "cgroup_kernel_bytes": ("memory.kmem.usage_in_bytes",),
+        "memory.stat": ("memory.stat",),
+    }
+    return {metric: name for metric, names in wanted.items() for name in names if name in there}
+
+
+def cgroup(directory: Path, files: Mapping[str, str]) -> dict[str, float]:
+    """What the memory cgroup at *directory* is charged with, by its :func:`counters`: current, peak, and its split."""
     found: dict[str, float] = {}
-    for metric, names in (
-        ("cgroup_current_bytes", ("memory.current", "memory.usage_in_bytes")),
-        ("cgroup_peak_bytes", ("memory.peak", "memory.max_usage_in_bytes")),
-    ):
-        for name in names:
-            if (file := directory / name).exists():
-                found[metric] = float(file.read_text(encoding="ascii"))
-    if (file := directory / "memory.stat").exists():
-        found.update(parse_memory_stat(file.read_text(encoding="ascii")))
-    kernel = directory / "memory.kmem.usage_in_bytes"
-    if kernel.exists():
-        found["cgroup_kernel_bytes"] = float(kernel.read_text(encoding="ascii"))
+    for metric, name in files.items():
+        text = hierarchies.read(f"{directory}/{name}")
+        if metric == "memory.stat":
+            found.update(parse_memory_stat(text))
+        else:
+            found[metric] = float(text)
     return found
 
 
@@ -102,14 +114,15 @@ def parse_memory_stat(text: str) -> dict[str, float]:
 
 def _rollup(pid: int) -> str:
     """Empty for a process that is gone, or a zombie: its file reads as nothing."""
-    try:
-        return Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+    return _read(f"/proc/{pid}/smaps_rollup")
 
 
 def _comm(pid: int) -> str:
+    return _read(f"/proc/{pid}/comm").strip() or "?"
+
+
+def _read(path: str) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        return hierarchies.read(path)
     except (FileNotFoundError, ProcessLookupError):
-        return "?"
+        return ""

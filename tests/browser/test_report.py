@@ -58,12 +58,21 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pair = (("process", "process-again"),)
     long = synthetic.subject("container", "container-with-a-label-that-is-much-too-long-for-any-column")
     dense = [ascents.process(), ascents.container(most=200), ascents.vm(counts=(1, 2, 3, 5, 8, 12, 20), most=40)]
+    counts = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 3000, 4000, 5000)
+    late = {"slab": 250 * ascents.KIB, "cache": -20 * ascents.KIB}
+    bent = ascents.Burden(each=ascents.CONTAINER.each, late=late, bend=900)
+    watched = [
+        ascents.process(watched=True, noise=9.0 * ascents.MIB),
+        ascents.container(burden=bent, counts=counts, watched=True, crowded=3000),
+        ascents.vm(counts=(1, 2, 3, 5, 8, 12, 20, 30, 40), watched=True),
+    ]
     many = [ascents.process(), ascents.container(), *(ascents.container(f"container-number-{n}") for n in range(4))]
     lost = ascents.Burden(each={"payload": 20 * ascents.MIB, "unaccounted": 3 * ascents.MIB, "cache": -ascents.MIB})
     many += [ascents.vm(), ascents.container("unbalanced-with-a-label-that-is-much-too-long", lost), *ascents.touched()]
     return {
         "memory": reports.write(ascents.write(root / "memory", many, rounds=8)),
         "density": reports.write(ascents.write(root / "density", dense, rounds=1, probe="density")),
+        "watched": reports.write(ascents.write(root / "watched", watched, rounds=1, probe="density")),
         "startup": reports.write(synthetic.write_run(root / "startup")),
         "calibration": reports.write(synthetic.write_run(root / "calibration", synthetic.calibration(), pairs=pair)),
         "partial": reports.write(synthetic.write_run(root / "partial", done=2, state="running")),
@@ -74,7 +83,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 768, 1280])
-@pytest.mark.parametrize("name", ["startup", "calibration", "partial", "empty", "long", "memory", "density"])
+@pytest.mark.parametrize("name", ["startup", "calibration", "partial", "empty", "long", "memory", "density", "watched"])
 def test_the_page_is_quiet_and_fits(
     browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:

@@ -76,7 +76,8 @@ def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
     scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=prefix)
     marks: list[str] = []
     with vm.prepare(spec, OPTIONS, scratch) as prepared:
-        assert len(prepared.resident_pids) >= 2
+        assert len(prepared.daemon_pids) >= 2
+        assert prepared.resident_pids == frozenset()
         with prepared.launch(f"{prefix}-1", marks.append) as guest:
             text = b""
             while b"tare ready\n" not in text:
@@ -85,7 +86,7 @@ def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
                 text += os.read(guest.console, 4096)
             (pid,) = guest.pids()
             assert prefix in Path(f"/proc/{pid}/cmdline").read_text()
-            assert pid not in prepared.resident_pids
+            assert pid not in prepared.daemon_pids
     assert marks == ["created", "stopped"]
     assert (kernel.stat().st_uid, kernel.stat().st_gid) == (owner.st_uid, owner.st_gid)
     with (

@@ -40,6 +40,11 @@ GROUND = {counter: float(GIB) for counters in COUNTERS.values() for counter in c
 }
 
 
+#: What a synthetic guest's kernel keeps before anything runs, and what it has of the rest.
+GUEST_KEEPS = 30.0 * MIB
+GUEST = {"slab": 12 * MIB, "page_tables": 40 * KIB, "kernel_stack": 600 * KIB, "percpu": 200 * KIB, "anon": 44 * KIB}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Burden:
     """Bytes of each part: for ``each`` instance, ``once`` with the first, and ``late`` for those beyond ``bend``."""
@@ -72,8 +77,12 @@ class Climber:
     most: int = 0
     stopped_by: str = ""
     helper: str = "crun"
-    resident: bool = False
+    resident: bool | str = False
     noise: float = 0.0
+    #: Reads the window after settling, the cost of reading, and what the payload sees, as a tare of today does.
+    watched: bool = False
+    #: From so many alive on, starts take three times as long and tasks wait for memory.
+    crowded: int = 10**9
 
 
 PROCESS = Burden(each={"payload": 44 * KIB, "tables": 40 * KIB, "stacks": 16 * KIB, "slab": 8 * KIB})
@@ -88,9 +97,12 @@ VM = Burden(
 )
 
 
+_CLIMBER = ("counts", "most", "stopped_by", "noise", "watched", "crowded")
+
+
 def container(label: str = "container", burden: Burden = CONTAINER, **changes: object) -> Climber:
     """A container of tare's own, with a helper that stays."""
-    fields = {key: changes.pop(key) for key in ("counts", "most", "stopped_by", "noise") if key in changes}
+    fields = {key: changes.pop(key) for key in _CLIMBER if key in changes}
     record = synthetic.subject("container", label, **changes).record
     return Climber(record=record, burden=burden, helper="python", resident=True, **fields)  # type: ignore[arg-type]
 
@@ -102,7 +114,7 @@ def process(**changes: object) -> Climber:
 
 def vm(label: str = "vm", burden: Burden = VM, **changes: object) -> Climber:
     """An emulated virtual machine."""
-    fields = {key: changes.pop(key) for key in ("counts", "most", "stopped_by", "noise") if key in changes}
+    fields = {key: changes.pop(key) for key in _CLIMBER if key in changes}
     fields.setdefault("counts", (1, 2, 3, 4, 6))
     record = synthetic.subject("vm", label, **changes).record
     return Climber(record=record, burden=burden, helper="qemu-system-x86", **fields)  # type: ignore[arg-type]
@@ -205,20 +217,49 @@ def _readings(one: Climber, most: int, rng: random.Random) -> Iterator[tuple[str
             yield "cgroup_current_bytes", sum(parts.values()) / 2, n, "", ""
         if n and one.burden.guest:
             yield "guest_ram_bytes", one.burden.guest * n, n, "", ""
+        for metric, value in _window(one, n, parts).items() if one.watched else ():
+            yield metric, value, n, "", ""
     for n in range(1, most + 1):
-        yield "ready_seconds", 0.004 * (1 + n / most) * rng.lognormvariate(0, 0.05), n, "", ""
+        slow = 3.0 if n >= one.crowded else 1.0
+        yield "ready_seconds", 0.004 * slow * (1 + 0.2 * n / most) * rng.lognormvariate(0, 0.05), n, "", ""
+        if one.watched and n in one.counts:
+            for metric, value in seen_inside(one.record).items():
+                yield metric, value, n, "", ""
     left = dict.fromkeys(COUNTERS, 0.0) | {"slab": one.burden.left * most}
     for metric, value in (*host(left).items(), ("teardown_seconds", 0.001 * most)):
         yield metric, value, most, "", "after"
 
 
+def _window(one: Climber, n: int, parts: Mapping[str, float]) -> dict[str, float]:
+    """What the host did while n idled, and what reading them cost: a hundredth of what they take."""
+    return {
+        "window_seconds": 0.5,
+        "host_busy_ratio": 0.002 * n,
+        "pressure_cpu_some_ratio": 0.01,
+        "pressure_memory_some_ratio": 0.3 if n >= one.crowded else 0.0,
+        "pressure_memory_full_ratio": 0.0,
+        "sampling_seconds": 0.001 * (n + 1),
+        "sampling_bytes": 0.01 * sum(parts.values()),
+    }
+
+
+def seen_inside(record: SubjectRecord) -> dict[str, float]:
+    """A guest sees its grant less what its kernel keeps; everybody else sees the host."""
+    guest = record.kind == "vm"
+    total = record.memory_bytes - GUEST_KEEPS if guest else float(TOTAL)
+    own = GUEST if guest else {"slab": GIB, "page_tables": GIB, "kernel_stack": GIB, "percpu": GIB, "anon": 4.0 * GIB}
+    found = {"total": total, "free": total / 2, "available": total / 2, "cached": 3.0 * MIB, **own}
+    return {f"inside_{name}_bytes": float(value) for name, value in found.items()}
+
+
 def _programs(one: Climber, n: int, parts: Mapping[str, float]) -> Iterator[tuple[str, str, float]]:
     """PSS, USS and RSS by program; a resident has memory before the first instance, too."""
     owned = {"payload": parts["payload"], one.helper: parts["helper"]}
+    stays = f"{one.helper} ({one.resident if isinstance(one.resident, str) else 'resident'})"
     if one.resident:
-        owned[f"{one.helper} (resident)"] = owned.pop(one.helper) + 9 * MIB
+        owned[stays] = owned.pop(one.helper) + 9 * MIB
     for role, anonymous in owned.items():
-        if n == 0 and not role.endswith("(resident)"):
+        if n == 0 and role != stays:
             continue
         if anonymous:
             yield role, "pss_anon_bytes", anonymous

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 
 from bench import climb as climbing
 from bench.climb import Mountain, climb
+from bench.errors import Interrupted
 from bench.interrupts import Interrupts
+from bench.metrics import METRICS
 from bench.reading import Weighing
 from bench.scenario_file import StackTable
 from bench.start import Contract
@@ -24,8 +28,9 @@ CONTRACT = Contract(ready="ready", timeout_s=5.0)
 class Fleet:
     """Launches pipes that say what the test wants, and remembers who came and went."""
 
-    def __init__(self, *, bad: frozenset[int] = frozenset(), full_at: int = 0) -> None:
+    def __init__(self, *, bad: frozenset[int] = frozenset(), full_at: int = 0, told: bytes = b"") -> None:
         self.bad = bad
+        self.told = told
         self.full_at = full_at
         self.started: list[str] = []
         self.alive: set[str] = set()
@@ -38,7 +43,7 @@ class Fleet:
         reader, writer = os.pipe2(os.O_NONBLOCK)
         self.alive.add(name)
         try:
-            os.write(writer, b"tare first\n" if len(self.started) in self.bad else b"tare ready\n")
+            os.write(writer, b"tare first\n" if len(self.started) in self.bad else self.told + b"tare ready\n")
             if len(self.started) in self.bad:
                 os.close(writer)
                 writer = -1
@@ -65,17 +70,26 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def _still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(climbing, "settle", lambda: True)
+    monkeypatch.setattr(climbing, "settle", lambda moved, check: True)
 
 
-def up(fleet: Fleet, *, most: int = 5, counts: tuple[int, ...] = (1, 3), rules: StackTable | None = None) -> Weighing:
+def up(
+    fleet: Fleet,
+    *,
+    most: int = 5,
+    counts: tuple[int, ...] = (1, 3),
+    rules: StackTable | None = None,
+    unsettled: int = 0,
+) -> Weighing:
     mountain = Mountain(
         launch=fleet.launch,
         memory_bytes=1 << 20,
         resident_pids=frozenset((os.getpid(),)),
+        daemon_pids=frozenset((os.getpid(),)),
         counts=counts,
         most=most,
-        rules=rules or StackTable(floor_percent=5, pressure_percent=0),
+        rules=rules or StackTable(floor_percent=5, pressure_percent=0, window_s=0),
+        unsettled=unsettled,
     )
     names = (f"x-{number}" for number in iter(range(1, 10**9)))
     with Interrupts() as interrupts:
@@ -92,8 +106,57 @@ def test_everything_is_read_at_the_counts_and_at_the_top_and_after() -> None:
     assert starts == [1, 2, 3, 4, 5]
     roles = {reading.role for reading in found.readings if reading.n == 3 and "pss_bytes" in reading.values}
     name = Path("/proc/self/comm").read_text().strip()
-    assert roles == {name, f"{name} (resident)"}
+    assert roles == {name, f"{name} (resident)", f"{name} (daemon)"}
     assert fleet.alive == set()
+
+
+def test_the_cost_of_each_reading_is_read_too() -> None:
+    found = up(Fleet())
+    costs = [(one.n, one.role) for one in found.readings if {"sampling_seconds", "sampling_bytes"} <= set(one.values)]
+    assert costs == [(0, ""), (1, ""), (3, ""), (5, "")]
+    assert all(one.values["sampling_seconds"] > 0 for one in found.readings if "sampling_seconds" in one.values)
+    assert not [one for one in found.readings if "window_seconds" in one.values]
+
+
+def test_the_idle_host_is_watched_before_each_reading() -> None:
+    found = up(Fleet(), rules=StackTable(floor_percent=5, pressure_percent=0, window_s=0.02))
+    windows = [one for one in found.readings if "window_seconds" in one.values]
+    assert [(one.n, one.role) for one in windows] == [(0, ""), (1, ""), (3, ""), (5, "")]
+    assert all(one.values["window_seconds"] >= 0.02 for one in windows)
+    assert all(METRICS[name].implausible(value) == "" for one in windows for name, value in one.values.items())
+
+
+def test_a_signal_ends_the_window_and_all_come_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet()
+    rules = StackTable(floor_percent=5, pressure_percent=0, window_s=60)
+    sleep, woken = time.sleep, []
+
+    def sleeps(seconds: float) -> None:
+        woken.append(len(fleet.alive))
+        if len(woken) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            sleep(seconds)
+
+    monkeypatch.setattr("bench.sampling.time.sleep", sleeps)
+    with pytest.raises(Interrupted):
+        up(fleet, rules=rules)
+    assert woken == [0, 1, 3]
+    assert fleet.alive == set()
+
+
+def test_what_instances_see_inside_is_kept_at_the_counts() -> None:
+    found = up(Fleet(told=b"tare inside MemTotal 100\ntare inside MemFree 60\n"))
+    seen = {one.n: one.values for one in found.readings if "inside_total_bytes" in one.values}
+    assert sorted(seen) == [1, 3]
+    assert seen[3]["inside_free_bytes"] == 60 * 1024
+    assert "ready_seconds" in seen[3]
+    assert found.warnings == ()
+
+
+def test_an_instance_that_cannot_look_says_so_once_and_the_ascent_goes_on() -> None:
+    found = up(Fleet(told=b"tare inside: cannot read /proc/meminfo: No such file\n"))
+    assert (found.status, found.reached) == ("ok", 5)
+    assert found.warnings == ("memory could not be seen from inside: cannot read /proc/meminfo: No such file",)
 
 
 def test_an_instance_that_is_lost_is_counted_removed_and_the_ascent_goes_on() -> None:
@@ -137,7 +200,7 @@ def test_a_runner_that_breaks_fails_the_trial_and_leaves_nothing() -> None:
         resident_pids=frozenset(),
         counts=(1,),
         most=5,
-        rules=StackTable(floor_percent=5, pressure_percent=0),
+        rules=StackTable(floor_percent=5, pressure_percent=0, window_s=0),
     )
     with Interrupts() as interrupts:
         found = climb(mountain, iter(map(str, range(99))), CONTRACT, interrupts=interrupts, alive=lambda n: None)
@@ -150,3 +213,82 @@ def test_pressure_and_swap_are_read_from_what_the_kernel_says() -> None:
     assert climbing._full_pressure_percent(text) == 12.34
     assert climbing._full_pressure_percent("") == 0.0
     assert climbing._swapped_in("nr_free_pages 1\npswpin 42\npswpout 1\n") == 42
+
+
+def test_merging_is_on_from_before_the_ground_until_all_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet, seen = Fleet(), []
+
+    @contextmanager
+    def merging() -> Iterator[None]:
+        seen.append(("on", len(fleet.started)))
+        yield
+        seen.append(("off", len(fleet.alive)))
+
+    monkeypatch.setattr("bench.ksm.merging", merging)
+    monkeypatch.setattr("bench.ksm.settle", lambda interrupts: len(fleet.alive) != 3)
+    found = up(fleet, rules=StackTable(floor_percent=5, pressure_percent=0, window_s=0, ksm=True))
+    assert seen == [("on", 0), ("off", 0)]
+    assert found.warnings == ("merging did not stand still at 3",)
+    seen.clear()
+    up(Fleet())
+    assert seen == []
+
+
+def waiting(monkeypatch: pytest.MonkeyPatch, *, settles: bool) -> list[int]:
+    """For how many instances each wait was, in a list that fills."""
+    waits: list[int] = []
+
+    def settle(moved: int, check: Callable[[], None]) -> bool:
+        waits.append(moved)
+        return settles
+
+    monkeypatch.setattr(climbing, "settle", settle)
+    return waits
+
+
+def test_the_wait_grows_with_what_was_started_since_the_last_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = waiting(monkeypatch, settles=True)
+    found = up(Fleet(bad=frozenset((2,))), counts=(1, 3))
+    assert waits == [0, 1, 3, 2, 6]  # ground, 1, 3 (one of them lost), 5, and all six removed
+    assert found.unsettled == 0
+
+
+def test_what_did_not_settle_is_said_and_left_to_the_next_ground(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = waiting(monkeypatch, settles=False)
+    found = up(Fleet(), most=1, counts=(1,), unsettled=4000)
+    assert waits == [4000, 1, 1]
+    assert found.warnings == (
+        "memory did not settle at 0",
+        "memory did not settle at 1",
+        "memory did not settle after the removal",
+    )
+    assert found.unsettled == 1
+
+
+def test_a_failed_ascent_leaves_its_unrest_to_the_next_ground() -> None:
+    assert up(Fleet(bad=frozenset((2,)), full_at=3), counts=(9,)).unsettled == 0
+
+    class Broken(Fleet):
+        @contextmanager
+        def launch(self, name: str, mark: Mark) -> Iterator[Fake]:
+            if len(self.started) == 2:
+                raise RunnerError("broken", "altogether")
+            with super().launch(name, mark) as instance:
+                yield instance
+
+    found = up(Broken())
+    assert (found.status, found.unsettled) == ("failed", 2)
+
+
+def test_a_signal_after_the_removal_ends_the_wait_and_keeps_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet()
+
+    def settle(moved: int, check: Callable[[], None]) -> bool:
+        if not fleet.alive and fleet.started:
+            os.kill(os.getpid(), signal.SIGINT)
+        check()
+        return True
+
+    monkeypatch.setattr(climbing, "settle", settle)
+    found = up(fleet)
+    assert (found.status, found.reached, found.unsettled) == ("ok", 5, 5)

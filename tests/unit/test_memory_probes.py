@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench import settle
-from bench.probes import hostmem, memory
+from bench.metrics import METRICS
+from bench.probes import hostload, hostmem, inside, memory
 
 MEMINFO_6_18 = """MemTotal:       24684084 kB
 MemFree:        24133760 kB
@@ -94,6 +96,15 @@ Rss:                  28 kB
 """
 STAT_V2 = "anon 1048576\nfile 4096\nkernel 524288\nkernel_stack 16384\nslab 300000\nshmem 0\n"
 STAT_V1 = "cache 1\nrss 2\ntotal_cache 8192\ntotal_rss 2097152\ntotal_shmem 0\ntotal_mapped_file 0\n"
+#: 2.6.32 has no guest_nice; 6.18 has all ten. Idle and iowait are the fourth and the fifth number.
+PROC_STAT_2_6 = "cpu  100 0 50 800 50 0 0 0 0\ncpu0 100 0 50 800 50 0 0 0 0\nintr 1\n"
+PROC_STAT_6_18 = "cpu  36408 1 9372 65936 957 2 401 2292 77 0\ncpu0 1 1 1 1 1 1 1 1 1 1\nctxt 5\n"
+#: cpu has no "full" before 5.13.
+PRESSURE_CPU_4_20 = "some avg10=0.00 avg60=0.03 avg300=0.50 total=99\n"
+PRESSURE_CPU_6_18 = """some avg10=0.62 avg60=9.61 avg300=6.79 total=35458220
+full avg10=0.00 avg60=0.00 avg300=0.00 total=0
+"""
+TOLD = ["inside MemTotal 91932", "inside MemFree 60000", "inside Percpu 0"]
 
 
 def test_meminfo_is_read_in_bytes_and_missing_fields_are_zero() -> None:
@@ -144,13 +155,13 @@ def test_memory_stat_is_read_in_both_versions() -> None:
 def test_a_cgroup_is_read_in_both_versions(tmp_path: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    found = memory.cgroup(tmp_path)
+    found = memory.cgroup(tmp_path, memory.counters(tmp_path))
     assert (found["cgroup_current_bytes"], found["cgroup_peak_bytes"]) == (100, 200)
     assert found["cgroup_anon_bytes"] > 0
 
 
 def test_a_cgroup_that_counts_no_memory_gives_nothing(tmp_path: Path) -> None:
-    assert memory.cgroup(tmp_path) == {}
+    assert memory.cgroup(tmp_path, memory.counters(tmp_path)) == {}
 
 
 def test_this_process_is_counted_under_its_name_and_a_dead_one_not_at_all() -> None:
@@ -172,3 +183,87 @@ def test_free_memory_is_what_settling_looks_at() -> None:
     assert settle.free_bytes(MEMINFO_6_18) == 24133760 * 1024
     with pytest.raises(ValueError, match="MemFree"):
         settle.free_bytes("")
+
+
+def still(monkeypatch: pytest.MonkeyPatch, free: Callable[[int], int], moved: int = 0) -> tuple[bool, int]:
+    """Whether it settles where free memory is ``free(look)``, and after how many looks; a look advances the clock."""
+    looks: list[float] = []
+    monkeypatch.setattr("bench.settle.time.sleep", looks.append)
+    monkeypatch.setattr("bench.settle.time.monotonic", lambda: sum(looks))
+    monkeypatch.setattr(settle, "_free_now", lambda: free(len(looks)))
+    return settle.settle(moved), len(looks)
+
+
+def test_settling_waits_for_the_last_movement_and_then_some_looks_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert still(monkeypatch, lambda look: 0) == (True, 3)
+    assert still(monkeypatch, lambda look: min(look, 10) << 20) == (True, 13)
+    assert still(monkeypatch, lambda look: look << 20)[0] is False
+
+
+def test_the_wait_and_its_cap_grow_with_what_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel pauses: after 5000 containers, two seconds of silence are not the end."""
+    paused = lambda look: (1 if look > 45 else 0) << 30  # noqa: E731
+    assert still(monkeypatch, paused) == (True, 3)
+    assert still(monkeypatch, paused, 5000) == (True, 166)
+    assert settle.LOOK_S * settle.patience(5000).looks > 5  # kfree_rcu() may take so long
+    assert settle.patience(50).looks == 5
+    restless, looks = still(monkeypatch, lambda look: look << 24, 5000)
+    assert (restless, looks * settle.LOOK_S > 50) == (False, True)
+
+
+def test_a_check_may_end_the_wait() -> None:
+    def refuse() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        settle.settle(0, refuse)
+
+
+def test_processor_time_is_what_worked_and_what_idled_and_nothing_stolen() -> None:
+    assert hostload.parse_stat(PROC_STAT_2_6) == (150, 850)
+    assert hostload.parse_stat(PROC_STAT_6_18) == (36408 + 1 + 9372 + 2 + 401, 65936 + 957)
+    with pytest.raises(ValueError, match="cpu"):
+        hostload.parse_stat("intr 1\n")
+
+
+def test_pressure_is_read_in_both_shapes_and_may_be_absent() -> None:
+    assert hostload.parse_pressure(PRESSURE_CPU_4_20) == {"some": 99}
+    assert hostload.parse_pressure(PRESSURE_CPU_6_18) == {"some": 35458220, "full": 0}
+    assert hostload.parse_pressure("") == {}
+
+
+def test_a_window_is_the_difference_of_totals_and_never_beyond_all_of_it() -> None:
+    stalled = {"pressure_cpu_some_ratio": 1_000_000, "pressure_io_full_ratio": 5}
+    before = hostload.Totals(busy_ticks=100, idle_ticks=900, stalled_us=stalled)
+    stalled = {"pressure_cpu_some_ratio": 1_500_000, "pressure_io_full_ratio": 2_000_105}
+    after = hostload.Totals(busy_ticks=150, idle_ticks=1050, stalled_us=stalled)
+    assert hostload.difference(before, after, 2.0) == {
+        "host_busy_ratio": 0.25,
+        "pressure_cpu_some_ratio": 0.25,
+        "pressure_io_full_ratio": 1.0,
+    }
+    backwards = hostload.Totals(busy_ticks=100, idle_ticks=899)  # as iowait does, and a kernel without PSI
+    assert hostload.difference(before, backwards, 2.0) == {}
+
+
+def test_the_load_of_this_host_can_be_read() -> None:
+    before = hostload.read()
+    while (after := hostload.read()).busy_ticks == before.busy_ticks:
+        pass
+    assert 0 < hostload.difference(before, after, 1.0)["host_busy_ratio"] <= 1
+
+
+def test_the_view_from_inside_is_read_line_by_line() -> None:
+    assert inside.parse(TOLD) == {
+        "inside_total_bytes": 91932 * 1024,
+        "inside_free_bytes": 60000 * 1024,
+        "inside_percpu_bytes": 0,
+    }
+    assert inside.parse(["inside MemTotal -5", "inside Nonsense 5", "inside MemTotal", "insider MemTotal 5"]) == {}
+    assert inside.refusal(TOLD) == ""
+    assert inside.refusal(["inside: cannot read /proc/meminfo: No such file"]).startswith("cannot read")
+
+
+def test_every_probe_speaks_of_metrics_that_are_registered() -> None:
+    for names in (hostload.PRESSURES, hostmem.FIELDS, memory.FIELDS, memory.CGROUP_FIELDS, inside.FIELDS.values()):
+        assert set(names) <= set(METRICS)

@@ -104,7 +104,8 @@ def test_another_rule_compares_the_memory_at_the_number_reached(write: Write) ->
         write([synthetic.process(), machine(bent, most=40, stopped_by="count: 40")], rounds=1, probe="density")
     )
     found = next(row for row in report.density if row.subject == "vm")
-    assert (found.compared, found.predicted_bytes, found.reached_bytes) == ("bytes", 4000 * MIB, 5000 * MIB)
+    assert (found.compared, found.reached_bytes) == ("bytes", 5000 * MIB)
+    assert found.predicted_bytes == pytest.approx(4000 * MIB)
     assert found.error_fraction == pytest.approx(0.25)
     assert found.knee == 30
     (claim,) = (claim for claim in report.answer if "alive at once" in claim.lead and claim.subject == "vm")
@@ -113,7 +114,7 @@ def test_another_rule_compares_the_memory_at_the_number_reached(write: Write) ->
     assert "memory compared at the number reached" in claim.detail
     assert "the line no longer holds from 30 on" in claim.detail
     (claim,) = (claim for claim in report.answer if claim.lead.startswith("One more vm does not always"))
-    assert "qemu-system-x86 changes most" in claim.detail
+    assert "qemu-system-x86 explains the most of it" in claim.detail
 
 
 @pytest.mark.parametrize("counts", [(1, 2), (1, 2, 3)])

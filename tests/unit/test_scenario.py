@@ -52,6 +52,16 @@ def test_defaults_are_filled_in_and_nothing_is_left_to_guess(write) -> None:  # 
     assert only.argv == ("/payload", "then=pause")
 
 
+@pytest.mark.parametrize(
+    ("probe", "tells"), [("startup", False), ("memory", True), ("density", True), ("least-memory", False)]
+)
+def test_instances_of_ascents_tell_what_they_see_all_alike_and_others_do_not(write, probe: str, tells: bool) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace("[[", f'reference = "a"\nprobe = "{probe}"\n[[', 1)
+    loaded = scenario.load(write(text + '[[subjects]]\nlabel = "b"\nrunner = "vm"\ntouch_mib = 4\n'))
+    assert {"tell=memory" in subject.argv for subject in loaded.subjects} == {tells}
+    assert loaded.subjects[-1].argv[-1] == "then=pause"
+
+
 def test_the_process_is_added_where_no_subject_is_one(write) -> None:  # type: ignore[no-untyped-def]
     loaded = scenario.load(write(MINIMAL.replace('runner = "process"', 'runner = "null"')))
     assert [subject.label for subject in loaded.subjects] == ["process", "a"]
@@ -88,6 +98,11 @@ def test_a_label_may_place_the_values_of_its_matrix(write) -> None:  # type: ign
         ("[run]\nrounds = 0", "run.rounds: expected `int` >= 1", ""),
         ("[run]\nrounds = 10000000", "run.rounds: expected `int` <= 10000", ""),
         ("[run]\ntimeout_s = -1", "run.timeout_s: expected `float` > 0.0", ""),
+        ("[stack]\nwindow_s = -1", "stack.window_s: expected `float` >= 0.0", ""),
+        ("[stack]\nwindow_s = 61", "stack.window_s: expected `float` <= 60.0", ""),
+        ("[stack]\nwindows_s = 1", "the table [stack] has an unknown key 'windows_s'", "did you mean 'window_s'?"),
+        ("[stack]\nksm = 1", "stack.ksm: expected `bool`, got `int`", ""),
+        ("[stack]\nksm = true", "stack.ksm makes no sense with the probe 'startup'", "memory, density"),
         ("[grant]\nmemory_mib = -5", "grant.memory_mib: expected `int` >= 4", ""),
         ("[grant]\ncpus = 0", "grant.cpus: expected `int` >= 1", ""),
         ('[run]\ncache = "lukewarm"', "run.cache: invalid enum value 'lukewarm'", ""),

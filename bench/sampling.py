@@ -1,0 +1,91 @@
+"""What is read at one number of instances: how busy the host is while they idle, then all memory at once.
+
+The host is read first, since reading processes allocates a little: the kernel keeps a name and an inode for each file
+of /proc and of a cgroup that was opened. It is read again at the end, and what went meanwhile is a figure of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from bench.interrupts import Interrupts
+from bench.probes import hostload, hostmem, memory
+from bench.reading import Reading
+from bench.start import clock_ns
+from runners.base import Instance
+from runners.container import cgroups
+
+#: Beyond its length, how long a window may last before it counts as hanging.
+_GRACE_S = 60.0
+
+
+def watch(window_s: float, interrupts: Interrupts) -> dict[str, float]:
+    """Let *window_s* pass and see what the host did in it; nothing for 0. Raises Interrupted."""
+    if not window_s:
+        return {}
+    began, before = clock_ns(), hostload.read()
+    with interrupts.allowed(timeout_s=window_s + _GRACE_S):
+        time.sleep(window_s)
+    took_s = (clock_ns() - began) / 1e9
+    return {"window_seconds": took_s, **hostload.difference(before, hostload.read(), took_s)}
+
+
+def sample(
+    n: int, instances: Sequence[Instance], serving: Mapping[str, frozenset[int]], granted_bytes: int
+) -> list[Reading]:
+    """Everything, at *n* instances alive.
+
+    *serving* are processes that serve all instances, by what they are called after their program's name:
+    ``resident``, ``daemon``. *granted_bytes* is each instance's grant of memory, by which a guest's is found.
+    """
+    began, before = clock_ns(), hostmem.read()
+    readings = [Reading(values=before, n=n)]
+    pids = frozenset[int]().union(*(instance.pids() for instance in instances))
+    own = memory.by_role(pids)
+    readings += [Reading(values=values, n=n, role=role) for role, values in own.items()]
+    for what, theirs in serving.items():
+        with suppress(PermissionError):  # another user's daemon: it has no figures then
+            roles = memory.by_role(theirs)
+            readings += [Reading(values=values, n=n, role=f"{role} ({what})") for role, values in roles.items()]
+    if charged := _charged(instances):
+        readings.append(Reading(values=charged, n=n))
+    # Only an emulator has a guest's memory as a mapping: smaps of a thousand small processes is not read.
+    if any("qemu" in role or "kvm" in role for role in own):
+        ram = [size for pid in pids if (size := memory.guest_ram_bytes(pid, granted_bytes)) is not None]
+        readings += [Reading(values={"guest_ram_bytes": float(sum(ram))}, n=n)] if ram else []
+    after = hostmem.read()
+    taken = _unused_bytes(before) - _unused_bytes(after)
+    took_s = (clock_ns() - began) / 1e9
+    readings.append(Reading(values={"sampling_seconds": took_s, "sampling_bytes": taken}, n=n))
+    return readings
+
+
+def _unused_bytes(host: Mapping[str, float]) -> float:
+    return host["host_free_bytes"] + host[hostmem.PERCPU_LISTS]
+
+
+def _charged(instances: Sequence[Instance]) -> dict[str, float]:
+    """What the instances' memory cgroups are charged with, summed."""
+    where = cgroups.layout()
+    directories = [found for instance in instances if (found := memory_cgroup(instance.cgroup, where))]
+    files: Mapping[str, str] = {}
+    sums: dict[str, float] = {}
+    for directory in directories:
+        with suppress(FileNotFoundError):  # it died: its processes are not counted either
+            files = files or memory.counters(directory)
+            for metric, value in memory.cgroup(directory, files).items():
+                sums[metric] = sums.get(metric, 0.0) + value
+    return sums
+
+
+def memory_cgroup(directory: Path | None, where: cgroups.Layout) -> Path | None:
+    """The memory cgroup of an instance whose cpuacct (v1) or unified (v2) cgroup is *directory*."""
+    if directory is None or "memory" not in where.v1:
+        return directory
+    for mount in filter(None, (where.v1.get("cpuacct"), where.v2)):
+        if directory.is_relative_to(mount):
+            return Path(where.v1["memory"], directory.relative_to(mount))
+    return None

@@ -1,0 +1,144 @@
+"""A line through few readings and how far it may be trusted: what n instances will take, with its interval.
+
+Least squares, and not the median of slopes: readings stand at 2, 5, 10, 20, 50 instances, and the far ones, which say
+most of a slope, must weigh most. The interval is that of one further reading (Draper and Smith, Applied Regression
+Analysis, 1998, chapter 1.4): it holds the scatter of that reading, too. It knows noise, and no bend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.metrics import show
+from bench.settle import patience
+from bench.stats import CONFIDENCE
+
+#: What settling calls still: no reading is known better.
+STILL_BYTES = patience(0).still_bytes
+#: The prediction may know the readings up to this part of what was reached, and needs so many above one.
+FIFTH = 0.2
+LEAST_READINGS = 3
+#: Readings bend where they scatter about their line so many times as much as their noise; so many are kept in any case.
+_BENT = 3.0
+_LEAST_ON_LINE = 2
+#: No number of instances is searched for beyond this.
+_MOST = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """``used = a + b * n`` in bytes. 95 % of readings about a line that was known would lie within ``reach`` bytes."""
+
+    a: float
+    b: float
+    reach: float
+    readings: tuple[int, ...]
+
+    def used(self, n: float) -> float:
+        """Bytes that *n* instances will take."""
+        return self.a + self.b * n
+
+    def within(self, n: float) -> float:
+        """Half the width of the 95 % interval of a reading at *n*."""
+        numbers = np.asarray(self.readings, dtype="float64")
+        far = (n - numbers.mean()) ** 2 / ((numbers - numbers.mean()) ** 2).sum()
+        return float(self.reach * math.sqrt(1 + 1 / len(numbers) + far))
+
+    @property
+    def slope_within(self) -> float:
+        """Half the width of the 95 % interval of ``b``."""
+        numbers = np.asarray(self.readings, dtype="float64")
+        return float(self.reach / math.sqrt(((numbers - numbers.mean()) ** 2).sum()))
+
+    def fits(self, room: float) -> int:
+        """The most instances that take no more than *room* bytes."""
+        return max(0, math.floor((room - self.a) / self.b + 1e-9))
+
+    def fits_least(self, room: float) -> int:
+        """The same, should they take as much as the upper end of the interval says."""
+        return _last(lambda n: self.used(n) + self.within(n) <= room)
+
+    def fits_most(self, room: float) -> int:
+        """The same by the lower end."""
+        return _last(lambda n: self.used(n) - self.within(n) <= room)
+
+
+def promise(readings: Sequence[tuple[int, float]], reached: int) -> Promise | str:
+    """The line through the first fifth of *readings* (number alive, bytes taken), or why there is none.
+
+    Where these bend, the first ones are left out until the rest lie on a line, as far as their noise lets one see: the
+    first instances find room that earlier work left in the kernel's slabs, and what is asked is what comes after.
+    """
+    above = sorted((n, used) for n, used in readings if 1 < n <= reached)
+    early = [one for one in above if one[0] <= reached * FIFTH]
+    if len(early) < LEAST_READINGS:
+        early = above[:LEAST_READINGS]
+    if len(early) < LEAST_READINGS or early[-1][0] >= reached:
+        return f"no prediction: {LEAST_READINGS} readings above one and below the last are needed"
+    noise = noise_bytes(early)
+    while len(early) > _LEAST_ON_LINE and _scatter(early) > _BENT * noise:
+        early = early[1:]
+    line = _line(early, noise)
+    if line.b <= 0:
+        return "no prediction: the first instances took no memory that can be seen"
+    if line.slope_within >= line.b:
+        return (
+            f"no prediction: too small to be seen. From {early[0][0]} to {early[-1][0]} alive "
+            f"{show(abs(early[-1][1] - early[0][1]), 'bytes')} were taken, and a reading is known to "
+            f"{show(line.reach, 'bytes')}"
+        )
+    return line
+
+
+def _line(readings: Sequence[tuple[float, float]], noise: float) -> Promise:
+    """The line, and how far a reading may be from it: by Student's t where three or more were read, else by *noise*.
+
+    What settling calls still (bench/settle.py) is the least scatter that is believed, however well a few happen to lie.
+    """
+    from scipy import stats
+
+    edge, free = (1 + CONFIDENCE) / 2, len(readings) - 2
+    b, a = _fitted(readings)
+    known = float(stats.norm.ppf(edge)) * (STILL_BYTES if free else noise)
+    reach = max(known, float(stats.t.ppf(edge, free)) * _scatter(readings)) if free else known
+    return Promise(a=a, b=b, reach=reach, readings=tuple(int(n) for n, _ in readings))
+
+
+def _fitted(readings: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Slope and intercept by least squares."""
+    n, y = (np.asarray(column, dtype="float64") for column in zip(*readings, strict=True))
+    b, a = np.polyfit(n, y, 1)
+    return float(b), float(a)
+
+
+def _scatter(readings: Sequence[tuple[float, float]]) -> float:
+    """The standard deviation of readings about their line."""
+    b, a = _fitted(readings)
+    return math.sqrt(sum((y - a - b * n) ** 2 for n, y in readings) / (len(readings) - 2))
+
+
+def noise_bytes(readings: Sequence[tuple[float, float]]) -> float:
+    """The standard deviation of one reading, whatever the shape of the curve through them.
+
+    From how far each lies off the line between its neighbours, the median of it (Gasser, Sroka and Jennen-Steinmetz,
+    Residual variance and residual pattern in nonlinear regression, Biometrika 73, 1986); never below what settling
+    calls still.
+    """
+    found = []
+    for (n, y), (m, z), (o, w) in zip(readings, readings[1:], readings[2:], strict=False):
+        left, right = (o - m) / (o - n), (m - n) / (o - n)
+        found.append(abs(z - left * y - right * w) / math.sqrt(1 + left**2 + right**2))
+    return max(float(STILL_BYTES), 1.4826 * float(np.median(found)) if found else 0.0)
+
+
+def _last(holds: Callable[[int], bool]) -> int:
+    """The largest number for which *holds* is true, by halving: it holds up to there, and no further."""
+    low, high = 0, _MOST
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low

@@ -1,0 +1,112 @@
+"""Ascents with real runners: what instances see inside, what the host does meanwhile, and what looking costs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench import store
+from bench.store import Run
+from runners import payload
+from runners.image.cache import cache_dir
+from tests import cli
+from tests.conftest import require
+
+SCENARIO = """
+schema = 1
+question = "What does an instance see of memory?"
+probe = "memory"
+reference = "process"
+[run]
+rounds = 1
+warmup = 0
+timeout_s = 60
+[stack]
+counts = [1, 2]
+floor_percent = 10
+window_s = 0.2
+[[subjects]]
+label = "process"
+runner = "process"
+[[subjects]]
+label = "container"
+runner = "container"
+[[subjects]]
+label = "crun"
+runner = "crun"
+[[subjects]]
+label = "vm"
+runner = "vm"
+"""
+GRANT_BYTES = 128 << 20
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    require("root", os.geteuid() == 0, "this is not root")
+    place = tmp_path_factory.mktemp("ascents")
+    file = place / "ascents.toml"
+    file.write_text(SCENARIO)
+    done = cli.tare("run", file, "--results", place / "runs")
+    assert done.returncode == 0, done.stderr
+    return store.load(Path(done.stdout.strip()))
+
+
+def values(run: Run, subject: str, metric: str) -> dict[int, float]:
+    """The values by their numbers of instances."""
+    for outcome in run.outcomes:
+        if outcome.subject == subject and outcome.status == "skipped":
+            require("qemu" if subject == "vm" else subject, False, outcome.reason)
+    rows = (one for one in run.samples if not one.role and not one.stage)
+    return {one.n: one.value for one in rows if (one.subject, one.metric) == (subject, metric)}
+
+
+@pytest.mark.parametrize("subject", ["process", "container", "crun"])
+def test_a_process_and_a_container_see_the_memory_of_the_host(run: Run, subject: str) -> None:
+    total = values(run, subject, "inside_total_bytes")
+    assert sorted(total) == [1, 2]
+    assert set(total.values()) == set(values(run, "process", "host_total_bytes").values())
+    assert all(0 < free < total[n] for n, free in values(run, subject, "inside_free_bytes").items())
+
+
+def test_a_virtual_machine_sees_its_grant_less_what_its_kernel_took(run: Run) -> None:
+    total = values(run, "vm", "inside_total_bytes")
+    assert sorted(total) == [1, 2]
+    assert all(GRANT_BYTES / 2 < value < GRANT_BYTES - (8 << 20) for value in total.values())
+    for metric in ("free", "available", "slab", "page_tables", "kernel_stack", "anon", "percpu"):
+        assert all(0 < value < total[n] for n, value in values(run, "vm", f"inside_{metric}_bytes").items()), metric
+
+
+@pytest.mark.parametrize("subject", ["process", "container", "crun", "vm"])
+def test_every_subject_is_told_to_tell_and_can(run: Run, subject: str) -> None:
+    assert values(run, subject, "inside_total_bytes")
+    (record,) = [one for one in run.header.subjects if one.label == subject]
+    assert "tell=memory" in record.argv
+    assert not [text for text in run.header.warnings if "from inside" in text]
+
+
+@pytest.mark.parametrize("subject", ["process", "container"])
+def test_the_idle_host_and_the_cost_of_looking_are_read_at_every_number(run: Run, subject: str) -> None:
+    for metric in ("window_seconds", "host_busy_ratio", "sampling_seconds", "sampling_bytes"):
+        assert sorted(values(run, subject, metric)) == [0, 1, 2], metric
+    assert all(0 <= busy <= 1 for busy in values(run, subject, "host_busy_ratio").values())
+    if Path("/proc/pressure/memory").exists():
+        assert sorted(values(run, subject, "pressure_memory_full_ratio")) == [0, 1, 2]
+
+
+def test_a_payload_that_sees_no_proc_says_so_and_gets_ready(tmp_path: Path) -> None:
+    require("root", os.geteuid() == 0, "this is not root")
+    shutil.copyfile(payload.binary(cache_dir()), tmp_path / "payload")
+    (tmp_path / "payload").chmod(0o755)
+    command = ["chroot", str(tmp_path), "/payload", *payload.arguments(tell="memory", exit_code=0)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said == [
+        "tare first",
+        "tare inside: cannot read /proc/meminfo: No such file or directory",
+        "tare ready",
+        "tare exit 0",
+    ]
