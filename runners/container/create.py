@@ -169,10 +169,20 @@ def _make(
                 files.append(last)
             first = JoinCgroup(tuple(files)) if files else None
 
+        changed = inside.changed_signals()
+
         def become() -> NoReturn:
             os.close(up)
             os.close(down)
-            inside.become_first(planned, bundle.process, first, ends, preserve_fds=preserve_fds, run_hooks=run_hooks)
+            inside.become_first(
+                planned,
+                bundle.process,
+                first,
+                ends,
+                preserve_fds=preserve_fds,
+                run_hooks=run_hooks,
+                changed=changed,
+            )
 
         made = clone(bundle, planned.clone_flags, born, become)
     finally:

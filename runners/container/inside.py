@@ -21,12 +21,15 @@ from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from .plan import Plan
     from .process import Process
     from .steps import Step
+else:
+    import _signal  # the module itself imports enum: 5 ms
 
 #: Messages to the parent.
 CREATED, HOOKS, LIMITS, READY, FAILED = b"N", b"H", b"L", b"R", b"F"
@@ -67,17 +70,20 @@ def ask(ends: Ends, kind: bytes) -> None:
         os._exit(SETUP_FAILED)
 
 
-def reset_signals() -> None:
-    """Default dispositions and an empty mask: the caller's handlers are not ours, and exec hands on what is ignored."""
-    import _signal  # type: ignore[import-not-found]
+def changed_signals() -> tuple[int, ...]:
+    """The signals whose disposition is not the default. Asked in the parent: a copy pays for each page it touches."""
+    return tuple(
+        number
+        for number in range(1, _SIGNALS + 1)
+        if number not in (9, 19, 32, 33)  # SIGKILL, SIGSTOP, and the C library's own
+        and _signal.getsignal(number) != _signal.SIG_DFL
+    )
 
-    for number in range(1, _SIGNALS + 1):
-        if number not in (9, 19):  # SIGKILL, SIGSTOP
-            try:
-                if _signal.getsignal(number) != _signal.SIG_DFL:
-                    _signal.signal(number, _signal.SIG_DFL)
-            except (OSError, ValueError):
-                continue  # 32 and 33 are the C library's own
+
+def reset_signals(changed: tuple[int, ...]) -> None:
+    """Default dispositions and an empty mask: the caller's handlers are not ours, and exec hands on what is ignored."""
+    for number in changed:
+        _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
@@ -110,13 +116,17 @@ def become_first(
     *,
     preserve_fds: int,
     run_hooks: Callable[[str, int], None],
+    changed: tuple[int, ...],
 ) -> NoReturn:
-    """Run as the child of clone3. Never returns: ends in the program, or in :data:`SETUP_FAILED`."""
+    """Run as the child of clone3. Never returns: ends in the program, or in :data:`SETUP_FAILED`.
+
+    *changed* are the parent's :func:`changed_signals`.
+    """
     report = ends.up
     try:
         # Until the parent has recorded us: it might be killed.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
-        reset_signals()
+        reset_signals(changed)
         ask(ends, CREATED)
         if first is not None:
             run((first,))
@@ -161,7 +171,7 @@ def become(
     """
     try:
         program = stub.make()
-        reset_signals()
+        reset_signals(changed_signals())
         os.chdir("/")
         run(() if terminal is None else (terminal,))
         run(steps)

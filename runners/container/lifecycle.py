@@ -19,6 +19,8 @@ from .state import FIFO, State, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .bundle import Bundle
     from .cgroups import Cgroup
 
@@ -57,10 +59,17 @@ def group_of(known: State) -> Cgroup | None:
     return cgroups.for_container(known.cgroup, known.name) if known.cgroup else None
 
 
-def make(store: Store, messages: log.Log, asked: Request, loaded: tuple[Bundle, bytes] | None = None) -> Made:
+def make(
+    store: Store,
+    messages: log.Log,
+    asked: Request,
+    loaded: tuple[Bundle, bytes] | None = None,
+    beside: Callable[[], object] = lambda: None,
+) -> Made:
     """Create the container *asked*; on any failure, nothing of it is left. Raises OciError.
 
-    *loaded* is what :func:`configuration.load` returned, if that was done already.
+    *loaded* is what :func:`configuration.load` returned, if that was done already. *beside* is called while the first
+    process sets itself up on another processor.
     """
     checkpoint("create:start")
     config, text = loaded or configuration.load(asked.bundle, network=asked.network)
@@ -68,11 +77,15 @@ def make(store: Store, messages: log.Log, asked: Request, loaded: tuple[Bundle, 
     lock = store.add(asked.name)
     try:
         known = _first_state(store, config, asked)
-        state.place_file(store.file(asked.name, state.CONFIG), text.decode("utf-8"))
         store.write(known)
         checkpoint("create:state")
+
+        def meanwhile() -> None:
+            state.place_file(store.file(asked.name, state.CONFIG), text.decode("utf-8"))
+            beside()
+
         try:
-            return _fill(store, known, config, asked)
+            return _fill(store, known, config, asked, meanwhile)
         except BaseException:
             destroy(store, messages, store.read(asked.name), config=config, checkpoints=False)
             raise
@@ -128,7 +141,7 @@ def _place(config: Bundle, name: str) -> str:
     return path
 
 
-def _fill(store: Store, known: State, config: Bundle, asked: Request) -> Made:
+def _fill(store: Store, known: State, config: Bundle, asked: Request, meanwhile: Callable[[], None]) -> Made:
     from . import create, resources
 
     group = group_of(known)
@@ -146,6 +159,7 @@ def _fill(store: Store, known: State, config: Bundle, asked: Request) -> Made:
         if not current.pid and kind in ("prestart", "createRuntime"):
             current = store.update(current, pid=pid, pid_start=state.start_time(pid) or 0)
             checkpoint("create:pid")
+            meanwhile()
         status = "created" if kind == "startContainer" else "creating"
         run_kind(config, kind, current if current.pid else replace(current, pid=pid), status)
         if kind == "createRuntime":

@@ -60,7 +60,11 @@ def run(call: Call) -> int:
     config, _ = loaded
     if config.process.terminal and not path:
         return _run_in_terminal(call, asked, loaded)
-    return _run(call, lifecycle.make(call.store, call.log, asked, loaded))
+
+    def beside() -> None:
+        from . import foreground  # noqa: F401 - what comes next is read while the container is made
+
+    return _run(call, lifecycle.make(call.store, call.log, asked, loaded, beside))
 
 
 def _interruptible() -> None:

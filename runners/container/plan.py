@@ -25,7 +25,6 @@ from .guarded import (
     SetAttributes,
     Terminal,
 )
-from .idmap import root
 from .person import (
     BecomeUser,
     ChangeDirectory,
@@ -135,6 +134,8 @@ def plan(
         outside.append(NewKeyring())
     outside += [Propagate(k.MS_REC | k.MS_SLAVE), AttachRoot(bundle.rootfs, trees.get(-1, -1))]
     if bundle.uids:
+        from .idmap import root
+
         outside += [SetGroups(may_keep=True), BecomeUser(root(bundle.uids), root(bundle.gids))]
     elif "user" in bundle.namespaces:
         outside += [SetGroups(may_keep=True), BecomeUser(0, 0)]
