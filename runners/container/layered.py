@@ -192,21 +192,25 @@ class _Maker:
         if bundle.process.cwd != "/":
             yield DirectoryIn(bundle.process.cwd)
         yield from (Sysctl(path, value) for path, value in bundle.sysctls)
-        for path in bundle.masked:
-            yield from self._mask(path)
+        yield from self._masks()
         for path in bundle.readonly:
             if not self._shows_host(path):
                 yield Readonly(path)
             elif self._look(path) in ("file", "directory"):
                 yield MakeReadonly(path)
 
-    def _mask(self, path: str) -> Iterator[Step]:
-        if not self._devices or not self._shows_host(path):
-            yield Mask(path)
-            return
-        found = self._look(path)
-        if found in ("file", "directory"):
-            yield MaskFile(path) if found == "file" else MaskDirectory(path)
+    def _masks(self) -> Iterator[Step]:
+        hidden = ""
+        for path in self._bundle.masked:
+            if not self._devices or not self._shows_host(path):
+                yield Mask(path)
+                continue
+            found = self._look(path)
+            if found == "file":
+                yield MaskFile(path)
+            elif found == "directory":
+                yield MaskDirectory(path, hidden)
+                hidden = hidden or path
 
     def _shows_host(self, path: str) -> bool:
         """Whether the kernel shows at *path* what it shows there outside, too."""

@@ -62,7 +62,7 @@ struct instance {
 
 /* In the order in which the child does them. */
 static struct list groups, limits, steps;
-static char *lower, *base, *host, *cwd = "/";
+static char *lower, *base, *host, *masked, *cwd = "/";
 static char *argv[MOST], *envp[MOST];
 static int argc, envc, unified;
 static unsigned long long capabilities;
@@ -207,8 +207,12 @@ static void step(struct line *line)
 		must(symlink(word[1], word[2]), "symlink", word[2]);
 	} else if (!strcmp(word[0], "mask-file")) {
 		must(mount("/dev/null", word[1], NULL, MS_BIND, NULL), "mask", word[1]);
-	} else if (!strcmp(word[0], "mask-directory")) {
-		must(mount("tmpfs", word[1], "tmpfs", MS_RDONLY, "nr_blocks=1,nr_inodes=1"), "mask", word[1]);
+	} else if (!strcmp(word[0], "mask-directory")) { /* one empty file system for all of them */
+		if (masked)
+			must(mount(masked, word[1], NULL, MS_BIND, NULL), "mask", word[1]);
+		else
+			must(mount("tmpfs", word[1], "tmpfs", MS_RDONLY, "nr_blocks=1,nr_inodes=1"), "mask", word[1]);
+		masked = masked ? masked : word[1];
 	} else if (!strcmp(word[0], "readonly")) { /* PATH FLAGS */
 		must(mount(word[1], word[1], NULL, MS_BIND | MS_REC, NULL), "bind", word[1]);
 		must(mount(NULL, word[1], NULL, MS_BIND | MS_REMOUNT | strtoul(word[2], NULL, 10), NULL), "remount", word[1]);

@@ -116,7 +116,11 @@ def test_inherited_steps_take_what_is_not_granted() -> None:
 def test_masks_and_readonly_follow_what_is_there() -> None:
     calls = recorded(*made().own)
     assert ("mount", "/dev/null", "/proc/kcore", "", syscalls.MS_BIND) in calls
-    assert [call[3] for call in calls if call[0] == "mount" and call[2] == "/sys/firmware"] == ["tmpfs"]
+    hidden = [call for call in calls if call[0] == "mount" and call[2] in ("/proc/acpi", "/proc/scsi", "/sys/firmware")]
+    # One empty file system: whichever comes first, and the others like it.
+    assert [call[3] for call in hidden] == ["tmpfs"] + [""] * (len(hidden) - 1)
+    assert {call[1] for call in hidden[1:]} <= {hidden[0][2]}
+    assert hidden[-1][2] == "/sys/firmware"
     bound = calls.index(("mount", "/proc/sys", "/proc/sys", "", syscalls.MS_BIND | syscalls.MS_REC))
     assert calls[bound + 1] == ("set_attributes", "/proc/sys", syscalls.MOUNT_ATTR_RDONLY)
     assert not any("timer_list" in str(call) for call in calls)
@@ -362,6 +366,13 @@ def test_absent_paths_need_no_mask(step: steps.Step, error: int) -> None:
 def test_a_mask_that_fails_is_no_success(step: steps.Step) -> None:
     calls, said = run(step, steps.NewSession(), mount=errno.EPERM)
     assert "[Errno 1]" in said
+    assert ("setsid",) not in calls
+
+
+def test_a_mask_like_another_must_be_there() -> None:
+    """Where the first is missing, binding it would leave the second open: that is no path that needs no mask."""
+    calls, said = run(steps.MaskDirectory("/y", "/x"), steps.NewSession(), mount=errno.ENOENT)
+    assert "cannot mask the directory /y as /x" in said
     assert ("setsid",) not in calls
 
 
