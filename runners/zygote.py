@@ -10,6 +10,7 @@ none in the helper. The gate is closed after the start, *status* once the progra
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -135,11 +136,22 @@ class _Starter:
         #: Of those whose program may not run yet; each start looks which have come that far.
         self._reports: list[_Report] = []
         self._one_looks = threading.Lock()
+        self._of_thread = threading.local()
+        self._threads = itertools.count()
+
+    def _helper(self) -> helper.Helper:
+        """Each thread's own, as far as they go: a helper that sets up a container for one cannot reap for another.
+
+        One thread stays with one: its memory is in the caches.
+        """
+        mine: helper.Helper | None = getattr(self._of_thread, "helper", None)
+        if mine is None:
+            mine = self._of_thread.helper = self._helpers[next(self._threads) % len(self._helpers)]
+        return next((each for each in (mine, *self._helpers) if not each.busy), mine)
 
     def start(self, name: str, stack: ExitStack) -> _Container:
         """See :data:`runners.contained.Start`."""
-        # The first one whenever it is free: its memory is in the caches.
-        warm = next((each for each in self._helpers if not each.busy), self._helpers[0])
+        warm = self._helper()
         group = self._parent.child(name) if self._parent is not None else None
         ruled = self._rules.of(name) if isinstance(self._rules, devices.RulesV1) else None
         for each in (group, ruled):
