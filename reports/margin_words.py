@@ -16,11 +16,15 @@ _LEAST_SHARE = 0.1
 #: Where less than a change by so much cannot be seen, no margins are named.
 _BLIND = 0.5
 
-#: What the kernel does that moves a part's margin: (when it grows, when it falls). Sources: mm/slub.c, mm/percpu.c,
-#: Documentation/mm/. It is how such a change comes about as a rule; no counter of this run proves it.
+#: What the kernel does that moves a part's margin: (when it grows, when it falls). Sources: mm/slub.c, mm/shrinker.c
+#: (shrinker_info), mm/percpu.c, Documentation/mm/. It is how such a change comes about as a rule; no counter of this run
+#: proves it.
 _WHY: Mapping[str, tuple[str, str]] = {
     "slab_unreclaimable": (
-        "the first find room in slabs that earlier work left half empty, later ones need new pages",
+        (
+            "the first find room in slabs that earlier work left half empty, later ones need new pages; and each memory"
+            " cgroup has an entry for every file system on the host, so what one takes grows with how many there are"
+        ),
         "slabs that the first ones opened hold the next ones, too",
     ),
     "slab_reclaimable": (

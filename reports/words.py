@@ -126,7 +126,11 @@ def no_figures(missing: Mapping[str, str]) -> str:
 
 def grounds(compared: Compared) -> str:
     """What a verdict rests on: ratio with interval, p, effective n."""
-    text = f"a ratio of {ratio(compared.ratio)}" if compared.ratio is not None else "no ratio"
+    if compared.ratio is None:
+        few = compared.verdict == "not enough rounds"
+        why = "no ratio: " + ("not enough rounds" if few else "it needs values above zero in every round")
+        return why + (f" ({EMULATED})" if compared.emulated else "") + "."
+    text = f"a ratio of {ratio(compared.ratio)}"
     given = []
     if compared.low is not None and compared.high is not None:
         given.append(f"95 % CI {ratio(compared.low)} to {ratio(compared.high)}")
