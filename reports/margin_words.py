@@ -17,8 +17,8 @@ _LEAST_SHARE = 0.1
 _BLIND = 0.5
 
 #: What the kernel does that moves a part's margin: (when it grows, when it falls). Sources: mm/slub.c, mm/shrinker.c
-#: (shrinker_info), mm/percpu.c, Documentation/mm/. It is how such a change comes about as a rule; no counter of this run
-#: proves it.
+#: (shrinker_info), mm/percpu.c, Documentation/mm/. It is how such a change comes about as a rule; no counter of this
+#: run proves it.
 _WHY: Mapping[str, tuple[str, str]] = {
     "slab_unreclaimable": (
         (
