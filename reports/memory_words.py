@@ -23,10 +23,7 @@ def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], 
     for row in weighed.density:
         yield _reached(row, weighed.refused.get(row.subject, ""), emulated=row.subject in emulated)
     if not weighed.density and _is_about_money(subjects, weighed):
-        for cost in weighed.costs:
-            for sentence in cost.sentences[:3] if cost is weighed.costs[0] else cost.sentences[1:2]:
-                detail = f"{cost.title}, {cost.dated}" + (f": {cost.example}" if cost.example else "")
-                yield Claim(lead=sentence, detail=f"{detail}.", subject="", verdict="not enough rounds")
+        yield from _money(weighed)
     touched = {label for row in weighed.released for label in (row.touched, row.released)}
     mine = [
         one
@@ -41,6 +38,16 @@ def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], 
     for back in weighed.released:
         yield _gave_back(back, weighed.refused)
     yield from _balance(weighed)
+
+
+def _money(weighed: Weighed) -> Iterator[Claim]:
+    """What a book's prices make of the margins; those of an emulated machine stay marked as such."""
+    for cost in weighed.costs:
+        marked = any(arm.emulated for arm in cost.arms)
+        detail = f"{cost.title}, {cost.dated}" + (f": {cost.example}" if cost.example else "")
+        detail += f" ({words.EMULATED})" if marked else ""
+        for sentence in cost.sentences[:3] if cost is weighed.costs[0] else cost.sentences[1:2]:
+            yield Claim(lead=sentence, detail=f"{detail}.", subject="", verdict="not enough rounds", emulated=marked)
 
 
 def _many(subjects: Sequence[SubjectFigures], touched: set[str]) -> bool:

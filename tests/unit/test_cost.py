@@ -160,6 +160,10 @@ def test_an_answer_of_nothing_but_the_two_arms_is_about_money(tmp_path: Path) ->
     arms = [synthetic.container(), synthetic.vm()]
     report = reports.build(store.load(synthetic.write(tmp_path / "run", arms, reference="container")))
     assert "50 instances cost as container" in report.answer[0].lead
+    # The vm is emulated: so is what its memory is priced at.
+    money = [claim for claim in report.answer if "USD" in claim.lead or "cheaper" in claim.lead]
+    assert money
+    assert all(claim.emulated and "software-emulated" in claim.detail for claim in money)
     assert "not a quotation" in report.answer[0].detail
 
 
