@@ -1,4 +1,4 @@
-"""An ascent: instances of one subject are started one after another and stay; at given numbers everything is read.
+"""An ascent: instances of one subject are started and stay; at given numbers everything is read.
 
 The trial of the probes ``memory`` (read the ledger at few instances) and ``density`` (go on until a rule says stop).
 """
@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from bench import ksm
+from bench.batch import Attempt, Starter
 from bench.errors import Interrupted
 from bench.interrupts import Interrupts
 from bench.probes import hostmem
@@ -20,7 +22,7 @@ from bench.reading import Reading, Weighing
 from bench.sampling import sample, watch
 from bench.scenario_file import StackTable
 from bench.settle import settle
-from bench.start import Contract, StartFailed, clock_ns, start
+from bench.start import Contract, StartFailed, clock_ns
 from bench.stop import Seen, reason
 from runners.base import Instance, Launch, RunnerError
 
@@ -130,17 +132,28 @@ class _Ascent:
         self._read(0)
         self._ground = self.readings[0].values
         self._look(self._ground)
-        for name in names:
-            if stop := reason(self.mountain.rules, self.mountain.most, self.seen):
-                if self._read_at != self.seen.alive:
+        mountain = self.mountain
+        with Starter(mountain.launch, self.contract, self.interrupts, mountain.rules.at_once) as starter:
+            while not (stop := reason(mountain.rules, mountain.most, self.seen)):
+                broken = [self._note(one) for one in starter.start(list(islice(names, self.seen.starting)))]
+                # After all of them were noted: what runs must be removed, whatever became of the others.
+                for error in filter(None, broken):
+                    raise error
+                self.interrupts.check()
+                if self.seen.alive in mountain.counts and self.seen.alive != self._read_at:
                     self._read(self.seen.alive)
-                return stop
-            if self._one(name):
-                self.alive(self.seen.alive)
-                if self.seen.alive in self.mountain.counts:
-                    self._read(self.seen.alive)
-            self._look(hostmem.glance())
-        raise AssertionError("names never end")
+                self._look(hostmem.glance())
+        if self._read_at != self.seen.alive:
+            self._read(self.seen.alive)
+        return stop
+
+    def _batch(self) -> int:
+        """How many to start together: one until it is known what one takes, and never past a number that is read."""
+        if not self.seen.alive:
+            return 1
+        ends = (*self.mountain.counts, self.mountain.most)
+        following = min((n for n in ends if n > self.seen.alive), default=self.seen.alive + 1)
+        return min(self.mountain.rules.at_once, following - self.seen.alive)
 
     def down(self) -> None:
         """Remove all, several at once: most of a removal is waiting. Raises the first error, after the last removal."""
@@ -156,23 +169,22 @@ class _Ascent:
         if errors:
             raise errors[0]
 
-    def _one(self, name: str) -> bool:
-        with ExitStack() as own:
-            try:
-                started = start(own, self.mountain.launch, name, self.contract, interrupts=self.interrupts)
-            except StartFailed as failure:
-                self.seen.lost += 1
-                self.last_failure, self.last_console = failure.reason, failure.console
-                return False
-            except (RunnerError, OSError) as error:
-                number = _errno(error)
-                if number not in _LIMITS:
-                    raise
-                self.seen.limit = str(error)
-                return False
-            self.removals.append(own.pop_all())
+    def _note(self, attempt: Attempt) -> Exception | None:
+        """Count what was started, or why not; return an error that ends the ascent."""
+        started, error = attempt.started, attempt.error
+        if isinstance(error, StartFailed):
+            self.seen.lost += 1
+            self.last_failure, self.last_console = error.reason, error.console
+            return None
+        if started is None or error is not None:
+            if _errno(error) not in _LIMITS:
+                return error
+            self.seen.limit = str(error)
+            return None
+        self.removals.append(attempt.removal)
         self.instances.append(started.instance)
         self.seen.alive += 1
+        self.alive(self.seen.alive)
         ready_s = started.since_request_s(self.contract.ready)
         self.seen.latencies_s.append(ready_s)
         # The view from inside is kept at the numbers that are read: of thousands it would be part of what is weighed.
@@ -181,7 +193,7 @@ class _Ascent:
         if started.unseen and not self.unseen:
             self.unseen = started.unseen
             self.warnings.append(f"memory could not be seen from inside: {started.unseen}")
-        return True
+        return None
 
     def _read(self, n: int) -> None:
         """Once the memory stands still: watch the host for a while, then read everything at once."""
@@ -198,13 +210,14 @@ class _Ascent:
 
     def _look(self, host: dict[str, float]) -> None:
         seen, ground = self.seen, self._ground
+        seen.starting = self._batch()
         seen.total_bytes, seen.available_bytes = host["host_total_bytes"], host["host_available_bytes"]
         seen.used_bytes = ground["host_available_bytes"] - host["host_available_bytes"]
         seen.pressure_percent = _full_pressure_percent(_text("/proc/pressure/memory"))
         seen.swapped_in = _swapped_in(_text("/proc/vmstat")) - self._swapped
 
 
-def _errno(error: BaseException) -> int | None:
+def _errno(error: BaseException | None) -> int | None:
     """The error number of *error* or of what caused it: runners wrap the kernel's answer in their words."""
     cause: BaseException | None = error
     while cause is not None:

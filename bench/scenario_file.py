@@ -70,8 +70,9 @@ class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``counts`` if not given), or before that by the first rule that holds: less than ``floor_percent`` of the host's
     memory available; ``budget_mib`` used; the p95 of the last 20 starts above ``latency_s``; more than
     ``error_percent`` of the starts lost; full memory pressure above ``pressure_percent`` (PSI, 10 s); any swap-in.
-    0 turns a rule off, but for the floor. Before each reading the host is watched for ``window_s`` while the instances
-    idle; 0 leaves that out. ``ksm`` turns samepage merging on for each ascent, and off again (:mod:`bench.ksm`).
+    0 turns a rule off, but for the floor. ``at_once`` instances are started together, from the second on. Before each
+    reading the host is watched for ``window_s`` while the instances idle; 0 leaves that out. ``ksm`` turns samepage
+    merging on for each ascent, and off again (:mod:`bench.ksm`).
     """
 
     counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 20)
@@ -81,6 +82,7 @@ class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     latency_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
     error_percent: Annotated[float, Meta(ge=0, le=100)] = 5.0
     pressure_percent: Annotated[float, Meta(ge=0, le=100)] = 20.0
+    at_once: Annotated[int, Meta(ge=1, le=64)] = 1
     window_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
     ksm: bool = False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 from bench.interrupts import Interrupts, TrialTimeout
@@ -49,14 +49,16 @@ class Console:
     text: bytearray = field(default_factory=bytearray)
     told: list[str] = field(default_factory=list)
 
-    def wait(self, fd: int, mark: str) -> bool:
-        """Read until *mark* was seen (True) or the console ends (False)."""
+    def wait(self, fd: int, mark: str, deadline_ns: int) -> bool:
+        """Read until *mark* was seen (True) or the console ends (False). Raises TrialTimeout at *deadline_ns*."""
         line_at = 0
         with select.epoll() as poll:
             poll.register(fd, select.EPOLLIN)
             while mark not in self.stamps:
-                poll.poll()
+                ready = poll.poll(max(0.0, (deadline_ns - clock_ns()) / 1e9))
                 now_ns = clock_ns()
+                if not ready:
+                    raise TrialTimeout
                 try:
                     data = os.read(fd, _READ_BYTES)
                 except BlockingIOError:
@@ -107,21 +109,22 @@ class Started:
         return inside.refusal(self.console.told)
 
 
-def start(stack: ExitStack, launch: Launch, name: str, contract: Contract, *, interrupts: Interrupts) -> Started:
+def start(stack: ExitStack, launch: Launch, name: str, contract: Contract, *, interrupts: Interrupts | None) -> Started:
     """Start one instance on *stack* and await its mark. Raises StartFailed; the instance is on *stack* even then.
 
-    Raises Interrupted when the user wants to stop, and RunnerError or OSError when the runner fails.
+    Raises Interrupted when the user wants to stop, and RunnerError or OSError when the runner fails. *interrupts* are
+    the main thread's; without them the wait for the mark is bounded by the contract, and the launch by its runner.
     """
     stamps: dict[str, int] = {}
     console = Console(stamps)
     instance: Instance | None = None
     stamps["requested"] = clock_ns()
+    deadline_ns = stamps["requested"] + int(contract.timeout_s * 1e9)
     try:
-        with interrupts.allowed(timeout_s=contract.timeout_s):
+        with _allowed(interrupts, contract.timeout_s):
             instance = stack.enter_context(launch(name, lambda phase: stamps.__setitem__(phase, clock_ns())))
-        left_s = max(0.001, contract.timeout_s - (clock_ns() - stamps["requested"]) / 1e9)
-        with interrupts.allowed(timeout_s=left_s):
-            alive = console.wait(instance.console, contract.ready)
+        with _allowed(interrupts, max(0.001, (deadline_ns - clock_ns()) / 1e9)):
+            alive = console.wait(instance.console, contract.ready, deadline_ns)
     except TrialTimeout:
         why = f"no '{contract.ready}' within {contract.timeout_s:g} s"
         raise StartFailed("timeout", _explained(why, instance), console.tail()) from None
@@ -129,6 +132,10 @@ def start(stack: ExitStack, launch: Launch, name: str, contract: Contract, *, in
         why = f"its console ended before '{contract.ready}'"
         raise StartFailed("failed", _explained(why, instance), console.tail())
     return Started(instance=instance, stamps=stamps, console=console)
+
+
+def _allowed(interrupts: Interrupts | None, timeout_s: float) -> AbstractContextManager[None]:
+    return nullcontext() if interrupts is None else interrupts.allowed(timeout_s=timeout_s)
 
 
 def _explained(why: str, instance: Instance | None) -> str:

@@ -26,13 +26,15 @@ class Seen:
     used_bytes: float = 0.0
     pressure_percent: float = 0.0
     swapped_in: int = 0
+    #: How many are to be started next, together.
+    starting: int = 1
     latencies_s: list[float] = field(default_factory=list)
     limit: str = ""
 
     @property
     def next_bytes(self) -> float:
-        """What one more instance will take, judged by those that are there: the floor must hold after it, too."""
-        return self.used_bytes / self.alive if self.alive else 0.0
+        """What those to be started will take, judged by those that are there: the floor must hold after them, too."""
+        return self.used_bytes / self.alive * self.starting if self.alive else 0.0
 
 
 def reason(rules: StackTable, most: int, seen: Seen) -> str:

@@ -122,13 +122,15 @@ def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, log: Pa
     poll.register(pidfd, select.POLLIN)
     try:
         while True:
-            ready = poll.poll(_START_MS)
-            # crun writes the file in place, runc renames it into place: complete after either event, not before.
+            # Before any event, too: another launch, at the same time, may have read ours. crun writes the file in
+            # place, by one write, runc renames it into place: what can be read as a number is complete.
             with suppress(FileNotFoundError, ValueError):
-                if watch in dict(ready):
-                    os.read(watch, 4096)
                 return int(file.read_text())
-            if not ready or pidfd in dict(ready):
+            ready = poll.poll(_START_MS)
+            if watch in dict(ready):
+                with suppress(BlockingIOError):
+                    os.read(watch, 4096)
+            elif not ready or pidfd in dict(ready):
                 break
     finally:
         os.close(pidfd)

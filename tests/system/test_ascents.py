@@ -98,6 +98,25 @@ def test_the_idle_host_and_the_cost_of_looking_are_read_at_every_number(run: Run
         assert sorted(values(run, subject, "pressure_memory_full_ratio")) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("subject", ["process", "container", "crun", "runc", "vm"])
+def test_several_are_started_together(tmp_path: Path, subject: str) -> None:
+    """Every runner must bear it: pid-files, events and helpers are shared by what starts at the same time."""
+    require("root", os.geteuid() == 0, "this is not root")
+    file = tmp_path / "together.toml"
+    file.write_text(
+        'schema = 1\nquestion = "?"\nprobe = "density"\nreference = "one"\n[run]\nrounds = 1\nwarmup = 0\n'
+        "timeout_s = 60\n[stack]\ncounts = [1, 5, 9]\nat_once = 4\nwindow_s = 0\nfloor_percent = 10\n"
+        f'[[subjects]]\nlabel = "one"\nrunner = "{subject}"\n' + ("counts = [1, 3]\n" if subject == "vm" else "")
+    )
+    done = cli.tare("run", file, "--results", tmp_path / "runs")
+    run = store.load(next((tmp_path / "runs").iterdir()))
+    (outcome,) = [one for one in run.outcomes if one.subject == "one"]
+    if outcome.status == "skipped":
+        require("qemu" if subject == "vm" else subject, False, outcome.reason)
+    assert (done.returncode, outcome.status, outcome.lost) == (0, "ok", 0), done.stderr
+    assert outcome.reached == (3 if subject == "vm" else 9)
+
+
 def test_a_payload_that_sees_no_proc_says_so_and_gets_ready(tmp_path: Path) -> None:
     require("root", os.geteuid() == 0, "this is not root")
     shutil.copyfile(payload.binary(cache_dir()), tmp_path / "payload")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,23 +29,42 @@ CONTRACT = Contract(ready="ready", timeout_s=5.0)
 class Fleet:
     """Launches pipes that say what the test wants, and remembers who came and went."""
 
-    def __init__(self, *, bad: frozenset[int] = frozenset(), full_at: int = 0, told: bytes = b"") -> None:
+    def __init__(
+        self, *, bad: frozenset[int] = frozenset(), full_at: int = 0, broken_at: int = 0, told: bytes = b""
+    ) -> None:
         self.bad = bad
         self.told = told
         self.full_at = full_at
+        self.broken_at = broken_at
+        self._lock = threading.Lock()
+        self._coming = 0
+        #: The most that came at the same time, and that were there.
+        self.together = self.most = 0
         self.started: list[str] = []
         self.alive: set[str] = set()
 
     @contextmanager
     def launch(self, name: str, mark: Mark) -> Iterator[Fake]:
-        self.started.append(name)
-        if self.full_at and len(self.started) >= self.full_at:
+        with self._lock:
+            self.started.append(name)
+            number = len(self.started)
+            self._coming += 1
+            self.together = max(self.together, self._coming)
+        # Long enough for the rest of a batch to come: threads that start one after another would not be seen together.
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.02)
+        with self._lock:
+            self._coming -= 1
+        if self.full_at and number >= self.full_at:
             raise RunnerError("no room", "x") from OSError(errno.EMFILE, "Too many open files")
+        if number == self.broken_at:
+            raise RunnerError("broken", "x")
         reader, writer = os.pipe2(os.O_NONBLOCK)
         self.alive.add(name)
+        self.most = max(self.most, len(self.alive))
         try:
-            os.write(writer, b"tare first\n" if len(self.started) in self.bad else self.told + b"tare ready\n")
-            if len(self.started) in self.bad:
+            os.write(writer, b"tare first\n" if number in self.bad else self.told + b"tare ready\n")
+            if number in self.bad:
                 os.close(writer)
                 writer = -1
             yield Fake(reader)
@@ -107,6 +127,46 @@ def test_everything_is_read_at_the_counts_and_at_the_top_and_after() -> None:
     roles = {reading.role for reading in found.readings if reading.n == 3 and "pss_bytes" in reading.values}
     name = Path("/proc/self/comm").read_text().strip()
     assert roles == {name, f"{name} (resident)", f"{name} (daemon)"}
+    assert fleet.alive == set()
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 64])
+def test_batches_stop_at_each_number_that_is_read(at_once: int) -> None:
+    fleet = Fleet()
+    rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=at_once)
+    found = up(fleet, most=9, counts=(1, 4, 8), rules=rules)
+    assert (found.status, found.reached, found.stopped_by) == ("ok", 9, "count: 9")
+    host = [(reading.n, reading.stage) for reading in found.readings if "host_free_bytes" in reading.values]
+    assert host == [(0, ""), (1, ""), (4, ""), (8, ""), (9, ""), (9, "after")]
+    assert [reading.n for reading in found.readings if "ready_seconds" in reading.values] == list(range(1, 10))
+    assert fleet.most == min(9, 1 + 3 + 4 + 1)
+    assert fleet.together == min(at_once, 4)
+    assert fleet.alive == set()
+
+
+def test_what_is_lost_in_a_batch_is_counted_and_the_others_live() -> None:
+    fleet = Fleet(bad=frozenset((3, 4)))
+    rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=3, error_percent=90)
+    found = up(fleet, most=6, counts=(1, 6), rules=rules)
+    assert (found.reached, found.lost, found.stopped_by) == (6, 2, "count: 6")
+    assert fleet.alive == set()
+
+
+def test_a_limit_met_in_a_batch_ends_the_ascent_with_those_that_came() -> None:
+    fleet = Fleet(full_at=4)
+    rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=4)
+    found = up(fleet, most=9, counts=(1, 9), rules=rules)
+    assert (found.status, found.stopped_by) == ("ok", "limit: no room: x")
+    assert found.reached == 3
+    assert fleet.alive == set()
+
+
+def test_an_error_in_a_batch_fails_the_ascent_and_all_come_down() -> None:
+    fleet = Fleet(broken_at=3)
+    rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=4)
+    found = up(fleet, most=9, counts=(1, 9), rules=rules)
+    assert (found.status, found.reason) == ("failed", "broken: x")
+    assert len(fleet.started) == 5, "the first, and one batch"
     assert fleet.alive == set()
 
 
