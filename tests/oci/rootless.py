@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def readable(directory: Path) -> Runtime:
     else:
         pytest.skip("no Python 3.11 that an ordinary user may run: apt-get install python3")
     program = directory / OURS
-    program.write_text(f'#!/bin/sh\nexec {python} -I -S "${{0%/*}}/container/__main__.py" "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(python)} -I -S "${{0%/*}}/container/__main__.py" "$@"\n')
     program.chmod(0o755)
     return Runtime(name=OURS, binary=os.fspath(program))
 
