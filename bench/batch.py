@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -44,7 +44,15 @@ class Starter:
         """
         if len(names) == 1:
             return [self._attempt(names[0], self._interrupts)]
-        return list(self._threads.map(self._attempt, names))
+        # Awaited before any is asked how it went: what runs is the caller's to remove, even if another is a defect.
+        futures = [self._threads.submit(self._attempt, name) for name in names]
+        wait(futures)
+        attempts = [future.result() for future in futures if future.exception() is None]
+        if defect := next(filter(None, (future.exception() for future in futures)), None):
+            for attempt in attempts:
+                attempt.removal.close()
+            raise defect
+        return attempts
 
     def _attempt(self, name: str, interrupts: Interrupts | None = None) -> Attempt:
         try:

@@ -157,18 +157,9 @@ def _make(
         ends = inside.Ends(
             up=up_in, down=down_out, fifo_directory=ends_open[2], fifo=base, stub=ends_open[3], awaited=awaited
         )
-        born = -1
-        first: Step | None = None
-        if cgroup is not None:
-            *files, last = cgroup.entrances()
-            if last.endswith("/cgroup.procs"):
-                # Of v2, also beside v1: whoever enters by this file waits for all forks of the machine, some 15 ms.
-                born = os.open(os.path.dirname(last), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                ends_open.append(born)
-            else:
-                files.append(last)
-            first = JoinCgroup(tuple(files)) if files else None
-
+        first, born = _entrance(cgroup)
+        if born >= 0:
+            ends_open.append(born)
         changed = inside.changed_signals()
 
         def become() -> NoReturn:
@@ -194,6 +185,20 @@ def _make(
         _kill(made)
         raise
     return made
+
+
+def _entrance(cgroup: Cgroup | None) -> tuple[Step | None, int]:
+    """How the first process enters its cgroups: a step of its own, and a descriptor of one to be born in, or -1."""
+    if cgroup is None:
+        return None, -1
+    *files, last = cgroup.entrances()
+    born = -1
+    if last.endswith("/cgroup.procs"):
+        # Of v2, also beside v1: whoever enters by this file waits for all forks of the machine, some 15 ms.
+        born = os.open(os.path.dirname(last), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        files.append(last)
+    return (JoinCgroup(tuple(files)) if files else None), born
 
 
 def _awaited(bundle: Bundle) -> bytes:

@@ -30,12 +30,19 @@ class Fleet:
     """Launches pipes that say what the test wants, and remembers who came and went."""
 
     def __init__(
-        self, *, bad: frozenset[int] = frozenset(), full_at: int = 0, broken_at: int = 0, told: bytes = b""
+        self,
+        *,
+        bad: frozenset[int] = frozenset(),
+        full_at: int = 0,
+        broken_at: int = 0,
+        defect_at: int = 0,
+        told: bytes = b"",
     ) -> None:
         self.bad = bad
         self.told = told
         self.full_at = full_at
         self.broken_at = broken_at
+        self.defect_at = defect_at
         self._lock = threading.Lock()
         self._coming = 0
         #: The most that came at the same time, and that were there.
@@ -57,6 +64,8 @@ class Fleet:
             self._coming -= 1
         if self.full_at and number >= self.full_at:
             raise RunnerError("no room", "x") from OSError(errno.EMFILE, "Too many open files")
+        if number == self.defect_at:
+            raise ZeroDivisionError
         if number == self.broken_at:
             raise RunnerError("broken", "x")
         reader, writer = os.pipe2(os.O_NONBLOCK)
@@ -167,6 +176,15 @@ def test_an_error_in_a_batch_fails_the_ascent_and_all_come_down() -> None:
     found = up(fleet, most=9, counts=(1, 9), rules=rules)
     assert (found.status, found.reason) == ("failed", "broken: x")
     assert len(fleet.started) == 5, "the first, and one batch"
+    assert fleet.alive == set()
+
+
+def test_a_defect_in_a_batch_leaves_nothing_running() -> None:
+    fleet = Fleet(defect_at=3)
+    rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=4)
+    with pytest.raises(ZeroDivisionError):
+        up(fleet, most=9, counts=(1, 9), rules=rules)
+    assert len(fleet.started) == 5
     assert fleet.alive == set()
 
 
