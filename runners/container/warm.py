@@ -24,7 +24,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from . import layered, syscalls
+from . import inside, layered, syscalls
 from .borrow import Borrower, why_not
 from .bundle import parse
 from .init import Program
@@ -136,10 +136,8 @@ def _prepare(base: str) -> Starter:
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last_capability = int(file.read())
     planned = layered.plan(parse(config, directory="/"), base=base, last_capability=last_capability)
-    # Python ignores these two, and exec hands "ignored" on; a container's program expects the default.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    # Python ignores two, nohup and a shell's background jobs others, and exec hands "ignored" on.
+    inside.reset_signals(inside.changed_signals())
     # Slave, not private: what the host unmounts later must not stay busy in here. No mount of ours goes out.
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,19 @@ def cold(place: Path, spec: Spec) -> list[str]:
         os.waitpid(pid, 0)
 
 
+@pytest.fixture(params=[False, True], ids=["in front", "in the background"])
+def ignoring(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As a shell's background job, and what nohup starts: they ignore signals; a container must not inherit that."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers if request.param else ():
+        signal.signal(number, signal.SIG_IGN)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("ignoring")
 @pytest.mark.parametrize("home", [(), (("HOME", "/tmp"),)])
 def test_the_same_walls(place: Path, home: tuple[tuple[str, str], ...]) -> None:
     spec = Spec(
@@ -121,3 +135,4 @@ def test_the_same_walls(place: Path, home: tuple[tuple[str, str], ...]) -> None:
     assert one == other
     assert len(one) > 60
     assert any("Seccomp:\t2" in line for line in one)
+    assert "SigIgn:\t0000000000000000" in one
