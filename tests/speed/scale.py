@@ -24,6 +24,7 @@ from pathlib import Path
 
 import click
 
+from bench.probes import hostload
 from runners.container import cgroups
 from tests.speed import arena
 
@@ -60,6 +61,10 @@ class Series:
 HEAD = f"{'count':>6} {'start s':>9} {'remove s':>9} {'host MiB':>10} {'charged':>10} {'first ms':>9} {'last ms':>9}"
 
 
+_RATE = f"{'per s':>9} {'busy':>5} {'cpu ms':>7}"
+PARALLEL = f"{_RATE}{_RATE} {'factor':>7}   (one at a time, then one for each processor)"
+
+
 def available_bytes() -> int:
     """MemAvailable of /proc/meminfo."""
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
@@ -94,8 +99,21 @@ def many(contestant: arena.Contestant, count: int, whole: cgroups.Cgroup) -> Ser
     return Series(starts_ns=tuple(starts), stops_ns=tuple(stops), host_bytes=host, charged_bytes=charged)
 
 
-def at_once(contestants: Sequence[arena.Contestant]) -> float:
-    """Starts with removal each second, with one thread for each of *contestants*."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Starts with removal each second, and how many processors of the host worked meanwhile."""
+
+    per_second: float
+    busy: float
+
+    @property
+    def processor_ms(self) -> float:
+        """Processor time of one, in milliseconds: with several at once it shows what they cost one another."""
+        return self.busy / self.per_second * 1e3
+
+
+def at_once(contestants: Sequence[arena.Contestant]) -> Rate:
+    """One thread for each of *contestants*."""
 
     def work(number: int, contestant: arena.Contestant) -> None:
         for each in range(EACH):
@@ -103,12 +121,14 @@ def at_once(contestants: Sequence[arena.Contestant]) -> float:
             contestant.stop(f"p{number}-{each}")
 
     threads = [threading.Thread(target=work, args=pair) for pair in enumerate(contestants)]
-    began_ns = time.monotonic_ns()
+    before, began_ns = hostload.read(), time.monotonic_ns()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return EACH * len(threads) * 1e9 / (time.monotonic_ns() - began_ns)
+    seconds = (time.monotonic_ns() - began_ns) / 1e9
+    share = hostload.difference(before, hostload.read(), seconds)["host_busy_ratio"]
+    return Rate(per_second=EACH * len(threads) / seconds, busy=share * len(os.sched_getaffinity(0)))
 
 
 def main() -> int:
@@ -127,7 +147,7 @@ def main() -> int:
         for _ in range(wishes.repeats):
             for name, contestant in entered.items():
                 click.echo(f"{name:12}{many(contestant, wishes.count, place.whole).line()}")
-        click.echo(f"\n{'':12}{'alone /s':>9} {f'on {processors} /s':>9} {'factor':>7}")
+        click.echo(f"\n{'':12}{PARALLEL}")
         # The floor is a program of one thread: as many of it as there are processors. A runner takes threads.
         more = {name: [one] * processors for name, one in entered.items()}
         if "floor" in more:
@@ -135,7 +155,10 @@ def main() -> int:
         for _ in range(wishes.repeats):
             for name, workers in more.items():
                 alone, together = at_once(workers[:1]), at_once(workers)
-                click.echo(f"{name:12}{alone:9.0f} {together:9.0f} {together / alone:7.2f}")
+                cells = "".join(
+                    f"{one.per_second:9.0f} {one.busy:5.2f} {one.processor_ms:7.2f}" for one in (alone, together)
+                )
+                click.echo(f"{name:12}{cells} {together.per_second / alone.per_second:7.2f}")
     return 0
 
 
