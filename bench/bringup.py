@@ -53,7 +53,8 @@ def bring_up(
     support = runner.probe(subject.options, place.cache)
     if support.ok and enforced in support.unlimited:
         why = f"the runner {subject.runner} does not enforce a grant of {enforced}"
-        support = Support(ok=False, version=support.version, why=why, fix="weigh a container or a virtual machine")
+        fix = 'weigh a container, a virtual machine, or a process with the option limit = "cgroup"'
+        support = Support(ok=False, version=support.version, why=why, fix=fix)
     found: Prepared | None = None
     if support.ok:
         try:

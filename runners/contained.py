@@ -92,7 +92,7 @@ def prove(
     grouped: bool,
     fix: Callable[[str], str],
 ) -> None:
-    """Start one container of the payload, and remove it. Raises RunnerError with *fix* of what was said.
+    """Start one instance of the payload, and remove it. Raises RunnerError with *fix* of what was said.
 
     *grouped* says whether it gets a cgroup; *label* stands in the names of all that is made.
     """
@@ -101,7 +101,7 @@ def prove(
     except OSError as error:
         said = str(error)
     if said is not None:
-        raise RunnerError(f"a trial container did not start: {said}", "", fix(said))
+        raise RunnerError(f"a trial start failed: {said}", "", fix(said))
 
 
 def _try(

@@ -1,9 +1,14 @@
-"""A bare process: fork and exec, nothing else. It is the tare that every other subject is compared with."""
+"""A bare process: fork and exec, nothing else. It is the tare that every other subject is compared with.
+
+With the option ``limit = "cgroup"`` each has a cgroup of its own with the grant's limits, as a container has, and
+nothing else of a container: it tells what the limits alone do. It gets there by way of a gate (:mod:`runners.gate`).
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import select
 import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,40 +16,96 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners import payload
-from runners.base import Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners import contained, gate, payload
+from runners.base import Kind, Launch, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners.container import cgroups, trial
+from runners.container.defaults import PIDS_LIMIT
 
 KIND: Kind = "process"
 TYPICAL_S = 0.003
-OPTIONS: Mapping[str, Option] = {}
+OPTIONS: Mapping[str, Option] = {
+    "limit": Option("what enforces the grant: nothing, or a cgroup of its own", ("none", "cgroup"))
+}
+
+_END_MS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
+    """A started process; see :class:`runners.base.Instance`."""
+
     console: int
     pid: int
-    cgroup: Path | None = None  # it lives in the run's own cgroup
+    group: cgroups.Cgroup | None = None  # else it lives in the run's own
+
+    @property
+    def cgroup(self) -> Path | None:
+        """See :class:`runners.base.Instance`."""
+        return self.group.path if self.group is not None else None
 
     def pids(self) -> frozenset[int]:
-        return frozenset((self.pid,))
+        """The process, and with a cgroup all in it."""
+        return frozenset((self.pid,)) if self.group is None else self.group.pids()
 
     def explain(self) -> str:
+        """How it ended, and whether its limit did that; empty while it runs."""
+        if trial.hung_up(self.console):  # a dying process closes it a moment before its end can be waited for
+            self._await_end()
         # WNOWAIT: the zombie stays, for the stop to reap.
         end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if end is None:
             return ""
         if end.si_code == os.CLD_EXITED:
             return f"the process exited with status {end.si_status}"
-        return f"the process was killed by {signal.Signals(end.si_status).name}"
+        why = f"the process was killed by {signal.Signals(end.si_status).name}"
+        return f"{why}: it reached the memory limit of its cgroup" if self.group and _oom_kills(self.group) else why
+
+    def _await_end(self) -> None:
+        pidfd = os.pidfd_open(self.pid)  # not reaped yet, so the number is its own
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(_END_MS)
+        finally:
+            os.close(pidfd)
+
+    def stop(self) -> None:
+        """Kill and reap it, and whatever else is in its cgroup."""
+        os.kill(self.pid, signal.SIGKILL)  # ours and not yet reaped: the pid cannot belong to another
+        os.waitpid(self.pid, 0)
+        if self.group is not None:
+            self.group.kill()
+
+
+def _oom_kills(group: cgroups.Cgroup) -> int:
+    """How many processes the kernel has killed in *group* because its memory limit was reached.
+
+    From Linux 4.13 on; memory.rst (v1) and cgroup-v2.rst, "memory.events".
+    """
+    name = "memory.events" if isinstance(group, cgroups.V2) else "memory.oom_control"
+    lines = Path(group.file("memory", name)).read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def probe(options: Options, cache: Path) -> Support:
-    """Possible wherever the payload can be built."""
+    """Possible wherever the payload can be built; with a limit, where one can be started in a cgroup: that is tried."""
+    limited = options.get("limit") == "cgroup"
+    no_cgroups = cgroups.usable() if limited else ""
+    if no_cgroups:
+        return Support(ok=False, why=f"no cgroup can be made: {no_cgroups}", fix=contained.need_root())
     try:
-        payload.binary(cache)
+        if limited:
+            contained.prove(prepare, options, cache, label="process", grouped=True, fix=lambda _: "")
+        else:
+            payload.binary(cache)
     except RunnerError as error:
         return Support(ok=False, why=str(error), fix=error.fix)
-    return Support(ok=True, version=f"Linux {platform.release()}", unlimited=("memory", "cpus"))
+    return Support(
+        ok=True,
+        version=f"Linux {platform.release()}",
+        unlimited=() if limited else ("memory", "cpus"),
+        facts={"cgroups": cgroups.mode()} if limited else {},
+    )
 
 
 @contextmanager
@@ -56,7 +117,12 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             f"cannot run {program}", "it is not an executable file", "check payload.rootfs of the scenario"
         )
     argv = (str(program), *spec.argv[1:])
+    limited = options.get("limit") == "cgroup"
+    launch = _limited(argv, spec, scratch) if limited else _unlimited(argv, spec)
+    yield Prepared(launch=launch, manifest={"argv.txt": shlex.join(argv) + "\n"})
 
+
+def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
     @contextmanager
     def launch(name: str, mark: Mark) -> Iterator[_Process]:
         with ExitStack() as stack:
@@ -73,16 +139,48 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
                     file_actions=((os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, writer, 1)),
                     setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM),
                 )
+            instance = _Process(reader, pid)
             try:
                 mark("created")
                 os.set_blocking(reader, False)
-                yield _Process(reader, pid)
+                yield instance
             finally:
-                os.kill(pid, signal.SIGKILL)  # ours and not yet reaped: the pid cannot belong to another
-                os.waitpid(pid, 0)
+                instance.stop()
             mark("stopped")
 
-    yield Prepared(launch=launch, manifest={"argv.txt": shlex.join(argv) + "\n"})
+    return launch
+
+
+def _limited(argv: tuple[str, ...], spec: Spec, scratch: Scratch) -> Launch:
+    """``created`` is stamped when the process has executed its program. Raises RunnerError."""
+    parent = contained.parent(scratch)
+    if parent is None:
+        raise RunnerError("cannot limit a process", "this user may not make cgroups", contained.need_root())
+    waiter = gate.binary(scratch.cache)
+
+    def start(name: str, stack: ExitStack) -> _Process:
+        group = parent.child(name)
+        stack.callback(group.remove)
+        try:
+            group.create()
+            group.limit(memory_bytes=spec.memory_bytes, pids=PIDS_LIMIT, cpus=spec.cpus)
+        except OSError as error:
+            why = f"{error.filename}: {error.strerror}"
+            raise RunnerError(f"cannot make the cgroup {group.relative}", why, "see `tare doctor`") from error
+        with ExitStack() as theirs:
+            console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
+            null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            theirs.callback(os.close, null)
+            held = gate.hold(waiter, argv, dict(spec.env), console=console_in, stdin=null, ours=theirs)
+            instance = _Process(console, held.pid, group)
+            try:
+                held.run_in(group)
+            except BaseException:
+                instance.stop()
+                raise
+        return instance
+
+    return contained.launcher(start)
 
 
 def sweep() -> Sequence[str]:

@@ -21,28 +21,34 @@ PATH = "/payload"
 
 
 def binary(cache: Path) -> Path:
-    """Return the compiled payload, building it below *cache* if this source was never built there.
+    """The compiled payload; see :func:`compiled`."""
+    return compiled(SOURCE, cache)
+
+
+def compiled(source: Path, cache: Path) -> Path:
+    """Return the static program of that one C file, building it below *cache* if it was never built there.
 
     The name holds a digest of source and flags, so a change of either is another file. Raises RunnerError when there
     is no C compiler or when it fails.
     """
-    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
-    target = cache / f"payload-{digest}"
+    name = source.stem
+    digest = hashlib.sha256(source.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
+    target = cache / f"{name}-{digest}"
     if target.exists():
         return target
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise RunnerError(
-            "the payload cannot be built", "no C compiler (cc, gcc) on PATH", "install gcc, or run ./bootstrap"
+            f"the {name} cannot be built", "no C compiler (cc, gcc) on PATH", "install gcc, or run ./bootstrap"
         )
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        built = Path(scratch, "payload")
-        command = [compiler, *FLAGS, "-o", str(built), str(SOURCE)]
+        built = Path(scratch, name)
+        command = [compiler, *FLAGS, "-o", str(built), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = done.stderr.strip()[-500:]
-            raise RunnerError(f"the payload did not compile: {' '.join(command)}", reason, "install libc6-dev")
+            raise RunnerError(f"the {name} did not compile: {' '.join(command)}", reason, "install libc6-dev")
         os.replace(built, target)  # two runs may build at once; either result is right
     return target
 
@@ -58,9 +64,13 @@ def arguments(
     touch_mib: int = 0,
     release: bool = False,
     tell: Literal["", "memory"] = "",
+    busy_percent: int = 0,
     exit_code: int | None = None,
 ) -> tuple[str, ...]:
-    """The payload's argv after its own path, for these wishes. ``tell="memory"``: say what /proc/meminfo holds."""
+    """The payload's argv after its own path, for these wishes.
+
+    ``tell="memory"``: say what /proc/meminfo holds. ``busy_percent``: of one processor, used from being ready on.
+    """
     words = []
     if delay_ms:
         words.append(f"delay-ms={delay_ms}")
@@ -70,5 +80,7 @@ def arguments(
         words.append("then=release")
     if tell:
         words.append(f"tell={tell}")
+    if busy_percent:
+        words.append(f"busy-percent={busy_percent}")
     words.append("then=pause" if exit_code is None else f"then=exit:{exit_code}")
     return tuple(words)

@@ -1,6 +1,6 @@
 /* The same first process in every subject: a static program that says when it lives, works as told, and waits.
  *
- *   payload [delay-ms=N] [touch-mib=N] [then=release] [tell=memory] [then=pause | then=exit:N]
+ *   payload [delay-ms=N] [touch-mib=N] [then=release] [tell=memory] [busy-percent=N] [then=pause | then=exit:N]
  *
  * It writes one line per event to its console, each in a single write(2):
  *
@@ -10,6 +10,8 @@
  *                   delay, the touching and the giving back; or "tare inside: ..." with the reason why it sees none
  *   tare ready      after all of these
  *   tare exit N     just before it ends
+ *
+ * Ready, it waits for SIGTERM or SIGINT; with busy-percent=N it uses N % of one processor meanwhile.
  *
  * The console is standard output, or the device named by TARE_CONSOLE: in a virtual machine the kernel passes the
  * words of its command line on to init, KEY=VALUE as environment and what follows "--" as arguments
@@ -60,7 +62,9 @@ static void finish(int code)
 
 static void usage(const char *word)
 {
-	fprintf(stderr, "payload: cannot read '%s'; known: delay-ms=N touch-mib=N tell=memory then=release|pause|exit:N\n",
+	fprintf(stderr,
+		"payload: cannot read '%s'; known: delay-ms=N touch-mib=N tell=memory busy-percent=N"
+		" then=release|pause|exit:N\n",
 		word);
 	finish(64);
 }
@@ -158,9 +162,51 @@ static void tell_memory(void)
 	}
 }
 
+static long long now_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* Use *percent* of a processor until one of *stop* comes, in periods of 100 ms: first work, then sleep.
+ *
+ * The share is of processor time that this thread got (CLOCK_THREAD_CPUTIME_ID), whatever it had to wait for it. A
+ * period in which it did not get all of it ends none the less, and the next owes nothing: where the processors are
+ * overcommitted, each instance asks for no more than before. The clock is that of the kernel below: in a virtual
+ * machine it is the guest's, which takes a virtual processor's time for a real one's.
+ */
+static void work(long percent, const sigset_t *stop)
+{
+	const long long period_ns = 100 * 1000000LL, share_ns = percent * 1000000LL;
+	long long end_ns = now_ns(CLOCK_MONOTONIC), left_ns, used_ns;
+	struct timespec left;
+	int got;
+
+	for (;;) {
+		/* On a grid, so that what a wake-up is late does not lengthen the period; a period that passed is lost. */
+		do
+			end_ns += period_ns;
+		while (end_ns <= now_ns(CLOCK_MONOTONIC));
+		used_ns = now_ns(CLOCK_THREAD_CPUTIME_ID);
+		while (now_ns(CLOCK_THREAD_CPUTIME_ID) - used_ns < share_ns && now_ns(CLOCK_MONOTONIC) < end_ns)
+			for (volatile int i = 0; i < 1000; i++)
+				; /* some µs between two looks: it is the program that works, not the kernel */
+		do { /* again after EINTR: SIGSTOP and SIGCONT, a debugger */
+			left_ns = end_ns - now_ns(CLOCK_MONOTONIC);
+			left_ns = left_ns > 0 ? left_ns : 0; /* a look at the signals none the less */
+			left = (struct timespec){left_ns / 1000000000, left_ns % 1000000000};
+			got = sigtimedwait(stop, NULL, &left);
+		} while (got < 0 && errno == EINTR);
+		if (got > 0)
+			return;
+	}
+}
+
 int main(int argc, char **argv)
 {
-	long delay_ms = 0, touch_mib = 0, code = -1;
+	long delay_ms = 0, touch_mib = 0, busy_percent = 0, code = -1;
 	sigset_t stop;
 	int got, release = 0, tell = 0;
 
@@ -179,6 +225,8 @@ int main(int argc, char **argv)
 			delay_ms = number(word, word + 9, 3600L * 1000);
 		else if (!strncmp(word, "touch-mib=", 10))
 			touch_mib = number(word, word + 10, 1L << 20);
+		else if (!strncmp(word, "busy-percent=", 13))
+			busy_percent = number(word, word + 13, 100);
 		else if (!strncmp(word, "then=exit:", 10))
 			code = number(word, word + 10, 255);
 		else if (!strcmp(word, "then=release"))
@@ -199,8 +247,11 @@ int main(int argc, char **argv)
 		tell_memory();
 	say("ready");
 	if (code < 0) {
-		while (sigwait(&stop, &got) != 0)
-			;
+		if (busy_percent)
+			work(busy_percent, &stop);
+		else
+			while (sigwait(&stop, &got) != 0)
+				;
 		code = 0;
 	}
 	finish((int)code);

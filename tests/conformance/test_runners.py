@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from runners.base import Instance, Launch, Runner
 from runners.image.cache import cache_dir
 from tests.conftest import require
 
-#: runner -> what the host must have for it
+#: subject -> what the host must have for it
 NEEDS = {
     "null": (),
     "process": (),
+    "process/cgroup": ("root", "cgroups"),
     "container": ("root", "cgroups"),
     "container-cold": ("root", "cgroups"),
     "crun": ("root", "cgroups", "crun"),
@@ -30,6 +31,8 @@ NEEDS = {
     "bwrap": ("bwrap",),
     "vm": ("qemu", "libvirt"),
 }
+#: Subjects that are a runner with options; each other one is named as its runner.
+VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {"process/cgroup": ("process", {"limit": "cgroup"})}
 #: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
 REAL = sorted(set(NEEDS) - {"null"})
 #: Long enough for an emulated virtual machine on a loaded host.
@@ -42,7 +45,8 @@ class Bench:
 
     def __init__(self, name: str, stack: ExitStack, place: bringup.Place) -> None:
         self.name = name
-        self.runner: Runner = runners.load(name)
+        self.runner_name, self.options = VARIANTS.get(name, (name, {}))
+        self.runner: Runner = runners.load(self.runner_name)
         self.place = place
         self.stack = stack
         self.count = 0
@@ -51,8 +55,8 @@ class Bench:
         self.count += 1
         subject = Subject(
             label=self.name,
-            runner=self.name,
-            options={},
+            runner=self.runner_name,
+            options=dict(self.options),
             argv=(payload.PATH, *payload.arguments(**wishes)),
             memory_bytes=MEMORY_BYTES,
             cpus=1,
@@ -73,7 +77,7 @@ class Bench:
 
 @pytest.fixture(params=sorted(NEEDS))
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A bench for each runner; at the end nothing of it may be left on the host."""
+    """A bench for each subject; at the end nothing of it may be left on the host."""
     prefix = workspace.new_prefix()
     with ExitStack() as outer:
         scratch = outer.enter_context(workspace.scratch(prefix))
@@ -105,7 +109,7 @@ def read_until(instance: Instance, end: bytes | None) -> bytes:
 
 
 def test_the_table_of_runners_is_the_registry() -> None:
-    assert set(NEEDS) == set(runners.REGISTRY)
+    assert NEEDS.keys() - VARIANTS.keys() == runners.REGISTRY.keys()
 
 
 def test_marks_arrive_in_order_and_phases_are_stamped_once(bench: Bench) -> None:
@@ -208,7 +212,7 @@ def test_the_exact_configuration_is_kept(bench: Bench) -> None:
 
 
 def test_the_probe_says_what_would_run_and_leaves_nothing(bench: Bench) -> None:
-    support = bench.runner.probe({}, cache_dir())
+    support = bench.runner.probe(bench.options, cache_dir())
     for need in NEEDS[bench.name] or ("root",):
         require(need, support.ok, f"{bench.name}: {support.why}")
     assert support.version

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from runners import gate, payload
 from runners.image import initramfs
 from runners.image.cache import keep, workspace
 from runners.image.kernel import Kernel
@@ -125,6 +126,9 @@ def build(target: Path, cache: Path, *, busybox: Path, runners: Path, inside: Pa
         tare = root / "tare"
         shutil.copytree(runners, tare / "runners", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(inside, tare / "inside.py")
+        (tare / "cache").mkdir()
+        for program in (payload.binary(cache), gate.binary(cache)):  # there is no compiler in the guest
+            shutil.copy(program, tare / "cache")
         if modules is not None:
             shutil.copytree(modules, root / "modules")
         for path, text in ((root / "init", _INIT), (tare / "start", _START)):

@@ -443,6 +443,32 @@ def check_a_container_over_its_memory_is_killed() -> None:
     assert not os.path.exists(group_at("/tare-guest/one").directory)
 
 
+def check_a_process_is_limited_alone() -> None:
+    """Through its gate: only the payload's own memory is charged, and the limit's victim is named."""
+    from pathlib import Path
+
+    from runners import payload, process
+    from runners.base import Scratch, Spec
+
+    cache = Path("/tare/cache")
+    options = {"limit": "cgroup"}
+    support = process.probe(options, cache)
+    assert support.ok and not support.unlimited, support
+    program = payload.binary(cache)
+    scratch = Scratch(directory=cache, cache=cache, cgroup="tare-guest", prefix="tare-guest")
+    for memory_bytes, wanted in ((1 << 20, ""), (16 << 10, "it reached the memory limit of its cgroup")):
+        argv = (f"/{program.name}", *payload.arguments())
+        spec = Spec(argv=argv, rootfs=cache, memory_bytes=memory_bytes, cpus=1)
+        with process.prepare(spec, options, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
+            os.set_blocking(instance.console, True)
+            text = b""
+            while b"tare ready\n" not in text and (data := os.read(instance.console, 4096)):
+                text += data
+            said = instance.explain()
+            assert (wanted in said) if wanted else (not said and b"tare ready" in text), (memory_bytes, said, text)
+        assert not os.path.exists(group_at("/tare-guest/one").directory)
+
+
 class Skipped(Exception):
     """It cannot be found out here."""
 

@@ -87,7 +87,7 @@ def test_a_trial_that_cannot_be_prepared_is_a_reason(error: Exception, tmp_path:
     if isinstance(error, RunnerError):
         assert caught.value is error
     else:
-        assert "a trial container did not start: [Errno 1] not for you" in str(caught.value)
+        assert "a trial start failed: [Errno 1] not for you" in str(caught.value)
         assert caught.value.fix == "fix of [Errno 1] not for you"
 
 

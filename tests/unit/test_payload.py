@@ -1,0 +1,87 @@
+"""The payload as a program: what its words make it do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runners import payload
+
+#: How long the payload is watched. Its share is of its own accounting, so that a busy host only lowers it.
+WATCHED_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return payload.binary(tmp_path_factory.mktemp("payload"))
+
+
+@contextmanager
+def ready(program: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The payload with *words*, once it said that it is ready."""
+    with subprocess.Popen([program, *words], stdout=subprocess.PIPE, text=True) as started:
+        try:
+            assert started.stdout is not None
+            assert [started.stdout.readline() for _ in range(2)] == ["tare first\n", "tare ready\n"]
+            yield started
+        finally:
+            started.kill()
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process (proc_pid_stat(5): utime, stime)."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def test_only_what_is_wished_for_becomes_a_word() -> None:
+    assert payload.arguments() == ("then=pause",)
+    assert payload.arguments(busy_percent=20, touch_mib=3) == ("touch-mib=3", "busy-percent=20", "then=pause")
+
+
+@pytest.mark.parametrize(("percent", "low", "high"), [(20, 0.10, 0.30), (0, 0.0, 0.02)])
+def test_it_uses_its_share_of_a_processor_and_ends_when_told(
+    program: Path, percent: int, low: float, high: float
+) -> None:
+    with ready(program, *payload.arguments(busy_percent=percent)) as started:
+        before, began = cpu_s(started.pid), time.monotonic()
+        time.sleep(WATCHED_S)
+        used, took = cpu_s(started.pid) - before, time.monotonic() - began
+        started.terminate()
+        rest, _ = started.communicate(timeout=10)
+    assert low <= used / took <= high
+    assert (started.returncode, rest) == (0, "tare exit 0\n")
+
+
+@pytest.mark.parametrize("percent", [1, 100])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_busy_one_ends_by_a_signal_even_without_a_pause(program: Path, percent: int, number: signal.Signals) -> None:
+    with ready(program, f"busy-percent={percent}") as started:
+        started.send_signal(number)
+        rest, _ = started.communicate(timeout=10)
+    assert (started.returncode, rest) == (0, "tare exit 0\n")
+
+
+def test_stopping_and_continuing_it_is_no_reason_to_end(program: Path) -> None:
+    with ready(program, "busy-percent=1") as started:
+        for number in (signal.SIGSTOP, signal.SIGCONT) * 3:
+            started.send_signal(number)
+            time.sleep(0.05)
+        assert started.poll() is None
+        started.terminate()
+        assert started.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize("word", ["busy-percent=101", "busy-percent=-1", "busy-percent=x", "busy-percent=", "busy=5"])
+def test_a_share_that_cannot_be_meant_is_refused(program: Path, word: str) -> None:
+    done = subprocess.run([program, word], capture_output=True, text=True, check=False, timeout=10)
+    assert done.returncode == 64
+    assert f"cannot read '{word}'" in done.stderr
+    assert "busy-percent=N" in done.stderr
