@@ -19,7 +19,7 @@ from bench.errors import Interrupted
 from bench.interrupts import Interrupts
 from bench.probes import hostmem
 from bench.reading import Reading, Weighing
-from bench.sampling import sample, watch
+from bench.sampling import Meter, sample, watch
 from bench.scenario_file import StackTable
 from bench.settle import settle
 from bench.start import Contract, StartFailed, clock_ns
@@ -37,7 +37,9 @@ _REMOVERS = 8
 class Mountain:
     """What is climbed: one subject, where to read, and the rules that end it.
 
-    ``unsettled`` instances were removed before, and free memory was not seen to stand still since.
+    ``unsettled`` instances were removed before, and free memory was not seen to stand still since. ``meter`` is None
+    where nobody counts the processor time of what the run starts. With ``descends`` the way down is read, too, at the
+    numbers of the way up.
     """
 
     launch: Launch
@@ -48,6 +50,8 @@ class Mountain:
     most: int
     rules: StackTable
     unsettled: int = 0
+    meter: Meter | None = None
+    descends: bool = False
 
 
 def climb(
@@ -70,12 +74,13 @@ def climb(
                 stack.enter_context(ksm.merging())
             stack.callback(ascent.down)
             stopped_by = ascent.up(names)
-            descent = clock_ns()
-        down_s = (clock_ns() - descent) / 1e9
+            if mountain.descends:
+                ascent.descend()
     except (RunnerError, OSError) as error:
         return Weighing(status="failed", reason=str(error), at_ns=began, unsettled=ascent.tried)
     settled = _settled(ascent.tried, interrupts)
-    after = Reading(values={**hostmem.read(), "teardown_seconds": down_s}, n=ascent.seen.alive, stage="after")
+    removed = {"teardown_seconds": ascent.removing_s, "removal_seconds": ascent.last_removal_s}
+    after = Reading(values={**hostmem.read(), **removed}, n=ascent.seen.alive, stage="after")
     failed = ascent.seen.alive == 0 and ascent.seen.lost > 0
     return Weighing(
         status="failed" if failed else "ok",
@@ -117,9 +122,12 @@ class _Ascent:
         self.last_failure = ""
         self.last_console = ""
         self.unseen = ""
+        self.removing_s = 0.0
+        self.last_removal_s = 0.0
         self._ground: dict[str, float] = {}
         self._read_at = -1
         self._read_tried = 0
+        self._numbers: list[int] = []
         self._swapped = _swapped_in(_text("/proc/vmstat"))
 
     @property
@@ -155,17 +163,39 @@ class _Ascent:
         following = min((n for n in ends if n > self.seen.alive), default=self.seen.alive + 1)
         return min(self.mountain.rules.at_once, following - self.seen.alive)
 
-    def down(self) -> None:
-        """Remove all, several at once: most of a removal is waiting. Raises the first error, after the last removal."""
+    def descend(self) -> None:
+        """Come down to each number that was read, the highest first, and read there what was given back.
+
+        What is left then, and all of it after a signal, is for :meth:`down`.
+        """
+        for n in sorted((n for n in self._numbers if 0 < n < len(self.removals)), reverse=True):
+            moved = len(self.removals) - n
+            self.down(n)
+            try:
+                if not settle(moved, self.interrupts.check):
+                    self.warnings.append(f"memory did not settle at {n} on the way down")
+            except Interrupted:
+                return
+            removal = {"removal_seconds": self.last_removal_s}
+            self.readings.append(Reading(values={**hostmem.read(), **removal}, n=n, stage="down"))
+
+    def down(self, keep: int = 0) -> None:
+        """Remove all but the first *keep*, several at once: most of a removal is waiting.
+
+        Raises the first error, after the last removal.
+        """
         errors: list[BaseException] = []
+        leaving = self.removals[keep:]
+        began, left = clock_ns(), len(self.removals)
         with ThreadPoolExecutor(_REMOVERS) as pool:
-            left = len(self.removals)
-            for done in as_completed([pool.submit(one.close) for one in reversed(self.removals)]):
+            for done in as_completed([pool.submit(one.close) for one in reversed(leaving)]):
                 left -= 1
                 self.alive(left)
                 if error := done.exception():
                     errors.append(error)
-        self.removals.clear()
+        del self.removals[keep:]
+        self.last_removal_s = (clock_ns() - began) / 1e9
+        self.removing_s += self.last_removal_s
         if errors:
             raise errors[0]
 
@@ -203,7 +233,10 @@ class _Ascent:
         if not settle(moved, self.interrupts.check):
             self.warnings.append(f"memory did not settle at {n}")
         self._read_at, self._read_tried = n, self.tried
-        watched = watch(self.mountain.rules.window_s, self.interrupts)
+        self._numbers.append(n)
+        watched = watch(self.mountain.rules.window_s, self.interrupts, self.instances, self.mountain.meter)
+        if "host_busy_ratio" in watched:
+            self.seen.idle_percent = 100 * (1 - watched["host_busy_ratio"])
         serving = {"resident": self.mountain.resident_pids, "daemon": self.mountain.daemon_pids}
         found = sample(n, self.instances, serving, self.mountain.memory_bytes)
         self.readings += [*found, Reading(values=watched, n=n)] if watched else found

@@ -147,7 +147,7 @@ _INSIDE = (
 for _name, _title, _meaning in _INSIDE:
     METRICS[_name] = Metric(name=_name, unit="bytes", title=_title, meaning=_meaning, most=_TIB * 64)
 
-#: (name, title, meaning) of what the window after settling shows, while the instances idle.
+#: (name, title, meaning) of what the window after settling shows, while the instances wait, or work as told.
 _WINDOW = (
     ("host_busy_ratio", "processors busy", "processor time used by everything on the host, of all that there was"),
     ("pressure_cpu_some_ratio", "waiting for a processor", "share of the window that some task waited for a processor"),
@@ -163,7 +163,14 @@ METRICS |= {
         name="window_seconds",
         unit="seconds",
         title="window",
-        meaning="how long the host was watched while the instances idled",
+        meaning="how long the host was watched while the instances waited, or worked as they were told",
+        most=_DAY_S,
+    ),
+    "window_cpu_seconds": Metric(
+        name="window_cpu_seconds",
+        unit="seconds",
+        title="processor time in the window",
+        meaning="processor time that all instances used in the window, and the harness, which sleeps",
         most=_DAY_S,
     ),
     "sampling_seconds": Metric(
@@ -201,6 +208,13 @@ METRICS |= {
         title="least memory",
         meaning="the smallest grant at which the payload got ready; one step less was tried and did not",
         most=_TIB,
+    ),
+    "removal_seconds": Metric(
+        name="removal_seconds",
+        unit="seconds",
+        title="removal",
+        meaning="of the instances between two numbers on the way down, several at a time",
+        most=_DAY_S,
     ),
     "teardown_seconds": Metric(
         name="teardown_seconds",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,23 +30,33 @@ class Pan:
 
     def cpu_ns(self, other: Path | None) -> int:
         """Processor time of everything in the pan, plus that of *other* if it is a cgroup outside of it."""
-        # The kernel books a running task's time when it is switched or at a tick, milliseconds late: yield for it.
-        os.sched_yield()
-        used = self._cgroup.cpu_ns()
-        if other is not None and not self._holds(other):
-            used += _usage_ns(other)
-        return used
+        return self.meter([other])()
 
-    def _holds(self, other: Path) -> bool:
-        """Whether the processes of *other* are in the pan, by its name or in another hierarchy.
+    def meter(self, others: Iterable[Path | None]) -> Callable[[], int]:
+        """What reads the processor time, in ns, of everything in the pan and of those of *others* that are outside.
+
+        Which those are is found now: of two readings of one meter the difference counts the same. A reading raises
+        FileNotFoundError when one of them went.
+        """
+        outside = self._outside(one for one in others if one is not None)
+
+        def read() -> int:
+            # The kernel books a running task's time when it is switched or at a tick, milliseconds late: yield for it.
+            os.sched_yield()
+            return self._cgroup.cpu_ns() + sum(map(_usage_ns, outside))
+
+        return read
+
+    def _outside(self, others: Iterable[Path]) -> list[Path]:
+        """Those of *others* whose processes are not in the pan, neither by their name nor in another hierarchy.
 
         On a hybrid host libvirt moves QEMU in the unified hierarchy and leaves it in ours: adding both counts it twice.
         """
-        if other.is_relative_to(self._cgroup.path):
-            return True
-        members = hierarchies.processes([str(other)])
+        elsewhere = [one for one in others if not one.is_relative_to(self._cgroup.path)]
         # Of the hierarchy that counts time alone: in others (pids) libvirt leaves QEMU where it was.
-        return bool(members) and members <= hierarchies.processes([str(self._cgroup.path)])
+        inside = hierarchies.processes([str(self._cgroup.path)]) if elsewhere else frozenset()
+        members = {one: hierarchies.processes([str(one)]) for one in elsewhere}
+        return [one for one in elsewhere if not members[one] or not members[one] <= inside]
 
 
 @contextmanager

@@ -52,6 +52,8 @@ class Prober:
             most=ready.subject.most,
             rules=self.scenario.stack,
             unsettled=self.unsettled,
+            meter=self.pan.meter if self.pan else None,
+            descends=self.scenario.probe == "density",
         )
         names = (f"{name}-{number}" for number in itertools.count(1))
         found = climb.climb(mountain, names, self._contract(), interrupts=self.interrupts, alive=self.monitor.alive)

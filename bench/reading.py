@@ -15,7 +15,7 @@ class Reading:
     values: dict[str, float]
     n: int = 1
     role: str = ""
-    stage: Literal["", "after"] = ""
+    stage: Literal["", "down", "after"] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,8 @@ class Sample(Record, frozen=True, kw_only=True):
     """One number. ``at_ns`` is CLOCK_MONOTONIC of the host when the trial began, ``order`` the place in the round.
 
     ``n`` instances were alive when it was read (0: before the first). ``role`` is the program that it belongs to,
-    empty for a figure of the whole. ``stage`` is ``after`` for what was read once all were removed again.
+    empty for a figure of the whole. ``stage`` is ``down`` for what was read with ``n`` left on the way down, ``after``
+    for what was read once all were removed again.
     """
 
     run: str
@@ -50,7 +51,7 @@ class Sample(Record, frozen=True, kw_only=True):
     at_ns: int
     n: int = 1
     role: str = ""
-    stage: Literal["", "after"] = ""
+    stage: Literal["", "down", "after"] = ""
 
 
 class Outcome(Record, frozen=True, kw_only=True):

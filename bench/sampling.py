@@ -7,7 +7,7 @@ of /proc and of a cgroup that was opened. It is read again at the end, and what 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,16 +21,39 @@ from runners.container import cgroups
 #: Beyond its length, how long a window may last before it counts as hanging.
 _GRACE_S = 60.0
 
+#: From the instances' cgroups to what reads, in ns, the processor time of all that the run started
+#: (:meth:`bench.pan.Pan.meter`).
+Meter = Callable[[Iterable[Path | None]], Callable[[], int]]
 
-def watch(window_s: float, interrupts: Interrupts) -> dict[str, float]:
-    """Let *window_s* pass and see what the host did in it; nothing for 0. Raises Interrupted."""
+
+def watch(
+    window_s: float, interrupts: Interrupts, instances: Sequence[Instance], meter: Meter | None
+) -> dict[str, float]:
+    """Let *window_s* pass and see what the host and *instances* did in it; nothing for 0. Raises Interrupted.
+
+    The processor time of the run is left out without a *meter*, and where an instance's cgroup went meanwhile: what
+    that one had used went with it.
+    """
     if not window_s:
         return {}
+    used_ns = meter([instance.cgroup for instance in instances]) if meter else None
+    used_before_ns = _unless_gone(used_ns)
     began, before = clock_ns(), hostload.read()
     with interrupts.allowed(timeout_s=window_s + _GRACE_S):
         time.sleep(window_s)
     took_s = (clock_ns() - began) / 1e9
-    return {"window_seconds": took_s, **hostload.difference(before, hostload.read(), took_s)}
+    found = {"window_seconds": took_s, **hostload.difference(before, hostload.read(), took_s)}
+    used_after_ns = _unless_gone(used_ns)
+    if used_before_ns is not None and used_after_ns is not None:
+        found["window_cpu_seconds"] = (used_after_ns - used_before_ns) / 1e9
+    return found
+
+
+def _unless_gone(read_ns: Callable[[], int] | None) -> int | None:
+    """What *read_ns* says; None where there is nothing to read, or a cgroup went."""
+    with suppress(FileNotFoundError):
+        return read_ns() if read_ns else None
+    return None
 
 
 def sample(

@@ -56,7 +56,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 #: Probes that stack instances. Theirs say what they see of memory; the others' do not: it takes time, and memory.
 ASCENTS = ("memory", "density")
 #: Keys that a subject or a matrix may set, besides the options of its runner.
-_OVERRIDES = ("memory_mib", "cpus", "delay_ms", "touch_mib")
+_OVERRIDES = ("memory_mib", "cpus", "delay_ms", "touch_mib", "busy_percent")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,39}")
 
 
@@ -108,8 +108,11 @@ class _Resolver:
         if self.file.stack.ksm and self.file.probe not in ASCENTS:
             why = f"stack.ksm makes no sense with the probe '{self.file.probe}'"
             raise self._error(why, f"leave it out, or use one of the probes {', '.join(ASCENTS)}")
+        if self.file.stack.cpu_floor_percent and not self.file.stack.window_s:
+            why = "stack.cpu_floor_percent looks at the window before a reading, and stack.window_s = 0 leaves that out"
+            raise self._error(why, "give window_s a length, or leave cpu_floor_percent out")
         subjects = [subject for table in self.file.subjects for subject in self._expand(table)]
-        # The tare is always on the scale, but where the grant is what is looked for: a bare process has none.
+        # The tare is always on the scale, but where the grant is looked for: a process need have none.
         if self.file.probe != "least-memory" and not any(subject.runner == "process" for subject in subjects):
             subjects.insert(0, self._subject(SubjectTable(label="process", runner="process"), "process", {}))
         labels = [subject.label for subject in subjects]
@@ -175,6 +178,7 @@ class _Resolver:
             touch_mib=work.touch_mib if table.touch_mib is None else table.touch_mib,
             release=work.release if table.release is None else table.release,
             tell="memory" if self.file.probe in ASCENTS else "",
+            busy_percent=work.busy_percent if table.busy_percent is None else table.busy_percent,
         )
         options = {**table.options, **{key: value for key, value in chosen.items() if key not in _OVERRIDES}}
         self._check_options(label, table.runner, options)

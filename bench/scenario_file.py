@@ -25,6 +25,7 @@ Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Mebibytes = Annotated[int, Meta(ge=4, le=1 << 20)]
 Touched = Annotated[int, Meta(ge=0, le=1 << 20)]
 Milliseconds = Annotated[int, Meta(ge=0, le=3_600_000)]
+Busy = Annotated[int, Meta(ge=0, le=100)]
 Cpus = Annotated[int, Meta(ge=1, le=1024)]
 Option = str | int | float | bool
 
@@ -54,13 +55,15 @@ class GrantTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class PayloadTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[payload]``: what PID 1 of every subject does. ``rootfs = "payload"`` is the built-in tree with it alone.
 
-    It waits ``delay_ms``, touches ``touch_mib`` of memory, gives that back if ``release``, and is ready then.
+    It waits ``delay_ms``, touches ``touch_mib`` of memory, gives that back if ``release``, and is ready then. From then
+    on it uses ``busy_percent`` of one processor, in periods of 100 ms.
     """
 
     rootfs: str = "payload"
     delay_ms: Milliseconds = 0
     touch_mib: Touched = 0
     release: bool = False
+    busy_percent: Busy = 0
 
 
 class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,15 +72,17 @@ class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``counts`` are the numbers alive at which everything is read. The ascent ends at ``most`` instances (the largest of
     ``counts`` if not given), or before that by the first rule that holds: less than ``floor_percent`` of the host's
     memory available; ``budget_mib`` used; the p95 of the last 20 starts above ``latency_s``; more than
-    ``error_percent`` of the starts lost; full memory pressure above ``pressure_percent`` (PSI, 10 s); any swap-in.
-    0 turns a rule off, but for the floor. ``at_once`` instances are started together, from the second on. Before each
-    reading the host is watched for ``window_s`` while the instances idle; 0 leaves that out. ``ksm`` turns samepage
-    merging on for each ascent, and off again (:mod:`bench.ksm`).
+    ``error_percent`` of the starts lost; full memory pressure above ``pressure_percent`` (PSI, 10 s); any swap-in; less
+    than ``cpu_floor_percent`` of the host's processor time idle in the last window. 0 turns a rule off, but for the
+    floor of memory. ``at_once`` instances are started together, from the second on. Before each reading the host is
+    watched for ``window_s`` while the instances do as they are told; 0 leaves that out. ``ksm`` turns samepage merging
+    on for each ascent, and off again (:mod:`bench.ksm`).
     """
 
     counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 20)
     most: Annotated[int, Meta(ge=0, le=100_000)] = 0
     floor_percent: Annotated[float, Meta(ge=5, le=95)] = 15.0
+    cpu_floor_percent: Annotated[float, Meta(ge=0, le=95)] = 0.0
     budget_mib: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
     latency_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
     error_percent: Annotated[float, Meta(ge=0, le=100)] = 5.0
@@ -109,6 +114,7 @@ class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     delay_ms: Milliseconds | None = None
     touch_mib: Touched | None = None
     release: bool | None = None
+    busy_percent: Busy | None = None
     counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] | None = None
     most: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     step_kib: Annotated[int, Meta(ge=4, le=1 << 20)] | None = None

@@ -26,6 +26,8 @@ class Seen:
     used_bytes: float = 0.0
     pressure_percent: float = 0.0
     swapped_in: int = 0
+    #: Of the host's processor time in the last window; None until one was watched.
+    idle_percent: float | None = None
     #: How many are to be started next, together.
     starting: int = 1
     latencies_s: list[float] = field(default_factory=list)
@@ -41,6 +43,7 @@ def reason(rules: StackTable, most: int, seen: Seen) -> str:
     """Why the ascent ends here, as ``rule: figures``; empty to go on."""
     floor = rules.floor_percent / 100 * seen.total_bytes
     left = seen.available_bytes - max(0.0, seen.next_bytes)
+    idle = 100.0 if seen.idle_percent is None else seen.idle_percent
     tried = seen.alive + seen.lost
     checks = (
         (bool(seen.limit), f"limit: {seen.limit}"),
@@ -49,6 +52,10 @@ def reason(rules: StackTable, most: int, seen: Seen) -> str:
         (
             0 < rules.budget_mib << 20 < seen.used_bytes + seen.next_bytes,
             f"memory budget: {_bytes(seen.used_bytes)} of {rules.budget_mib} MiB used",
+        ),
+        (
+            idle < rules.cpu_floor_percent,
+            f"processor floor: {idle:.3g} % of processor time idle, {rules.cpu_floor_percent:g} % must stay",
         ),
         (
             0 < rules.latency_s < _p95(seen.latencies_s),

@@ -109,6 +109,7 @@ def up(
     counts: tuple[int, ...] = (1, 3),
     rules: StackTable | None = None,
     unsettled: int = 0,
+    descends: bool = False,
 ) -> Weighing:
     mountain = Mountain(
         launch=fleet.launch,
@@ -119,6 +120,7 @@ def up(
         most=most,
         rules=rules or StackTable(floor_percent=5, pressure_percent=0, window_s=0),
         unsettled=unsettled,
+        descends=descends,
     )
     names = (f"x-{number}" for number in iter(range(1, 10**9)))
     with Interrupts() as interrupts:
@@ -136,6 +138,41 @@ def test_everything_is_read_at_the_counts_and_at_the_top_and_after() -> None:
     roles = {reading.role for reading in found.readings if reading.n == 3 and "pss_bytes" in reading.values}
     name = Path("/proc/self/comm").read_text().strip()
     assert roles == {name, f"{name} (resident)", f"{name} (daemon)"}
+    assert fleet.alive == set()
+
+
+def test_the_way_down_is_read_at_the_numbers_of_the_way_up_with_so_many_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet()
+    left: list[int] = []
+
+    def settle(moved: int, check: Callable[[], None]) -> bool:
+        left.append(len(fleet.alive))
+        return True
+
+    monkeypatch.setattr(climbing, "settle", settle)
+    found = up(fleet, most=9, counts=(1, 4, 8), descends=True)
+    down = [reading for reading in found.readings if reading.stage == "down"]
+    assert [reading.n for reading in down] == [8, 4, 1]
+    assert left[-4:] == [8, 4, 1, 0]
+    took = [reading.values["removal_seconds"] for reading in down]
+    after = found.readings[-1]
+    assert after.stage == "after"
+    assert after.values["teardown_seconds"] == pytest.approx(sum(took) + after.values["removal_seconds"])
+    assert fleet.alive == set()
+
+
+def test_a_signal_on_the_way_down_ends_the_reading_and_not_the_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet()
+
+    def settle(moved: int, check: Callable[[], None]) -> bool:
+        if len(fleet.alive) == 4 and len(fleet.started) == 9:
+            raise Interrupted("a signal", "", "")
+        return True
+
+    monkeypatch.setattr(climbing, "settle", settle)
+    found = up(fleet, most=9, counts=(1, 4, 8), descends=True)
+    assert found.status == "ok"
+    assert [reading.n for reading in found.readings if reading.stage == "down"] == [8]
     assert fleet.alive == set()
 
 
@@ -202,6 +239,17 @@ def test_the_idle_host_is_watched_before_each_reading() -> None:
     assert [(one.n, one.role) for one in windows] == [(0, ""), (1, ""), (3, ""), (5, "")]
     assert all(one.values["window_seconds"] >= 0.02 for one in windows)
     assert all(METRICS[name].implausible(value) == "" for one in windows for name, value in one.values.items())
+
+
+@pytest.mark.parametrize(("busy", "reached"), [({0: 0.1, 1: 0.5, 3: 0.93}, 3), ({0: 0.95}, 0)])
+def test_processors_that_do_not_idle_end_it_at_the_reading_that_saw_it(
+    monkeypatch: pytest.MonkeyPatch, busy: dict[int, float], reached: int
+) -> None:
+    fleet = Fleet()
+    monkeypatch.setattr(climbing, "watch", lambda *told: {"host_busy_ratio": busy[len(fleet.alive)]})
+    found = up(fleet, rules=StackTable(floor_percent=5, pressure_percent=0, cpu_floor_percent=10))
+    assert (found.status, found.reached) == ("ok", reached)
+    assert found.stopped_by.startswith("processor floor: ")
 
 
 def test_a_signal_ends_the_window_and_all_come_down(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,29 @@ def test_instances_of_ascents_tell_what_they_see_all_alike_and_others_do_not(wri
     assert loaded.subjects[-1].argv[-1] == "then=pause"
 
 
+def test_the_payload_is_told_how_busy_to_be_by_its_table_its_subject_or_its_matrix(write) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace("[[", 'reference = "a"\n[payload]\nbusy_percent = 5\n[[', 1)
+    text += '[[subjects]]\nlabel = "idle"\nrunner = "process"\nbusy_percent = 0\n'
+    text += '[[subjects]]\nlabel = "m{busy_percent}"\nrunner = "process"\nmatrix = { busy_percent = [20, 100] }\n'
+    told = {subject.label: subject.argv[1:] for subject in scenario.load(write(text)).subjects}
+    assert told == {
+        "a": ("busy-percent=5", "then=pause"),
+        "idle": ("then=pause",),
+        "m20": ("busy-percent=20", "then=pause"),
+        "m100": ("busy-percent=100", "then=pause"),
+    }
+
+
+@pytest.mark.parametrize("probe", ["memory", "density"])
+def test_a_processor_floor_needs_a_window(write, probe: str) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace("[[", f'reference = "a"\nprobe = "{probe}"\n[stack]\ncpu_floor_percent = 5\n[[', 1)
+    assert scenario.load(write(text)).stack.cpu_floor_percent == 5
+    error = refused(write(text.replace("[stack]", "[stack]\nwindow_s = 0")))
+    assert "stack.cpu_floor_percent" in error.why
+    assert "stack.window_s = 0" in error.why
+    assert "window_s" in error.fix
+
+
 def test_the_process_is_added_where_no_subject_is_one(write) -> None:  # type: ignore[no-untyped-def]
     loaded = scenario.load(write(MINIMAL.replace('runner = "process"', 'runner = "null"')))
     assert [subject.label for subject in loaded.subjects] == ["process", "a"]
@@ -99,6 +122,9 @@ def test_a_label_may_place_the_values_of_its_matrix(write) -> None:  # type: ign
         ("[run]\nrounds = 10000000", "run.rounds: expected `int` <= 10000", ""),
         ("[run]\ntimeout_s = -1", "run.timeout_s: expected `float` > 0.0", ""),
         ("[stack]\nwindow_s = -1", "stack.window_s: expected `float` >= 0.0", ""),
+        ("[stack]\ncpu_floor_percent = 96", "stack.cpu_floor_percent: expected `float` <= 95.0", ""),
+        ("[payload]\nbusy_percent = 101", "payload.busy_percent: expected `int` <= 100", ""),
+        ("[payload]\nbusy_percent = 2.5", "payload.busy_percent: expected `int`, got `float`", ""),
         ("[stack]\nwindow_s = 61", "stack.window_s: expected `float` <= 60.0", ""),
         ("[stack]\nwindows_s = 1", "the table [stack] has an unknown key 'windows_s'", "did you mean 'window_s'?"),
         ("[stack]\nksm = 1", "stack.ksm: expected `bool`, got `int`", ""),
@@ -127,6 +153,7 @@ def test_a_wrong_table_is_named_with_its_key(write, text: str, why: str, fix: st
         ('runner = "process"', 'runner = "process"\nmatrix = { cpus = [] }', "matrix.cpus is empty", "at least one"),
         ('runner = "process"', 'runner = "process"\nmatrix = { cpus = ["two"] }', "cpus: expected `int", "matrix"),
         ('runner = "process"', 'runner = "process"\nmatrix = { cpu = [1] }', "no option 'cpu'", "did you mean 'cpus'?"),
+        ('runner = "process"', 'runner = "process"\nmatrix = { busy_percent = [101] }', "expected `int` <= 100", ""),
         ('label = "a"', 'label = "a/{x}"', "names what is not in its matrix", "known: nothing"),
         ('label = "a"', 'label = "../../etc"', "cannot be used", "letters"),
         ('label = "a"', 'label = ""', "cannot be used", "letters"),

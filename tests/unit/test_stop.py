@@ -10,7 +10,9 @@ from bench.scenario_file import StackTable
 from bench.stop import WINDOW, Seen, reason
 
 GIB = float(1 << 30)
-RULES = StackTable(floor_percent=20, budget_mib=4096, latency_s=2.0, error_percent=5, pressure_percent=10)
+RULES = StackTable(
+    floor_percent=20, cpu_floor_percent=10, budget_mib=4096, latency_s=2.0, error_percent=5, pressure_percent=10
+)
 
 
 def seen(**changes: object) -> Seen:
@@ -34,6 +36,8 @@ def test_nothing_ends_a_quiet_ascent() -> None:
         ({"alive": 100}, "count: 100"),
         ({"available_bytes": 4.7 * GIB}, "memory floor: 4.70 GiB available, 4.80 GiB must stay"),
         ({"used_bytes": 4.1 * GIB}, "memory budget: 4.10 GiB of 4096 MiB used"),
+        ({"idle_percent": 8.0}, "processor floor: 8 % of processor time idle, 10 % must stay"),
+        ({"idle_percent": 0.0, "alive": 0}, "processor floor: 0 % of processor time idle, 10 % must stay"),
         ({"latencies_s": [0.5] * 18 + [9.0, 9.0]}, "start latency: p95 of the last 20 starts is 9.00 s"),
         ({"lost": 3}, "error rate: 3 of 13 starts lost"),
         ({"pressure_percent": 10.5}, "memory pressure: full 10.5 %"),
@@ -56,11 +60,17 @@ def test_the_floor_must_hold_after_the_next_instance_too() -> None:
         ({"budget_mib": 0}, {"used_bytes": 15 * GIB}),
         ({"latency_s": 0}, {"latencies_s": [99.0] * WINDOW}),
         ({"pressure_percent": 0}, {"pressure_percent": 99.0}),
+        ({"cpu_floor_percent": 0}, {"idle_percent": 0.0}),
     ],
 )
 def test_zero_turns_a_rule_off(rules: dict[str, float], changes: dict[str, object]) -> None:
     table = StackTable(floor_percent=5, **rules)  # type: ignore[arg-type]
     assert reason(table, 100, seen(**changes)) == ""
+
+
+@pytest.mark.parametrize("idle", [None, 10.0, 100.0])
+def test_the_processor_floor_is_silent_before_a_window_and_where_enough_is_idle(idle: float | None) -> None:
+    assert reason(RULES, 100, seen(idle_percent=idle)) == ""
 
 
 def test_two_lost_of_three_are_no_rate_yet_and_few_starts_no_percentile() -> None:
