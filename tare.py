@@ -218,28 +218,41 @@ def _conclude(result: Result, *, as_json: bool) -> None:
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=_complete_run)
 @click.option("-o", "--output", help="Write the page here; '-' is stdout.  [default: report.html in the run]")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="SIZE",
+    help="Predict for a host of this size, too: RAM:PROCESSORS[:FLOOR%], the floor of memory (repeatable).",
+)
 @as_json
-def report(run: Path, *, output: str | None, as_json: bool) -> None:
+def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bool) -> None:
     """Make the report of a run: one HTML file that needs nothing else. Prints its path.
 
     \b
     Example:
       tare report results/runs/20260101T000000Z-startup-1a2b
       tare report RUN --json | jq '.subjects[].label'
+      tare report RUN --host 64GiB:16 --host 64GiB:16:10%
     """
     import reports
     from bench import store
+    from reports import terminal
 
     loaded = store.load(run)
     if as_json:
-        _print_json(reports.build(loaded))
-    elif output == "-":
-        click.echo(reports.page(loaded))
+        _print_json(reports.build(loaded, hosts))
+        return
+    if hosts:
+        console = terminal.err()
+        console.print(reports.render_hosts(reports.build(loaded, hosts), width=console.width))
+    if output == "-":
+        click.echo(reports.page(loaded, hosts))
     elif output:
-        store.write_atomically(Path(output), reports.page(loaded).encode("utf-8", "replace"))
+        store.write_atomically(Path(output), reports.page(loaded, hosts).encode("utf-8", "replace"))
         click.echo(output)
     else:
-        click.echo(reports.write(run))
+        click.echo(reports.write(run, hosts))
 
 
 @cli.command()

@@ -6,6 +6,7 @@ the process that measures must not have them in its memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,29 +16,34 @@ if TYPE_CHECKING:
     from bench.store import Run
     from reports.model import Report, RunsComparison
 
-__all__ = ["build", "compare_runs", "page", "render", "write"]
+__all__ = ["build", "compare_runs", "page", "render", "render_hosts", "write"]
 
 
-def build(run: Run) -> Report:
-    """Every figure of the report of *run*; ``msgspec.json.encode`` of it is what ``tare report --json`` prints."""
+def build(run: Run, hosts: Sequence[str] = ()) -> Report:
+    """Every figure of the report of *run*; ``msgspec.json.encode`` of it is what ``tare report --json`` prints.
+
+    *hosts* are sizes to predict for (``64GiB:16``), here and below. Raises UsageError for what is none, and where the
+    run predicts nothing.
+    """
+    from reports.capacity import size
     from reports.figures import build
 
-    return build(run)
+    return build(run, [size(text) for text in hosts])
 
 
-def page(run: Run) -> str:
+def page(run: Run, hosts: Sequence[str] = ()) -> str:
     """The report of *run* as one HTML page."""
-    from reports.figures import build
     from reports.html import page
 
-    return page(run, build(run))
+    return page(run, build(run, hosts))
 
 
-def write(run_dir: Path) -> Path:
+def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
     """Render ``report.html`` into *run_dir*, atomically; return its path. Raises UsageError when it is no run."""
+    from reports.capacity import size
     from reports.html import write
 
-    return write(run_dir)
+    return write(run_dir, [size(text) for text in hosts])
 
 
 def compare_runs(before: Run, after: Run) -> RunsComparison:
@@ -52,3 +58,10 @@ def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableTyp
     from reports.text import render
 
     return render(report, width=width)
+
+
+def render_hosts(report: Report, *, width: int = 80) -> RenderableType:
+    """What hosts of other sizes would hold, for the terminal."""
+    from reports.text_memory import capacity
+
+    return capacity(report, width)

@@ -64,6 +64,32 @@ class Curve(Row, frozen=True, kw_only=True):
     why: str
 
 
+class DescentPoint(Row, frozen=True, kw_only=True):
+    """With ``n`` left on the way down ``down_bytes`` of the host were not free, on the way up it was ``up_bytes``.
+
+    The ``removed`` instances between the number above and this one took ``removal_seconds``, several at a time, which
+    is ``each_seconds`` for each; None at the top. Waiting for memory to settle is not in them.
+    """
+
+    n: int
+    up_bytes: float
+    down_bytes: float
+    removed: int = 0
+    removal_seconds: float | None = None
+    each_seconds: float | None = None
+
+
+class Descent(Row, frozen=True, kw_only=True):
+    """The way down of one subject, medians over ``rounds``, from ``reached`` to none. ``seconds`` is removal alone."""
+
+    subject: str
+    rounds: int
+    reached: int
+    seconds: float
+    points: tuple[DescentPoint, ...]
+    sentence: str
+
+
 class Margin(Row, frozen=True, kw_only=True):
     """What one more instance took between ``start`` and ``end`` alive, part by part, in bytes an instance.
 

@@ -24,13 +24,15 @@ _KEYS = ["subject", "round", "n"]
 class Ascents:
     """Readings of the ascents that ended ok. Bytes and seconds, indexed by subject, round and number alive.
 
-    ``host`` has the host's counters from n = 0 on, ``after`` the same once all were removed (n = how many there had
-    been). ``programs`` is indexed by role too; ``whole`` has cgroup sums and guest memory. ``starts`` has one row each:
-    subject, round, n, value in seconds. ``window`` has what the host was busy with at n and what reading it cost,
-    ``inside`` what instance number n saw of memory. Both are empty in runs of an older tare.
+    ``host`` has the host's counters from n = 0 on, ``down`` the same with n left on the way down, ``after`` once all
+    were removed (n = how many there had been). ``programs`` is indexed by role too; ``whole`` has cgroup sums and guest
+    memory. ``starts`` has one row each: subject, round, n, value in seconds. ``window`` has what the host was busy with
+    at n and what reading it cost, ``inside`` what instance number n saw of memory. ``down``, ``window`` and ``inside``
+    are empty in runs of an older tare.
     """
 
     host: pd.DataFrame
+    down: pd.DataFrame
     after: pd.DataFrame
     programs: pd.DataFrame
     whole: pd.DataFrame
@@ -60,6 +62,7 @@ def read(run: Run) -> Ascents:
     up, whole = frame["stage"] == "", frame["role"] == ""
     return Ascents(
         host=_wide(frame[up & host], _KEYS),
+        down=_wide(frame[frame["stage"] == "down"], _KEYS),
         after=_wide(frame[frame["stage"] == "after"], _KEYS),
         programs=_wide(frame[up & ~whole], [*_KEYS, "role"]),
         whole=_wide(frame[up & whole & ~(host | window | inside | start)], _KEYS),

@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from bench.metrics import show
 from reports import ascents, curve_plots, curves, svg, words
 from reports.cost import idle_percent, money
+from reports.density import CPU_RULE
 from reports.growth_plots import dots, scale, small_multiples
 from reports.memory_model import Cost, CostArm, DensityRow
-from reports.memory_words import numbers
+from reports.memory_words import interval
 from reports.model import Report, SubjectFigures
 from reports.plots import ordered
 
@@ -41,13 +42,25 @@ def promised(report: Report, taken: pd.DataFrame, *, width: float, name: str) ->
         scale(axes, x, y, "bytes")
         for row in mine:
             _promise(axes, row)
-        return words.percent(mine[0].error_fraction) if mine[0].error_fraction is not None else "no prediction"
+        off = _off(mine[0])
+        return words.percent(off) if off is not None else "no prediction"
 
-    said = [f"{row.subject}: {row.reached} reached, {numbers(row)} predicted" for row in report.density]
+    said = [
+        f"{row.subject}: {row.reached} reached, "
+        f"{interval(row.memory_instances, row.memory_low, row.memory_high)} predicted by memory"
+        for row in report.density
+    ]
     return small_multiples(
         subjects, draw, width=width, name=name, title="Memory no longer available, by number alive",
         description="; ".join(said),
     )  # fmt: skip
+
+
+def _off(row: DensityRow) -> float | None:
+    """The error that belongs to a chart of memory: where processors ended the ascent, that of the memory taken."""
+    if row.rule != CPU_RULE or not row.predicted_bytes:
+        return row.error_fraction
+    return row.reached_bytes / row.predicted_bytes - 1
 
 
 def _promise(axes: Axes, row: DensityRow) -> None:

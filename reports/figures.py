@@ -8,8 +8,9 @@ from typing import Any
 from bench.metrics import METRICS, show
 from bench.records import Host, RunHeader, Sample
 from bench.store import Run
-from reports import frames, measures, memory, memory_words, words
+from reports import capacity, frames, measures, memory, memory_words, words
 from reports.calibration import calibrate, delay_seconds
+from reports.capacity import Size
 from reports.compare import compare_within, subject_figures
 from reports.memory import Weighed
 from reports.model import Claim, Compared, Contract, Failure, Figure, HostFacts, Report, SubjectFigures
@@ -18,10 +19,15 @@ from reports.model import Claim, Compared, Contract, Failure, Figure, HostFacts,
 _SAYS = {"least_memory_bytes": "gets ready with"}
 
 
-def build(run: Run) -> Report:
-    """Compute the report of *run*. Works on partial runs too: what is missing is said, not guessed."""
+def build(run: Run, sizes: Sequence[Size] = ()) -> Report:
+    """Compute the report of *run*. Works on partial runs too: what is missing is said, not guessed.
+
+    *sizes* are hosts to predict for, besides this one. Raises UsageError where the run predicts nothing.
+    """
     header = run.header
-    weighed = memory.weigh(run)
+    if sizes:
+        capacity.check(header)
+    weighed = memory.weigh(run, sizes)
     frame = memory.samples(run, weighed)
     medians = frames.round_medians(frame)
     refused = weighed.refused if weighed else {}
@@ -69,7 +75,9 @@ def _account(weighed: Weighed) -> dict[str, Any]:
         "layers_memory": weighed.layers,
         "inside": weighed.inside,
         "density": weighed.density,
+        "capacity": weighed.capacity,
         "curves": weighed.curves,
+        "descents": weighed.descents,
         "margins": weighed.margins,
         "constancy": weighed.constancy,
         "sampling": weighed.sampling,
@@ -268,7 +276,7 @@ def _limits(header: RunHeader, subjects: Sequence[SubjectFigures], weighed: Weig
     if measures.probe(header) == "least-memory":
         yield "What a real service needs: the payload does next to nothing."
         yield (
-            "What all of it costs the host: a container's grant bounds what its cgroup is charged with, and a virtual "
+            "What all of it costs the host: a process's or container's grant bounds what its cgroup is charged with, a virtual "
             "machine's is what its guest sees. `tare run memory` weighs the rest."
         )
         return

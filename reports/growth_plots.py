@@ -97,11 +97,16 @@ def dots(axes: Axes, subject: SubjectFigures, x: Sequence[float], y: Sequence[fl
 def scale(axes: Axes, x: Sequence[float], y: Sequence[float], unit: str) -> None:
     """Linear axes from zero, with a few labelled ticks."""
     top, low = max(*y, 0.0), min(*y, 0.0)
-    top = top or 1.0
+    top = top if top > low else 1.0
     axes.set(xlim=(0, max(x) * 1.05), ylim=(low - (top - low) * 0.04, top * 1.08), facecolor="none")
-    suffix = show(top, unit).rpartition(" ")[2]
-    size = factor(top, unit)
-    ticks = [tick for tick in MaxNLocator(3).tick_values(low / size, top / size) if low <= tick * size <= top * 1.05]
+    largest = max(top, -low)
+    suffix = show(largest, unit).rpartition(" ")[2]
+    size = factor(largest, unit)
+    ticks = [
+        tick
+        for tick in MaxNLocator(3).tick_values(low / size, top / size)
+        if low <= tick * size <= top + largest * 0.05
+    ]
     axes.set_yticks([tick * size for tick in ticks])
     axes.set_yticklabels([f"{tick:.4g} {suffix}".replace("-", "−") if tick else "0" for tick in ticks])
     numbers = [tick for tick in MaxNLocator(3, integer=True).tick_values(0, max(x)) if 0 < tick <= max(x)]

@@ -6,7 +6,7 @@ taken as it is comes from :mod:`reports.svg`, which builds it with an XML writer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,7 @@ from markupsafe import Markup
 from bench import store
 from bench.metrics import show
 from reports import frames, measures, pages, plots, words
+from reports.capacity import Size
 from reports.figures import build
 from reports.layers import stacks
 from reports.model import Report, SubjectFigures
@@ -28,11 +29,11 @@ NAME = "report.html"
 _TEMPLATES = {"memory": "memory.html", "density": "memory.html", "least-memory": "least.html"}
 
 
-def write(run_dir: Path) -> Path:
+def write(run_dir: Path, sizes: Sequence[Size] = ()) -> Path:
     """Render the run at *run_dir* into ``report.html`` beside its records; an older one is replaced at once."""
     run = store.load(run_dir)
     target = run_dir / NAME
-    store.write_atomically(target, page(run, build(run)).encode("utf-8", "replace"))
+    store.write_atomically(target, page(run, build(run, sizes)).encode("utf-8", "replace"))
     return target
 
 

@@ -122,7 +122,7 @@ def given_back(read: Ascents, table: pd.DataFrame) -> Iterator[GivenBack]:
     for subject, after in read.after.groupby(level="subject", sort=False):
         n = int(after.index.get_level_values("n").max())
         now = after[after.index.get_level_values("n") == n].droplevel(["n"])
-        left = _not_free(ground.reindex(now.index)) - _not_free(now)
+        left = free(ground.reindex(now.index)) - free(now)
         taken = table[HOST].reindex(pd.MultiIndex.from_tuples([(*key, n) for key in now.index]))
         both = np.column_stack((taken.to_numpy(), left.to_numpy()))
         both = both[np.isfinite(both).all(axis=1) & (both[:, 0] > 0)]
@@ -221,7 +221,8 @@ def _none() -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([[], [], []], names=["subject", "round", "n"])
 
 
-def _not_free(host: pd.DataFrame) -> pd.Series:
+def free(host: pd.DataFrame) -> pd.Series:
+    """What is free of the host, with the pages on processors' own lists: the change of it is what was taken."""
     return host["host_free_bytes"] + host["host_percpu_lists_bytes"]
 
 

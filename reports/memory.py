@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,14 +10,18 @@ import pandas as pd
 
 from bench.records import RunHeader
 from bench.store import Run
-from reports import ascents, cost, curves, density, frames, ledger, lines, margins, measures, owners, prices
-from reports.ascent_model import Constancy, Curve, Inside, Margin, Sampling
+from reports import ascents, capacity, cost, curves, density, frames, ledger, lines, margins, measures, owners, prices
+from reports.ascent_model import Constancy, Curve, Descent, Inside, Margin, Sampling
 from reports.ascents import Ascents
+from reports.capacity import Size
+from reports.descents import descents
 from reports.inside import inside
-from reports.memory_model import Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
+from reports.memory_model import Capacity, Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
 from reports.sampling import sampling
 
-_Row = TypeVar("_Row", LedgerRow, Line, GivenBack, DensityRow, Curve, Margin, Constancy, Sampling)
+_Row = TypeVar(
+    "_Row", LedgerRow, Line, GivenBack, DensityRow, capacity.Lines, Curve, Descent, Margin, Constancy, Sampling
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,9 @@ class Weighed:
     layers: tuple[MemoryLayers, ...]
     inside: tuple[Inside, ...]
     density: tuple[DensityRow, ...]
+    capacity: tuple[Capacity, ...]
     curves: tuple[Curve, ...]
+    descents: tuple[Descent, ...]
     margins: tuple[Margin, ...]
     constancy: tuple[Constancy, ...]
     sampling: tuple[Sampling, ...]
@@ -51,8 +57,8 @@ def refused(rows: tuple[LedgerRow, ...]) -> Mapping[str, str]:
     return {subject: row.why for subject, row in found.items() if row is not None and not row.balanced}
 
 
-def weigh(run: Run) -> Weighed | None:
-    """The whole account of *run*; None when it stacked no instances."""
+def weigh(run: Run, sizes: Sequence[Size] = ()) -> Weighed | None:
+    """The whole account of *run*; None when it stacked no instances. *sizes*: hosts to predict for besides."""
     if measures.probe(run.header) not in measures.ASCENTS:
         return None
     read = ascents.read(run)
@@ -67,7 +73,9 @@ def weigh(run: Run) -> Weighed | None:
     )
     fits = tuple(lines.lines(table, wanted))
     views = tuple(inside(read, run.header.subjects))
-    dense = tuple(_ordered(run.header, density.rows(run, read))) if _dense(run.header) else ()
+    promised = list(density.lines(run, read)) if _dense(run.header) else []
+    dense = tuple(_ordered(run.header, density.rows(run, read, promised)))
+    known = _ordered(run.header, (line for _, line in promised))
     return Weighed(
         read=read,
         table=table,
@@ -78,7 +86,9 @@ def weigh(run: Run) -> Weighed | None:
         layers=tuple(owners.layers(rows, run.header.subjects, views)),
         inside=views,
         density=dense,
+        capacity=tuple(capacity.rows(known, sizes, run.header.scenario.get("stack", {}))),
         curves=tuple(_ordered(run.header, curves.curves(read, dense))),
+        descents=tuple(_ordered(run.header, descents(read))),
         margins=tuple(_ordered(run.header, margins.margins(table))),
         constancy=tuple(_ordered(run.header, margins.constancy(table, run.header.subjects))),
         sampling=tuple(_ordered(run.header, sampling(read, table))),

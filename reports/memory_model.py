@@ -138,11 +138,20 @@ class MemoryLayers(Row, frozen=True, kw_only=True):
 class DensityRow(Row, frozen=True, kw_only=True):
     """Prediction and what was reached.
 
-    ``compared`` says what ``error_fraction`` = (reached - predicted) / predicted is about: ``instances``, where a rule
-    on memory ended the ascent; ``bytes`` at ``reached`` instances, where another rule did before memory was short.
-    ``predicted`` is the number until memory would be short either way. ``readings`` are the numbers it rests on.
-    ``reached_bytes`` is what the instances took of MemAvailable, without the ``others_bytes`` that other processes of
-    the host took meanwhile.
+    ``predicted`` is the smaller of ``memory_instances`` (until memory would be short) and ``cpu_instances`` (until the
+    processors' floor would be passed, by processor time in the windows), ``bound`` says whose it is; each is None, and
+    its ``why`` says why, where it cannot be predicted. An end ``_low`` with no number is an honest bound: at least so
+    many, by the upper end of an interval that holds zero. ``cpu_margin`` is in processors an instance.
+
+    ``compared`` says what ``error_fraction`` = (reached - predicted) / predicted is about. ``instances``: a rule on
+    memory or on processors ended the ascent; processors count on the predicted side only where a floor guards them,
+    else memory's number alone was put to the test. ``bytes`` at ``reached`` instances: another rule ended it before.
+    The processors' floor is looked at where the counts are read: it held at ``held``, and was passed at ``reached``. So
+    the most that fit are from ``held`` to ``reached`` - 1; the error is 0 for a prediction among these, else that
+    against the nearer end. ``held`` is None where another rule ended the ascent.
+
+    ``readings`` and ``cpu_readings`` are the numbers that the lines rest on. ``reached_bytes`` is what the instances
+    took of MemAvailable, without the ``others_bytes`` that other processes of the host took meanwhile.
     """
 
     subject: str
@@ -150,7 +159,18 @@ class DensityRow(Row, frozen=True, kw_only=True):
     predicted: int | None
     predicted_low: int | None
     predicted_high: int | None
+    bound: Literal["memory", "processors"] | None
+    memory_instances: int | None
+    memory_low: int | None
+    memory_high: int | None
+    cpu_instances: int | None
+    cpu_low: int | None
+    cpu_high: int | None
+    cpu_margin: float | None
+    cpu_readings: tuple[int, ...]
+    cpu_why: str
     reached: int
+    held: int | None
     lost: int
     stopped_by: str
     rule: str
@@ -168,6 +188,27 @@ class DensityRow(Row, frozen=True, kw_only=True):
     teardown_seconds: float | None
     given_back_fraction: float | None
     why: str = ""
+
+
+class Capacity(Row, frozen=True, kw_only=True):
+    """What a host of another size would hold, by the lines of one ascent: an extrapolation.
+
+    ``floor_percent`` of its memory must stay available and ``cpu_floor_percent`` of its processor time idle.
+    ``instances`` is the smaller of what memory and processors allow and ``bound`` says whose it is; ``low`` alone is
+    "at least". ``why`` says what is not known of the other, or of both.
+    """
+
+    subject: str
+    round: int
+    ram_bytes: int
+    processors: int
+    floor_percent: float
+    cpu_floor_percent: float
+    instances: int | None
+    low: int | None
+    high: int | None
+    bound: Literal["memory", "processors"] | None
+    why: str
 
 
 class CostRow(Row, frozen=True, kw_only=True):

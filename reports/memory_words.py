@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from bench.metrics import show
 from bench.records import RunHeader
 from bench.stats import LEAST_CHANGE, LEAST_ROUNDS
-from reports import ledger, lines, margin_words, measures, words
+from reports import capacity, ledger, lines, margin_words, measures, words
 from reports.memory import Weighed
 from reports.memory_model import DensityRow, Line, Released
 from reports.model import Claim, Compared, Figure, SubjectFigures
 
 TRANSLATED = "under TCG, QEMU also holds a cache of translated code, which an accelerated one does not need"
+EXTRAPOLATED = (
+    "An extrapolation: what one more takes, and what this host itself uses, are carried over. Another processor and "
+    "another kernel are other numbers."
+)
 BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ascent"
 
 
@@ -199,16 +203,17 @@ def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
         lead, grounds = f"{row.subject}: {row.reached} alive at once; no claim on their memory", refused
     elif row.compared == "instances":
         error = words.percent(row.error_fraction)
-        lead = f"{row.subject}: {row.reached} alive at once, {row.predicted} were predicted ({error})"
+        between = "" if row.held is None else f"; the floor held at {row.held}"
+        lead = f"{row.subject}: {row.reached} alive at once{between}, {row.predicted} were predicted ({error})"
         grounds = f"predicted {numbers(row)} {_grounds(row)}"
     else:
         taken, said = words.size(row.reached_bytes), words.size(row.predicted_bytes or 0.0)
         error = words.percent(row.error_fraction)
         lead = f"{row.subject}: {row.reached} alive at once, in {taken}; {said} were predicted ({error})"
         between = words.interval(row.predicted_bytes_low, row.predicted_bytes_high, "bytes")
-        grounds = (
-            f"{BILLED_BY_COUNT}; predicted {between} {_grounds(row)}; memory would have been short at {numbers(row)}"
-        )
+        short = interval(row.memory_instances, row.memory_low, row.memory_high)
+        grounds = f"{BILLED_BY_COUNT}; predicted {between} {_at(row.readings)}; memory would have been short at {short}"
+    grounds += _of_processors(row)
     where = f"; the line no longer holds from {row.knee} on" if row.knee else ""
     return Claim(
         lead=lead, detail=f"{ended}; {grounds}{where}{mark}.", subject=row.subject, verdict="no difference shown",
@@ -217,15 +222,39 @@ def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
 
 
 def _grounds(row: DensityRow) -> str:
-    return f"from the readings at {', '.join(map(str, row.readings))}"
+    return _at(row.cpu_readings if row.bound == "processors" else row.readings)
+
+
+def _at(readings: Sequence[int]) -> str:
+    return f"from the readings at {', '.join(map(str, readings))}"
+
+
+def _of_processors(row: DensityRow) -> str:
+    """What the processors would allow, where it was read; which of the two is the bound."""
+    if row.cpu_instances is None:
+        return "" if row.cpu_low is None else f"; processors: {capacity.short(row.cpu_why)}, {at_least(row.cpu_low)}"
+    each = f"an instance uses {100 * (row.cpu_margin or 0.0):.2g} % of one"
+    if row.bound == "memory":
+        return f"; the processors would hold {words.number(row.cpu_instances)}: {each}"
+    known = "" if row.memory_instances is None else f"; memory would hold {words.number(row.memory_instances)}"
+    return f"; the processors are the bound: {each}{known}"
 
 
 def numbers(row: DensityRow) -> str:
     """``44 (95 % CI 42 to 47)``, for a reader."""
-    if row.predicted is None:
+    return interval(row.predicted, row.predicted_low, row.predicted_high)
+
+
+def interval(n: int | None, low: int | None, high: int | None) -> str:
+    """A number of instances with its interval; a dash where there is none."""
+    if n is None:
         return "—"
-    low, high = words.number(row.predicted_low), words.number(row.predicted_high)
-    return f"{words.number(row.predicted)} (95 % CI {low} to {high})"
+    return f"{words.number(n)} (95 % CI {words.number(low)} to {words.number(high)})"
+
+
+def at_least(low: int | None) -> str:
+    """``at least 9600``; a dash where not even that is known."""
+    return "—" if low is None else f"at least {words.number(low)}"
 
 
 def whole(fraction: float) -> str:

@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 
 from bench.records import Finding, Leak, Status, TrialKind
-from reports.ascent_model import Constancy, Curve, Inside, Margin, Sampling
-from reports.memory_model import Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
+from reports.ascent_model import Constancy, Curve, Descent, Inside, Margin, Sampling
+from reports.memory_model import Capacity, Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
 
 #: Raised when a field of the JSON changes its meaning or goes away.
 REPORT_SCHEMA = 1
@@ -252,7 +252,9 @@ class Report(Part, frozen=True, kw_only=True):
     layers_memory: tuple[MemoryLayers, ...] = ()
     inside: tuple[Inside, ...] = ()
     density: tuple[DensityRow, ...] = ()
+    capacity: tuple[Capacity, ...] = ()
     curves: tuple[Curve, ...] = ()
+    descents: tuple[Descent, ...] = ()
     margins: tuple[Margin, ...] = ()
     constancy: tuple[Constancy, ...] = ()
     sampling: tuple[Sampling, ...] = ()

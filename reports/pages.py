@@ -15,6 +15,7 @@ from reports import (
     curves,
     density,
     density_plots,
+    descent_plots,
     growth_plots,
     ledger,
     lines,
@@ -40,6 +41,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "percent": words.percent,
     "share": words.share,
     "number": words.number,
+    "figures": lambda value: f"{value:.3g}",
     "part": ledger.title,
     "bend": memory_words.bend,
     "amount": lambda value, metric: words.size(value) if metric.endswith("_bytes") else _amount(value, metric),
@@ -69,6 +71,8 @@ def context(run: Run, report: Report) -> dict[str, Any]:
         "starts": lambda width, name: density_plots.starts(report, read.starts, width=width, name=name),
         "busy": lambda width, name: curve_plots.busy(report, width=width, name=name),
         "pressure": lambda width, name: curve_plots.pressure(report, width=width, name=name),
+        "descent": lambda width, name: descent_plots.memory(report, width=width, name=name),
+        "removals": lambda width, name: descent_plots.removals(report, width=width, name=name),
         "course": lambda width, name: margin_plots.course(report, width=width, name=name),
     }
     charts = {key: both(key, one, 900) for key, one in draw.items()}
@@ -93,6 +97,7 @@ def context(run: Run, report: Report) -> dict[str, Any]:
         "counters": {name: lines.COUNTERS[name] for name in counters},
         "parts": list(dict.fromkeys(part for row in report.ledger for part in row.parts)),
         "refused": memory.refused(report.ledger),
+        "extrapolated": memory_words.EXTRAPOLATED,
         "course_of": _course(report),
         "curve_rows": _curve_rows(report),
         "curve_titles": {name: curves.TITLES[name] for name in curves.TITLES if name in _metrics(report)},

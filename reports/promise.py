@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from bench.stats import CONFIDENCE
 
 #: What settling calls still: no reading is known better.
 STILL_BYTES = patience(0).still_bytes
+#: The kernel books the time of a task that runs at the next tick, if it was not switched before: 10 ms at the slowest
+#: usual rate (CONFIG_HZ=100, kernel/Kconfig.hz). No processor time is known better, at either end of a window.
+TICK_S = 0.01
 #: The prediction may know the readings up to this part of what was reached, and needs so many above one.
 FIFTH = 0.2
 LEAST_READINGS = 3
@@ -30,16 +33,52 @@ _MOST = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge:
+    """What is read: no reading is known better than ``still``; ``show`` and the sentences say it in its own unit."""
+
+    still: float
+    show: Callable[[float], str]
+    #: Said of a line that falls, and of one that does not leave its noise.
+    none: str
+    small: str
+    verb: str
+
+
+MEMORY = Gauge(
+    still=float(STILL_BYTES),
+    show=lambda value: show(value, "bytes"),
+    none="no prediction: the first instances took no memory that can be seen",
+    small="no prediction: too small to be seen",
+    verb="taken",
+)
+
+
+def processors(window_s: float) -> Gauge:
+    """Processors used, as processor time in a window of *window_s* divided by its length."""
+    return Gauge(
+        still=TICK_S / window_s,
+        show=lambda value: f"{value:.2g} processors",
+        none="too little to be seen: the first instances used no processor time that can be seen",
+        small="too little to be seen",
+        verb="used",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """``used = a + b * n`` in bytes. 95 % of readings about a line that was known would lie within ``reach`` bytes."""
+    """``used = a + b * n``, in bytes or in processors. 95 % of readings about a known line lie within ``reach``.
+
+    ``unseen`` says why ``b`` cannot be told from zero, where it cannot: then :meth:`fits_least` alone may be asked.
+    """
 
     a: float
     b: float
     reach: float
     readings: tuple[int, ...]
+    unseen: str = ""
 
     def used(self, n: float) -> float:
-        """Bytes that *n* instances will take."""
+        """What *n* instances will take."""
         return self.a + self.b * n
 
     def within(self, n: float) -> float:
@@ -55,20 +94,20 @@ class Promise:
         return float(self.reach / math.sqrt(((numbers - numbers.mean()) ** 2).sum()))
 
     def fits(self, room: float) -> int:
-        """The most instances that take no more than *room* bytes."""
+        """The most instances that take no more than *room*."""
         return max(0, math.floor((room - self.a) / self.b + 1e-9))
 
     def fits_least(self, room: float) -> int:
-        """The same, should they take as much as the upper end of the interval says."""
-        return _last(lambda n: self.used(n) + self.within(n) <= room)
+        """The same, should they take as much as the upper end of the interval says; none takes less than nothing."""
+        return _last(lambda n: self.a + max(0.0, self.b) * n + self.within(n) <= room)
 
     def fits_most(self, room: float) -> int:
         """The same by the lower end."""
         return _last(lambda n: self.used(n) - self.within(n) <= room)
 
 
-def promise(readings: Sequence[tuple[int, float]], reached: int) -> Promise | str:
-    """The line through the first fifth of *readings* (number alive, bytes taken), or why there is none.
+def promise(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = MEMORY) -> Promise | str:
+    """The line through the first fifth of *readings* (number alive, what they take), or why there is none.
 
     Where these bend, the first ones are left out until the rest lie on a line, as far as their noise lets one see: the
     first instances find room that earlier work left in the kernel's slabs, and what is asked is what comes after.
@@ -79,33 +118,37 @@ def promise(readings: Sequence[tuple[int, float]], reached: int) -> Promise | st
         early = above[:LEAST_READINGS]
     if len(early) < LEAST_READINGS or early[-1][0] >= reached:
         return f"no prediction: {LEAST_READINGS} readings above one and below the last are needed"
-    noise = noise_bytes(early)
+    noise = _noise(early, gauge.still)
     while len(early) > _LEAST_ON_LINE and _scatter(early) > _BENT * noise:
         early = early[1:]
-    line = _line(early, noise)
-    if line.b <= 0:
-        return "no prediction: the first instances took no memory that can be seen"
-    if line.slope_within >= line.b:
-        return (
-            f"no prediction: too small to be seen. From {early[0][0]} to {early[-1][0]} alive "
-            f"{show(abs(early[-1][1] - early[0][1]), 'bytes')} were taken, and a reading is known to "
-            f"{show(line.reach, 'bytes')}"
-        )
-    return line
+    return _line(early, noise, gauge)
 
 
-def _line(readings: Sequence[tuple[float, float]], noise: float) -> Promise:
+def _line(readings: Sequence[tuple[int, float]], noise: float, gauge: Gauge) -> Promise:
     """The line, and how far a reading may be from it: by Student's t where three or more were read, else by *noise*.
 
-    What settling calls still (bench/settle.py) is the least scatter that is believed, however well a few happen to lie.
+    What the gauge calls still is the least scatter that is believed, however well a few happen to lie.
     """
     from scipy import stats
 
     edge, free = (1 + CONFIDENCE) / 2, len(readings) - 2
     b, a = _fitted(readings)
-    known = float(stats.norm.ppf(edge)) * (STILL_BYTES if free else noise)
+    known = float(stats.norm.ppf(edge)) * (gauge.still if free else noise)
     reach = max(known, float(stats.t.ppf(edge, free)) * _scatter(readings)) if free else known
-    return Promise(a=a, b=b, reach=reach, readings=tuple(int(n) for n, _ in readings))
+    line = Promise(a=a, b=b, reach=reach, readings=tuple(int(n) for n, _ in readings))
+    return replace(line, unseen=_unseen(line, abs(readings[-1][1] - readings[0][1]), gauge))
+
+
+def _unseen(line: Promise, change: float, gauge: Gauge) -> str:
+    """Why the slope of *line*, whose ends differ by *change*, cannot be told from zero; empty where it can."""
+    if line.b <= 0:
+        return gauge.none
+    if line.slope_within < line.b:
+        return ""
+    return (
+        f"{gauge.small}. From {line.readings[0]} to {line.readings[-1]} alive {gauge.show(change)} were {gauge.verb}, "
+        f"and a reading is known to {gauge.show(line.reach)}"
+    )
 
 
 def _fitted(readings: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -122,17 +165,21 @@ def _scatter(readings: Sequence[tuple[float, float]]) -> float:
 
 
 def noise_bytes(readings: Sequence[tuple[float, float]]) -> float:
-    """The standard deviation of one reading, whatever the shape of the curve through them.
+    """The standard deviation of one reading of memory, whatever the shape of the curve through them."""
+    return _noise(readings, MEMORY.still)
+
+
+def _noise(readings: Sequence[tuple[float, float]], still: float) -> float:
+    """The standard deviation of one reading, never below *still*.
 
     From how far each lies off the line between its neighbours, the median of it (Gasser, Sroka and Jennen-Steinmetz,
-    Residual variance and residual pattern in nonlinear regression, Biometrika 73, 1986); never below what settling
-    calls still.
+    Residual variance and residual pattern in nonlinear regression, Biometrika 73, 1986).
     """
     found = []
     for (n, y), (m, z), (o, w) in zip(readings, readings[1:], readings[2:], strict=False):
         left, right = (o - m) / (o - n), (m - n) / (o - n)
         found.append(abs(z - left * y - right * w) / math.sqrt(1 + left**2 + right**2))
-    return max(float(STILL_BYTES), 1.4826 * float(np.median(found)) if found else 0.0)
+    return max(still, 1.4826 * float(np.median(found)) if found else 0.0)
 
 
 def _last(holds: Callable[[int], bool]) -> int:

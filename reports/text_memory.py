@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import ledger, measures, words
-from reports.memory_model import LedgerRow
+from reports.memory_model import DensityRow, LedgerRow
+from reports.memory_words import EXTRAPOLATED
 from reports.model import Figure, Report, SubjectFigures
 
 
@@ -18,6 +19,7 @@ def tables(report: Report, subjects: Sequence[SubjectFigures], width: int) -> li
     if report.probe == "least-memory":
         return [_least(subjects, width)]
     found = [_density(report, width)] if report.density else []
+    found += [capacity(report, width)] if report.capacity else []
     return [*found, _memory(report, subjects, width)] if report.ledger else found
 
 
@@ -58,12 +60,40 @@ def _density(report: Report, width: int) -> Table:
             ends = f"{_number(row.predicted_low)} to {_number(row.predicted_high)}"
         table.add_row(
             Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
-            Text("—" if row.predicted is None else _number(row.predicted)),
+            Text(_predicted(row)),
             Text(ends),
             Text(str(row.reached)),
             Text(words.percent(row.error_fraction) + (" bytes" if row.compared == "bytes" else "")),
             Text(words.clean(row.rule)),
         )
+    return table
+
+
+def _predicted(row: DensityRow) -> str:
+    """The number, and a mark where it is the processors that allow no more."""
+    if row.predicted is None:
+        return "—"
+    return _number(row.predicted) + (" CPU" if row.bound == "processors" else "")
+
+
+def capacity(report: Report, width: int) -> Table:
+    """Hosts of other sizes: what each would hold of each subject, by which bound."""
+    table = _table(width, ("host", "floor", "instances", "95 % CI"), last="bound")
+    emulated = {subject.label for subject in report.subjects if subject.result_class == "emulated"}
+    for row in report.capacity:
+        ends = "—" if row.low is None else f"at least {_number(row.low)}"
+        if row.instances is not None:
+            ends = f"{_number(row.low)} to {_number(row.high)}"
+        table.add_row(
+            Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
+            Text(f"{words.size(row.ram_bytes)}, {row.processors} CPU"),
+            Text(f"{row.floor_percent:g} %"),
+            Text("—" if row.instances is None else _number(row.instances)),
+            Text(ends),
+            Text(row.bound or "not known"),
+        )
+    table.caption = EXTRAPOLATED
+    table.caption_justify = "left"
     return table
 
 

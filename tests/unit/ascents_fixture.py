@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -81,6 +82,11 @@ class Climber:
     noise: float = 0.0
     #: Reads the window after settling, the cost of reading, and what the payload sees, as a tare of today does.
     watched: bool = False
+    #: Reads the way down, too, as a density run does.
+    descends: bool = False
+    #: Processors that each uses, of two, where ``others`` use some; None: nobody counted the processor time of the run.
+    busy: float | None = None
+    others: float = 0.0
     #: From so many alive on, starts take three times as long and tasks wait for memory.
     crowded: int = 10**9
 
@@ -97,7 +103,7 @@ VM = Burden(
 )
 
 
-_CLIMBER = ("counts", "most", "stopped_by", "noise", "watched", "crowded")
+_CLIMBER = ("counts", "most", "stopped_by", "noise", "watched", "crowded", "descends", "busy", "others")
 
 
 def container(label: str = "container", burden: Burden = CONTAINER, **changes: object) -> Climber:
@@ -225,16 +231,34 @@ def _readings(one: Climber, most: int, rng: random.Random) -> Iterator[tuple[str
         if one.watched and n in one.counts:
             for metric, value in seen_inside(one.record).items():
                 yield metric, value, n, "", ""
-    left = dict.fromkeys(COUNTERS, 0.0) | {"slab": one.burden.left * most}
-    for metric, value in (*host(left).items(), ("teardown_seconds", 0.001 * most)):
+    yield from _way_down(one, most)
+
+
+def _way_down(one: Climber, most: int) -> Iterator[tuple[str, float, int, str, str]]:
+    # A part of the slab stays, whoever goes.
+    stays = dict.fromkeys(COUNTERS, 0.0) | {"slab": one.burden.left * most}
+    numbers = sorted((n for n in one.counts if n < most), reverse=True) if one.descends else []
+    for above, n in pairwise([most, *numbers]):
+        there = {part: value + stays[part] * (1 - n / most) for part, value in one.burden.parts(n).items()}
+        for metric, value in (*host(there).items(), ("removal_seconds", 0.001 * (above - n))):
+            yield metric, value, n, "", "down"
+    rest = 0.001 * (numbers[-1] if numbers else most)
+    for metric, value in (*host(stays).items(), ("teardown_seconds", 0.001 * most), ("removal_seconds", rest)):
         yield metric, value, most, "", "after"
 
 
 def _window(one: Climber, n: int, parts: Mapping[str, float]) -> dict[str, float]:
-    """What the host did while n idled, and what reading them cost: a hundredth of what they take."""
+    """What the host did while n lived, and what reading them cost: a hundredth of what they take."""
+    ratio, used = 0.002 * n, {}
+    if one.busy is not None:
+        processors = min(synthetic.HOST.cpus - one.others, one.busy * n)
+        ratio = (one.others + processors) / synthetic.HOST.cpus
+        # The harness sleeps, and is in the pan.
+        used = {"window_cpu_seconds": 0.5 * (processors + 0.001)}
     return {
         "window_seconds": 0.5,
-        "host_busy_ratio": 0.002 * n,
+        "host_busy_ratio": ratio,
+        **used,
         "pressure_cpu_some_ratio": 0.01,
         "pressure_memory_some_ratio": 0.3 if n >= one.crowded else 0.0,
         "pressure_memory_full_ratio": 0.0,
