@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from bench.errors import UsageError
 from bench.records import RunHeader
-from reports import measures
+from reports import measures, words
 from reports.memory_model import Capacity
 from reports.promise import Promise
 
@@ -142,7 +142,9 @@ def _why(memory: Estimate, processors: Estimate) -> str:
     said = []
     for name, one in (("memory", memory), ("processors", processors)):
         if one.why:
-            said.append(f"{name}: {short(one.why)}" + (f", at least {one.low}" if one.low is not None else ""))
+            said.append(
+                f"{name}: {short(one.why)}" + (f", at least {words.number(one.low)}" if one.low is not None else "")
+            )
     return "; ".join(said)
 
 

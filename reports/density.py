@@ -73,6 +73,7 @@ def rows(run: Run, read: Ascents, found: Iterable[tuple[Outcome, Lines]]) -> Ite
             **_numbers(line, memory, cpu),
             **_weight(line.memory, outcome.reached, mine),
             **_error(outcome, line.memory, memory, cpu, mine, stack),
+            cpu_others=_others(_mine(read.window, outcome), run.header.host.cpus),
         )
 
 
@@ -174,7 +175,7 @@ def _cpu_line(window: pd.DataFrame, reached: int) -> Promise | str:
     """The line of the processors that all instances use, by the windows before the processors are saturated."""
     wanted = ["window_cpu_seconds", "window_seconds", BUSY]
     if 0 not in window.index or not set(wanted) <= set(window.columns) or window.loc[0, wanted].isna().any():
-        return "no prediction: the processor time of the instances was not read"
+        return "no prediction: processor time was not read"
     seen = window[wanted].dropna().sort_index()
     free = seen[(seen[BUSY] < SATURATED).cummin()]
     if 0 not in free.index:
@@ -185,6 +186,15 @@ def _cpu_line(window: pd.DataFrame, reached: int) -> Promise | str:
     if isinstance(line, str) and len(free) < len(seen):
         return f"{line}, before the processors are {SATURATED * 100:.0f} % busy"
     return line
+
+
+def _others(window: pd.DataFrame, processors: int) -> float | None:
+    """Processors that other work of the host used at the last reading, more than before the first instance."""
+    if 0 not in window.index or not {"window_cpu_seconds", "window_seconds", BUSY} <= set(window.columns):
+        return None
+    others = window[BUSY] * processors - window["window_cpu_seconds"] / window["window_seconds"]
+    known = others.sort_index().dropna()
+    return float(known.iloc[-1] - known.iloc[0]) if len(known) and known.index[0] == 0 else None
 
 
 def _busy(window: pd.DataFrame) -> float:

@@ -58,9 +58,9 @@ def promised(report: Report, taken: pd.DataFrame, *, width: float, name: str) ->
 
 def _off(row: DensityRow) -> float | None:
     """The error that belongs to a chart of memory: where processors ended the ascent, that of the memory taken."""
-    if row.rule != CPU_RULE or not row.predicted_bytes:
+    if row.rule != CPU_RULE:
         return row.error_fraction
-    return row.reached_bytes / row.predicted_bytes - 1
+    return row.reached_bytes / row.predicted_bytes - 1 if row.predicted_bytes else None
 
 
 def _promise(axes: Axes, row: DensityRow) -> None:

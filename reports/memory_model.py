@@ -151,7 +151,8 @@ class DensityRow(Row, frozen=True, kw_only=True):
     against the nearer end. ``held`` is None where another rule ended the ascent.
 
     ``readings`` and ``cpu_readings`` are the numbers that the lines rest on. ``reached_bytes`` is what the instances
-    took of MemAvailable, without the ``others_bytes`` that other processes of the host took meanwhile.
+    took of MemAvailable, without the ``others_bytes`` that other processes of the host took meanwhile; ``cpu_others``
+    is how many processors these used at the last reading, more than before the first instance.
     """
 
     subject: str
@@ -167,6 +168,7 @@ class DensityRow(Row, frozen=True, kw_only=True):
     cpu_low: int | None
     cpu_high: int | None
     cpu_margin: float | None
+    cpu_others: float | None
     cpu_readings: tuple[int, ...]
     cpu_why: str
     reached: int

@@ -17,6 +17,8 @@ EXTRAPOLATED = (
     "An extrapolation: what one more takes, and what this host itself uses, are carried over. Another processor and "
     "another kernel are other numbers."
 )
+#: So many processors that other work uses more, or less, are worth a word.
+_OTHERS = 0.05
 BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ascent"
 
 
@@ -230,14 +232,21 @@ def _at(readings: Sequence[int]) -> str:
 
 
 def _of_processors(row: DensityRow) -> str:
-    """What the processors would allow, where it was read; which of the two is the bound."""
+    """What the processors would allow, where it was read; which of the two is the bound; what others did meanwhile."""
     if row.cpu_instances is None:
         return "" if row.cpu_low is None else f"; processors: {capacity.short(row.cpu_why)}, {at_least(row.cpu_low)}"
     each = f"an instance uses {100 * (row.cpu_margin or 0.0):.2g} % of one"
-    if row.bound == "memory":
-        return f"; the processors would hold {words.number(row.cpu_instances)}: {each}"
-    known = "" if row.memory_instances is None else f"; memory would hold {words.number(row.memory_instances)}"
-    return f"; the processors are the bound: {each}{known}"
+    if row.bound == "processors" and row.compared == "instances":
+        known = "" if row.memory_instances is None else f"; memory would hold {words.number(row.memory_instances)}"
+        said = f"; the processors are the bound: {each}{known}"
+    else:
+        short = interval(row.cpu_instances, row.cpu_low, row.cpu_high)
+        said = f"; the processors would hold {short}: {each}"
+    others = row.cpu_others or 0.0
+    if abs(others) < _OTHERS:
+        return said
+    change = "more" if others > 0 else "less"
+    return f"{said}; other work used {change} of the processors at the end (by {abs(others):.2g})"
 
 
 def numbers(row: DensityRow) -> str:

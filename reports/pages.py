@@ -11,6 +11,7 @@ from bench.metrics import show
 from bench.store import Run
 from reports import (
     ascents,
+    capacity,
     curve_plots,
     curves,
     density,
@@ -41,6 +42,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "percent": words.percent,
     "share": words.share,
     "number": words.number,
+    "reason": capacity.short,
     "figures": lambda value: f"{value:.3g}",
     "part": ledger.title,
     "bend": memory_words.bend,

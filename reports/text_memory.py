@@ -13,6 +13,8 @@ from reports.memory_model import DensityRow, LedgerRow
 from reports.memory_words import EXTRAPOLATED
 from reports.model import Figure, Report, SubjectFigures
 
+GIB = 2**30
+
 
 def tables(report: Report, subjects: Sequence[SubjectFigures], width: int) -> list[Table]:
     """What stands above the sentences, by the probe of the run."""
@@ -78,7 +80,7 @@ def _predicted(row: DensityRow) -> str:
 
 def capacity(report: Report, width: int) -> Table:
     """Hosts of other sizes: what each would hold of each subject, by which bound."""
-    table = _table(width, ("host", "floor", "instances", "95 % CI"), last="bound")
+    table = _table(width, ("memory, CPUs", "floor", "instances", "95 % CI"), last="bound")
     emulated = {subject.label for subject in report.subjects if subject.result_class == "emulated"}
     for row in report.capacity:
         ends = "—" if row.low is None else f"at least {_number(row.low)}"
@@ -86,11 +88,11 @@ def capacity(report: Report, width: int) -> Table:
             ends = f"{_number(row.low)} to {_number(row.high)}"
         table.add_row(
             Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
-            Text(f"{words.size(row.ram_bytes)}, {row.processors} CPU"),
+            Text(f"{row.ram_bytes / GIB:g} GiB, {row.processors}"),
             Text(f"{row.floor_percent:g} %"),
             Text("—" if row.instances is None else _number(row.instances)),
             Text(ends),
-            Text(row.bound or "not known"),
+            Text("CPU" if row.bound == "processors" else row.bound or "not known"),
         )
     table.caption = EXTRAPOLATED
     table.caption_justify = "left"

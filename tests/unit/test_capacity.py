@@ -59,6 +59,7 @@ def test_a_twentieth_of_a_processor_each_on_two(tmp_path: Path, floor: float, ot
     assert found.predicted_high is not None
     assert found.predicted_low <= fit <= found.predicted_high < SHORT
     assert found.cpu_margin == pytest.approx(0.05)
+    assert found.cpu_others == pytest.approx(0.0, abs=0.01)
     assert found.cpu_readings == (2, 3, 4, 5, 6, 8)
 
 
@@ -110,8 +111,24 @@ def test_a_run_that_did_not_count_processor_time_is_predicted_by_memory(tmp_path
     found = density(tmp_path, busy=None, stopped_by="memory floor: 5 GiB available", most=SHORT)
     assert (found.predicted, found.bound, found.error_fraction) == (SHORT, "memory", 0.0)
     assert (found.cpu_instances, found.cpu_low, found.cpu_high, found.cpu_margin) == (None,) * 4
-    assert found.cpu_why == "no prediction: the processor time of the instances was not read"
+    assert found.cpu_why == "no prediction: processor time was not read"
     assert "was not read" in Page(reports.write(tmp_path / "run", ["64GiB:16"]).read_text("utf-8")).text
+
+
+def test_other_work_that_comes_meanwhile_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "run", most=16)
+    samples = path / "samples.jsonl"
+    lines = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
+    for line in lines:
+        if line["metric"] == "host_busy_ratio" and line["n"] == 16:
+            line["value"] += 0.5  # of two processors
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = build(path)
+    found = next(row for row in report.density if row.subject == "busy")
+    assert found.predicted == 36
+    assert found.cpu_others == pytest.approx(1.0)
+    (claim,) = (claim for claim in report.answer if claim.subject == "busy" and "at once" in claim.lead)
+    assert "other work used more of the processors at the end (by 1)" in claim.detail
 
 
 @pytest.mark.parametrize(("cpu_floor", "against"), [(10.0, 36), (0.0, SHORT)])
@@ -175,7 +192,7 @@ def test_sizes_are_shown_on_the_page_and_in_80_columns(tmp_path: Path) -> None:
     shown = terminal(report)
     assert max(map(len, shown.splitlines())) <= 80
     assert re.search(r"busy +36 CPU +\d+ to \d+ +40 +[+−]0\.0 % +processor floor", shown)
-    assert re.search(r"busy +64\.0 GiB, 16 CPU +20 % +288 +\d+ to \d+ +processors", shown)
+    assert re.search(r"busy +64 GiB, 16 +20 % +288 +\d+ to \d+ +CPU", shown)
     assert text_memory.capacity(report, 80).row_count == 4
 
 
