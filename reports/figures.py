@@ -276,8 +276,8 @@ def _limits(header: RunHeader, subjects: Sequence[SubjectFigures], weighed: Weig
     if measures.probe(header) == "least-memory":
         yield "What a real service needs: the payload does next to nothing."
         yield (
-            "What all of it costs the host: the grant of a process or container bounds what its cgroup is charged with, "
-            "a virtual machine's is what its guest sees. `tare run memory` weighs the rest."
+            "What all of it costs the host: the grant of a process or container bounds what its cgroup is charged "
+            "with, a virtual machine's is what its guest sees. `tare run memory` weighs the rest."
         )
         return
     if any(subject.result_class == "emulated" for subject in subjects):
