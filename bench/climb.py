@@ -79,7 +79,9 @@ def climb(
     except (RunnerError, OSError) as error:
         return Weighing(status="failed", reason=str(error), at_ns=began, unsettled=ascent.tried)
     settled = _settled(ascent.tried, interrupts)
-    removed = {"teardown_seconds": ascent.removing_s, "removal_seconds": ascent.last_removal_s}
+    # With what was removed before a signal ended the reading of the way down.
+    unread_s = ascent.removing_s - sum(one.values["removal_seconds"] for one in ascent.readings if one.stage == "down")
+    removed = {"teardown_seconds": ascent.removing_s, "removal_seconds": unread_s}
     after = Reading(values={**hostmem.read(), **removed}, n=ascent.seen.alive, stage="after")
     failed = ascent.seen.alive == 0 and ascent.seen.lost > 0
     return Weighing(

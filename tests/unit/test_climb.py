@@ -173,6 +173,9 @@ def test_a_signal_on_the_way_down_ends_the_reading_and_not_the_removal(monkeypat
     found = up(fleet, most=9, counts=(1, 4, 8), descends=True)
     assert found.status == "ok"
     assert [reading.n for reading in found.readings if reading.stage == "down"] == [8]
+    last, after = found.readings[-2:]
+    known = last.values["removal_seconds"] + after.values["removal_seconds"]
+    assert after.values["teardown_seconds"] == pytest.approx(known)
     assert fleet.alive == set()
 
 
