@@ -240,19 +240,20 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
     from reports import terminal
 
     loaded = store.load(run)
+    built = reports.build(loaded, hosts)
     if as_json:
-        _print_json(reports.build(loaded, hosts))
+        _print_json(built)
         return
     if hosts:
         console = terminal.err()
-        console.print(reports.render_hosts(reports.build(loaded, hosts), width=console.width))
+        console.print(reports.render_hosts(built, width=console.width))
+    page = reports.page(loaded, built)
     if output == "-":
-        click.echo(reports.page(loaded, hosts))
-    elif output:
-        store.write_atomically(Path(output), reports.page(loaded, hosts).encode("utf-8", "replace"))
-        click.echo(output)
-    else:
-        click.echo(reports.write(run, hosts))
+        click.echo(page)
+        return
+    target = Path(output) if output else run / reports.PAGE
+    store.write_atomically(target, page.encode("utf-8", "replace"))
+    click.echo(target)
 
 
 @cli.command()

@@ -125,9 +125,8 @@ class _Ascent:
         self.last_console = ""
         self.unseen = ""
         self.removing_s = 0.0
-        self.last_removal_s = 0.0
+        self._broken: list[BaseException] = []
         self._ground: dict[str, float] = {}
-        self._read_at = -1
         self._read_tried = 0
         self._numbers: list[int] = []
         self._swapped = _swapped_in(_text("/proc/vmstat"))
@@ -150,10 +149,10 @@ class _Ascent:
                 for error in filter(None, broken):
                     raise error
                 self.interrupts.check()
-                if self.seen.alive in mountain.counts and self.seen.alive != self._read_at:
+                if self.seen.alive in mountain.counts and self.seen.alive not in self._numbers:
                     self._read(self.seen.alive)
                 self._look(hostmem.glance())
-        if self._read_at != self.seen.alive:
+        if self.seen.alive not in self._numbers:
             self._read(self.seen.alive)
         return stop
 
@@ -171,22 +170,21 @@ class _Ascent:
         What is left then, and all of it after a signal, is for :meth:`down`.
         """
         for n in sorted((n for n in self._numbers if 0 < n < len(self.removals)), reverse=True):
-            moved = len(self.removals) - n
+            moved, before_s = len(self.removals) - n, self.removing_s
             self.down(n)
             try:
                 if not settle(moved, self.interrupts.check):
                     self.warnings.append(f"memory did not settle at {n} on the way down")
             except Interrupted:
                 return
-            removal = {"removal_seconds": self.last_removal_s}
+            removal = {"removal_seconds": self.removing_s - before_s}
             self.readings.append(Reading(values={**hostmem.read(), **removal}, n=n, stage="down"))
 
     def down(self, keep: int = 0) -> None:
         """Remove all but the first *keep*, several at once: most of a removal is waiting.
 
-        Raises the first error, after the last removal.
+        Raises the first error of the whole way down, after the last removal.
         """
-        errors: list[BaseException] = []
         leaving = self.removals[keep:]
         began, left = clock_ns(), len(self.removals)
         with ThreadPoolExecutor(_REMOVERS) as pool:
@@ -194,12 +192,11 @@ class _Ascent:
                 left -= 1
                 self.alive(left)
                 if error := done.exception():
-                    errors.append(error)
+                    self._broken.append(error)
         del self.removals[keep:]
-        self.last_removal_s = (clock_ns() - began) / 1e9
-        self.removing_s += self.last_removal_s
-        if errors:
-            raise errors[0]
+        self.removing_s += (clock_ns() - began) / 1e9
+        if self._broken:
+            raise self._broken[0]
 
     def _note(self, attempt: Attempt) -> Exception | None:
         """Count what was started, or why not; return an error that ends the ascent."""
@@ -234,7 +231,7 @@ class _Ascent:
         moved = self.tried - self._read_tried if n else self.mountain.unsettled
         if not settle(moved, self.interrupts.check):
             self.warnings.append(f"memory did not settle at {n}")
-        self._read_at, self._read_tried = n, self.tried
+        self._read_tried = self.tried
         self._numbers.append(n)
         watched = watch(self.mountain.rules.window_s, self.interrupts, self.instances, self.mountain.meter)
         if "host_busy_ratio" in watched:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from bench.store import Run
     from reports.model import Report, RunsComparison
 
-__all__ = ["build", "compare_runs", "page", "render", "render_hosts", "write"]
+__all__ = ["PAGE", "build", "compare_runs", "page", "render", "render_hosts", "write"]
+
+#: The page's name in its run.
+PAGE = "report.html"
 
 
 def build(run: Run, hosts: Sequence[str] = ()) -> Report:
@@ -31,11 +34,11 @@ def build(run: Run, hosts: Sequence[str] = ()) -> Report:
     return build(run, [size(text) for text in hosts])
 
 
-def page(run: Run, hosts: Sequence[str] = ()) -> str:
-    """The report of *run* as one HTML page."""
+def page(run: Run, report: Report) -> str:
+    """The *report* of *run* as one HTML page."""
     from reports.html import page
 
-    return page(run, build(run, hosts))
+    return page(run, report)
 
 
 def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:

@@ -80,12 +80,16 @@ class DescentPoint(Row, frozen=True, kw_only=True):
 
 
 class Descent(Row, frozen=True, kw_only=True):
-    """The way down of one subject, medians over ``rounds``, from ``reached`` to none. ``seconds`` is removal alone."""
+    """The way down of one subject, medians over ``rounds``, from ``reached`` to none. ``seconds`` is removal alone.
+
+    Where its account is not ``balanced``, ``sentence`` claims nothing of its memory.
+    """
 
     subject: str
     rounds: int
     reached: int
     seconds: float
+    balanced: bool
     points: tuple[DescentPoint, ...]
     sentence: str
 

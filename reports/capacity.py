@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from bench.errors import UsageError
 from bench.records import RunHeader
-from reports import measures, words
+from reports import measures
 from reports.memory_model import Capacity
 from reports.promise import Promise
 
@@ -48,7 +48,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """How many fit, with the ends of the interval. Only ``low``: at least so many. Nothing: ``why``."""
+    """How many fit, with the ends of the interval; or ``why`` that is not known."""
 
     instances: int | None = None
     low: int | None = None
@@ -93,8 +93,6 @@ def estimate(line: Promise | str, room: float) -> Estimate:
     """How many take no more than *room*, by *line*."""
     if isinstance(line, str):
         return Estimate(why=line)
-    if line.unseen:
-        return Estimate(low=line.fits_least(room), why=line.unseen)
     return Estimate(instances=line.fits(room), low=line.fits_least(room), high=line.fits_most(room))
 
 
@@ -138,14 +136,9 @@ def rows(lines: Iterable[Lines], sizes: Sequence[Size], stack: Mapping[str, Any]
 
 
 def _why(memory: Estimate, processors: Estimate) -> str:
-    """What is not known of either: ``processors: too little to be seen, at least 9600``."""
-    said = []
-    for name, one in (("memory", memory), ("processors", processors)):
-        if one.why:
-            said.append(
-                f"{name}: {short(one.why)}" + (f", at least {words.number(one.low)}" if one.low is not None else "")
-            )
-    return "; ".join(said)
+    """What is not known of either: ``processors: too little to be seen``."""
+    both = (("memory", memory), ("processors", processors))
+    return "; ".join(f"{name}: {short(one.why)}" for name, one in both if one.why)
 
 
 def short(why: str) -> str:

@@ -27,17 +27,24 @@ _Draw = Callable[[Axes, Sequence[Curve]], str]
 
 
 def busy(report: Report, *, width: float, name: str) -> str:
-    """Processors busy while all idle."""
+    """Processors busy while all idle: the whole host's share, and dashed, that of the instances where it was read."""
 
     kinds = {subject.label: subject.kind for subject in report.subjects}
 
     def draw(axes: Axes, mine: Sequence[Curve]) -> str:
-        (curve,) = mine
-        _line(axes, curve, COLOURS[kinds[curve.subject]], dashed=False)
+        for curve in mine:
+            own = curve.metric == curves.OWN
+            _line(axes, curve, svg.INK if own else COLOURS[kinds[curve.subject]], dashed=own)
         _dress(axes, mine)
-        return f"{words.share(curve.points[-1].value)} with {curve.points[-1].n} alive"
+        last = {curve.metric: curve.points[-1] for curve in mine}
+        whole = words.share(last[curves.BUSY].value)
+        # Short: two charts stand side by side on a phone.
+        if curves.OWN in last:
+            return f"{whole}, own {words.share(last[curves.OWN].value)}"
+        return f"{whole} with {last[curves.BUSY].n} alive"
 
-    return _charts(report, (curves.BUSY,), draw, width=width, name=name, title="Processors busy, by number alive")
+    title = "Processors busy, by number alive"
+    return _charts(report, (curves.BUSY, curves.OWN), draw, width=width, name=name, title=title)
 
 
 def pressure(report: Report, *, width: float, name: str) -> str:

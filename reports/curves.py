@@ -17,7 +17,8 @@ from reports.promise import FIFTH
 
 TAKEN = "taken_bytes"
 READY = "ready_seconds"
-BUSY = "host_busy_ratio"
+BUSY = density.BUSY
+OWN = "own_busy_ratio"
 #: Shares of the window in which tasks stood still. Source: Documentation/accounting/psi.rst.
 PRESSURES = (
     "pressure_cpu_some_ratio", "pressure_memory_some_ratio", "pressure_memory_full_ratio", "pressure_io_some_ratio",
@@ -26,7 +27,8 @@ PRESSURES = (
 TITLES: Mapping[str, str] = {
     READY: "ready",
     TAKEN: "host memory taken",
-    BUSY: "processors busy while all idle",
+    BUSY: "processors busy",
+    OWN: "processors busy for the instances",
     **{metric: METRICS[metric].title for metric in PRESSURES},
 }
 
@@ -39,16 +41,21 @@ _LEAST_OFF = 2
 _Values = dict[int, list[float]]
 
 
-def curves(read: Ascents, rows: Iterable[DensityRow]) -> Iterator[Curve]:
-    """One curve for each subject and quantity that the run recorded; memory has the knee of its prediction."""
+def curves(read: Ascents, rows: Iterable[DensityRow], processors: int) -> Iterator[Curve]:
+    """One curve for each subject and quantity that the run recorded; memory has the knee of its prediction.
+
+    *processors* is how many the host has.
+    """
     knees = {row.subject: row.knee for row in reversed(list(rows))}
-    taken = density.used(read)
+    taken, own = density.used(read), _own(read.window, processors)
     for subject in read.subjects():
         counts = sorted(set(_of(read.host, subject, "host_free_bytes")) - {0})
         found = {
             READY: _starts(read.starts, subject, counts),
             TAKEN: _of(taken, subject, "used"),
-            **{metric: _of(read.window, subject, metric) for metric in (BUSY, *PRESSURES)},
+            BUSY: _of(read.window, subject, BUSY),
+            OWN: _of(own, subject, OWN),
+            **{metric: _of(read.window, subject, metric) for metric in PRESSURES},
         }
         for metric, values in found.items():
             if values:
@@ -82,6 +89,18 @@ def _knee(points: tuple[CurvePoint, ...], unit: str) -> tuple[int | None, str]:
         return None, ""
     told, was = (show(value, unit) if unit == "seconds" else words.share(value) for value in (limit, ground))
     return off[-1].n, f"above {told}; up to a fifth of the largest number it was {was}"
+
+
+def _own(window: pd.DataFrame, processors: int) -> pd.DataFrame:
+    """The share of all processors that the instances used themselves: in each ascent less its window before the first.
+
+    What the harness uses to sleep is taken off with it. Empty where nobody counted the processor time of the run.
+    """
+    used = density.cpu_used(window)
+    ground = used[used.index.get_level_values("n") == 0].droplevel(["n"])
+    found = pd.DataFrame(index=used.index)
+    found[OWN] = (used - ground.reindex(used.reset_index("n", drop=True).index).to_numpy()) / processors
+    return found
 
 
 def _starts(starts: pd.DataFrame, subject: str, counts: list[int]) -> _Values:

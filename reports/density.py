@@ -123,23 +123,16 @@ def _numbers(line: Lines, memory: Estimate, cpu: Estimate) -> dict[str, Any]:
         "predicted": held.instances, "predicted_low": held.low, "predicted_high": held.high, "bound": held.bound,
         "memory_instances": memory.instances, "memory_low": memory.low, "memory_high": memory.high,
         "cpu_instances": cpu.instances, "cpu_low": cpu.low, "cpu_high": cpu.high, "cpu_why": cpu.why,
-        "cpu_margin": of_cpu.b if of_cpu and not of_cpu.unseen else None,
+        "cpu_margin": of_cpu.b if of_cpu else None,
         "cpu_readings": of_cpu.readings if of_cpu else (), "why": memory.why,
     }  # fmt: skip
 
 
 def _weight(line: Promise | str, reached: int, taken: pd.DataFrame) -> dict[str, Any]:
     """The line of memory: what it says of the number reached, and where readings leave it."""
-    if isinstance(line, str) or line.unseen:
-        names = (
-            "predicted_bytes",
-            "predicted_bytes_low",
-            "predicted_bytes_high",
-            "margin_bytes",
-            "first_bytes",
-            "knee",
-        )
-        return {**dict.fromkeys(names), "readings": ()}
+    if isinstance(line, str):
+        nothing = "predicted_bytes predicted_bytes_low predicted_bytes_high margin_bytes first_bytes knee"
+        return {**dict.fromkeys(nothing.split()), "readings": ()}
     weight, within = line.used(reached), line.within(reached)
     return {
         "predicted_bytes": weight, "predicted_bytes_low": weight - within, "predicted_bytes_high": weight + within,
@@ -166,22 +159,28 @@ def _error(
         if rule == CPU_RULE:
             below = [int(n) for n in taken.index if n < reached]
             real = min(max(tested, max(below, default=0)), reached - 1)
-    elif rule not in (*MEMORY_RULES, CPU_RULE) and isinstance(line, Promise) and not line.unseen:
+    elif rule not in (*MEMORY_RULES, CPU_RULE) and isinstance(line, Promise):
         compared, said, real = "bytes", line.used(reached), _last_taken(outcome, taken)[0]
     return {"compared": compared, "error_fraction": (real - said) / said if said else None}
 
 
+def cpu_used(window: pd.DataFrame) -> pd.Series:
+    """Processors that the run used in each window, in the order of its index; empty where nobody counted them."""
+    if not {"window_cpu_seconds", "window_seconds"} <= set(window.columns):
+        return pd.Series(index=window.index[:0], dtype="float64")
+    return (window["window_cpu_seconds"] / window["window_seconds"]).dropna().sort_index()
+
+
 def _cpu_line(window: pd.DataFrame, reached: int) -> Promise | str:
     """The line of the processors that all instances use, by the windows before the processors are saturated."""
-    wanted = ["window_cpu_seconds", "window_seconds", BUSY]
-    if 0 not in window.index or not set(wanted) <= set(window.columns) or window.loc[0, wanted].isna().any():
+    used = cpu_used(window)
+    if 0 not in used.index:
         return "no prediction: processor time was not read"
-    seen = window[wanted].dropna().sort_index()
+    seen = window.reindex(used.index)
     free = seen[(seen[BUSY] < SATURATED).cummin()]
     if 0 not in free.index:
         return "no prediction: the processors were saturated before the first instance"
-    used = free["window_cpu_seconds"] / free["window_seconds"]
-    readings = [(int(n), float(value)) for n, value in (used - used.loc[0]).items() if n]
+    readings = [(int(n), float(value)) for n, value in (used - used.loc[0]).reindex(free.index).items() if n]
     line = promise(readings, reached, processors(median(free["window_seconds"])))
     if isinstance(line, str) and len(free) < len(seen):
         return f"{line}, before the processors are {SATURATED * 100:.0f} % busy"
@@ -190,11 +189,11 @@ def _cpu_line(window: pd.DataFrame, reached: int) -> Promise | str:
 
 def _others(window: pd.DataFrame, processors: int) -> float | None:
     """Processors that other work of the host used at the last reading, more than before the first instance."""
-    if 0 not in window.index or not {"window_cpu_seconds", "window_seconds", BUSY} <= set(window.columns):
+    used = cpu_used(window)
+    if 0 not in used.index:
         return None
-    others = window[BUSY] * processors - window["window_cpu_seconds"] / window["window_seconds"]
-    known = others.sort_index().dropna()
-    return float(known.iloc[-1] - known.iloc[0]) if len(known) and known.index[0] == 0 else None
+    others = window[BUSY].reindex(used.index) * processors - used
+    return float(others.iloc[-1] - others.loc[0])
 
 
 def _busy(window: pd.DataFrame) -> float:

@@ -23,6 +23,8 @@ def memory(report: Report, *, width: float, name: str) -> str:
         axes.plot(n, up, color=colour, linewidth=1.5, marker="o", markersize=3)
         axes.plot(n, down, color=svg.INK, linewidth=1.2, marker="o", markersize=2.5, linestyle=(0, (4, 2)))
         scale(axes, n, [*up, *down], "bytes")
+        if not found[subject.label].balanced:
+            return "no claim"
         return f"{words.size(abs(down[-1]))} {'still gone' if down[-1] > 0 else 'more free'} at the end"
 
     return small_multiples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import pairwise
 
 import pandas as pd
@@ -13,14 +13,17 @@ from reports.ascent_model import Descent, DescentPoint
 from reports.ascents import Ascents
 
 
-def descents(read: Ascents) -> Iterator[Descent]:
-    """One for each subject whose way down was read, medians over rounds; nothing for runs that removed all at once."""
+def descents(read: Ascents, refused: Container[str]) -> Iterator[Descent]:
+    """One for each subject whose way down was read, medians over rounds; nothing for runs that removed all at once.
+
+    Of the memory of *refused* subjects nothing is claimed.
+    """
     if not read.down.empty:
         for subject in dict.fromkeys(read.down.index.get_level_values("subject")):
-            yield _descent(read, str(subject))
+            yield _descent(read, str(subject), balanced=subject not in refused)
 
 
-def _descent(read: Ascents, subject: str) -> Descent:
+def _descent(read: Ascents, subject: str, *, balanced: bool) -> Descent:
     """Of the rounds that got farthest: their numbers on the way down are the same."""
     ends = _of(read.after, subject)
     top = int(max(ends.index.get_level_values("n")))
@@ -40,7 +43,7 @@ def _descent(read: Ascents, subject: str) -> Descent:
     total = _medians(ends["teardown_seconds"])[top]
     return Descent(
         subject=subject, rounds=len(rounds), reached=top, seconds=total, points=tuple(points),
-        sentence=_sentence(top, total, points),
+        balanced=balanced, sentence=_sentence(top, total, points, balanced=balanced),
     )  # fmt: skip
 
 
@@ -64,10 +67,12 @@ def _medians(values: pd.Series) -> dict[int, float]:
     return {int(str(n)): float(some.median()) for n, some in values.groupby(level="n")}
 
 
-def _sentence(top: int, total: float, points: list[DescentPoint]) -> str:
+def _sentence(top: int, total: float, points: list[DescentPoint], *, balanced: bool) -> str:
     """How long all took, and what was back half way and at the end."""
     taken = points[0].up_bytes
     said = f"{words.number(top)} were removed in {show(total, 'seconds')}, {show(total / top, 'seconds')} each"
+    if not balanced:
+        return f"{said}; no claim on their memory."
     if taken <= 0:
         return f"{said}."
     half = min(points[1:], key=lambda point: abs(point.n - top / 2))

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from bench import store
 from bench.metrics import show
-from reports import frames, measures, pages, plots, words
+from reports import PAGE, frames, measures, pages, plots, words
 from reports.capacity import Size
 from reports.figures import build
 from reports.layers import stacks
@@ -25,14 +25,13 @@ from reports.timeline import timeline
 #: Longest piece of a configuration or a log that is shown; the file itself stays in the run directory.
 MOST_SHOWN = 40_000
 _LOG_LINES = 20
-NAME = "report.html"
 _TEMPLATES = {"memory": "memory.html", "density": "memory.html", "least-memory": "least.html"}
 
 
 def write(run_dir: Path, sizes: Sequence[Size] = ()) -> Path:
     """Render the run at *run_dir* into ``report.html`` beside its records; an older one is replaced at once."""
     run = store.load(run_dir)
-    target = run_dir / NAME
+    target = run_dir / PAGE
     store.write_atomically(target, page(run, build(run, sizes)).encode("utf-8", "replace"))
     return target
 

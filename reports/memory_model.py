@@ -140,8 +140,7 @@ class DensityRow(Row, frozen=True, kw_only=True):
 
     ``predicted`` is the smaller of ``memory_instances`` (until memory would be short) and ``cpu_instances`` (until the
     processors' floor would be passed, by processor time in the windows), ``bound`` says whose it is; each is None, and
-    its ``why`` says why, where it cannot be predicted. An end ``_low`` with no number is an honest bound: at least so
-    many, by the upper end of an interval that holds zero. ``cpu_margin`` is in processors an instance.
+    its ``why`` says why, where it cannot be predicted. ``cpu_margin`` is in processors an instance.
 
     ``compared`` says what ``error_fraction`` = (reached - predicted) / predicted is about. ``instances``: a rule on
     memory or on processors ended the ascent; processors count on the predicted side only where a floor guards them,
@@ -196,8 +195,8 @@ class Capacity(Row, frozen=True, kw_only=True):
     """What a host of another size would hold, by the lines of one ascent: an extrapolation.
 
     ``floor_percent`` of its memory must stay available and ``cpu_floor_percent`` of its processor time idle.
-    ``instances`` is the smaller of what memory and processors allow and ``bound`` says whose it is; ``low`` alone is
-    "at least". ``why`` says what is not known of the other, or of both.
+    ``instances`` is the smaller of what memory and processors allow and ``bound`` says whose it is. ``why`` says what
+    is not known of the other, or of both.
     """
 
     subject: str

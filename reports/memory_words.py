@@ -234,7 +234,7 @@ def _at(readings: Sequence[int]) -> str:
 def _of_processors(row: DensityRow) -> str:
     """What the processors would allow, where it was read; which of the two is the bound; what others did meanwhile."""
     if row.cpu_instances is None:
-        return "" if row.cpu_low is None else f"; processors: {capacity.short(row.cpu_why)}, {at_least(row.cpu_low)}"
+        return f"; processors: {capacity.short(row.cpu_why)}" if row.cpu_why else ""
     each = f"an instance uses {100 * (row.cpu_margin or 0.0):.2g} % of one"
     if row.bound == "processors" and row.compared == "instances":
         known = "" if row.memory_instances is None else f"; memory would hold {words.number(row.memory_instances)}"
@@ -259,11 +259,6 @@ def interval(n: int | None, low: int | None, high: int | None) -> str:
     if n is None:
         return "—"
     return f"{words.number(n)} (95 % CI {words.number(low)} to {words.number(high)})"
-
-
-def at_least(low: int | None) -> str:
-    """``at least 9600``; a dash where not even that is known."""
-    return "—" if low is None else f"at least {words.number(low)}"
 
 
 def whole(fraction: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,16 +66,12 @@ def processors(window_s: float) -> Gauge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """``used = a + b * n``, in bytes or in processors. 95 % of readings about a known line lie within ``reach``.
-
-    ``unseen`` says why ``b`` cannot be told from zero, where it cannot: then :meth:`fits_least` alone may be asked.
-    """
+    """``used = a + b * n``, in bytes or in processors. 95 % of readings about a known line lie within ``reach``."""
 
     a: float
     b: float
     reach: float
     readings: tuple[int, ...]
-    unseen: str = ""
 
     def used(self, n: float) -> float:
         """What *n* instances will take."""
@@ -98,8 +94,8 @@ class Promise:
         return max(0, math.floor((room - self.a) / self.b + 1e-9))
 
     def fits_least(self, room: float) -> int:
-        """The same, should they take as much as the upper end of the interval says; none takes less than nothing."""
-        return _last(lambda n: self.a + max(0.0, self.b) * n + self.within(n) <= room)
+        """The same, should they take as much as the upper end of the interval says."""
+        return _last(lambda n: self.used(n) + self.within(n) <= room)
 
     def fits_most(self, room: float) -> int:
         """The same by the lower end."""
@@ -121,22 +117,22 @@ def promise(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = 
     noise = _noise(early, gauge.still)
     while len(early) > _LEAST_ON_LINE and _scatter(early) > _BENT * noise:
         early = early[1:]
-    return _line(early, noise, gauge)
+    line = _line(early, noise, gauge.still)
+    return _unseen(line, abs(early[-1][1] - early[0][1]), gauge) or line
 
 
-def _line(readings: Sequence[tuple[int, float]], noise: float, gauge: Gauge) -> Promise:
+def _line(readings: Sequence[tuple[int, float]], noise: float, still: float) -> Promise:
     """The line, and how far a reading may be from it: by Student's t where three or more were read, else by *noise*.
 
-    What the gauge calls still is the least scatter that is believed, however well a few happen to lie.
+    *still* is the least scatter that is believed, however well a few happen to lie.
     """
     from scipy import stats
 
     edge, free = (1 + CONFIDENCE) / 2, len(readings) - 2
     b, a = _fitted(readings)
-    known = float(stats.norm.ppf(edge)) * (gauge.still if free else noise)
+    known = float(stats.norm.ppf(edge)) * (still if free else noise)
     reach = max(known, float(stats.t.ppf(edge, free)) * _scatter(readings)) if free else known
-    line = Promise(a=a, b=b, reach=reach, readings=tuple(int(n) for n, _ in readings))
-    return replace(line, unseen=_unseen(line, abs(readings[-1][1] - readings[0][1]), gauge))
+    return Promise(a=a, b=b, reach=reach, readings=tuple(n for n, _ in readings))
 
 
 def _unseen(line: Promise, change: float, gauge: Gauge) -> str:

@@ -83,9 +83,7 @@ def capacity(report: Report, width: int) -> Table:
     table = _table(width, ("memory, CPUs", "floor", "instances", "95 % CI"), last="bound")
     emulated = {subject.label for subject in report.subjects if subject.result_class == "emulated"}
     for row in report.capacity:
-        ends = "—" if row.low is None else f"at least {_number(row.low)}"
-        if row.instances is not None:
-            ends = f"{_number(row.low)} to {_number(row.high)}"
+        ends = "—" if row.instances is None else f"{_number(row.low)} to {_number(row.high)}"
         table.add_row(
             Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
             Text(f"{row.ram_bytes / GIB:g} GiB, {row.processors}"),

@@ -183,7 +183,8 @@ def size(value: float) -> str:
 
 def share(fraction: float) -> str:
     """``3.1 %`` of a whole, in tenths."""
-    return f"{fraction * 100:.1f} %".replace("-", "−")
+    # Plus zero: what rounds to nothing has no sign.
+    return f"{round(fraction * 100, 1) + 0.0:.1f} %".replace("-", "−")
 
 
 def number(n: int | None) -> str:

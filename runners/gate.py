@@ -25,6 +25,8 @@ from runners import payload
 from runners.base import RunnerError
 from runners.container import cgroups
 
+#: What a program must not inherit as ignored: Python ignores two, nohup and a shell's background jobs three more.
+DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _SOURCE = Path(__file__).with_name("gate.c")
 
 
@@ -73,6 +75,6 @@ def hold(gate: Path, argv: Sequence[str], env: Mapping[str, str], *, console: in
                 (os.POSIX_SPAWN_DUP2, console, 1),
                 (os.POSIX_SPAWN_DUP2, its.fileno(), its.fileno()),
             ),
-            setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM),
+            setsigdef=DEFAULTED,
         )
     return Held(pid, argv[0], link)

@@ -137,7 +137,7 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
                     argv,
                     dict(spec.env),
                     file_actions=((os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, writer, 1)),
-                    setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM),
+                    setsigdef=gate.DEFAULTED,
                 )
             instance = _Process(reader, pid)
             try:

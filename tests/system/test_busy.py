@@ -93,3 +93,16 @@ def test_the_processor_time_of_a_window_grows_with_those_that_work(run: Run, sub
         assert 0.25 < used[1] / window[1] < 0.75
         assert list(used.values()) == sorted(used.values())
         assert used[outcome.reached] > 1.5 * used[1]
+
+
+@pytest.mark.parametrize("subject", ["process", "container"])
+def test_the_way_down_is_read_where_the_way_up_was(run: Run, subject: str) -> None:
+    (outcome,) = [one for one in run.outcomes if one.subject == subject]
+    mine = [one for one in run.samples if one.subject == subject and not one.role]
+    up = {one.n for one in mine if (one.stage, one.metric) == ("", "host_free_bytes")}
+    down = [one.n for one in mine if (one.stage, one.metric) == ("down", "host_free_bytes")]
+    assert down == sorted(up - {0, outcome.reached}, reverse=True)
+    removals = [one.value for one in mine if one.metric == "removal_seconds"]
+    (teardown,) = [one.value for one in mine if one.metric == "teardown_seconds"]
+    assert len(removals) == len(down) + 1
+    assert sum(removals) == pytest.approx(teardown)

@@ -37,8 +37,10 @@ class Fleet:
         broken_at: int = 0,
         defect_at: int = 0,
         told: bytes = b"",
+        stuck: frozenset[str] = frozenset(),
     ) -> None:
         self.bad = bad
+        self.stuck = stuck
         self.told = told
         self.full_at = full_at
         self.broken_at = broken_at
@@ -82,6 +84,8 @@ class Fleet:
             os.close(reader)
             if writer >= 0:
                 os.close(writer)
+        if name in self.stuck:
+            raise RunnerError(name, "is stuck")
 
 
 class Fake:
@@ -176,6 +180,14 @@ def test_a_signal_on_the_way_down_ends_the_reading_and_not_the_removal(monkeypat
     last, after = found.readings[-2:]
     known = last.values["removal_seconds"] + after.values["removal_seconds"]
     assert after.values["teardown_seconds"] == pytest.approx(known)
+    assert fleet.alive == set()
+
+
+@pytest.mark.parametrize("descends", [False, True])
+def test_removals_that_fail_hold_up_no_other_and_the_first_is_told(descends: bool) -> None:
+    fleet = Fleet(stuck=frozenset(("x-9", "x-2")))
+    found = up(fleet, most=9, counts=(1, 4, 8), descends=descends)
+    assert (found.status, found.reason, found.readings) == ("failed", "x-9: is stuck", ())
     assert fleet.alive == set()
 
 

@@ -149,3 +149,21 @@ def test_an_unlimited_process_says_how_it_ended(words: tuple[str, ...], said: st
             assert all_of(one.console).endswith(b"tare exit 3\n")
         assert one.explain() == said
         assert one.cgroup is None
+
+
+def test_neither_way_hands_on_a_signal_that_tare_ignores(tmp_path: Path) -> None:
+    """As under nohup, or as a shell's background job."""
+    path = payload.binary(cache_dir())
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        spec = Spec(argv=(f"/{path.name}", *payload.arguments()), rootfs=path.parent, memory_bytes=1 << 20, cpus=1)
+        scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-x")
+        with process.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
+            (pid,) = instance.pids()
+            assert "SigIgn:\t0000000000000000" in Path(f"/proc/{pid}/status").read_text()
+        with held("/bin/true") as (one, _):
+            assert "SigIgn:\t0000000000000000" in Path(f"/proc/{one.pid}/status").read_text()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -10,7 +10,7 @@ import reports
 from bench import store
 from reports.model import Report
 from tests.unit import ascents_fixture as synthetic
-from tests.unit.ascents_fixture import KIB, Burden
+from tests.unit.ascents_fixture import KIB, MIB, Burden
 
 LEFT = Burden(each={"payload": 44 * KIB, "slab": 56 * KIB}, left=10.0 * KIB)
 
@@ -44,15 +44,22 @@ def test_the_sentence_says_what_was_back_half_way_and_at_the_end(tmp_path: Path)
     )
 
 
+def test_nothing_is_claimed_of_memory_whose_account_does_not_balance(tmp_path: Path) -> None:
+    lost = Burden(each={"payload": 20 * MIB, "unaccounted": 3 * MIB})
+    (found,) = build(tmp_path / "run", synthetic.container(burden=lost, descends=True)).descents
+    assert not found.balanced
+    assert found.sentence == "50 were removed in 50.0 ms, 1.00 ms each; no claim on their memory."
+
+
 def test_a_run_that_removed_all_at_once_has_no_way_down_and_still_a_page(tmp_path: Path) -> None:
     report = build(tmp_path / "run", synthetic.container(burden=LEFT))
     assert report.descents == ()
-    assert "On the way down" not in reports.page(store.load(tmp_path / "run"))
+    assert "On the way down" not in reports.write(tmp_path / "run").read_text("utf-8")
 
 
 def test_the_page_draws_it(tmp_path: Path) -> None:
     build(tmp_path / "run", synthetic.container(burden=LEFT, descends=True))
-    page = reports.page(store.load(tmp_path / "run"))
+    page = reports.write(tmp_path / "run").read_text("utf-8")
     assert "On the way down" in page
     for size in ("w", "n"):  # for a desk, and for a phone
         assert f"removals-{size}" in page

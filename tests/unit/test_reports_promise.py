@@ -55,7 +55,9 @@ def test_a_few_that_happen_to_lie_on_a_line_are_not_known_better_than_settling_k
 
 def test_what_is_below_the_noise_is_too_small_to_be_seen() -> None:
     rough = [(2, 3.0 * MIB), (5, 0.5 * MIB), (10, 3.9 * MIB), (50, 5.0 * MIB)]
-    assert "too small to be seen. From 2 to 10 alive" in line(rough, 50).unseen
+    said = promise(rough, 50)
+    assert isinstance(said, str)
+    assert "too small to be seen. From 2 to 10 alive" in said
 
 
 def test_where_early_readings_bend_the_last_of_them_count() -> None:

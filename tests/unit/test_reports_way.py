@@ -70,6 +70,20 @@ def test_curves_have_every_point_and_mark_where_they_leave_their_beginning(write
     assert {one.metric for one in report.curves if one.subject == "process"} == {"ready_seconds", "taken_bytes"}
 
 
+def test_the_instances_own_share_of_the_processors_is_drawn_beside_the_hosts(write: Write) -> None:
+    path = write([synthetic.process(watched=True), watched(counts=(1, 2, 5, 10, 20), busy=0.05, others=0.5)])
+    report = build(path)
+    own, host = curve(report, "own_busy_ratio"), curve(report, "host_busy_ratio")
+    share = 0.05 / report.host.cpus
+    assert [point.n for point in own.points] == [0, 1, 2, 5, 10, 20]
+    # Neither what the harness used nor others is in it.
+    assert [point.value for point in own.points] == pytest.approx([share * point.n for point in own.points])
+    between = [all_of.value - mine.value for all_of, mine in zip(host.points, own.points, strict=True)]
+    assert between == pytest.approx([0.5 / report.host.cpus] * 6)
+    assert not [one for one in report.curves if (one.subject, one.metric) == ("process", "own_busy_ratio")]
+    assert "own share, less what was used before the first" in Page(reports.write(path).read_text("utf-8")).text
+
+
 def test_starts_that_stay_slow_have_a_knee(write: Write) -> None:
     assert curve(build(write([watched(crowded=51)])), "ready_seconds").knee == 100
 
@@ -93,7 +107,7 @@ def test_a_page_shows_what_was_watched(write: Write) -> None:
     path = write(climbers)
     page = Page(reports.write(path).read_text("utf-8")).text
     for said in (
-        "Processors busy while all idle", "Share of the same window", "waiting for memory", "What the reading cost",
+        "Processors busy", "Share of the same window", "waiting for memory", "What the reading cost",
         "The view from inside", "guest kernel", "Does it stay the same from the first to the last?",
     ):  # fmt: skip
         assert said in page
@@ -275,4 +289,4 @@ def test_numbers_for_a_reader_have_no_needless_digits() -> None:
         "?", "7", "9999", "28\N{NARROW NO-BREAK SPACE}400", "1\N{NARROW NO-BREAK SPACE}230\N{NARROW NO-BREAK SPACE}000",
     ]  # fmt: skip
     assert (words.percent(-0.0001), words.percent(-0.02), words.percent(None)) == ("+0.0 %", "−2.0 %", "—")
-    assert (words.share(-0.051), words.size(-2048.0)) == ("−5.1 %", "−2.00 KiB")
+    assert (words.share(-0.051), words.share(-0.0004), words.size(-2048.0)) == ("−5.1 %", "0.0 %", "−2.00 KiB")
