@@ -151,6 +151,14 @@ def test_an_unlimited_process_says_how_it_ended(words: tuple[str, ...], said: st
         assert one.cgroup is None
 
 
+def ignored(pid: int) -> set[int]:
+    """The signals that the process ignores; the C library's own, 32 and 33, are among them after posix_spawn(3)."""
+    (mask,) = (
+        line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn:")
+    )
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
+
+
 def test_neither_way_hands_on_a_signal_that_tare_ignores(tmp_path: Path) -> None:
     """As under nohup, or as a shell's background job."""
     path = payload.binary(cache_dir())
@@ -161,9 +169,9 @@ def test_neither_way_hands_on_a_signal_that_tare_ignores(tmp_path: Path) -> None
         scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-x")
         with process.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
             (pid,) = instance.pids()
-            assert "SigIgn:\t0000000000000000" in Path(f"/proc/{pid}/status").read_text()
+            assert not ignored(pid) & set(gate.DEFAULTED)
         with held("/bin/true") as (one, _):
-            assert "SigIgn:\t0000000000000000" in Path(f"/proc/{one.pid}/status").read_text()
+            assert not ignored(one.pid) & set(gate.DEFAULTED)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
