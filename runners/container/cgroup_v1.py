@@ -6,7 +6,19 @@ import errno
 import os
 import time
 
-from .hierarchies import CPU_PERIOD_US, NEEDED, Layout, below, kill, processes, read, remove, send_kill, write
+from .hierarchies import (
+    CPU_PERIOD_US,
+    NEEDED,
+    Layout,
+    below,
+    kill,
+    processes,
+    read,
+    remove,
+    send_kill,
+    write,
+    write_if_there,
+)
 from .record import record
 
 TYPE_CHECKING = False
@@ -145,6 +157,10 @@ class V1:
         """Let the processes run again; no error where they do."""
         write(self.file("freezer", "freezer.state"), "THAWED")
 
+    def thaw_if_there(self) -> None:
+        """:meth:`thaw`, after a SIGKILL: another may remove the cgroup meanwhile."""
+        write_if_there(self.file("freezer", "freezer.state"), "THAWED")
+
     def frozen(self) -> bool:
         """Whether the processes are stopped by :meth:`freeze`; False if the cgroup does not exist."""
         if "freezer" not in self.controllers:
@@ -159,10 +175,10 @@ class V1:
         # No new tasks from here on: else a fork bomb outruns us (v1 has no cgroup.kill).
         if "pids" in self.controllers:
             for directory in below(self._directory("pids")):
-                write(f"{directory}/pids.max", "0")
+                write_if_there(f"{directory}/pids.max", "0")
         if self.frozen():
             send_kill(self.pids())  # a frozen process dies when it is let go, before it does anything else
-            self.thaw()
+            self.thaw_if_there()
         kill(self.pids, self.relative)
 
     def remove(self) -> None:

@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from .hierarchies import CPU_PERIOD_US, NEEDED_V2, Layout, kill, processes, read, remove, write
+from .hierarchies import CPU_PERIOD_US, NEEDED_V2, Layout, kill, processes, read, remove, write, write_if_there
 from .record import record
 
 TYPE_CHECKING = False
@@ -147,6 +147,9 @@ class V2:
     def thaw(self) -> None:
         write(f"{self.directory}/cgroup.freeze", "0")
 
+    def thaw_if_there(self) -> None:
+        write_if_there(f"{self.directory}/cgroup.freeze", "0")
+
     def frozen(self) -> bool:
         try:
             return "frozen 1" in read(f"{self.directory}/cgroup.events")
@@ -154,13 +157,8 @@ class V2:
             return False
 
     def kill(self) -> None:
-        try:
-            write(
-                f"{self.directory}/cgroup.kill", "1"
-            )  # Linux 5.14; kills what forks meanwhile, and what is frozen, too
-        except FileNotFoundError:
-            if not os.path.exists(self.directory):
-                return
+        # Linux 5.14, else it is not there; kills what forks meanwhile, and what is frozen, too.
+        write_if_there(f"{self.directory}/cgroup.kill", "1")
         kill(self.pids, self.relative)
 
     def remove(self) -> None:

@@ -63,7 +63,7 @@ def _thaw(known: State) -> None:
     """A frozen process of cgroup v1 dies only once it may run."""
     group = lifecycle.group_of(known)
     if group is not None and group.frozen():
-        group.thaw()
+        group.thaw_if_there()  # the runtime in the foreground removes what it sees end
 
 
 def _kill_all(known: State, number: int) -> int:

@@ -100,7 +100,7 @@ def layout() -> Layout:
 
 
 def read(path: str) -> str:
-    """The text of a kernel file."""
+    """The text of a kernel file. Raises OSError; FileNotFoundError also if its cgroup goes while it is read."""
     # Not open(): its stat, ioctl and seeks are of no use here, and a start reads some fifty of these.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -108,7 +108,10 @@ def read(path: str) -> str:
         while part := os.read(fd, 1 << 16):
             text += part
     except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
+        # kernfs answers ENODEV once the directory of an open file has been removed, which is no other error than to
+        # come a moment later: OSError of ENOENT is FileNotFoundError.
+        number = errno.ENOENT if error.errno == errno.ENODEV else error.errno
+        raise OSError(number, os.strerror(number or 0), path) from None
     finally:
         os.close(fd)
     return text.decode(errors="surrogateescape")
@@ -124,6 +127,18 @@ def write(path: str, text: str) -> None:
         raise OSError(error.errno, f"cannot write {text!r}: {error.strerror}", path) from None
     finally:
         os.close(fd)
+
+
+def write_if_there(path: str, text: str) -> None:
+    """:func:`write`, for a cgroup that others may remove at any moment: then nothing is left to be done.
+
+    Not part of :func:`write`: ENODEV is also how a controller refuses a device that the host does not have.
+    """
+    try:
+        write(path, text)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def below(directory: str) -> Iterator[str]:
@@ -145,9 +160,9 @@ def processes(directories: Iterable[str]) -> frozenset[int]:
             try:
                 found.update(map(int, read(f"{each}/cgroup.procs").split()))
             except OSError as error:
-                # ENODEV: it was removed between open and read. EOPNOTSUPP: it is threaded, and its processes stand in
-                # the file of the domain above it (cgroup-v2.rst, "Threads").
-                if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                # EOPNOTSUPP: it is threaded, and its processes stand in the file of the domain above it
+                # (cgroup-v2.rst, "Threads").
+                if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
                     raise OSError(error.errno, f"cannot read: {error.strerror}", f"{each}/cgroup.procs") from None
     return frozenset(found)
 

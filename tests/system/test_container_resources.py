@@ -50,6 +50,37 @@ def limited(name: str, asked: dict[str, Any]) -> Iterator[cgroups.Cgroup]:
     assert [directory for directory in group.directories() if Path(directory).exists()] == []
 
 
+def removed_meanwhile(group: cgroups.Cgroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next file of *group* that is opened loses its directory before anything is read or written."""
+    opened = os.open
+
+    def open_and_remove(path: str, flags: int) -> int:
+        fd = opened(path, flags)
+        monkeypatch.undo()
+        group.remove()
+        return fd
+
+    monkeypatch.setattr(os, "open", open_and_remove)
+
+
+@pytest.mark.parametrize("action", ["frozen", "pids", "kill", "thaw_if_there"])
+def test_a_cgroup_that_goes_while_it_is_looked_at(name: str, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a runtime in the foreground removes the container that another one kills: the kernel says ENODEV."""
+    group = cgroups.for_container(name, "")
+    group.create()
+    removed_meanwhile(group, monkeypatch)
+    assert not getattr(group, action)()
+    assert [directory for directory in group.directories() if Path(directory).exists()] == []
+
+
+def test_a_cgroup_that_goes_is_no_excuse_for_its_limits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = cgroups.for_container(name, "")
+    group.create()
+    removed_meanwhile(group, monkeypatch)
+    with pytest.raises(OSError, match="No such device"):
+        group.limit(pids=3)
+
+
 def fork(action: Callable[[], int]) -> int:
     """The pid of a child that ends with the answer of *action*; 99 if it raises."""
     pid = os.fork()
