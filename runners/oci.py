@@ -35,7 +35,7 @@ from runners import contained, monitored
 from runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from runners.container import cgroups, leftovers, syscalls
 from runners.container.defaults import default_config
-from runners.container.steps import overlay_options
+from runners.container.root_layer import overlay_options
 
 WALLS = (*contained.WALLS, contained.DEVICE_RULES)
 _NAME = "@NAME@"  # stands in the configuration's template where each instance has its own name

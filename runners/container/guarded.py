@@ -13,7 +13,7 @@ import stat
 
 from . import syscalls as k
 from .record import record
-from .steps import _Strict
+from .steps import Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @record
-class Propagate(_Strict):
+class Propagate(Strict):
     """How mounts of this namespace and of others reach each other; see *propagation* flags of mount(2).
 
     Slave, not private, for the host's: what the host unmounts later must not stay busy in here. No mount of ours goes
@@ -43,7 +43,7 @@ def _word(propagation: int) -> str:
 
 
 @record
-class AttachRoot(_Strict):
+class AttachRoot(Strict):
     """Mount the root filesystem on itself (pivot_root(2) wants a mount), and go there. *tree*: see :class:`Bind`."""
 
     path: str
@@ -57,7 +57,7 @@ class AttachRoot(_Strict):
 
 
 @record
-class Bind(_Strict):
+class Bind(Strict):
     """What the host has at *source*, at *target*. *tree* is a detached mount of it if the parent opened it, else -1.
 
     *attributes* and *below* are (set, clear), see :class:`mounts.Mount`.
@@ -81,7 +81,7 @@ class Bind(_Strict):
 
 
 @record
-class MountIn(_Strict):
+class MountIn(Strict):
     """A file system of the configuration, on a directory that is made if absent."""
 
     source: str
@@ -98,7 +98,7 @@ class MountIn(_Strict):
 
 
 @record
-class CopyUp(_Strict):
+class CopyUp(Strict):
     """A tmpfs that starts as a copy of what the image has there."""
 
     target: str
@@ -113,7 +113,7 @@ class CopyUp(_Strict):
 
 
 @record
-class PropagateIn(_Strict):
+class PropagateIn(Strict):
     """How mounts on *target* reach others."""
 
     target: str
@@ -127,7 +127,7 @@ class PropagateIn(_Strict):
 
 
 @record
-class SetAttributes(_Strict):
+class SetAttributes(Strict):
     """Change attributes of the mount at *target*, or with *recursive* of those below it, too."""
 
     target: str
@@ -145,7 +145,7 @@ class SetAttributes(_Strict):
 
 
 @record
-class Mask(_Strict):
+class Mask(Strict):
     """Hide a directory behind an empty one, or a file behind /dev/null; what is absent needs no mask."""
 
     path: str
@@ -158,7 +158,7 @@ class Mask(_Strict):
 
 
 @record
-class Readonly(_Strict):
+class Readonly(Strict):
     """Make a path read-only, with all below it; absent is no error."""
 
     path: str
@@ -171,7 +171,7 @@ class Readonly(_Strict):
 
 
 @record
-class DeviceIn(_Strict):
+class DeviceIn(Strict):
     """A device node; *mode* holds its kind, too."""
 
     path: str
@@ -190,7 +190,7 @@ class DeviceIn(_Strict):
 
 
 @record
-class LinkIn(_Strict):
+class LinkIn(Strict):
     """A symbolic link; what is there already stays."""
 
     target: str
@@ -204,7 +204,7 @@ class LinkIn(_Strict):
 
 
 @record
-class DirectoryIn(_Strict):
+class DirectoryIn(Strict):
     """A directory with those above it, made if absent."""
 
     path: str
@@ -217,7 +217,7 @@ class DirectoryIn(_Strict):
 
 
 @record
-class Terminal(_Strict):
+class Terminal(Strict):
     """A pseudo-terminal of the container's own devpts as its console; the master goes out over *carrier*."""
 
     carrier: int

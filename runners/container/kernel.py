@@ -45,6 +45,9 @@ class Sys(Protocol):
     def chdir(self, path: str, /) -> None:
         """chdir(2)."""
 
+    def chroot(self, path: str, /) -> None:
+        """chroot(2)."""
+
     def write(self, path: str, text: str, /) -> None:
         """Open an existing file, write once, close."""
 
@@ -171,6 +174,7 @@ class Kernel:
     mknod = staticmethod(os.mknod)
     symlink = staticmethod(os.symlink)
     chdir = staticmethod(os.chdir)
+    chroot = staticmethod(os.chroot)
     setgroups = staticmethod(os.setgroups)
     setresuid = staticmethod(os.setresuid)
     setresgid = staticmethod(os.setresgid)

@@ -15,10 +15,9 @@ from .guarded import CopyUp, DeviceIn, DirectoryIn, LinkIn, Mask, MountIn, Propa
 from .person import BecomeUser, ChangeDirectory, DropBounding, NoNewPrivileges, OwnStreams, SetGroups, Umask, Undumpable
 from .plan import DEVICES, LINKS, Plan
 from .reader import BundleError
+from .root_layer import EnterLayer, Layer, StandApart
 from .steps import (
     DieWithParent,
-    EnterRoot,
-    Layer,
     Link,
     MakeDevice,
     MakeDirectory,
@@ -73,8 +72,9 @@ def plan(
 ) -> Plan:
     """All steps for a container of *bundle* on an overlay of its own.
 
-    *base* is an existing directory to mount on, in the new mount namespace only. Raises BundleError for what needs a
-    runtime that stands by while a container is set up.
+    *base* is an existing directory to mount on. The inherited steps are for a process in a mount namespace of its own
+    from which no mount goes out to the host's. Raises BundleError for what needs a runtime that stands by while a
+    container is set up.
     """
     _refuse(bundle)
     made = _Maker(bundle, look)
@@ -82,7 +82,7 @@ def plan(
     limits = plans.limits(bundle.process, pid=0)
     return Plan(
         clone_flags=plans.clone_flags(bundle),
-        inherited=(Undumpable(), *(step for step in person if isinstance(step, _INHERITED))),
+        inherited=(StandApart(base), Undumpable(), *(step for step in person if isinstance(step, _INHERITED))),
         outside=(
             DieWithParent(),
             NewSession(),
@@ -90,7 +90,7 @@ def plan(
             *plans.namespaces(bundle),
             Umask(0),
             Layer(bundle.rootfs, base),
-            EnterRoot(f"{base}/m"),
+            EnterLayer(f"{base}/m"),
         ),
         entering=(*made.mounts(), *made.rest(), *plans.finish_root(bundle)),
         person=(*limits, *(step for step in person if made.needed(step))),

@@ -15,7 +15,7 @@ from . import capabilities
 from . import syscalls as k
 from .hierarchies import read
 from .record import record
-from .steps import _Strict
+from .steps import Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @record
-class ChangeDirectory(_Strict):
+class ChangeDirectory(Strict):
     """The directory that the program starts in. A link through /proc to a directory of the host's is refused."""
 
     path: str
@@ -37,7 +37,7 @@ class ChangeDirectory(_Strict):
 
 
 @record
-class Umask(_Strict):
+class Umask(Strict):
     """Set the mask of new files: 0 while devices are made, 022 for the program, as crun and runc do."""
 
     mask: int
@@ -50,7 +50,7 @@ class Umask(_Strict):
 
 
 @record
-class Undumpable(_Strict):
+class Undumpable(Strict):
     """While this is still the runtime's program, nobody in the container may look into it (ptrace(2), /proc/PID).
 
     exec of a program makes it dumpable again.
@@ -64,7 +64,7 @@ class Undumpable(_Strict):
 
 
 @record
-class DropBounding(_Strict):
+class DropBounding(Strict):
     """Take capabilities out of the bounding set, so that exec as root cannot bring them back (capabilities(7))."""
 
     keep: int
@@ -108,7 +108,7 @@ class SetGroups:
 
 
 @record
-class BecomeUser(_Strict):
+class BecomeUser(Strict):
     """Set all user and group ids. The capabilities survive it, for :class:`SetCapabilities` to set."""
 
     uid: int
@@ -125,7 +125,7 @@ class BecomeUser(_Strict):
 
 
 @record
-class SetCapabilities(_Strict):
+class SetCapabilities(Strict):
     """Keep these capabilities only."""
 
     sets: Capabilities
@@ -143,7 +143,7 @@ class SetCapabilities(_Strict):
 
 
 @record
-class NoNewPrivileges(_Strict):
+class NoNewPrivileges(Strict):
     """No exec from here on grants a privilege."""
 
     def describe(self) -> str:
@@ -154,7 +154,7 @@ class NoNewPrivileges(_Strict):
 
 
 @record
-class OwnStreams(_Strict):
+class OwnStreams(Strict):
     """Give the standard streams to the user that the program will be."""
 
     uid: int
@@ -167,7 +167,7 @@ class OwnStreams(_Strict):
 
 
 @record
-class SetLimit(_Strict):
+class SetLimit(Strict):
     """A resource limit (getrlimit(2)) of process *pid*, 0 is the caller; -1 is no limit."""
 
     pid: int
@@ -185,7 +185,7 @@ class SetLimit(_Strict):
 
 
 @record
-class SetOomScore(_Strict):
+class SetOomScore(Strict):
     """How willingly the kernel kills process *pid* ("self": the caller) when memory is short (proc(5))."""
 
     pid: str
@@ -199,7 +199,7 @@ class SetOomScore(_Strict):
 
 
 @record
-class Schedule(_Strict):
+class Schedule(Strict):
     """Scheduling policy, nice value and real-time priority (sched(7))."""
 
     policy: int
@@ -214,7 +214,7 @@ class Schedule(_Strict):
 
 
 @record
-class IoPriority(_Strict):
+class IoPriority(Strict):
     """Priority at block devices (ioprio_set(2))."""
 
     value: int
@@ -227,7 +227,7 @@ class IoPriority(_Strict):
 
 
 @record
-class SetPersonality(_Strict):
+class SetPersonality(Strict):
     """Execution domain (personality(2)): what uname(2) says to 32-bit programs."""
 
     persona: int

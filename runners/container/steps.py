@@ -39,7 +39,7 @@ class Step(Protocol):
         """Error numbers of its calls that are no error."""
 
 
-class _Strict:
+class Strict:
     """A step whose every error counts."""
 
     __slots__ = ()
@@ -54,7 +54,7 @@ class _IfPresent:
 
 
 @record
-class JoinCgroup(_Strict):
+class JoinCgroup(Strict):
     """Enter cgroups by writing 0, "myself".
 
     In v1 the file is ``tasks`` and not ``cgroup.procs``: to move one thread, itself, the kernel need not stop all forks
@@ -73,7 +73,7 @@ class JoinCgroup(_Strict):
 
 
 @record
-class UnshareCgroups(_Strict):
+class UnshareCgroups(Strict):
     """Make the joined cgroups the root of what the container sees: hence after joining."""
 
     def describe(self) -> str:
@@ -81,35 +81,6 @@ class UnshareCgroups(_Strict):
 
     def apply(self, sys: Sys) -> None:
         sys.unshare(k.CLONE_NEWCGROUP)
-
-
-@record
-class Layer(_Strict):
-    """A root of the instance's own at *base*/m: *lower* below a writable layer that dies with the mount namespace."""
-
-    lower: str
-    base: str
-
-    def describe(self) -> str:
-        return f"mount an overlay of {self.lower} with its writable layer on a tmpfs at {self.base}"
-
-    def apply(self, sys: Sys) -> None:
-        base = self.base
-        sys.mount("tare-layer", base, "tmpfs", 0, "mode=700")
-        for name in ("u", "w", "m"):
-            sys.mkdir(f"{base}/{name}", 0o755)
-        sys.mount("overlay", f"{base}/m", "overlay", 0, overlay_options(self.lower, f"{base}/u", f"{base}/w"))
-
-
-def overlay_options(lower: str, upper: str, work: str) -> str:
-    """The data of an overlay mount; backslash, colon and comma in paths are escaped (overlayfs.rst)."""
-
-    def escaped(path: str) -> str:
-        for char in "\\:,":
-            path = path.replace(char, f"\\{char}")
-        return path
-
-    return f"lowerdir={escaped(lower)},upperdir={escaped(upper)},workdir={escaped(work)}"
 
 
 @record
@@ -130,7 +101,7 @@ class MakeDirectory:
 
 
 @record
-class MountFs(_Strict):
+class MountFs(Strict):
     """A file system of the configuration."""
 
     source: str
@@ -147,7 +118,7 @@ class MountFs(_Strict):
 
 
 @record
-class MakeDevice(_Strict):
+class MakeDevice(Strict):
     """A standard device node."""
 
     path: str
@@ -162,7 +133,7 @@ class MakeDevice(_Strict):
 
 
 @record
-class Link(_Strict):
+class Link(Strict):
     """A standard symbolic link."""
 
     target: str
@@ -229,7 +200,7 @@ class MakeReadonly(_IfPresent):
 
 
 @record
-class EnterRoot(_Strict):
+class EnterRoot(Strict):
     """Make *path* the root and let go of the host's mounts.
 
     From here on no symbolic link of the root filesystem leads out of it.
@@ -249,7 +220,7 @@ class EnterRoot(_Strict):
 
 
 @record
-class LoopbackUp(_Strict):
+class LoopbackUp(Strict):
     """A new network namespace has one interface, lo, which is down."""
 
     def describe(self) -> str:
@@ -260,7 +231,7 @@ class LoopbackUp(_Strict):
 
 
 @record
-class NewKeyring(_Strict):
+class NewKeyring(Strict):
     """An empty session keyring: the caller's would be open to the container (session-keyring(7))."""
 
     def describe(self) -> str:
@@ -271,7 +242,7 @@ class NewKeyring(_Strict):
 
 
 @record
-class SetHostname(_Strict):
+class SetHostname(Strict):
     """The name in the new UTS namespace."""
 
     name: str
@@ -284,7 +255,7 @@ class SetHostname(_Strict):
 
 
 @record
-class SetDomainname(_Strict):
+class SetDomainname(Strict):
     """The NIS name in the new UTS namespace."""
 
     name: str
@@ -297,7 +268,7 @@ class SetDomainname(_Strict):
 
 
 @record
-class DieWithParent(_Strict):
+class DieWithParent(Strict):
     """SIGKILL when the parent dies: it leaves no orphans, even if it is killed itself."""
 
     def describe(self) -> str:
@@ -308,7 +279,7 @@ class DieWithParent(_Strict):
 
 
 @record
-class NewSession(_Strict):
+class NewSession(Strict):
     """Leave the caller's session and terminal."""
 
     def describe(self) -> str:
@@ -319,7 +290,7 @@ class NewSession(_Strict):
 
 
 @record
-class Sysctl(_Strict):
+class Sysctl(Strict):
     """A kernel parameter of one of the container's namespaces."""
 
     path: str

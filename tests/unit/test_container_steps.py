@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import init, layered, steps, syscalls
+from runners.container import init, layered, root_layer, steps, syscalls
 from runners.container.bundle import Bundle, parse
 from runners.container.defaults import default_config
 from runners.container.kernel import flatten
@@ -87,9 +87,14 @@ def test_order_of_the_set_up() -> None:
     calls = recorded(*made().own)
     names = [call[0] for call in calls]
     mounts = [call[2] for call in calls if call[0] == "mount"]
-    assert mounts[:3] == ["/b", "/b/m", "/proc"]
-    assert names.index("unshare") < names.index("pivot_root") < names.index("umount2")
-    assert calls[names.index("umount2")] == ("umount2", ".", syscalls.MNT_DETACH)
+    assert mounts[:4] == ["/b", "/b/m", ".", "/proc"]
+    assert names.index("unshare") < names.index("umount2")
+    assert calls[names.index("umount2") - 1 :][:4] == [
+        ("mount", "/b/m", ".", "", syscalls.MS_MOVE),
+        ("umount2", "host", syscalls.MNT_DETACH),
+        ("chroot", ".."),
+        ("chdir", "/"),
+    ]
     assert calls.index(("mount", "proc", "/proc", "proc", 14, "")) > names.index("umount2")
     assert names.index("capset") > names.index("umount2")
     assert names[-1] == "seccomp", "no_new_privs lets it come last: it need not allow what set-up calls"
@@ -111,6 +116,16 @@ def test_inherited_steps_take_what_is_not_granted() -> None:
     assert 0 not in dropped, "CAP_CHOWN"
     assert ("prctl", syscalls.PR_SET_NO_NEW_PRIVS, 1) in calls
     assert ("setgroups", []) in calls
+
+
+def test_the_host_is_put_below_an_empty_root_once() -> None:
+    """No child calls pivot_root: it looks at every process of the host."""
+    once, each = recorded(*made().inherited), recorded(*made().own)
+    assert [call[0] for call in once].index("pivot_root") < [call[0] for call in once].index("chroot")
+    assert "pivot_root" not in [call[0] for call in each]
+    mounted = [call for call in once if call[0] == "mount"]
+    assert [call[2:4] for call in mounted] == [("/b", "tmpfs"), ("/b", "")]
+    assert mounted[-1][4] & syscalls.MS_RDONLY
 
 
 def test_masks_and_readonly_follow_what_is_there() -> None:
@@ -144,7 +159,7 @@ def test_joining_writes_zero_to_each() -> None:
 
 
 def test_overlay_escapes() -> None:
-    calls = recorded(steps.Layer("/root:fs,1", "/b"))
+    calls = recorded(root_layer.Layer("/root:fs,1", "/b"))
     assert calls[-1] == (
         "mount",
         "overlay",
@@ -157,7 +172,7 @@ def test_overlay_escapes() -> None:
 
 @given(st.text(st.sampled_from("a/\\:,"), max_size=12))
 def test_overlay_escapes_can_be_undone(path: str) -> None:
-    text = steps.overlay_options(path, "", "")
+    text = root_layer.overlay_options(path, "", "")
     raw = text.removeprefix("lowerdir=").removesuffix(",upperdir=,workdir=")
     plain, rest = "", iter(raw)
     for char in rest:
