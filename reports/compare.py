@@ -90,12 +90,16 @@ def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[P
 
 
 def subject_figures(
-    run: Run, frame: pd.DataFrame, medians: pd.DataFrame, subject: SubjectRecord, refused: Mapping[str, str]
+    run: Run,
+    frame: pd.DataFrame,
+    medians: pd.DataFrame,
+    subject: SubjectRecord,
+    unclaimed: Mapping[str, Mapping[str, str]],
 ) -> SubjectFigures:
-    """All that the report says of one subject. *refused*: labels whose memory account does not balance, and why."""
+    """All that the report says of one subject. *unclaimed*: label -> metric -> why no figure of it is claimed."""
     counts = count(run, subject)
     why = f"skipped: {subject.skipped}" if subject.skipped else words.no_figure(counts)
-    claims = {name: f"no claim: {refused[subject.label]}" for name in measures.DERIVED if subject.label in refused}
+    claims = {name: f"no claim: {why}" for name, why in unclaimed.get(subject.label, {}).items()}
     return SubjectFigures(
         label=subject.label,
         runner=subject.runner,

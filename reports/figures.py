@@ -30,8 +30,8 @@ def build(run: Run, sizes: Sequence[Size] = ()) -> Report:
     weighed = memory.weigh(run, sizes)
     frame = memory.samples(run, weighed)
     medians = frames.round_medians(frame)
-    refused = weighed.refused if weighed else {}
-    subjects = tuple(subject_figures(run, frame, medians, subject, refused) for subject in header.subjects)
+    unclaimed = weighed.unclaimed if weighed else {}
+    subjects = tuple(subject_figures(run, frame, medians, subject, unclaimed) for subject in header.subjects)
     comparisons = tuple(compare_within(header, medians, subjects))
     rounds_done = _rounds_done(run)
     return Report(

@@ -10,7 +10,21 @@ import pandas as pd
 
 from bench.records import RunHeader
 from bench.store import Run
-from reports import ascents, capacity, cost, curves, density, frames, ledger, lines, margins, measures, owners, prices
+from reports import (
+    ascents,
+    capacity,
+    cost,
+    curves,
+    density,
+    frames,
+    ledger,
+    lines,
+    margins,
+    measures,
+    owners,
+    prices,
+    promise,
+)
 from reports.ascent_model import Constancy, Curve, Descent, Inside, Margin, Sampling
 from reports.ascents import Ascents
 from reports.capacity import Size
@@ -26,12 +40,17 @@ _Row = TypeVar(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
-    """What the records of an ascent come to. ``table`` has every reading of :func:`reports.lines.weights`."""
+    """What the records of an ascent come to.
+
+    ``table`` has every reading of :func:`reports.lines.weights`; ``unseen`` why the margin of a subject cannot be told
+    from nothing.
+    """
 
     read: Ascents
     table: pd.DataFrame
     ledger: tuple[LedgerRow, ...]
     fits: tuple[Line, ...]
+    unseen: Mapping[str, str]
     given_back: tuple[GivenBack, ...]
     released: tuple[Released, ...]
     layers: tuple[MemoryLayers, ...]
@@ -50,11 +69,27 @@ class Weighed:
         """Subjects on whose memory nothing may be claimed, and why."""
         return refused(self.ledger)
 
+    @property
+    def unclaimed(self) -> Mapping[str, Mapping[str, str]]:
+        """Subject -> metric -> why no figure of it is claimed."""
+        unseen = {label: {measures.MARGIN: why} for label, why in self.unseen.items()}
+        return unseen | {label: dict.fromkeys(measures.DERIVED, why) for label, why in self.refused.items()}
+
 
 def refused(rows: tuple[LedgerRow, ...]) -> Mapping[str, str]:
     """Subjects whose account does not balance at their largest number, and why nothing may be claimed of them."""
     found = {subject: ledger.largest(rows, subject) for subject in dict.fromkeys(row.subject for row in rows)}
     return {subject: row.why for subject, row in found.items() if row is not None and not row.balanced}
+
+
+def _unseen(table: pd.DataFrame, fits: Iterable[Line]) -> Iterator[tuple[str, str]]:
+    """Subjects whose margin no round tells from nothing, and why. Where the rounds are many, its interval says so."""
+    for fit in fits:
+        if fit.counter == ledger.HOST and fit.b_low is None:
+            rounds = lines.points(table, fit.subject, fit.counter).values()
+            whys = [promise.unseen([reading for reading in one if reading[0] > 1]) for one in rounds]
+            if all(whys):
+                yield fit.subject, whys[0]
 
 
 def weigh(run: Run, sizes: Sequence[Size] = ()) -> Weighed | None:
@@ -72,6 +107,7 @@ def weigh(run: Run, sizes: Sequence[Size] = ()) -> Weighed | None:
         *(column for column in changes.columns if ledger.is_part(column)),
     )
     fits = tuple(lines.lines(table, wanted))
+    unseen = dict(_unseen(table, fits))
     views = tuple(inside(read, run.header.subjects))
     promised = list(density.lines(run, read)) if _dense(run.header) else []
     dense = tuple(_ordered(run.header, density.rows(run, read, promised)))
@@ -81,6 +117,7 @@ def weigh(run: Run, sizes: Sequence[Size] = ()) -> Weighed | None:
         table=table,
         ledger=rows,
         fits=tuple(_ordered(run.header, fits)),
+        unseen=unseen,
         given_back=tuple(_ordered(run.header, ledger.given_back(read, changes))),
         released=tuple(owners.released(run.header.subjects, table)),
         layers=tuple(owners.layers(rows, run.header.subjects, views)),
@@ -92,7 +129,9 @@ def weigh(run: Run, sizes: Sequence[Size] = ()) -> Weighed | None:
         margins=tuple(_ordered(run.header, margins.margins(table))),
         constancy=tuple(_ordered(run.header, margins.constancy(table, run.header.subjects))),
         sampling=tuple(_ordered(run.header, sampling(read, table))),
-        costs=tuple(cost.costs(run.header, fits, rows, _books(run.header))),
+        costs=tuple(
+            cost.costs(run.header, [fit for fit in fits if fit.subject not in unseen], rows, _books(run.header))
+        ),
     )
 
 

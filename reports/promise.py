@@ -121,7 +121,17 @@ def promise(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = 
     return _unseen(line, abs(early[-1][1] - early[0][1]), gauge) or line
 
 
-def _line(readings: Sequence[tuple[int, float]], noise: float, still: float) -> Promise:
+def unseen(readings: Sequence[tuple[float, float]]) -> str:
+    """Why the memory that one more takes, by (number alive, bytes), cannot be told from nothing; empty where it can."""
+    line = _line(readings, _noise(readings, MEMORY.still), MEMORY.still)
+    change = readings[-1][1] - readings[0][1]
+    if abs(line.b) > line.slope_within:
+        first, *_, last = line.readings
+        return "" if line.b > 0 else f"the host had {MEMORY.show(-change)} more with {last} alive than with {first}"
+    return _too_small(line, change, MEMORY).removeprefix("no prediction: ")
+
+
+def _line(readings: Sequence[tuple[float, float]], noise: float, still: float) -> Promise:
     """The line, and how far a reading may be from it: by Student's t where three or more were read, else by *noise*.
 
     *still* is the least scatter that is believed, however well a few happen to lie.
@@ -132,15 +142,17 @@ def _line(readings: Sequence[tuple[int, float]], noise: float, still: float) -> 
     b, a = _fitted(readings)
     known = float(stats.norm.ppf(edge)) * (still if free else noise)
     reach = max(known, float(stats.t.ppf(edge, free)) * _scatter(readings)) if free else known
-    return Promise(a=a, b=b, reach=reach, readings=tuple(n for n, _ in readings))
+    return Promise(a=a, b=b, reach=reach, readings=tuple(int(n) for n, _ in readings))
 
 
 def _unseen(line: Promise, change: float, gauge: Gauge) -> str:
     """Why the slope of *line*, whose ends differ by *change*, cannot be told from zero; empty where it can."""
     if line.b <= 0:
         return gauge.none
-    if line.slope_within < line.b:
-        return ""
+    return "" if line.slope_within < line.b else _too_small(line, change, gauge)
+
+
+def _too_small(line: Promise, change: float, gauge: Gauge) -> str:
     return (
         f"{gauge.small}. From {line.readings[0]} to {line.readings[-1]} alive {gauge.show(change)} were {gauge.verb}, "
         f"and a reading is known to {gauge.show(line.reach)}"

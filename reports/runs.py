@@ -132,7 +132,7 @@ def _compare(before: Run, after: Run, labels: list[str]) -> Iterator[Compared]:
         frame = memory.samples(run, weighed)
         medians = frames.round_medians(frame)
         figures: dict[str, SubjectFigures] = {
-            subject.label: subject_figures(run, frame, medians, subject, weighed.refused if weighed else {})
+            subject.label: subject_figures(run, frame, medians, subject, weighed.unclaimed if weighed else {})
             for subject in run.header.subjects
             if subject.label in labels
         }

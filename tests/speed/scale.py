@@ -3,8 +3,8 @@
     python -m tests.speed.scale [--count 1000] [--repeats 2] [--subjects floor container ...]
 
 For each subject in turn, and again in the next repeat: COUNT containers one after another, each paused once it is
-ready; the host's memory that they take; their removal in the same order. Then start and removal one after another
-against the same on all processors at once. Needs root and a quiet machine; says how busy it was.
+ready; the host's memory that they take; their removal in the same order. Then as many starts one after another as on
+all processors at once, and the same of removals. Needs root and a quiet machine; says how busy it was.
 
 It stops adding containers while less than 4 GiB of memory are available, and all of them live below one cgroup with a
 limit of its own, so that a subject that takes too much is killed before the host is in need.
@@ -32,8 +32,8 @@ FLOOR_BYTES = 4 << 30
 CEILING_BYTES = 8 << 30
 #: Starts at each end of a series that are compared.
 END = 50
-#: Starts of each worker when they run at once.
-EACH = 100
+#: Starts, and removals, that are compared with as many at once.
+TOGETHER = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def many(contestant: arena.Contestant, count: int, whole: cgroups.Cgroup) -> Ser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """Starts with removal each second, and how many processors of the host worked meanwhile."""
+    """How many a second, and how many processors of the host worked meanwhile."""
 
     per_second: float
     busy: float
@@ -112,15 +112,19 @@ class Rate:
         return self.busy / self.per_second * 1e3
 
 
-def at_once(contestants: Sequence[arena.Contestant]) -> Rate:
-    """One thread for each of *contestants*."""
+def at_once(contestants: Sequence[arena.Contestant]) -> tuple[Rate, Rate]:
+    """The rates of TOGETHER starts, and of as many removals, with one thread for each of *contestants*."""
+    share = TOGETHER // len(contestants)
+    names = [(one, [f"p{number}-{each}" for each in range(share)]) for number, one in enumerate(contestants)]
+    return _rate([(one.start, mine) for one, mine in names]), _rate([(one.stop, mine) for one, mine in names])
 
-    def work(number: int, contestant: arena.Contestant) -> None:
-        for each in range(EACH):
-            contestant.start(f"p{number}-{each}")
-            contestant.stop(f"p{number}-{each}")
 
-    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(contestants)]
+def _rate(works: Sequence[tuple[Callable[[str], object], Sequence[str]]]) -> Rate:
+    def work(action: Callable[[str], object], names: Sequence[str]) -> None:
+        for name in names:
+            action(name)
+
+    threads = [threading.Thread(target=work, args=each) for each in works]
     before, began_ns = hostload.read(), time.monotonic_ns()
     for thread in threads:
         thread.start()
@@ -128,7 +132,12 @@ def at_once(contestants: Sequence[arena.Contestant]) -> Rate:
         thread.join()
     seconds = (time.monotonic_ns() - began_ns) / 1e9
     share = hostload.difference(before, hostload.read(), seconds)["host_busy_ratio"]
-    return Rate(per_second=EACH * len(threads) / seconds, busy=share * len(os.sched_getaffinity(0)))
+    return Rate(per_second=sum(len(names) for _, names in works) / seconds, busy=share * len(os.sched_getaffinity(0)))
+
+
+def _compared(alone: Rate, together: Rate) -> str:
+    cells = "".join(f"{one.per_second:9.0f} {one.busy:5.2f} {one.processor_ms:7.2f}" for one in (alone, together))
+    return f"{cells} {together.per_second / alone.per_second:7.2f}"
 
 
 def main() -> int:
@@ -147,18 +156,16 @@ def main() -> int:
         for _ in range(wishes.repeats):
             for name, contestant in entered.items():
                 click.echo(f"{name:12}{many(contestant, wishes.count, place.whole).line()}")
-        click.echo(f"\n{'':12}{PARALLEL}")
+        click.echo(f"\n{'':20}{PARALLEL}")
         # The floor is a program of one thread: as many of it as there are processors. A runner takes threads.
         more = {name: [one] * processors for name, one in entered.items()}
         if "floor" in more:
             more["floor"] = [entered["floor"], *(place.enter("floor") for _ in range(processors - 1))]
         for _ in range(wishes.repeats):
             for name, workers in more.items():
-                alone, together = at_once(workers[:1]), at_once(workers)
-                cells = "".join(
-                    f"{one.per_second:9.0f} {one.busy:5.2f} {one.processor_ms:7.2f}" for one in (alone, together)
-                )
-                click.echo(f"{name:12}{cells} {together.per_second / alone.per_second:7.2f}")
+                rates = zip(at_once(workers[:1]), at_once(workers), strict=True)
+                for what, (alone, together) in zip(("start", "remove"), rates, strict=True):
+                    click.echo(f"{name:12}{what:8}{_compared(alone, together)}")
     return 0
 
 

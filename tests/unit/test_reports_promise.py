@@ -11,7 +11,7 @@ import pytest
 import reports
 from bench import store
 from reports.memory_model import DensityRow
-from reports.promise import STILL_BYTES, Promise, noise_bytes, promise
+from reports.promise import STILL_BYTES, Promise, noise_bytes, promise, unseen
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB, Burden
 
@@ -58,6 +58,31 @@ def test_what_is_below_the_noise_is_too_small_to_be_seen() -> None:
     said = promise(rough, 50)
     assert isinstance(said, str)
     assert "too small to be seen. From 2 to 10 alive" in said
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [
+        (100 * KIB, ""),
+        (2 * KIB, "too small to be seen. From 2 to 50 alive"),
+        (-100 * KIB, "the host had 4.69 MiB more with 50 alive than with 2"),
+    ],
+)
+def test_a_margin_that_cannot_be_told_from_nothing(margin: float, said: str) -> None:
+    found = unseen([(float(n), MIB + margin * n) for n in (2, 5, 10, 20, 50)])
+    assert found.startswith(said) if said else not found
+
+
+def test_no_figure_where_one_round_cannot_see_the_margin(tmp_path: Path) -> None:
+    """And one where it can, in the same report; with the reason where the figure would stand."""
+    tiny = Burden(each={"payload": 1 * KIB})
+    subjects = [synthetic.container("small", tiny, noise=3 * MIB), synthetic.container("large")]
+    report = reports.build(store.load(synthetic.write(tmp_path / "run", subjects, rounds=1)))
+    small, large = (next(f for f in one.figures if f.metric == "margin_bytes") for one in report.subjects)
+    assert large.median is not None
+    assert small.median is None
+    assert small.why.startswith("no claim: ")
+    assert ("too small to be seen" in small.why) or ("the host had" in small.why)
 
 
 def test_where_early_readings_bend_the_last_of_them_count() -> None:
