@@ -131,7 +131,7 @@ class Constancy(Row, frozen=True, kw_only=True):
     and more would have been seen; ``changes`` where it is not, and passes ``unseen_fraction``, the least that can be
     seen; else ``not seen``. ``moved`` has the parts and the residual, sorted by how much each changes. ``consists``,
     ``stays``, ``why`` and ``first`` say it in sentences; ``why`` is empty where nothing changes, ``first`` where one
-    alone was not read.
+    alone was not read. ``rule`` is how the kernel brings such a change about; several subjects may have the same.
     """
 
     subject: str
@@ -148,6 +148,7 @@ class Constancy(Row, frozen=True, kw_only=True):
     stays: str
     why: str
     first: str
+    rule: str
     emulated: bool
 
 

@@ -52,6 +52,7 @@ def page(run: store.Run, report: Report) -> str:
         p=words.probability,
         plural=words.plural,
         signed=words.signed,
+        together=words.together,
         bytes=lambda value: show(float(value), "bytes"),
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -48,15 +48,21 @@ def told(found: Constancy, whole: Mapping[str, float], first: Mapping[str, float
         found,
         consists=_consists(found, whole),
         stays=_stays(found),
-        why=" ".join(_why(found)) if found.verdict == "changes" else "",
+        why=_why(found) if found.verdict == "changes" else "",
+        rule=_rule(found) if found.verdict == "changes" else "",
         first=f"The first alone took {words.size(first[lines.KEPT])}: {_largest(first)}." if first else "",
     )
 
 
 def detail(found: Constancy) -> str:
-    """What the claim rests on."""
+    """What the claim rests on, without the rule."""
     unseen = _unseen(found) if found.verdict == "not seen" else ""
     return " ".join(filter(None, (f"{unseen[2:3].upper()}{unseen[3:]}." if unseen else "", found.consists, found.why)))
+
+
+def rules(all_found: Iterable[Constancy]) -> tuple[str, ...]:
+    """The rules of all, each once."""
+    return tuple(dict.fromkeys(found.rule for found in all_found if found.rule))
 
 
 def lead(found: Constancy) -> str:
@@ -96,19 +102,30 @@ def _between(found: Constancy) -> str:
     return f"{was} up to {found.split} alive, {became} from there to {found.end}{change}"
 
 
-def _why(found: Constancy) -> Iterator[str]:
-    """The parts that bring about a tenth of the change or more, and how such a change comes about."""
-    named = [one for one in found.moved if one.share is not None and abs(one.share) >= _LEAST_SHARE][:_NAMED]
+def _why(found: Constancy) -> str:
+    named = _named(found)
     if not named:
-        return
-    most = max(named, key=lambda one: one.share or 0.0)
-    yield f"Of its parts, {'; '.join(_turn(one) for one in named)}."
-    explains = f"{most.title[:1].upper()}{most.title[1:]} explains the most of it"
-    if most.part in _WHY:
-        grows, falls = _WHY[most.part]
-        yield f"{explains}. As a rule: {grows if most.late_bytes > most.early_bytes else falls}."
-    else:
-        yield f"{explains}."
+        return ""
+    title = _most(named).title
+    return f"Of its parts, {'; '.join(map(_turn, named))}. {title[:1].upper()}{title[1:]} explains the most of it."
+
+
+def _rule(found: Constancy) -> str:
+    """How such a change of the part that explains most comes about."""
+    named = _named(found)
+    if not named or (most := _most(named)).part not in _WHY:
+        return ""
+    grows, falls = _WHY[most.part]
+    return f"As a rule, of {most.title}: {grows if most.late_bytes > most.early_bytes else falls}."
+
+
+def _named(found: Constancy) -> list[Moved]:
+    """The parts that bring about a tenth of the change or more."""
+    return [one for one in found.moved if one.share is not None and abs(one.share) >= _LEAST_SHARE][:_NAMED]
+
+
+def _most(named: list[Moved]) -> Moved:
+    return max(named, key=lambda one: one.share or 0.0)
 
 
 def _turn(one: Moved) -> str:

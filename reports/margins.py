@@ -116,6 +116,7 @@ def _constancy(subject: str, readings: Readings, *, emulated: bool) -> Constancy
         stays="",
         why="",
         first="",
+        rule="",
         emulated=emulated,
     )
     return margin_words.told(found, _each(readings, start, end), readings.get(1))

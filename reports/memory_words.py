@@ -124,10 +124,13 @@ def _bent(weighed: Weighed, touched: set[str]) -> Iterator[Claim]:
 
 def _throughout(weighed: Weighed) -> Iterator[Claim]:
     """Of long ascents: of what the memory consists, whether it stays the same to the last, and what changes it."""
+    rules: set[str] = set()
     for found in weighed.constancy:
         if found.subject not in weighed.refused:
+            rule = f" {found.rule}" if found.rule and found.rule not in rules else ""
+            rules.add(found.rule)
             yield Claim(
-                lead=margin_words.lead(found), detail=margin_words.detail(found), subject=found.subject,
+                lead=margin_words.lead(found), detail=margin_words.detail(found) + rule, subject=found.subject,
                 verdict="no difference shown", emulated=found.emulated,
             )  # fmt: skip
 

@@ -21,6 +21,7 @@ from reports import (
     ledger,
     lines,
     margin_plots,
+    margin_words,
     memory,
     memory_plots,
     memory_words,
@@ -84,6 +85,7 @@ def context(run: Run, report: Report) -> dict[str, Any]:
             lambda width, name, cost=cost: density_plots.steps(cost, kinds, width=width, name=name),  # type: ignore[misc]
             900,
         )
+    refused = memory.refused(report.ledger)
     counters = [name for name in lines.COUNTERS if any(line.counter == name for line in report.fits)]
     return {
         "charts": charts,
@@ -98,7 +100,8 @@ def context(run: Run, report: Report) -> dict[str, Any]:
         "counter_line": lambda label, counter: by_line.get((label, counter)),
         "counters": {name: lines.COUNTERS[name] for name in counters},
         "parts": list(dict.fromkeys(part for row in report.ledger for part in row.parts)),
-        "refused": memory.refused(report.ledger),
+        "refused": refused,
+        "rules": margin_words.rules(found for found in report.constancy if found.subject not in refused),
         "extrapolated": memory_words.EXTRAPOLATED,
         "course_of": _course(report),
         "curve_rows": _curve_rows(report),

@@ -139,8 +139,11 @@ def _list(items: Iterable[Text]) -> Table:
 
 
 def _text(text: str, *, style: str = "") -> Text:
-    """Text that may come from a run: no markup, no escape sequence."""
-    return Text(words.clean(text), style=style)
+    """Text that may come from a run: no markup, no escape sequence.
+
+    Numbers stand without the space that parts their thousands: at this one, too, a line would end.
+    """
+    return Text(words.clean(text).replace("\N{NARROW NO-BREAK SPACE}", ""), style=style)
 
 
 def _figure(subject: SubjectFigures, metric: str) -> Figure:

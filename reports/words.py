@@ -25,6 +25,9 @@ MOST_FAILED = 0.10
 #: C0 and C1 controls, and what Unicode keeps for itself: XML 1.0 section 2.2 forbids most, terminals obey some.
 _CONTROL = re.compile("[^\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+#: The space between a number and its unit, whatever a unit is followed by.
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|[KMGT]?i?B|ns|µs|ms|s|min|h)(?!\w))")
+
 _WORDS = {
     "seconds": {"lower": "faster", "higher": "slower"},
     "bytes": {"lower": "lighter", "higher": "heavier"},
@@ -193,6 +196,11 @@ def number(n: int | None) -> str:
         return "?"
     rounded = n if n < 10_000 else round(n, 3 - len(str(n)))
     return f"{rounded:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if n >= 10_000 else str(n)
+
+
+def together(text: str) -> str:
+    """*text* in which no line ends between a number and its unit, for a page."""
+    return _UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def percent(fraction: float | None) -> str:

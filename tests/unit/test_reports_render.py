@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -231,6 +232,19 @@ def test_the_terminal_compares_two_runs(tmp_path: Path) -> None:
 )
 def test_ratios_have_three_digits_and_no_exponent(value: float | None, shown: str) -> None:
     assert words.ratio(value) == shown
+
+
+def test_no_line_of_a_page_ends_within_a_figure() -> None:
+    said = words.together("998 KiB of 5.77 GiB (+4.2 %) in 3 ms at 2, 10 alive; 5 seconds, 7 means")
+    assert said.replace("\N{NO-BREAK SPACE}", "_") == (
+        "998_KiB of 5.77_GiB (+4.2_%) in 3_ms at 2, 10 alive; 5 seconds, 7 means"
+    )
+
+
+def test_no_line_of_the_terminal_ends_within_a_number(standard: Path) -> None:
+    report = reports.build(store.load(standard))
+    claim = msgspec.structs.replace(report.answer[0], lead=f"{'x' * 70} {words.number(162_147)} fit")
+    assert "162000 fit" in terminal(msgspec.structs.replace(report, answer=(claim,)))
 
 
 def test_marks_that_were_read_at_once_are_no_duration_of_zero() -> None:
