@@ -17,6 +17,7 @@ EXTRAPOLATED = (
     "An extrapolation: what one more takes, and what this host itself uses, are carried over. Another processor and "
     "another kernel are other numbers."
 )
+NO_BALLOON = "the machine has no balloon device, by which a guest tells its host what it has freed"
 #: So many processors that other work uses more, or less, are worth a word.
 _OTHERS = 0.05
 BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ascent"
@@ -42,7 +43,7 @@ def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], 
             yield _margin(one, by_label, weighed)
     yield from _throughout(weighed) if weighed.density else _bent(weighed, touched)
     for back in weighed.released:
-        yield _gave_back(back, weighed.refused)
+        yield _gave_back(back, weighed.refused, machine=by_label[back.released].kind == "vm")
     yield from _balance(weighed)
 
 
@@ -150,7 +151,7 @@ def _because(part: Line | None) -> str:
     return f"of its parts, {part.title} changes most: {ends}"
 
 
-def _gave_back(row: Released, refused: Mapping[str, str]) -> Claim:
+def _gave_back(row: Released, refused: Mapping[str, str], *, machine: bool) -> Claim:
     mark = f" ({words.EMULATED})" if row.emulated else ""
     asked = show(row.asked_bytes, "bytes")
     above = f" above {row.plain}" if row.plain else ""
@@ -172,7 +173,8 @@ def _gave_back(row: Released, refused: Mapping[str, str]) -> Claim:
     between = ""
     if row.low is not None and row.high is not None:
         between = f", share 95 % CI {whole(row.low)} to {whole(row.high)} %"
-    detail = f"per instance, with {row.n} alive: {took}{between}, {words.plural(row.rounds, 'round')}{mark}."
+    mute = f"; {NO_BALLOON}" if machine else ""
+    detail = f"per instance, with {row.n} alive: {took}{between}, {words.plural(row.rounds, 'round')}{mute}{mark}."
     return Claim(lead=lead, detail=detail, subject=row.released, verdict="no difference shown", emulated=row.emulated)
 
 
@@ -282,6 +284,8 @@ def limits(header: RunHeader, weighed: Weighed) -> Iterator[str]:
         "What an idle host would show: memory that other processes took or gave meanwhile is in the account, under its "
         "own name where it was anonymous, and within page cache, kernel or residual where it was not."
     )
+    if any(subject.kind == "vm" for subject in header.subjects) and weighed.released:
+        yield f"What a machine gives back by free page reporting or a balloon: {NO_BALLOON}."
     if weighed.costs:
         yield "What a bill will be: prices are those of a data file, and memory alone decides how many machines."
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.metrics import show
 from bench.settle import patience
 from bench.stats import CONFIDENCE
+from reports import words
 
 #: What settling calls still: no reading is known better.
 STILL_BYTES = patience(0).still_bytes
@@ -46,7 +46,7 @@ class Gauge:
 
 MEMORY = Gauge(
     still=float(STILL_BYTES),
-    show=lambda value: show(value, "bytes"),
+    show=words.size,
     none="no prediction: the first instances took no memory that can be seen",
     small="no prediction: too small to be seen",
     verb="taken",

@@ -179,6 +179,10 @@ def test_who_gives_memory_back_while_it_lives(build: Build) -> None:
     leads = [claim.lead for claim in report.answer]
     assert "container-released frees 32.0 MiB, and the host gets 100 % of what had been taken for it" in leads
     assert "vm-released frees 32.0 MiB, and the host gets none of it while it lives" in leads
+    told = {
+        claim.subject: "has no balloon device" in claim.detail for claim in report.answer if " frees " in claim.lead
+    }
+    assert told == {"container-released": False, "vm-released": True}
 
 
 def test_what_comes_back_after_removal_is_a_share_of_what_was_taken(build: Build) -> None:

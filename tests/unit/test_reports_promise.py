@@ -81,8 +81,11 @@ def test_no_figure_where_one_round_cannot_see_the_margin(tmp_path: Path) -> None
     small, large = (next(f for f in one.figures if f.metric == "margin_bytes") for one in report.subjects)
     assert large.median is not None
     assert small.median is None
-    assert small.why.startswith("no claim: ")
-    assert ("too small to be seen" in small.why) or ("the host had" in small.why)
+    assert small.why.startswith("no claim: too small to be seen. From 2 to 50 alive −1.28 MiB were taken")
+    # Nor is it said by another section of the page.
+    page = reports.write(tmp_path / "run").read_text("utf-8")
+    counters = page[page.index('<section id="counters">') :].partition("</section>")[0]
+    assert counters.count("no claim") == 1
 
 
 def test_where_early_readings_bend_the_last_of_them_count() -> None:
