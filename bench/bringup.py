@@ -55,6 +55,10 @@ def bring_up(
         why = f"the runner {subject.runner} does not enforce a grant of {enforced}"
         fix = 'weigh a container, a virtual machine, or a process with the option limit = "cgroup"'
         support = Support(ok=False, version=support.version, why=why, fix=fix)
+    if support.ok and subject.reclaim_bytes and not support.reclaims:
+        why = f"the host has no means to ask an instance of the runner {subject.runner} for memory"
+        fix = 'a machine needs the option balloon = "virtio", a process limit = "cgroup", a container cgroups'
+        support = Support(ok=False, version=support.version, why=why, fix=fix)
     found: Prepared | None = None
     if support.ok:
         try:
@@ -90,6 +94,8 @@ def _record(subject: Subject, runner: Runner, support: Support) -> SubjectRecord
         cpus=subject.cpus,
         walls=support.walls,
         unlimited=support.unlimited,
+        reclaim_bytes=subject.reclaim_bytes,
+        reclaims=support.reclaims if subject.reclaim_bytes else "",
         facts=dict(support.facts),
         skipped="" if support.ok else support.why or "its probe failed without a reason",
         fix=support.fix,

@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import ksm
 from bench.batch import Attempt, Starter
 from bench.errors import Interrupted
-from bench.interrupts import Interrupts
+from bench.interrupts import Interrupts, TrialTimeout
 from bench.probes import hostmem
 from bench.reading import Reading, Weighing
 from bench.sampling import Meter, sample, watch
@@ -39,7 +39,8 @@ class Mountain:
 
     ``unsettled`` instances were removed before, and free memory was not seen to stand still since. ``meter`` is None
     where nobody counts the processor time of what the run starts. With ``descends`` the way down is read, too, at the
-    numbers of the way up.
+    numbers of the way up. Each instance that is ready is asked for ``reclaim_bytes``; ``pause_s`` is
+    :attr:`runners.base.Prepared.pause_s`.
     """
 
     launch: Launch
@@ -52,6 +53,8 @@ class Mountain:
     unsettled: int = 0
     meter: Meter | None = None
     descends: bool = False
+    reclaim_bytes: int = 0
+    pause_s: float = 0.0
 
 
 def climb(
@@ -222,6 +225,17 @@ class _Ascent:
         if started.unseen and not self.unseen:
             self.unseen = started.unseen
             self.warnings.append(f"memory could not be seen from inside: {started.unseen}")
+        return self._reclaim(started.instance) if self.mountain.reclaim_bytes else None
+
+    def _reclaim(self, instance: Instance) -> Exception | None:
+        """Ask it for memory; return an error that ends the ascent. Raises Interrupted."""
+        try:
+            with self.interrupts.allowed(timeout_s=self.contract.timeout_s):
+                instance.reclaim(self.mountain.reclaim_bytes)
+        except TrialTimeout:
+            return RunnerError("an instance was asked for memory", f"no answer within {self.contract.timeout_s:g} s")
+        except (RunnerError, OSError) as error:
+            return error
         return None
 
     def _read(self, n: int) -> None:
@@ -229,7 +243,7 @@ class _Ascent:
         if self.mountain.rules.ksm and not ksm.settle(self.interrupts):
             self.warnings.append(f"merging did not stand still at {n}")
         moved = self.tried - self._read_tried if n else self.mountain.unsettled
-        if not settle(moved, self.interrupts.check):
+        if not settle(moved, self.interrupts.check, pause_s=self.mountain.pause_s if n else 0.0):
             self.warnings.append(f"memory did not settle at {n}")
         self._read_tried = self.tried
         self._numbers.append(n)

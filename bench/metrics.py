@@ -105,6 +105,9 @@ _MEMORY = (
     ("host_shmem_bytes", "shared memory", "Shmem: tmpfs, memfd and System V, part of Cached"),
     ("host_anon_bytes", "anonymous", "AnonPages: memory of processes that no file backs"),
     ("host_anon_huge_bytes", "anonymous huge pages", "AnonHugePages, part of AnonPages"),
+    ("host_active_anon_bytes", "anonymous, active", "Active(anon): on the list of what was used lately, mapped or not"),
+    ("host_inactive_anon_bytes", "anonymous, inactive", "Inactive(anon): on the list of what was not"),
+    ("host_unevictable_bytes", "unevictable", "Unevictable: on neither list, since it is locked"),
     ("host_mapped_bytes", "mapped", "Mapped: page cache that processes have mapped"),
     ("host_slab_reclaimable_bytes", "slab, reclaimable", "SReclaimable: kernel objects such as dentries and inodes"),
     ("host_slab_unreclaimable_bytes", "slab, unreclaimable", "SUnreclaim: kernel objects that are in use"),
@@ -187,6 +190,13 @@ METRICS |= {
         meaning="free memory lost from just before to just after reading; negative where others freed more meanwhile",
         most=_TIB,
         signed=True,
+    ),
+    "host_deferred_splits_count": Metric(
+        name="host_deferred_splits_count",
+        unit="count",
+        title="huge pages partly unmapped",
+        meaning="thp_deferred_split_page: how often a part of a huge page was given back since the host was started",
+        most=1e15,
     ),
     "processes_count": Metric(
         name="processes_count",

@@ -50,6 +50,8 @@ class Prober:
             daemon_pids=ready.prepared.daemon_pids,
             counts=ready.subject.counts,
             most=ready.subject.most,
+            reclaim_bytes=ready.subject.reclaim_bytes,
+            pause_s=ready.prepared.pause_s,
             rules=self.scenario.stack,
             unsettled=self.unsettled,
             meter=self.pan.meter if self.pan else None,

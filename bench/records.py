@@ -112,7 +112,8 @@ class Host(Record, frozen=True, kw_only=True):
 class SubjectRecord(Record, frozen=True, kw_only=True):
     """One subject as it was run: its contract, what its probe proved, and the files that hold its exact configuration.
 
-    ``accelerator`` is ``tcg`` for a software-emulated virtual machine: another class of result (docs/method.md).
+    ``accelerator`` is ``tcg`` for a software-emulated virtual machine: another class of result (docs/method.md). Each
+    instance was asked for ``reclaim_bytes`` of its memory, by ``reclaims``.
     """
 
     label: str
@@ -126,6 +127,8 @@ class SubjectRecord(Record, frozen=True, kw_only=True):
     cpus: int
     walls: tuple[str, ...] = ()
     unlimited: tuple[str, ...] = ()
+    reclaim_bytes: int = 0
+    reclaims: str = ""
     facts: dict[str, str] = {}
     manifest: tuple[str, ...] = ()
     skipped: str = ""

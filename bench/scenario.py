@@ -21,8 +21,8 @@ MIB = 1 << 20
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to be weighed, with nothing left to default. ``argv`` starts with the payload's path in the rootfs.
 
-    ``counts`` and ``most`` are for the probes that stack instances (:class:`bench.scenario_file.StackTable`),
-    ``step_bytes`` for the one that looks for the least grant.
+    ``counts``, ``most`` and ``reclaim_bytes`` are for the probes that stack instances
+    (:class:`bench.scenario_file.StackTable`), ``step_bytes`` for the one that looks for the least grant.
     """
 
     label: str
@@ -33,6 +33,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     counts: tuple[int, ...] = ()
     most: int = 0
+    reclaim_bytes: int = 0
     step_bytes: int = 0
 
 
@@ -107,6 +108,10 @@ class _Resolver:
     def scenario(self, text: str) -> Scenario:
         if self.file.stack.ksm and self.file.probe not in ASCENTS:
             why = f"stack.ksm makes no sense with the probe '{self.file.probe}'"
+            raise self._error(why, f"leave it out, or use one of the probes {', '.join(ASCENTS)}")
+        asked = self.file.stack.reclaim_mib or any(table.reclaim_mib for table in self.file.subjects)
+        if asked and self.file.probe not in ASCENTS:
+            why = f"reclaim_mib makes no sense with the probe '{self.file.probe}'"
             raise self._error(why, f"leave it out, or use one of the probes {', '.join(ASCENTS)}")
         if self.file.stack.cpu_floor_percent and not self.file.stack.window_s:
             why = "stack.cpu_floor_percent looks at the window before a reading, and stack.window_s = 0 leaves that out"
@@ -194,6 +199,7 @@ class _Resolver:
             cpus=grant.cpus if table.cpus is None else table.cpus,
             counts=tuple(sorted(set(counts))),
             most=table.most or self.file.stack.most or max(counts),
+            reclaim_bytes=(self.file.stack.reclaim_mib if table.reclaim_mib is None else table.reclaim_mib) * MIB,
             step_bytes=(table.step_kib or self.file.least.step_kib) << 10,
         )
 

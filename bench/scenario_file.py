@@ -27,6 +27,7 @@ Touched = Annotated[int, Meta(ge=0, le=1 << 20)]
 Milliseconds = Annotated[int, Meta(ge=0, le=3_600_000)]
 Busy = Annotated[int, Meta(ge=0, le=100)]
 Cpus = Annotated[int, Meta(ge=1, le=1024)]
+Release = bool | Literal["lazily"]
 Option = str | int | float | bool
 
 
@@ -56,13 +57,14 @@ class PayloadTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     """``[payload]``: what PID 1 of every subject does. ``rootfs = "payload"`` is the built-in tree with it alone.
 
     It waits ``delay_ms``, touches ``touch_mib`` of memory, gives that back if ``release``, and is ready then. From then
-    on it uses ``busy_percent`` of one processor, in periods of 100 ms.
+    on it uses ``busy_percent`` of one processor, in periods of 100 ms. ``release = "lazily"`` leaves it to the kernel
+    when to take the memory (MADV_FREE of madvise(2)).
     """
 
     rootfs: str = "payload"
     delay_ms: Milliseconds = 0
     touch_mib: Touched = 0
-    release: bool = False
+    release: Release = False
     busy_percent: Busy = 0
 
 
@@ -76,7 +78,8 @@ class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     than ``cpu_floor_percent`` of the host's processor time idle in the last window. 0 turns a rule off, but for the
     floor of memory. ``at_once`` instances are started together, from the second on. Before each reading the host is
     watched for ``window_s`` while the instances do as they are told; 0 leaves that out. ``ksm`` turns samepage merging
-    on for each ascent, and off again (:mod:`bench.ksm`).
+    on for each ascent, and off again (:mod:`bench.ksm`). The host asks each instance for ``reclaim_mib`` of its memory
+    once it is ready.
     """
 
     counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 20)
@@ -90,6 +93,7 @@ class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at_once: Annotated[int, Meta(ge=1, le=64)] = 1
     window_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
     ksm: bool = False
+    reclaim_mib: Touched = 0
 
 
 class LeastTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,10 +117,11 @@ class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     cpus: Cpus | None = None
     delay_ms: Milliseconds | None = None
     touch_mib: Touched | None = None
-    release: bool | None = None
+    release: Release | None = None
     busy_percent: Busy | None = None
     counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] | None = None
     most: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    reclaim_mib: Touched | None = None
     step_kib: Annotated[int, Meta(ge=4, le=1 << 20)] | None = None
     matrix: dict[str, list[Option]] = {}
 

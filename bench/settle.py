@@ -27,25 +27,24 @@ class Patience:
     cap_s: float
 
 
-def patience(moved: int) -> Patience:
+def patience(moved: int, pause_s: float = 0.0) -> Patience:
     """How to wait after *moved* instances were started or removed.
 
     Three looks for a few, 6 s for 3000 or more; 256 bytes an instance are no movement, below a thousandth of what one
-    takes.
+    takes. What changes again of itself after *pause_s* must be still for half a second longer than that.
     """
-    return Patience(
-        still_bytes=max(128 << 10, 256 * moved),
-        looks=min(3 + moved // 25, 120),
-        cap_s=3.0 + 0.01 * moved,
-    )
+    looks = min(3 + moved // 25, 120)
+    if pause_s:
+        looks = max(looks, round((pause_s + 0.5) / LOOK_S))
+    return Patience(still_bytes=max(128 << 10, 256 * moved), looks=looks, cap_s=3.0 + 0.01 * moved + 6 * pause_s)
 
 
-def settle(moved: int = 0, check: Callable[[], None] | None = None) -> bool:
-    """Return once free memory stands still; False if the cap came first. Untimed.
+def settle(moved: int = 0, check: Callable[[], None] | None = None, *, pause_s: float = 0.0) -> bool:
+    """Return once free memory stands still; False if the cap came first. Untimed. See :func:`patience`.
 
     *check* is called at each look, and may raise what ends the wait.
     """
-    rule = patience(moved)
+    rule = patience(moved, pause_s)
     deadline = time.monotonic() + rule.cap_s
     still, before = 0, _free_now()
     while still < rule.looks:

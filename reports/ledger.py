@@ -37,7 +37,16 @@ PARTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     # Where stacks are mapped (CONFIG_VMAP_STACK), VmallocUsed counts them too.
     "vmalloc": ("vmalloc", ("host_vmalloc_bytes",), ("host_kernel_stack_bytes",)),
     "huge_pages": ("huge pages", ("host_hugetlb_bytes",), ()),
+    # On the kernel's lists a huge page is whole while any of it is mapped; AnonPages counts what is mapped alone.
+    "partly_unmapped": (
+        "partly unmapped huge pages",
+        ("host_active_anon_bytes", "host_inactive_anon_bytes", "host_unevictable_bytes"),
+        ("host_anon_bytes", "host_shmem_bytes"),
+    ),
 }
+#: A part that is there only where the kernel put off splitting a huge page: else its counters differ by what waits,
+#: some hundred kilobytes, on the processors' own lists.
+PARTLY_UNMAPPED, _DEFERRED = "partly_unmapped", "host_deferred_splits_count"
 
 HOST, FREE, AVAILABLE, RESIDUAL = "host_change", "mem_free", "mem_available", "residual"
 #: Not a part: guest memory lies within the anonymous memory of its emulator, or within shared memory.
@@ -64,6 +73,8 @@ def changes(read: Ascents) -> pd.DataFrame:
     found[OTHERS] = counters["host_anon_bytes"] - anonymous.sum(axis=1)
     for part, (_, plus, minus) in PARTS.items():
         found[part] = _sum(counters, plus) - _sum(counters, minus)
+    deferred = counters[_DEFERRED] if _DEFERRED in counters else pd.Series(0.0, index=counters.index)
+    found[PARTLY_UNMAPPED] = found[PARTLY_UNMAPPED].where(deferred > 0, 0.0)
     parts = [column for column in found.columns if column not in (HOST, FREE, AVAILABLE)]
     found[RESIDUAL] = found[HOST] - found[parts].sum(axis=1)
     return found

@@ -92,15 +92,23 @@ class GivenBack(Row, frozen=True, kw_only=True):
 
 
 class Released(Row, frozen=True, kw_only=True):
-    """Memory that the payload touched and gave back while it lives: how much of it did the host get?
+    """Memory that the payload touched while it lives: how much of it did the host get back, and how?
 
+    The payload unmapped it, freed it ``lazily``, or ``kept`` it (``freed``); the host asked for ``reclaim_bytes`` by
+    ``reclaims``, or did not (0); a virtual machine has a ``balloon`` (its option; empty for others).
     ``touched_bytes`` and ``released_bytes`` are host changes for one instance at ``n``, above those of the ``plain``
-    subject where there is one. ``fraction`` is None where touching did not show.
+    subject where there is one; ``partly_unmapped_bytes`` of the latter lie in huge pages of which a part was given
+    back. ``fraction`` is None where touching did not show.
     """
 
     touched: str
     released: str
     plain: str
+    freed: Literal["unmapped", "lazily", "kept"]
+    reclaim_bytes: int
+    reclaims: str
+    balloon: str
+    partly_unmapped_bytes: float
     n: int
     asked_bytes: int
     touched_bytes: float

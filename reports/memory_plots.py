@@ -36,6 +36,7 @@ GROUPS: Mapping[str, tuple[str, str, str]] = {
 _GROUP_OF = {
     "page_cache": "cache", "shared_memory": "cache", "slab_reclaimable": "slab", "slab_unreclaimable": "slab",
     "page_tables": "tables", "kernel_stacks": "stacks", "percpu": "stacks", "vmalloc": "stacks", "huge_pages": "others",
+    ledger.PARTLY_UNMAPPED: "others",
     f"{ledger.ANONYMOUS}payload": "payload", ledger.OTHERS: "others",
 }  # fmt: skip
 #: Bars whose totals differ by more do not share a scale: the smaller ones could not be read.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.metrics import show
 from bench.records import RunHeader
 from bench.stats import LEAST_CHANGE, LEAST_ROUNDS
-from reports import capacity, ledger, lines, margin_words, measures, words
+from reports import capacity, giving_back, ledger, lines, margin_words, measures, words
 from reports.memory import Weighed
-from reports.memory_model import DensityRow, Line, Released
+from reports.memory_model import DensityRow, Line
 from reports.model import Claim, Compared, Figure, SubjectFigures
 
 TRANSLATED = "under TCG, QEMU also holds a cache of translated code, which an accelerated one does not need"
@@ -17,7 +17,6 @@ EXTRAPOLATED = (
     "An extrapolation: what one more takes, and what this host itself uses, are carried over. Another processor and "
     "another kernel are other numbers."
 )
-NO_BALLOON = "the machine has no balloon device, by which a guest tells its host what it has freed"
 #: So many processors that other work uses more, or less, are worth a word.
 _OTHERS = 0.05
 BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ascent"
@@ -32,6 +31,9 @@ def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], 
     if not weighed.density and _is_about_money(subjects, weighed):
         yield from _money(weighed)
     touched = {label for row in weighed.released for label in (row.touched, row.released)}
+    about_giving = 2 * len(touched) > len(subjects)
+    if about_giving:
+        yield from _gave_back(weighed)
     mine = [
         one
         for one in comparisons
@@ -42,9 +44,13 @@ def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], 
         if not (by_label[one.subject].skipped or by_label[one.reference].skipped):
             yield _margin(one, by_label, weighed)
     yield from _throughout(weighed) if weighed.density else _bent(weighed, touched)
-    for back in weighed.released:
-        yield _gave_back(back, weighed.refused, machine=by_label[back.released].kind == "vm")
+    if not about_giving:
+        yield from _gave_back(weighed)
     yield from _balance(weighed)
+
+
+def _gave_back(weighed: Weighed) -> Iterator[Claim]:
+    return (giving_back.claim(row, weighed.refused) for row in weighed.released)
 
 
 def _money(weighed: Weighed) -> Iterator[Claim]:
@@ -151,33 +157,6 @@ def _because(part: Line | None) -> str:
     return f"of its parts, {part.title} changes most: {ends}"
 
 
-def _gave_back(row: Released, refused: Mapping[str, str], *, machine: bool) -> Claim:
-    mark = f" ({words.EMULATED})" if row.emulated else ""
-    asked = show(row.asked_bytes, "bytes")
-    above = f" above {row.plain}" if row.plain else ""
-    ends = words.size(row.touched_bytes), words.size(row.released_bytes)
-    took = f"{row.touched} takes {ends[0]}{above}, {row.released} {ends[1]}"
-    why = next((refused[label] for label in (row.touched, row.released, row.plain) if label in refused), "")
-    if why:
-        return Claim(
-            lead=f"No claim on what {row.released} gives back", detail=f"{why}{mark}.", subject=row.released,
-            verdict="no figure", emulated=row.emulated,
-        )  # fmt: skip
-    if row.fraction is None:
-        lead = f"What {row.released} gives back cannot be said: touching {asked} did not show"
-    elif row.fraction < 0.05:
-        lead = f"{row.released} frees {asked}, and the host gets none of it while it lives"
-    else:
-        share = f"{min(1.0, row.fraction) * 100:.0f} %"
-        lead = f"{row.released} frees {asked}, and the host gets {share} of what had been taken for it"
-    between = ""
-    if row.low is not None and row.high is not None:
-        between = f", share 95 % CI {whole(row.low)} to {whole(row.high)} %"
-    mute = f"; {NO_BALLOON}" if machine else ""
-    detail = f"per instance, with {row.n} alive: {took}{between}, {words.plural(row.rounds, 'round')}{mute}{mark}."
-    return Claim(lead=lead, detail=detail, subject=row.released, verdict="no difference shown", emulated=row.emulated)
-
-
 def _balance(weighed: Weighed) -> Iterator[Claim]:
     subjects = dict.fromkeys(row.subject for row in weighed.ledger)
     rows = [row for subject in subjects if (row := ledger.largest(weighed.ledger, subject)) is not None]
@@ -266,11 +245,6 @@ def interval(n: int | None, low: int | None, high: int | None) -> str:
     return f"{words.number(n)} (95 % CI {words.number(low)} to {words.number(high)})"
 
 
-def whole(fraction: float) -> str:
-    """A share in whole per cent, with a true minus sign and without the unit."""
-    return f"{'−' if fraction < 0 else ''}{abs(fraction) * 100:.0f}"
-
-
 def limits(header: RunHeader, weighed: Weighed) -> Iterator[str]:
     """What these numbers do not say."""
     if any(subject.accelerator == "tcg" for subject in header.subjects):
@@ -284,8 +258,8 @@ def limits(header: RunHeader, weighed: Weighed) -> Iterator[str]:
         "What an idle host would show: memory that other processes took or gave meanwhile is in the account, under its "
         "own name where it was anonymous, and within page cache, kernel or residual where it was not."
     )
-    if any(subject.kind == "vm" for subject in header.subjects) and weighed.released:
-        yield f"What a machine gives back by free page reporting or a balloon: {NO_BALLOON}."
+    if (machines := [row for row in weighed.released if row.balloon]) and all(r.balloon == "none" for r in machines):
+        yield f"What a machine gives back by free page reporting or a balloon: {giving_back.NO_BALLOON}."
     if weighed.costs:
         yield "What a bill will be: prices are those of a data file, and memory alone decides how many machines."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,10 @@ from reports import ledger, resample, words
 from reports.ascent_model import Inside
 from reports.ascents import DAEMON, RESIDENT
 from reports.memory_model import LedgerRow, MemoryLayers, Owner, Released
+from runners.payload import RELEASED, RELEASED_LAZILY
 
 PAYLOAD = "payload"
+_BALLOON = "balloon"
 _KERNEL = ("slab_reclaimable", "slab_unreclaimable", "page_tables", "kernel_stacks", "percpu", "vmalloc")
 
 
@@ -52,7 +55,7 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside |
         else:
             largest = max(anonymous, key=lambda role: anonymous[role])
             anonymous[largest] -= guest
-        yield from _guest(guest, view)
+        yield from _guest(guest, view, reported=subject.options.get(_BALLOON) == "free-page-reporting")
         text = (
             "devices, buffers, and the cache of translated code" if subject.accelerator == "tcg" else "devices, buffers"
         )
@@ -75,12 +78,18 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside |
             f"{ledger.title(part)} {words.size(each.get(part, 0.0))}" for part in _KERNEL if _shows(each, part)
         ),
     )
+    if split := each.get(ledger.PARTLY_UNMAPPED, 0.0):
+        text = "the rest of huge pages that were given back in part: free once the host is short of memory"
+        yield Owner(name=ledger.title(ledger.PARTLY_UNMAPPED), place="kernel", bytes=split, text=text)
     left = others + each.get("huge_pages", 0.0) + row.residual_bytes / row.n
     yield Owner(name="other processes, residual", place="unknown", bytes=left)
 
 
-def _guest(guest: float, view: Inside | None) -> Iterator[Owner]:
-    """Guest memory: as one where nobody looked from inside, else what the guest's own kernel says of it."""
+def _guest(guest: float, view: Inside | None, *, reported: bool) -> Iterator[Owner]:
+    """Guest memory: as one where nobody looked from inside, else what the guest's own kernel says of it.
+
+    *reported*: the guest tells the host of memory that is free.
+    """
     if view is None or view.kept_bytes is None:
         text = "a kernel of its own, its caches, and the payload"
         yield Owner(name="guest memory", place="inside", bytes=guest, text=text)
@@ -94,22 +103,31 @@ def _guest(guest: float, view: Inside | None) -> Iterator[Owner]:
     text = f"kept before anything runs {words.size(view.kept_bytes)}; {own}"
     yield Owner(name="guest kernel", place="guest", bytes=kernel, text=text)
     left = guest - kernel - view.cached_bytes - view.anon_bytes
-    text = (
-        "touched once, and free again in the guest: the host cannot know" if left >= 0 else "granted, and never touched"
-    )
+    known = "not reported to the host" if reported else "the host cannot know"
+    text = f"touched once, and free again in the guest: {known}" if left >= 0 else "granted, and never touched"
     yield Owner(name="guest memory, the rest", place="guest", bytes=left, text=text)
 
 
 def released(subjects: Sequence[SubjectRecord], table: pd.DataFrame) -> Iterator[Released]:
-    """Subjects that differ only in giving back what they touched: how much of it the host gets while they live."""
-    for one in subjects:
-        asked = _touched(one)
-        twin = next((s for s in subjects if _wish(s) == (asked, True) and _same(s, one)), None)
-        if not asked or _wish(one)[1] or twin is None:
+    """What each subject that gives memory back holds of it, against one that keeps it and nobody asks.
+
+    That one has the same options but for the balloon, if there is one: memory that is kept goes nowhere by any. The
+    same holds for the one that touches nothing.
+    """
+    for twin in subjects:
+        asked, freed = _wish(twin)
+        if not asked or (freed == "kept" and not twin.reclaim_bytes):
             continue
-        plain = next((s for s in subjects if not _touched(s) and _same(s, one)), None)
-        if (found := _released(one, twin, plain, asked, table)) is not None:
+        one = _twin(twin, asked, subjects)
+        if one and (found := _released(one, twin, _twin(twin, 0, subjects), asked, table)) is not None:
             yield found
+
+
+def _twin(subject: SubjectRecord, touched_bytes: int, subjects: Sequence[SubjectRecord]) -> SubjectRecord | None:
+    """The subject nearest to *subject* that touches so much and keeps it, and is asked for nothing."""
+    keeping = [one for one in subjects if _wish(one) == (touched_bytes, "kept") and not one.reclaim_bytes]
+    same = [one for one in keeping if _rest(one) == _rest(subject)]
+    return next((one for one in same if one.options == subject.options), next(iter(same), None))
 
 
 def _released(
@@ -134,6 +152,11 @@ def _released(
         touched=one.label,
         released=twin.label,
         plain=plain.label if plain else "",
+        freed=_wish(twin)[1],
+        reclaim_bytes=twin.reclaim_bytes,
+        reclaims=twin.reclaims,
+        partly_unmapped_bytes=_partly_unmapped(twin, n, table),
+        balloon=str(twin.options.get(_BALLOON, "none")) if twin.kind == "vm" else "",
         n=n,
         asked_bytes=asked,
         touched_bytes=float(np.median(touched)),
@@ -146,29 +169,36 @@ def _released(
     )
 
 
+def _partly_unmapped(subject: SubjectRecord, n: int, table: pd.DataFrame) -> float:
+    """What each of *n* instances of *subject* left in huge pages that are not free yet."""
+    if ledger.PARTLY_UNMAPPED not in table.columns:
+        return 0.0
+    index = table.index
+    mine = table[(index.get_level_values("subject") == subject.label) & (index.get_level_values("n") == n)]
+    return float(mine[ledger.PARTLY_UNMAPPED].median()) / n
+
+
 def _share(medians: Floats) -> Floats:
     """1 - kept / touched; nothing where nothing was taken."""
     touched = medians[..., 0]
     return 1 - np.divide(medians[..., 1], touched, out=np.ones_like(touched), where=touched != 0)
 
 
-def _wish(subject: SubjectRecord) -> tuple[int, bool]:
-    """Bytes that the payload touches, and whether it gives them back."""
+def _wish(subject: SubjectRecord) -> tuple[int, Literal["unmapped", "lazily", "kept"]]:
+    """Bytes that the payload touches, and what it does with them."""
     wishes = [word.partition("=")[::2] for word in subject.argv]
     touched = sum(int(value) << 20 for key, value in wishes if key == "touch-mib" and value.isdigit())
-    return touched, "then=release" in subject.argv
+    if RELEASED_LAZILY in subject.argv:
+        return touched, "lazily"
+    return touched, "unmapped" if RELEASED in subject.argv else "kept"
 
 
-def _touched(subject: SubjectRecord) -> int:
-    return _wish(subject)[0]
-
-
-def _same(one: SubjectRecord, other: SubjectRecord) -> bool:
-    def rest(subject: SubjectRecord) -> tuple[object, ...]:
-        argv = tuple(w for w in subject.argv if not w.startswith("touch-mib=") and w != "then=release")
-        return argv, subject.runner, subject.options, subject.memory_bytes, subject.cpus, subject.accelerator
-
-    return rest(one) == rest(other)
+def _rest(subject: SubjectRecord) -> tuple[object, ...]:
+    """All that two subjects have in common which touch another amount, or do something else with it."""
+    ways = (RELEASED, RELEASED_LAZILY)
+    argv = tuple(word for word in subject.argv if not word.startswith("touch-mib=") and word not in ways)
+    options = {name: value for name, value in subject.options.items() if name != _BALLOON}
+    return argv, subject.runner, options, subject.memory_bytes, subject.cpus, subject.accelerator
 
 
 def _shows(each: dict[str, float], part: str) -> bool:

@@ -17,6 +17,7 @@ from reports import (
     density,
     density_plots,
     descent_plots,
+    giving_back,
     growth_plots,
     ledger,
     lines,
@@ -46,6 +47,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "reason": capacity.short,
     "figures": lambda value: f"{value:.3g}",
     "part": ledger.title,
+    "way": giving_back.way,
     "bend": memory_words.bend,
     "amount": lambda value, metric: words.size(value) if metric.endswith("_bytes") else _amount(value, metric),
 }

@@ -92,8 +92,9 @@ class Support:
 
     When ``ok`` is false, ``why`` says what is missing and ``fix`` what to do. ``version`` names the exact thing that
     would run. ``walls`` are the isolation steps that hold (``pid namespace``, ``own kernel``...), ``unlimited`` the
-    parts of the grant that this runner does not enforce (``memory``, ``cpus``). ``facts`` are further findings worth
-    recording, as text.
+    parts of the grant that this runner does not enforce (``memory``, ``cpus``). ``reclaims`` says by what the host can
+    ask a running instance for memory (:meth:`Instance.reclaim`), such as ``memory.reclaim``; empty where it cannot.
+    ``facts`` are further findings worth recording, as text.
     """
 
     ok: bool
@@ -103,6 +104,7 @@ class Support:
     accelerator: Accelerator | None = None
     walls: tuple[str, ...] = ()
     unlimited: tuple[str, ...] = ()
+    reclaims: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -127,6 +129,12 @@ class Instance(Protocol):
     def explain(self) -> str:
         """What the backend knows of an early death (exit status, its standard error); empty when nothing."""
 
+    def reclaim(self, size_bytes: int) -> None:
+        """Ask it for *size_bytes* of memory, and return when it has given what it can: less is no error.
+
+        Raises RunnerError where the host has no means to ask, which :attr:`Support.reclaims` says before.
+        """
+
 
 #: Starts one instance. All that happens between the call and the payload's mark is the start; it is timed.
 Launch = Callable[[str, Mark], AbstractContextManager[Instance]]
@@ -138,13 +146,15 @@ class Prepared:
 
     ``manifest`` maps a file name (``config.json``, ``domain.xml``, ``argv.txt``) to its text, for the run's record.
     ``resident_pids`` are processes that stay between starts and serve every instance (a warm helper). ``daemon_pids``
-    are those of an engine's own that were there before and stay after (libvirtd, dockerd).
+    are those of an engine's own that were there before and stay after (libvirtd, dockerd). ``pause_s`` is for how long
+    an instance may leave the host's memory alone, and then change it again of itself.
     """
 
     launch: Launch
     manifest: Mapping[str, str] = field(default_factory=dict)
     resident_pids: frozenset[int] = frozenset()
     daemon_pids: frozenset[int] = frozenset()
+    pause_s: float = 0.0
 
 
 class Runner(Protocol):

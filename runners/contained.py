@@ -126,6 +126,17 @@ def _try(
         return None if trial.await_word(instance.console, b"tare ready") else instance.explain()
 
 
+def reclaim(group: cgroups.Cgroup | None, name: str, size_bytes: int) -> None:
+    """See :meth:`runners.base.Instance.reclaim`: of the instance *name*, whose cgroup is *group*."""
+    if group is None:
+        raise RunnerError(f"{name} cannot be asked for memory", "it has no cgroup", need_root())
+    try:
+        group.reclaim(size_bytes)
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+        raise RunnerError(f"{name} cannot be asked for memory", why, "see `tare doctor`") from error
+
+
 def need_root() -> str:
     """What to do about a refusal that root would not get."""
     return "" if os.geteuid() == 0 else "run as root: sudo tare ..."

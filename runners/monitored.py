@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from runners import contained
 from runners.base import RunnerError
 from runners.container import cgroups, trial
 
@@ -52,6 +53,10 @@ class Monitored:
         if trial.hung_up(self.console):
             self.monitor.wait(_STOP_S)
         return explain(self.monitor, self.log)
+
+    def reclaim(self, size_bytes: int) -> None:
+        """See :class:`runners.base.Instance`."""
+        contained.reclaim(self.group, self.name, size_bytes)
 
     def stop(self) -> None:
         """SIGKILL the first process, with which the kernel kills its pid namespace; await the monitor's end."""

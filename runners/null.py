@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners.base import Kind, Mark, Option, Options, Prepared, Scratch, Spec, Support
+from runners.base import Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 
 KIND: Kind = "null"
 TYPICAL_S = 0.001
@@ -25,6 +25,9 @@ class _Nothing:
 
     def explain(self) -> str:
         return ""
+
+    def reclaim(self, size_bytes: int) -> None:
+        raise RunnerError("nothing cannot be asked for memory", f"{size_bytes} bytes of an instance that has none")
 
 
 def probe(options: Options, cache: Path) -> Support:

@@ -198,6 +198,7 @@ class Oci:
             version=version,
             walls=WALLS,
             unlimited=contained.LIMITS if no_cgroups else (),
+            reclaims="" if no_cgroups else cgroups.reclaimer(),
             facts={"binary": binary, "cgroups": no_cgroups or cgroups.mode()},
         )
 

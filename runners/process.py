@@ -60,6 +60,10 @@ class _Process:
         why = f"the process was killed by {signal.Signals(end.si_status).name}"
         return f"{why}: it reached the memory limit of its cgroup" if self.group and _oom_kills(self.group) else why
 
+    def reclaim(self, size_bytes: int) -> None:
+        """See :class:`runners.base.Instance`."""
+        contained.reclaim(self.group, f"process {self.pid}", size_bytes)
+
     def _await_end(self) -> None:
         pidfd = os.pidfd_open(self.pid)  # not reaped yet, so the number is its own
         try:
@@ -104,6 +108,7 @@ def probe(options: Options, cache: Path) -> Support:
         ok=True,
         version=f"Linux {platform.release()}",
         unlimited=() if limited else ("memory", "cpus"),
+        reclaims=cgroups.reclaimer() if limited else "",
         facts={"cgroups": cgroups.mode()} if limited else {},
     )
 

@@ -13,11 +13,12 @@ from typing import Literal, cast
 
 from runners import vm_accel, vm_traces
 from runners.base import PREFIX, Accelerator, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from runners.image import modules
 from runners.image.initramfs import initramfs
 from runners.image.kernel import Kernel, find
 from runners.image.rootfs import payload_root
 from runners.payload import PATH, arguments
-from runners.vm_domain import MACHINES, Cpu, DirectBoot, Hardware, Machine, command_line, domain_xml
+from runners.vm_domain import BALLOONS, MACHINES, Balloon, Cpu, DirectBoot, Hardware, Machine, command_line, domain_xml
 from runners.vm_guest import Guest, running
 from runners.vm_libvirt import EMBEDDED, Hypervisor, connect, make_directory
 
@@ -34,9 +35,17 @@ OPTIONS: Mapping[str, Option] = {
         "the guest kernel, a bzImage or an ELF file with a PVH note; default: the newest in the cache", file=True
     ),
     "machine": Option("QEMU's machine type; default: q35", choices=MACHINES),
+    "balloon": Option(
+        "how memory that the guest has freed gets back to the host: none, and the default; virtio, when the host asks; "
+        "free-page-reporting, of itself",
+        choices=BALLOONS,
+    ),
 }
 #: Debian's cloud kernel 6.1 boots with so much, and does not with 64 MiB.
 _LEAST_MEMORY_BYTES = 72 << 20
+#: The guest's kernel looks for free blocks to report so long after some were freed, and again after as long
+#: (mm/page_reporting.c, PAGE_REPORTING_DELAY).
+_REPORTING_PAUSE_S = 2.0
 _LOCAL_URI = re.compile(r"qemu:///[a-z]+")
 
 
@@ -48,6 +57,7 @@ class _Wanted:
     accelerator: Wish
     kernel: Path | None
     machine: Machine
+    balloon: Balloon
 
 
 def _options(options: Options) -> _Wanted:
@@ -57,14 +67,17 @@ def _options(options: Options) -> _Wanted:
             raise RunnerError(f"the vm option {name} = {value!r} makes no sense", f"known, each a text: {known}")
     given = cast(Mapping[str, str], options)
     uri, wish, machine = given.get("uri", EMBEDDED), given.get("accelerator", "auto"), given.get("machine", "q35")
+    balloon = given.get("balloon", "none")
     if not _LOCAL_URI.fullmatch(uri):
         raise RunnerError(f"the uri {uri!r} cannot be used", "marks come over a local socket", "qemu:///system")
     if wish not in _WISHES:
         raise RunnerError(f"there is no accelerator {wish!r}", f"known: {', '.join(_WISHES)}")
     if machine not in MACHINES:
         raise RunnerError(f"there is no machine {machine!r}", f"known: {', '.join(MACHINES)}")
+    if balloon not in BALLOONS:
+        raise RunnerError(f"there is no balloon {balloon!r}", f"known: {', '.join(BALLOONS)}")
     kernel = Path(given["kernel"]).expanduser() if "kernel" in given else None
-    return _Wanted(uri=uri, accelerator=wish, kernel=kernel, machine=machine)
+    return _Wanted(uri=uri, accelerator=wish, kernel=kernel, machine=machine, balloon=balloon)
 
 
 def probe(options: Options, cache: Path) -> Support:
@@ -75,6 +88,7 @@ def probe(options: Options, cache: Path) -> Support:
         _check_host()
         kernel = find(cache, wanted.kernel)
         facts["guest kernel"] = kernel.describe()
+        _drivers(wanted, kernel, cache)
         with vm_traces.unmade_machine_cgroups(), connect(wanted.uri, cache) as hypervisor:
             facts["libvirt"] = hypervisor.libvirt_version
             facts["qemu"] = hypervisor.qemu_version
@@ -84,8 +98,11 @@ def probe(options: Options, cache: Path) -> Support:
         return Support(ok=False, why=str(error), fix=error.fix, facts=facts)
     except OSError as error:
         return Support(ok=False, why=str(error), fix="tare doctor", facts=facts)
+    reclaims = "" if wanted.balloon == "none" else "its balloon"
     version = f"QEMU {facts['qemu']}, libvirt {facts['libvirt']}, Linux {kernel.release}"
-    return Support(ok=True, version=version, accelerator=accelerator, walls=("own kernel",), facts=facts)
+    return Support(
+        ok=True, version=version, accelerator=accelerator, walls=("own kernel",), reclaims=reclaims, facts=facts
+    )
 
 
 def _architecture() -> str:
@@ -105,7 +122,7 @@ def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: 
         # The built-in root filesystem, so that the verdict is about this host and not about a scenario's files.
         boot = DirectBoot(
             kernel=_reachable(hypervisor, kernel.path, directory),
-            initrd=_reachable(hypervisor, initramfs(payload_root(cache), cache), directory),
+            initrd=_reachable(hypervisor, initramfs(cache, payload_root(cache)), directory),
             command_line=command_line((PATH, *arguments()), ()),
         )
         verdict = vm_accel.prove(hypervisor, wanted.machine, kernel, boot, directory=directory, cache=cache)
@@ -161,11 +178,14 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             cpus=spec.cpus,
             memory_bytes=spec.memory_bytes,
             emulator=hypervisor.emulator(accelerator, wanted.machine),
+            balloon=wanted.balloon,
         )
+        drivers = _drivers(wanted, kernel, scratch.cache)
+        image = initramfs(scratch.cache, spec.rootfs, *drivers)
         boot = DirectBoot(
             kernel=_reachable(hypervisor, kernel.path, directory),
-            initrd=_reachable(hypervisor, initramfs(spec.rootfs, scratch.cache), directory),
-            command_line=command_line(spec.argv, spec.env),
+            initrd=_reachable(hypervisor, image, directory),
+            command_line=command_line((modules.LOADER, *spec.argv) if drivers else spec.argv, spec.env),
         )
 
         def launch(name: str, mark: Mark) -> AbstractContextManager[Guest]:
@@ -181,7 +201,21 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             launch=launch,
             manifest={"domain.xml": example, "cmdline.txt": f"{boot.command_line}\n"},
             daemon_pids=vm_traces.daemons() if hypervisor.embedded is None else frozenset(),
+            pause_s=_REPORTING_PAUSE_S if wanted.balloon == "free-page-reporting" else 0.0,
         )
+
+
+def _drivers(wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
+    """What the initramfs has above the root filesystem, for the devices that *wanted* names. Raises RunnerError."""
+    if wanted.balloon == "none":
+        return ()
+    if kernel.modules is None:
+        raise RunnerError(
+            "a balloon needs modules of the guest kernel",
+            f"{kernel.path} was given without any",
+            "leave the option kernel out: a kernel from a package has them",
+        )
+    return (modules.tree(kernel.modules, modules.BALLOON, cache),)
 
 
 def _check_spec(spec: Spec) -> None:

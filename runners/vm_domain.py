@@ -19,6 +19,11 @@ MACHINES: tuple[Machine, ...] = ("q35", "pc")
 #: ``max`` is all that QEMU can emulate.
 Cpu = Literal["host", "host-plain", "max"]
 
+#: How memory that the guest has no use for gets back to the host: not at all; by a virtio balloon, which takes what the
+#: host asks for; or by free page reporting (virtio 1.2, 5.5.6.7), by which the guest tells of it unasked.
+Balloon = Literal["none", "virtio", "free-page-reporting"]
+BALLOONS: tuple[Balloon, ...] = ("none", "virtio", "free-page-reporting")
+
 #: COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h), the final NUL included.
 COMMAND_LINE_BYTES = 2048
 #: CONFIG_INIT_ENV_ARG_LIMIT (init/Kconfig): the kernel panics beyond it. HOME and TERM take two of the environment's.
@@ -28,7 +33,7 @@ _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What the guest runs on. ``emulator`` is QEMU's path, as libvirt found it."""
+    """What the guest runs on. ``emulator`` is QEMU's path, as libvirt found it; see :data:`Balloon`."""
 
     accelerator: Accelerator
     machine: Machine
@@ -36,6 +41,7 @@ class Hardware:
     cpus: int
     memory_bytes: int
     emulator: str
+    balloon: Balloon = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +108,7 @@ def _devices(domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot
     _text(devices, "emulator", hardware.emulator)
     # libvirt adds both unless told not to; each costs memory, and time in the guest's start.
     ET.SubElement(devices, "controller", type="usb", model="none")
-    ET.SubElement(devices, "memballoon", model="none")
+    _balloon(devices, hardware.balloon)
     if isinstance(boot, DiskBoot):
         disk = ET.SubElement(devices, "disk", type="file", device="disk")
         ET.SubElement(disk, "driver", name="qemu", type="raw")
@@ -113,6 +119,18 @@ def _devices(domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot
         serial = ET.SubElement(devices, "serial", type=kind)
         ET.SubElement(serial, "source", source)
         ET.SubElement(serial, "target", type="isa-serial", port=str(port))
+
+
+def _balloon(devices: ET.Element, balloon: Balloon) -> None:
+    if balloon == "none":
+        ET.SubElement(devices, "memballoon", model="none")
+        return
+    device = ET.SubElement(devices, "memballoon", model="virtio")
+    if balloon == "free-page-reporting":
+        device.set("freePageReporting", "on")
+    # On the root bus: libvirt would add a PCI Express port for it, and the guest would find that first.
+    place = {"domain": "0x0000", "bus": "0x00", "slot": "0x03", "function": "0x0"}
+    ET.SubElement(device, "address", {"type": "pci", **place})
 
 
 def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]]) -> str:

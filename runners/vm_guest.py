@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +25,9 @@ _SOCKET_PATH_BYTES = 107
 #: libvirt sends SIGTERM, SIGKILL after 10 s, and gives up after another 20 s; beyond that nothing will end QEMU.
 _GONE_DEADLINE_MS = 35_000
 _TAIL_LINES = 15
+#: A guest that cannot fill its balloon tries again each 200 ms (drivers/virtio/virtio_balloon.c, fill_balloon).
+_STILL_S = 2.0
+_LOOK_S = 0.02
 
 _numbers = itertools.count(1)
 
@@ -39,6 +43,8 @@ class Guest:
     log: Path
     emulator_log: Path
     emulator_status: Sequence[int]
+    hypervisor: Hypervisor
+    domain: Domain
 
     def pids(self) -> frozenset[int]:
         """QEMU; libvirt starts no helper for a guest that has neither network nor block devices."""
@@ -53,6 +59,27 @@ class Guest:
         kernel = [line.rstrip() for line in _read(self.log).splitlines() if line.strip()]
         parts += [f"guest kernel: {line}" for line in kernel[-_TAIL_LINES:]]
         return "\n".join(parts)
+
+    def reclaim(self, size_bytes: int) -> None:
+        """Have its balloon take *size_bytes* of what it has; returns when the guest has given that, or gives no more.
+
+        Raises RunnerError where there is no balloon, or none that the guest answers to.
+        """
+        before = memory = self.hypervisor.memory_bytes(self.domain)
+        target = before - size_bytes
+        self.hypervisor.set_memory(self.domain, target)
+        still_since = time.monotonic()
+        while memory > target and time.monotonic() - still_since < _STILL_S:
+            time.sleep(_LOOK_S)
+            now = self.hypervisor.memory_bytes(self.domain)
+            if now != memory:
+                memory, still_since = now, time.monotonic()
+        if memory == before:
+            raise RunnerError(
+                f"{self.name} does not answer to its balloon",
+                f"nothing was given within {_STILL_S:g} s",
+                self.explain(),
+            )
 
 
 def _read(path: Path) -> str:
@@ -112,6 +139,8 @@ def running(
             log=log,
             emulator_log=hypervisor.emulator_log(name),
             emulator_status=status,
+            hypervisor=hypervisor,
+            domain=domain,
         )
 
 

@@ -109,6 +109,22 @@ class Hypervisor:
             if error.get_error_code() not in gone:
                 raise RunnerError(f"libvirt could not destroy the domain {domain.name()}", str(error)) from error
 
+    def memory_bytes(self, domain: Domain) -> int:
+        """What *domain* has of its grant now: all but what its balloon holds. Raises RunnerError."""
+        try:
+            return int(domain.info()[2]) << 10
+        except libvirt.libvirtError as error:
+            raise RunnerError(f"libvirt does not know the memory of {domain.name()}", str(error)) from error
+
+    def set_memory(self, domain: Domain, size_bytes: int) -> None:
+        """Have the balloon of *domain* leave it *size_bytes*; returns at once. Raises RunnerError if it has none."""
+        try:
+            domain.setMemoryFlags(size_bytes >> 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except libvirt.libvirtError as error:
+            raise RunnerError(
+                f"libvirt cannot ask {domain.name()} for memory", str(error), 'give it the option balloon = "virtio"'
+            ) from error
+
     def emulator_log(self, name: str) -> Path:
         """Where libvirt keeps what QEMU said on its standard error."""
         return (self.embedded / "log" if self.embedded else Path("/var/log/libvirt")) / "qemu" / f"{name}.log"

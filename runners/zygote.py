@@ -104,6 +104,10 @@ class _Container:
         how = f"exited with status {status}" if code == os.CLD_EXITED else f"was killed by signal {status}"
         return f"the first process of {self.name} {how}"
 
+    def reclaim(self, size_bytes: int) -> None:
+        """See :class:`runners.base.Instance`."""
+        contained.reclaim(self.group, self.name, size_bytes)
+
     def stop(self) -> None:
         """SIGKILL the first process, with which the kernel kills all others of its pid namespace; await its end."""
         with suppress(ProcessLookupError):
@@ -257,6 +261,7 @@ def probe(options: Options, cache: Path) -> Support:
         version=f"tare's own, Python {platform.python_version()}",
         walls=WALLS if no_cgroups or not devices.enforceable(cgroups.layout()) else (*WALLS, contained.DEVICE_RULES),
         unlimited=contained.LIMITS if no_cgroups else (),
+        reclaims="" if no_cgroups else cgroups.reclaimer(),
         facts={"cgroups": no_cgroups or cgroups.mode(), "children": _children()},
     )
 

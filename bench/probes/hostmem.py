@@ -30,17 +30,24 @@ FIELDS: Mapping[str, str] = {
     "host_vmalloc_bytes": "VmallocUsed",
     "host_hugetlb_bytes": "Hugetlb",
     "host_anon_huge_bytes": "AnonHugePages",
+    "host_active_anon_bytes": "Active(anon)",
+    "host_inactive_anon_bytes": "Inactive(anon)",
+    "host_unevictable_bytes": "Unevictable",
     "host_swap_cached_bytes": "SwapCached",
 }
 #: Pages on the free lists of single processors: MemFree leaves them out, though nobody uses them.
 PERCPU_LISTS = "host_percpu_lists_bytes"
 
+#: How often the kernel put off splitting a huge page of which a part was given back (admin-guide/mm/transhuge.rst).
+DEFERRED_SPLITS = "host_deferred_splits_count"
+
 
 def read() -> dict[str, float]:
-    """Every counter, in bytes."""
+    """Every counter, in bytes but for :data:`DEFERRED_SPLITS`."""
     _refresh()
     found = parse_meminfo(Path("/proc/meminfo").read_text(encoding="ascii"))
     found[PERCPU_LISTS] = float(parse_percpu_lists_bytes(Path("/proc/zoneinfo").read_text(encoding="ascii")))
+    found[DEFERRED_SPLITS] = float(parse_deferred_splits(Path("/proc/vmstat").read_text(encoding="ascii")))
     found["host_ksm_sharing_bytes"] = float(_number(Path("/sys/kernel/mm/ksm/pages_sharing")) * _PAGE)
     return found
 
@@ -60,6 +67,12 @@ def parse_percpu_lists_bytes(zoneinfo: str) -> int:
     """The sum of the ``count:`` lines below ``pagesets``, in bytes."""
     words = (line.split() for line in zoneinfo.splitlines())
     return sum(int(word[1]) for word in words if len(word) == 2 and word[0] == "count:") * _PAGE
+
+
+def parse_deferred_splits(vmstat: str) -> int:
+    """``thp_deferred_split_page`` of a /proc/vmstat text; 0 for a kernel without transparent huge pages."""
+    lines = (line.split() for line in vmstat.splitlines())
+    return next((int(line[1]) for line in lines if line[0] == "thp_deferred_split_page"), 0)
 
 
 def _refresh() -> None:

@@ -139,6 +139,14 @@ class V1:
         """Processor time used here and below since creation, in nanoseconds."""
         return int(read(f"{self._directory('cpuacct')}/cpuacct.usage"))
 
+    def reclaim(self, size_bytes: int) -> None:  # noqa: ARG002 - this version takes all that it can get, and no amount
+        """Ask for *size_bytes* of its memory back; returns when the kernel got that, or can get no more.
+
+        Page cache, and what was freed with MADV_FREE; of anonymous memory in use none, unless the host has swap
+        (memory.rst, 5.1).
+        """
+        write(self.file("memory", "memory.force_empty"), "0")
+
     def freeze(self) -> None:
         """Stop every process here and below; returns when all are stopped."""
         file = self.file("freezer", "freezer.state")

@@ -127,6 +127,12 @@ class V2:
     def cpu_ns(self) -> int:
         return cpu_stat_ns(read(f"{self._mount}/{self.relative}/cpu.stat"))
 
+    def reclaim(self, size_bytes: int) -> None:
+        try:
+            write(f"{self.directory}/memory.reclaim", str(size_bytes))
+        except BlockingIOError:  # EAGAIN: less than that was to be had
+            pass
+
     def freeze(self) -> None:
         file = f"{self.directory}/cgroup.events"
         events = os.open(file, os.O_RDONLY | os.O_CLOEXEC)

@@ -43,6 +43,7 @@ __all__ = [
     "layout",
     "mode",
     "place",
+    "reclaimer",
     "usable",
 ]
 
@@ -93,6 +94,13 @@ def counts_swap() -> bool:
     if where.mode == "v2":
         return os.path.exists("/proc/swaps")  # memory.swap.* exist in a kernel with CONFIG_SWAP
     return os.path.exists(f"{where.v1.get('memory')}/memory.memsw.limit_in_bytes")
+
+
+def reclaimer() -> str:
+    """The file by which a cgroup is asked for memory here; empty where the kernel has none (v2: before Linux 5.19)."""
+    where = layout()
+    mount, name = (where.v2, "memory.reclaim") if where.mode == "v2" else (where.v1.get("memory"), "memory.force_empty")
+    return name if os.path.exists(f"{mount}/{name}") else ""
 
 
 def usable() -> str:

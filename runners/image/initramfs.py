@@ -1,4 +1,4 @@
-"""A directory as an initramfs: a cpio archive in the "newc" format, written without any privilege.
+"""Directories as an initramfs: a cpio archive in the "newc" format, written without any privilege.
 
 Format: Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's source. The archive is left
 uncompressed: the host only copies it into the guest's memory, while the guest would have to decompress it during the
@@ -64,21 +64,25 @@ class _Writer:
         self.header(_TRAILER, 0)
 
 
-def write(tree: Path, stream: BinaryIO) -> None:
-    """Write *tree* and :data:`DEVICES` to *stream*. Sockets are left out; nothing of *tree* is followed or changed."""
-    entries: dict[str, os.stat_result | None] = {"dev": None, **dict.fromkeys(DEVICES)}
-    entries.update((path, status) for path, status in walk(tree) if path not in DEVICES)
+def write(stream: BinaryIO, *trees: Path) -> None:
+    """Write *trees* and :data:`DEVICES` to *stream*; of a path that two trees have, the later one's is taken.
+
+    Sockets are left out; nothing of a tree is followed or changed.
+    """
+    entries: dict[str, tuple[Path, os.stat_result] | None] = {"dev": None, **dict.fromkeys(DEVICES)}
+    for tree in trees:
+        entries.update((path, (tree / path, status)) for path, status in walk(tree) if path not in DEVICES)
     writer = _Writer(stream)
     # Sorted by components, so that a directory comes before what is in it even where a name sorts before "/".
     for path in sorted(entries, key=lambda path: path.split("/")):
-        status = entries[path]
+        entry = entries[path]
         if path in DEVICES:
             mode, major, minor = DEVICES[path]
             writer.header(path, mode, major=major, minor=minor)
-        elif status is None:
+        elif entry is None:
             writer.header(path, stat.S_IFDIR | 0o755)
         else:
-            _add(writer, stream, tree / path, path, status)
+            _add(writer, stream, entry[0], path, entry[1])
     writer.finish()
 
 
@@ -103,18 +107,20 @@ def _add(writer: _Writer, stream: BinaryIO, source: Path, path: str, status: os.
         writer.header(path, mode, major=os.major(status.st_rdev), minor=os.minor(status.st_rdev))
 
 
-def initramfs(tree: Path, cache: Path) -> Path:
-    """The initramfs of *tree*, made once for each digest of it, below *cache*. Raises RunnerError."""
-    if not tree.is_dir():
-        raise RunnerError(
-            f"the root filesystem {tree} is not a directory", fix="give the directory of a root filesystem"
-        )
+def initramfs(cache: Path, *trees: Path) -> Path:
+    """The initramfs of *trees* (:func:`write`), made once below *cache* for each digest of them. Raises RunnerError."""
+    for tree in trees:
+        if not tree.is_dir():
+            raise RunnerError(
+                f"the root filesystem {tree} is not a directory", fix="give the directory of a root filesystem"
+            )
 
     def build(path: Path) -> None:
         try:
             with path.open("wb") as stream:
-                write(tree, stream)
+                write(stream, *trees)
         except OSError as error:
-            raise RunnerError(f"the initramfs of {tree} could not be written", str(error)) from error
+            names = " and ".join(map(str, trees))
+            raise RunnerError(f"the initramfs of {names} could not be written", str(error)) from error
 
-    return keep(cache, f"initramfs-{digest(tree)}-{_FORMAT}.cpio", build)
+    return keep(cache, f"initramfs-{'-'.join(map(digest, trees))}-{_FORMAT}.cpio", build)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import lzma
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from runners.base import RunnerError
-from runners.image import bzimage
+from runners.image import bzimage, modules
 from runners.image.cache import cache_dir, publish, workspace
 
 #: Packages that depend on the newest kernel, the smallest first: cloud kernels boot faster, and all have the 8250 and
@@ -28,18 +29,33 @@ META_PACKAGES = {
     "amd64": ("linux-image-cloud-amd64", "linux-image-kvm", "linux-image-virtual", "linux-image-amd64"),
 }
 
+#: How the entries of the cache begin; the release and the package's digest follow.
+_ENTRY = "linux-"
 _FIX = 'run ./bootstrap, or name a kernel with the option kernel = "/path"'
 _BOOT_FILE = re.compile(r"\./boot/(?:vmlinuz|vmlinux)-(?P<release>[^/]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Packaged:
+    """What a package is opened for: the kernel as it lies in it, and its virtio modules by name."""
+
+    release: str
+    image: bytes
+    modules: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A kernel that QEMU can start directly. ``note`` says why it is not unpacked; it is empty when it is."""
+    """A kernel that QEMU can start directly. ``note`` says why it is not unpacked; it is empty when it is.
+
+    ``modules`` is a directory with its virtio modules, if it came out of a package.
+    """
 
     path: Path
     release: str
     digest: str
     note: str = ""
+    modules: Path | None = None
 
     def describe(self) -> str:
         """One line for a reader: which kernel, in which form."""
@@ -65,11 +81,11 @@ def unpack(package: Path | None, cache: Path) -> Kernel:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         except OSError as error:
             raise RunnerError(f"the package {found} cannot be read", str(error), _FIX) from error
-        known = next(cache.glob(f"kernel-*-{digest}"), None)
+        known = next(cache.glob(f"{_ENTRY}*-{digest}"), None)
         if known is None:
-            release, image = _from_package(found)
-            built = scratch / f"kernel-{release}-{digest}"
-            _store(image, release, built)
+            package_kernel = _from_package(found)
+            built = scratch / f"{_ENTRY}{package_kernel.release}-{digest}"
+            _store(package_kernel, built)
             known = cache / built.name
             publish(built, known)
     return _load(known)
@@ -99,22 +115,31 @@ def _natural(release: str) -> list[tuple[int, str]]:
 
 
 def _cached(cache: Path) -> list[Kernel]:
-    return sorted(map(_load, cache.glob("kernel-*-*")), key=lambda kernel: (_natural(kernel.release), kernel.digest))
+    return sorted(map(_load, cache.glob(f"{_ENTRY}*-*")), key=lambda kernel: (_natural(kernel.release), kernel.digest))
 
 
 def _load(directory: Path) -> Kernel:
     digest = directory.name.rpartition("-")[2]
     release, _, note = (directory / "release.txt").read_text().strip().partition("\n")
-    return Kernel(path=directory / ("bzImage" if note else "vmlinux"), release=release, digest=digest, note=note)
+    return Kernel(
+        path=directory / ("bzImage" if note else "vmlinux"),
+        release=release,
+        digest=digest,
+        note=note,
+        modules=directory / "modules",
+    )
 
 
-def _store(image: bytes, release: str, directory: Path) -> None:
+def _store(packaged: _Packaged, directory: Path) -> None:
     """Fill *directory*: ``bzImage`` as packaged, ``vmlinux`` where possible, ``release.txt`` with the reason if not."""
-    directory.mkdir()
-    (directory / "bzImage").write_bytes(image)
+    release = packaged.release
+    (directory / "modules").mkdir(parents=True)
+    for name, data in packaged.modules.items():
+        (directory / "modules" / f"{name}.ko").write_bytes(data)
+    (directory / "bzImage").write_bytes(packaged.image)
     note = ""
     try:
-        kernel = bzimage.unpack(image)
+        kernel = bzimage.unpack(packaged.image)
         if not bzimage.boots_by_pvh(kernel):
             note = "it has no PVH entry"
         else:
@@ -124,27 +149,38 @@ def _store(image: bytes, release: str, directory: Path) -> None:
     (directory / "release.txt").write_text(f"{release}\n{note}\n" if note else f"{release}\n")
 
 
-def _from_package(package: Path) -> tuple[str, bytes]:
-    """Release and image of the kernel in the ``.deb`` file *package*, read as a stream: nothing else is unpacked."""
+def _from_package(package: Path) -> _Packaged:
+    """The kernel in the ``.deb`` file *package*, read as a stream: nothing else is unpacked."""
     if shutil.which("dpkg-deb") is None:
         raise RunnerError(f"the package {package} cannot be unpacked", "dpkg-deb is not on PATH", _FIX)
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as unpacker:
         try:
             with tarfile.open(fileobj=cast(BinaryIO, unpacker.stdout), mode="r|") as archive:
-                for member in archive:
-                    match = _BOOT_FILE.fullmatch(member.name)
-                    content = archive.extractfile(member) if match and member.isfile() else None
-                    if match and content is not None:
-                        image = content.read()
-                        bzimage.check(image, f"{member.name} in {package}")
-                        return match["release"], image
-        except tarfile.TarError as error:
+                found = _search(archive, package)
+        except (tarfile.TarError, lzma.LZMAError) as error:
             complaint = cast(BinaryIO, unpacker.stderr).read().decode(errors="replace").strip()
             raise RunnerError(f"{' '.join(command)} failed", complaint, _FIX) from error
         finally:
-            unpacker.kill()  # what follows the kernel in the package is not wanted
-    raise RunnerError(f"the package {package} holds no kernel", "it has no boot/vmlinuz-*", _FIX)
+            unpacker.kill()
+    if found is None:
+        raise RunnerError(f"the package {package} holds no kernel", "it has no boot/vmlinuz-*", _FIX)
+    return found
+
+
+def _search(archive: tarfile.TarFile, package: Path) -> _Packaged | None:
+    release, image = "", b""
+    found: dict[str, bytes] = {}
+    for member in archive:
+        content = archive.extractfile(member) if member.isfile() else None
+        if content is None:
+            continue
+        if match := _BOOT_FILE.fullmatch(member.name):
+            release, image = match["release"], content.read()
+            bzimage.check(image, f"{member.name} in {package}")
+        elif module := modules.member(member.name, cast(BinaryIO, content)):
+            found[module[0]] = module[1]
+    return _Packaged(release=release, image=image, modules=found) if release else None
 
 
 def _run(command: Sequence[str], directory: Path) -> str:

@@ -16,6 +16,8 @@ from runners.base import RunnerError
 SOURCE = Path(__file__).with_name("payload.c")
 FLAGS = ("-static", "-Os", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-s")
 
+#: Its words for memory that is given back once it was touched: by munmap(2), or by MADV_FREE of madvise(2).
+RELEASED, RELEASED_LAZILY = "then=release", "then=release-lazily"
 #: The payload's path inside every root filesystem.
 PATH = "/payload"
 
@@ -62,7 +64,7 @@ def arguments(
     *,
     delay_ms: int = 0,
     touch_mib: int = 0,
-    release: bool = False,
+    release: bool | Literal["lazily"] = False,
     tell: Literal["", "memory"] = "",
     busy_percent: int = 0,
     exit_code: int | None = None,
@@ -77,7 +79,7 @@ def arguments(
     if touch_mib:
         words.append(f"touch-mib={touch_mib}")
     if release:
-        words.append("then=release")
+        words.append(RELEASED_LAZILY if release == "lazily" else RELEASED)
     if tell:
         words.append(f"tell={tell}")
     if busy_percent:

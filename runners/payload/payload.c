@@ -1,6 +1,7 @@
 /* The same first process in every subject: a static program that says when it lives, works as told, and waits.
  *
- *   payload [delay-ms=N] [touch-mib=N] [then=release] [tell=memory] [busy-percent=N] [then=pause | then=exit:N]
+ *   payload [delay-ms=N] [touch-mib=N] [then=release | then=release-lazily] [tell=memory] [busy-percent=N]
+ *           [then=pause | then=exit:N]
  *
  * It writes one line per event to its console, each in a single write(2):
  *
@@ -64,7 +65,7 @@ static void usage(const char *word)
 {
 	fprintf(stderr,
 		"payload: cannot read '%s'; known: delay-ms=N touch-mib=N tell=memory busy-percent=N"
-		" then=release|pause|exit:N\n",
+		" then=release|release-lazily|pause|exit:N\n",
 		word);
 	finish(64);
 }
@@ -98,7 +99,11 @@ static void open_console(void)
 	}
 }
 
-static void touch(long mib, int release)
+enum release { KEEP, RELEASE, RELEASE_LAZILY };
+
+/* Lazily: the kernel may take the pages from now on and does when it is short of memory, as allocators have it that
+ * would rather not fault them in again (madvise(2), MADV_FREE). */
+static void touch(long mib, enum release release)
 {
 	size_t size = (size_t)mib << 20;
 	volatile char *memory;
@@ -112,8 +117,12 @@ static void touch(long mib, int release)
 	}
 	for (size_t at = 0; at < size; at += 4096)
 		memory[at] = (char)(at >> 12 | 1); /* not zero: a zero page could be shared or merged */
-	if (release)
+	if (release == RELEASE)
 		munmap((void *)memory, size);
+	if (release == RELEASE_LAZILY && madvise((void *)memory, size, MADV_FREE) < 0) {
+		perror("madvise");
+		finish(72);
+	}
 }
 
 /* The text of /proc/meminfo, in one read(2): the kernel makes it anew for each. Its length, or -1. */
@@ -208,7 +217,8 @@ int main(int argc, char **argv)
 {
 	long delay_ms = 0, touch_mib = 0, busy_percent = 0, code = -1;
 	sigset_t stop;
-	int got, release = 0, tell = 0;
+	enum release release = KEEP;
+	int got, tell = 0;
 
 	open_console();
 	say("first");
@@ -230,7 +240,9 @@ int main(int argc, char **argv)
 		else if (!strncmp(word, "then=exit:", 10))
 			code = number(word, word + 10, 255);
 		else if (!strcmp(word, "then=release"))
-			release = 1;
+			release = RELEASE;
+		else if (!strcmp(word, "then=release-lazily"))
+			release = RELEASE_LAZILY;
 		else if (!strcmp(word, "tell=memory"))
 			tell = 1;
 		else if (strcmp(word, "then=pause"))

@@ -13,9 +13,10 @@ import pytest
 
 import runners
 from bench import audit, bringup, pan, workspace
+from bench.probes.memory import pss_bytes
 from bench.scenario import Subject
 from runners import payload
-from runners.base import Instance, Launch, Runner
+from runners.base import Instance, Launch, Runner, RunnerError
 from runners.image.cache import cache_dir
 from tests.conftest import require
 
@@ -199,6 +200,20 @@ def test_the_memory_grant_holds_where_the_runner_says_so(bench: Bench) -> None:
             assert b"tare ready" in read_until(instance, b"tare ready\n")
         else:
             assert b"tare ready" not in read_until(instance, None)
+
+
+def test_memory_that_was_freed_lazily_comes_back_when_the_host_asks_where_it_can(bench: Bench) -> None:
+    brought = bench.bring_up(touch_mib=16, release="lazily")
+    assert brought.prepared is not None
+    with brought.prepared.launch(bench.instance_name(1), lambda _: None) as instance:
+        read_until(instance, b"tare ready\n")
+        if not brought.support.reclaims:
+            with pytest.raises(RunnerError):
+                instance.reclaim(16 << 20)
+            return
+        before = pss_bytes(instance.pids())
+        instance.reclaim(16 << 20)
+        assert pss_bytes(instance.pids()) < before - (12 << 20)
 
 
 def test_the_exact_configuration_is_kept(bench: Bench) -> None:

@@ -135,4 +135,4 @@ def build(target: Path, cache: Path, *, busybox: Path, runners: Path, inside: Pa
             path.write_text(text)
             path.chmod(0o755)
         with target.open("wb") as stream:
-            initramfs.write(root, stream)
+            initramfs.write(stream, root)

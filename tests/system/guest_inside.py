@@ -174,6 +174,37 @@ def spin() -> int:
         pass
 
 
+def check_what_was_freed_lazily_is_reclaimed_and_nothing_in_use() -> None:
+    import mmap
+
+    size = 16 << 20
+
+    def touch() -> int:
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared memory cannot be freed lazily
+        kept, freed = mmap.mmap(-1, size, flags=private), mmap.mmap(-1, size, flags=private)
+        for memory in (kept, freed):
+            for at in range(0, size, mmap.PAGESIZE):
+                memory[at] = 1
+        freed.madvise(mmap.MADV_FREE)
+        os.write(told, b"t")
+        select.select([], [], [])
+        return 0
+
+    reader, told = os.pipe()
+    with limited("/tare-reclaim", {"memory": {"limit": 64 << 20}}) as group:
+        inside(group, touch, wait=False)
+        os.close(told)
+        assert os.read(reader, 1) == b"t"
+        before = int(value(group, "memory.current"))
+        group.reclaim(size)
+        after = int(value(group, "memory.current"))
+        assert before - after > size // 2, (before, after)
+        group.reclaim(2 * size)  # less is to be had: no error
+        left = int(value(group, "memory.current"))
+        assert left >= size, left
+    os.close(reader)
+
+
 def check_freeze_and_thaw() -> None:
     with limited("/tare-freeze", {}) as group:
         pid = inside(group, spin, wait=False)

@@ -41,6 +41,21 @@ runner = "crun"
 [[subjects]]
 label = "vm"
 runner = "vm"
+[[subjects]]
+label = "lazy"
+runner = "container"
+touch_mib = 32
+release = "lazily"
+[[subjects]]
+label = "lazy-asked"
+runner = "container"
+touch_mib = 32
+release = "lazily"
+reclaim_mib = 32
+[[subjects]]
+label = "vm-asked"
+runner = "vm"
+reclaim_mib = 32
 """
 GRANT_BYTES = 128 << 20
 
@@ -129,3 +144,18 @@ def test_a_payload_that_sees_no_proc_says_so_and_gets_ready(tmp_path: Path) -> N
         "tare ready",
         "tare exit 0",
     ]
+
+
+def test_the_host_gets_what_was_freed_lazily_only_when_it_asks(run: Run) -> None:
+    kept, asked = (values(run, label, "cgroup_current_bytes") for label in ("lazy", "lazy-asked"))
+    assert sorted(kept) == sorted(asked) == [1, 2]
+    for n in (1, 2):
+        assert kept[n] > n * (32 << 20)
+        assert asked[n] < n * (8 << 20)
+
+
+def test_a_subject_whose_host_cannot_ask_it_is_skipped_before_anything_starts(run: Run) -> None:
+    (record,) = (subject for subject in run.header.subjects if subject.label == "vm-asked")
+    if "no means to ask" not in record.skipped:
+        require("qemu", False, record.skipped)
+    assert 'balloon = "virtio"' in record.fix

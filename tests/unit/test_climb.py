@@ -51,6 +51,8 @@ class Fleet:
         self.together = self.most = 0
         self.started: list[str] = []
         self.alive: set[str] = set()
+        #: How much memory each was asked for; the third refuses.
+        self.asked: list[int] = []
 
     @contextmanager
     def launch(self, name: str, mark: Mark) -> Iterator[Fake]:
@@ -78,7 +80,7 @@ class Fleet:
             if number in self.bad:
                 os.close(writer)
                 writer = -1
-            yield Fake(reader)
+            yield Fake(reader, self.asked)
         finally:
             self.alive.discard(name)
             os.close(reader)
@@ -91,8 +93,9 @@ class Fleet:
 class Fake:
     cgroup: Path | None = None
 
-    def __init__(self, console: int) -> None:
+    def __init__(self, console: int, asked: list[int]) -> None:
         self.console = console
+        self.asked = asked
 
     def pids(self) -> frozenset[int]:
         return frozenset((os.getpid(),))
@@ -100,10 +103,15 @@ class Fake:
     def explain(self) -> str:
         return "it fell"
 
+    def reclaim(self, size_bytes: int) -> None:
+        self.asked.append(size_bytes)
+        if len(self.asked) == 3:
+            raise RunnerError("the third", "gives nothing")
+
 
 @pytest.fixture(autouse=True)
 def _still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(climbing, "settle", lambda moved, check: True)
+    monkeypatch.setattr(climbing, "settle", lambda moved, check, pause_s=0.0: True)
 
 
 def up(
@@ -114,6 +122,7 @@ def up(
     rules: StackTable | None = None,
     unsettled: int = 0,
     descends: bool = False,
+    reclaim_bytes: int = 0,
 ) -> Weighing:
     mountain = Mountain(
         launch=fleet.launch,
@@ -125,6 +134,7 @@ def up(
         rules=rules or StackTable(floor_percent=5, pressure_percent=0, window_s=0),
         unsettled=unsettled,
         descends=descends,
+        reclaim_bytes=reclaim_bytes,
     )
     names = (f"x-{number}" for number in iter(range(1, 10**9)))
     with Interrupts() as interrupts:
@@ -149,7 +159,7 @@ def test_the_way_down_is_read_at_the_numbers_of_the_way_up_with_so_many_left(mon
     fleet = Fleet()
     left: list[int] = []
 
-    def settle(moved: int, check: Callable[[], None]) -> bool:
+    def settle(moved: int, check: Callable[[], None], *, pause_s: float = 0.0) -> bool:
         left.append(len(fleet.alive))
         return True
 
@@ -168,7 +178,7 @@ def test_the_way_down_is_read_at_the_numbers_of_the_way_up_with_so_many_left(mon
 def test_a_signal_on_the_way_down_ends_the_reading_and_not_the_removal(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet()
 
-    def settle(moved: int, check: Callable[[], None]) -> bool:
+    def settle(moved: int, check: Callable[[], None], *, pause_s: float = 0.0) -> bool:
         if len(fleet.alive) == 4 and len(fleet.started) == 9:
             raise Interrupted("a signal", "", "")
         return True
@@ -379,7 +389,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, *, settles: bool) -> list[int]:
     """For how many instances each wait was, in a list that fills."""
     waits: list[int] = []
 
-    def settle(moved: int, check: Callable[[], None]) -> bool:
+    def settle(moved: int, check: Callable[[], None], *, pause_s: float = 0.0) -> bool:
         waits.append(moved)
         return settles
 
@@ -424,7 +434,7 @@ def test_a_failed_ascent_leaves_its_unrest_to_the_next_ground() -> None:
 def test_a_signal_after_the_removal_ends_the_wait_and_keeps_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet()
 
-    def settle(moved: int, check: Callable[[], None]) -> bool:
+    def settle(moved: int, check: Callable[[], None], *, pause_s: float = 0.0) -> bool:
         if not fleet.alive and fleet.started:
             os.kill(os.getpid(), signal.SIGINT)
         check()
@@ -433,3 +443,17 @@ def test_a_signal_after_the_removal_ends_the_wait_and_keeps_what_was_read(monkey
     monkeypatch.setattr(climbing, "settle", settle)
     found = up(fleet)
     assert (found.status, found.reached, found.unsettled) == ("ok", 5, 5)
+
+
+def test_each_instance_is_asked_for_memory_once_it_is_ready_or_none_is() -> None:
+    fleet, unasked = Fleet(), Fleet()
+    assert up(fleet, most=2, counts=(1, 2), reclaim_bytes=4096).status == "ok"
+    assert up(unasked, most=2, counts=(1, 2)).status == "ok"
+    assert (fleet.asked, unasked.asked) == ([4096, 4096], [])
+
+
+def test_one_that_cannot_be_asked_ends_the_ascent_and_stays_no_longer() -> None:
+    fleet = Fleet()
+    found = up(fleet, most=5, counts=(1, 5), reclaim_bytes=4096)
+    assert (found.status, found.reason) == ("failed", "the third: gives nothing")
+    assert fleet.alive == set()

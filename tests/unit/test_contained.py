@@ -36,6 +36,9 @@ class Instance:
     def explain(self) -> str:
         return ""
 
+    def reclaim(self, size_bytes: int) -> None:
+        raise AssertionError("nobody asked for memory")
+
     def stop(self) -> None:
         self.done.append("stop")
 

@@ -53,7 +53,7 @@ def read(archive: bytes) -> dict[str, Entry]:
 
 def archive(tree: Path) -> bytes:
     stream = io.BytesIO()
-    initramfs.write(tree, stream)
+    initramfs.write(stream, tree)
     return stream.getvalue()
 
 
@@ -134,18 +134,18 @@ def test_the_digest_sees_every_change(tree: Path, change: object) -> None:
 
 def test_it_is_made_once_and_kept_by_digest(tree: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    first = initramfs.initramfs(tree, cache)
+    first = initramfs.initramfs(cache, tree)
     stamp = first.stat().st_mtime_ns
-    assert initramfs.initramfs(tree, cache) == first
+    assert initramfs.initramfs(cache, tree) == first
     assert first.stat().st_mtime_ns == stamp
     assert list(cache.iterdir()) == [first]
     (tree / "odd").write_bytes(b"")
-    assert initramfs.initramfs(tree, cache) != first
+    assert initramfs.initramfs(cache, tree) != first
 
 
 def test_a_root_filesystem_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(RunnerError, match="is not a directory"):
-        initramfs.initramfs(tmp_path / "missing", tmp_path / "cache")
+        initramfs.initramfs(tmp_path / "cache", tmp_path / "missing")
 
 
 def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
@@ -162,3 +162,17 @@ def test_the_built_in_root_filesystem(tmp_path: Path) -> None:
     assert stat.S_IMODE((root / "tmp").stat().st_mode) == 0o1777
     assert {"proc", "sys", "dev", "run", "etc"} <= {path.name for path in root.iterdir()}
     assert (root / "etc" / "passwd").read_text().startswith("root:x:0:0:")
+
+
+def test_of_two_trees_the_later_one_s_file_is_taken(tree: Path, tmp_path: Path) -> None:
+    above = tmp_path / "above"
+    (above / "bin").mkdir(parents=True)
+    (above / "bin" / "sh").write_bytes(b"another")
+    (above / "new").write_bytes(b"new")
+    stream = io.BytesIO()
+    initramfs.write(stream, tree, above)
+    found = read(stream.getvalue())
+    assert (found["bin/sh"].data, found["new"].data, found["odd"].data) == (b"another", b"new", b"12345")
+    both = initramfs.initramfs(tmp_path / "cache", tree, above)
+    assert both.read_bytes() == stream.getvalue()
+    assert both != initramfs.initramfs(tmp_path / "cache", tree)

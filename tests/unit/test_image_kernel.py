@@ -130,8 +130,10 @@ def test_an_old_protocol_is_refused() -> None:
 
 def package(path: Path, content: bytes, *, release: str = RELEASE) -> Path:
     """What stands in for a .deb: the tar archive that the fake dpkg-deb prints."""
+    module = f"./lib/modules/{release}/kernel/drivers/virtio/virtio.ko"
+    first = [("./boot/config-x", b"#"), (module, b"module")]
     with tarfile.open(path, "w") as archive:
-        for name, data in (("./boot/config-x", b"#"), (f"./boot/vmlinuz-{release}", content), ("./usr/z", b"0" * 99)):
+        for name, data in (*first, (f"./boot/vmlinuz-{release}", content), ("./usr/z", b"0" * 99)):
             member = tarfile.TarInfo(name)
             member.size = len(data)
             member.mode = 0o600
@@ -160,10 +162,12 @@ def test_a_package_becomes_a_kernel(tools: Path, tmp_path: Path) -> None:
     assert found.path.name == "vmlinux"
     assert found.path.read_bytes() == elf()
     assert found.release == RELEASE
-    assert found.path.parent.name == f"kernel-{RELEASE}-{found.digest}"
+    assert found.path.parent.name == f"linux-{RELEASE}-{found.digest}"
     assert (found.path.parent / "bzImage").read_bytes() == image(packed("xz", elf()))
     assert (found.path.parent / "release.txt").read_text() == f"{RELEASE}\n"
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.path.parent.name]
+    assert found.modules is not None
+    assert {file.name: file.read_bytes() for file in found.modules.iterdir()} == {"virtio.ko": b"module"}
     assert kernel.find(tmp_path / "cache") == found
 
 

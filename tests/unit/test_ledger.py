@@ -43,7 +43,9 @@ def rows_of(path: Path) -> tuple[LedgerRow, ...]:
 
 
 BYTES = st.integers(-64 * MIB, 64 * MIB).map(float)
-BURDENS = st.fixed_dictionaries({part: BYTES for part in COUNTERS if part not in ("unaccounted", "payload", "helper")})
+#: Parts that the account does not explain, and those that a property must choose otherwise.
+UNKNOWN = ("unaccounted", "unlisted", "payload", "helper")
+BURDENS = st.fixed_dictionaries({part: BYTES for part in COUNTERS if part not in UNKNOWN})
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -212,3 +214,15 @@ def test_an_ascent_without_its_first_reading_has_no_row(tmp_path: Path) -> None:
     (path / "samples.jsonl").write_text("".join(kept), encoding="utf-8")
     assert rows_of(path) == ()
     assert reports.build(store.load(path)).ledger == ()
+
+
+def test_partly_unmapped_huge_pages_are_a_part_only_where_the_kernel_says_that_there_are_some(build: Build) -> None:
+    burden = Burden(each={"payload": 40 * MIB, "partly_unmapped": 10 * MIB})
+    found = row(build([synthetic.container(burden=burden, counts=(1, 2, 4))]), "container", 4)
+    assert found.parts["partly_unmapped"] == 40 * MIB
+    assert found.residual_bytes == 0
+    # What waits on the processors' own lists, off the kernel's, is no huge page.
+    waiting = {"payload": 40 * MIB, "unlisted": 100 * KIB}
+    found = row(build([synthetic.container(burden=Burden(each=waiting), counts=(1, 2, 4))]), "container", 4)
+    assert found.parts["partly_unmapped"] == 0
+    assert found.residual_bytes == 400 * KIB

@@ -267,3 +267,16 @@ def test_the_view_from_inside_is_read_line_by_line() -> None:
 def test_every_probe_speaks_of_metrics_that_are_registered() -> None:
     for names in (hostload.PRESSURES, hostmem.FIELDS, memory.FIELDS, memory.CGROUP_FIELDS, inside.FIELDS.values()):
         assert set(names) <= set(METRICS)
+
+
+def test_what_pauses_and_goes_on_is_waited_for_longer_than_it_pauses() -> None:
+    rule = settle.patience(3, pause_s=2.0)
+    assert rule.looks * settle.LOOK_S > 2.0
+    assert rule.cap_s > settle.patience(3).cap_s + 2 * 2.0
+    assert settle.patience(3) == settle.patience(3, pause_s=0.0)
+
+
+def test_deferred_splits_are_counted_where_the_kernel_has_huge_pages() -> None:
+    text = "thp_split_page 3\nthp_split_page_failed 1\nthp_deferred_split_page 817\nthp_split_pmd 9\n"
+    assert hostmem.parse_deferred_splits(text) == 817
+    assert hostmem.parse_deferred_splits("nr_free_pages 5\n") == 0

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -85,3 +86,20 @@ def test_a_share_that_cannot_be_meant_is_refused(program: Path, word: str) -> No
     assert done.returncode == 64
     assert f"cannot read '{word}'" in done.stderr
     assert "busy-percent=N" in done.stderr
+
+
+def rollup_kib(pid: int, field: str) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+@pytest.mark.parametrize(
+    ("release", "resident", "lazy"), [(False, True, False), (True, False, False), ("lazily", True, True)]
+)
+def test_what_was_touched_stays_goes_or_is_left_to_the_kernel(
+    program: Path, release: bool | Literal["lazily"], resident: bool, lazy: bool
+) -> None:
+    with ready(program, *payload.arguments(touch_mib=8, release=release)) as started:
+        assert (rollup_kib(started.pid, "Rss") >= 8 << 10) == resident
+        freed = rollup_kib(started.pid, "LazyFree")  # but for pages that wait on a processor's own list
+        assert 7 << 10 <= freed <= 8 << 10 if lazy else freed == 0

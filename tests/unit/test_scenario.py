@@ -213,3 +213,17 @@ def test_no_bytes_whatever_give_a_traceback(tmp_path_factory, data: bytes) -> No
     file.write_bytes(data)
     with pytest.raises(UsageError):
         scenario.load(file)
+
+
+def test_memory_can_be_freed_lazily_and_asked_for(write) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace("[[", 'reference = "a"\nprobe = "memory"\n[stack]\nreclaim_mib = 8\n[[', 1)
+    loaded = scenario.load(write(text + 'release = "lazily"\ntouch_mib = 4\n'))
+    (only,) = loaded.subjects
+    assert (only.reclaim_bytes, "then=release-lazily" in only.argv) == (8 << 20, True)
+    assert scenario.load(write(text + "reclaim_mib = 0\n")).subjects[0].reclaim_bytes == 0
+    assert "release" in refused(write(text + 'release = "slowly"\n')).why
+
+
+def test_memory_is_asked_for_in_ascents_alone(write) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace("[[", 'reference = "a"\n[[', 1)
+    assert "reclaim_mib makes no sense" in refused(write(text + "reclaim_mib = 4\n")).why

@@ -35,6 +35,9 @@ class Fake:
     def explain(self) -> str:
         return self.note
 
+    def reclaim(self, size_bytes: int) -> None:
+        raise AssertionError("nobody asked for memory")
+
 
 def launching(*chunks: bytes, close: bool = False, note: str = "", removed: list[str] | None = None):  # type: ignore[no-untyped-def]
     @contextmanager

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runners.base import RunnerError
-from runners.vm_domain import DirectBoot, DiskBoot, Hardware, command_line, domain_xml
+from runners.vm_domain import Balloon, DirectBoot, DiskBoot, Hardware, command_line, domain_xml
 
 HARDWARE = Hardware(
     accelerator="tcg", machine="q35", cpu="max", cpus=2, memory_bytes=128 << 20, emulator="/usr/bin/qemu-system-x86_64"
@@ -55,6 +55,17 @@ def test_nothing_is_attached_but_two_serial_ports() -> None:
     source = payload.find("source")
     assert source is not None
     assert source.attrib == {"mode": "connect", "path": "/run/c"}
+
+
+@pytest.mark.parametrize("balloon", ["virtio", "free-page-reporting"])
+def test_a_balloon_sits_on_the_root_bus_and_reports_if_it_is_to(balloon: Balloon) -> None:
+    device = parsed(dataclasses.replace(HARDWARE, balloon=balloon)).find("devices/memballoon")
+    assert device is not None
+    assert device.get("model") == "virtio"
+    assert device.get("freePageReporting") == ("on" if balloon == "free-page-reporting" else None)
+    address = device.find("address")
+    assert address is not None
+    assert (address.get("type"), address.get("bus")) == ("pci", "0x00")
 
 
 def test_kvm_has_the_host_s_processor() -> None:

@@ -25,7 +25,7 @@ BOOT = DirectBoot(kernel=Path("/k"), initrd=Path("/i"), command_line="")
 @pytest.fixture
 def kernel(tmp_path: Path) -> Path:
     """A cache with a kernel in it; nobody starts it."""
-    directory = tmp_path / "kernel-6.1.0-d"
+    directory = tmp_path / "linux-6.1.0-d"
     directory.mkdir()
     (directory / "release.txt").write_text("6.1.0\n")
     (directory / "vmlinux").touch()
@@ -42,6 +42,8 @@ def kernel(tmp_path: Path) -> Path:
         ({"kernle": "/k"}, "kernle"),
         ({"kernel": 7}, "kernel"),
         ({"kernel": "/nowhere/vmlinuz"}, "/nowhere/vmlinuz"),
+        ({"balloon": "hot air"}, "hot air"),
+        ({"balloon": "virtio"}, "no module virtio_pci"),  # the cached kernel came with none
     ],
 )
 def test_a_bad_option_is_a_reason_not_an_error(options: dict[str, object], why: str, kernel: Path) -> None:
@@ -193,3 +195,14 @@ def test_importing_needs_no_libvirt() -> None:
     code = "import sys; sys.modules['libvirt'] = None; import runners; print(runners.load('vm').KIND)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "vm\n"
+
+
+def test_a_balloon_needs_a_kernel_that_came_with_its_modules(kernel: Path) -> None:
+    image = bytearray(0x400)
+    image[0x1FE:0x200], image[0x202:0x206], image[0x206:0x208] = b"\x55\xaa", b"HdrS", (0x020F).to_bytes(2, "little")
+    given = kernel / "bzImage"
+    given.write_bytes(bytes(image))
+    support = vm.probe({"balloon": "virtio", "kernel": str(given)}, kernel)
+    assert not support.ok
+    assert "needs modules" in support.why
+    assert "leave the option kernel out" in support.fix

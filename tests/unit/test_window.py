@@ -25,6 +25,9 @@ class Fake:
     def explain(self) -> str:
         return ""
 
+    def reclaim(self, size_bytes: int) -> None:
+        raise AssertionError("nobody asked for memory")
+
 
 def watched(meter: Meter | None, *instances: Fake, window_s: float = 0.01) -> dict[str, float]:
     with Interrupts() as interrupts:

@@ -1,0 +1,92 @@
+"""Modules of the guest kernel: which it needs for a device, in which order, and the tree that loads them.
+
+A distribution's kernel has virtio as modules. They are taken out of its package with the kernel, and laid above the
+root filesystem in the initramfs of those machines that have such a device: others stay as small as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from runners.base import RunnerError
+from runners.image.cache import keep
+from runners.payload import compiled
+
+#: The program that loads them and executes what follows it on the command line.
+LOADER = "/load"
+#: What a virtio balloon on a PCI bus needs, and what these need (:func:`order`).
+BALLOON = ("virtio_pci", "virtio_balloon")
+
+_SOURCE = Path(__file__).with_name("load.c")
+_FILE = re.compile(r"\./(?:usr/)?lib/modules/[^/]+/kernel/drivers/virtio/(?P<name>\w+)\.ko(?P<packed>\.xz)?")
+#: An entry of the section .modinfo: texts of the form KEY=VALUE, each with a NUL at its end (linux/moduleparam.h).
+_DEPENDS = re.compile(rb"(?:^|\0)depends=(?P<names>[\w,]*)\0")
+
+
+def member(path: str, content: BinaryIO) -> tuple[str, bytes] | None:
+    """Name and bytes of the virtio module that *path* in a kernel's package is; None if it is none.
+
+    Debian packs its modules from version 13 on, with xz.
+    """
+    match = _FILE.fullmatch(path)
+    if match is None:
+        return None
+    data = content.read()
+    return match["name"], lzma.decompress(data) if match["packed"] else data
+
+
+def order(directory: Path, wanted: Sequence[str]) -> tuple[str, ...]:
+    """*wanted* and all that they depend on, each after what it needs. Raises RunnerError for one that is not there."""
+    found: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        if name in found:
+            return
+        try:
+            data = (directory / f"{name}.ko").read_bytes()
+        except OSError as error:
+            raise RunnerError(
+                f"the guest kernel has no module {name}",
+                str(error),
+                "use a kernel from Debian's package: leave the option kernel out",
+            ) from error
+        match = _DEPENDS.search(data)
+        for needed in match["names"].decode().split(",") if match else ():
+            if needed:
+                add(needed)
+        found[name] = None
+
+    for name in wanted:
+        add(name)
+    return tuple(found)
+
+
+def tree(directory: Path, wanted: Sequence[str], cache: Path) -> Path:
+    """A directory below *cache* with :data:`LOADER` and *wanted* out of *directory*. Raises RunnerError."""
+    names = order(directory, wanted)
+    loader = compiled(_SOURCE, cache)
+    files = [directory / f"{name}.ko" for name in names]
+    digest = hashlib.sha256("".join(_parts(loader, files)).encode()).hexdigest()[:16]
+
+    def build(root: Path) -> None:
+        (root / "modules").mkdir(parents=True)
+        for file in files:
+            shutil.copyfile(file, root / "modules" / file.name)
+        (root / "modules" / "order").write_text("".join(f"{file.name}\n" for file in files))
+        program = root / LOADER.lstrip("/")
+        shutil.copyfile(loader, program)
+        program.chmod(0o755)
+
+    return keep(cache, f"modules-{digest}", build)
+
+
+def _parts(loader: Path, files: Sequence[Path]) -> Iterator[str]:
+    yield loader.name
+    for file in files:
+        yield f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n"
