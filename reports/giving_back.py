@@ -18,13 +18,15 @@ _TOO_SMALL = (
 )
 _LAZILY = "the kernel takes pages that were freed lazily (MADV_FREE) when memory is short, or when it is asked to"
 _IN_USE = "anonymous memory in use is not to be had without swap"
-_HALF_GIVEN = "of that, {size} lie in partly unmapped huge pages, which the host frees when it is short of memory"
+_HALF_GIVEN = "{size} that were given lie in partly unmapped huge pages still: the host frees them when memory is short"
+#: The file of cgroup v1 that takes no amount.
+_ALL = "memory.force_empty"
 
 
 def way(row: Released) -> str:
-    """How the memory went, for a table: ``freed lazily, then asked (memory.reclaim)``."""
+    """How the memory went, for a table: ``freed lazily, then asked``."""
     does = {"unmapped": "freed", "lazily": "freed lazily", "kept": "kept"}[row.freed]
-    asked = f", then asked ({row.reclaims})" if row.reclaim_bytes else ""
+    asked = ", then asked" if row.reclaim_bytes else ""
     reports = ", and reports it" if row.balloon == "free-page-reporting" else ""
     return f"{does}{reports}{asked}"
 
@@ -56,7 +58,8 @@ def _lead(row: Released) -> str:
     asked = show(row.asked_bytes, "bytes")
     does = {"unmapped": f"frees {asked}", "lazily": f"frees {asked} lazily", "kept": f"keeps {asked}"}[row.freed]
     if row.reclaim_bytes:
-        does += f", is then asked for {show(row.reclaim_bytes, 'bytes')} by {row.reclaims}"
+        size = "all it can give" if row.reclaims == _ALL else show(row.reclaim_bytes, "bytes")
+        does += f", is then asked for {size} ({row.reclaims})"
     if row.fraction is None:
         return f"What {row.released} gives back cannot be said: touching {asked} did not show"
     if row.fraction < 0.05:
@@ -84,4 +87,4 @@ def _rules(row: Released) -> list[str]:
 
 def _whole(fraction: float) -> str:
     """A share in whole per cent, with a true minus sign and without the unit."""
-    return f"{'−' if fraction < 0 else ''}{abs(fraction) * 100:.0f}"
+    return f"{round(fraction * 100)}".replace("-", "−")

@@ -30,13 +30,14 @@ GROUPS: Mapping[str, tuple[str, str, str]] = {
     "slab": (svg.SLAB, "--slab", "host kernel: slab"),
     "tables": (svg.TABLES, "--tables", "host kernel: page tables"),
     "stacks": (svg.STACKS, "--stacks", "host kernel: stacks, per-processor data, vmalloc"),
+    "rests": (svg.RESTS, "--rests", "partly unmapped huge pages: given back, and not free yet"),
     "others": (svg.OTHERS, "--others", "other processes of this host"),
     "residual": (svg.INK, "", "residual: not accounted for"),
 }
 _GROUP_OF = {
     "page_cache": "cache", "shared_memory": "cache", "slab_reclaimable": "slab", "slab_unreclaimable": "slab",
     "page_tables": "tables", "kernel_stacks": "stacks", "percpu": "stacks", "vmalloc": "stacks", "huge_pages": "others",
-    ledger.PARTLY_UNMAPPED: "others",
+    ledger.PARTLY_UNMAPPED: "rests",
     f"{ledger.ANONYMOUS}payload": "payload", ledger.OTHERS: "others",
 }  # fmt: skip
 #: Bars whose totals differ by more do not share a scale: the smaller ones could not be read.

@@ -37,10 +37,11 @@ PALETTE = {
     "#0f0f0f": "--tables",
     "#101010": "--stacks",
     "#111111": "--others",
+    "#121212": "--rests",
 }
 INK, MUTED, RULE, PAPER, NULL, PROCESS, CONTAINER, VM, BAND, *_PARTS = PALETTE
 #: Whose memory it is, in the order in which it is stacked.
-PAYLOAD, GUEST, HELPER, CACHE, SLAB, TABLES, STACKS, OTHERS = _PARTS
+PAYLOAD, GUEST, HELPER, CACHE, SLAB, TABLES, STACKS, OTHERS, RESTS = _PARTS
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"

@@ -98,15 +98,15 @@ def test_a_machine_with_the_same_balloon_is_nearer_than_one_without(build: Build
 
 def test_the_sentence_says_who_asked_and_the_detail_by_what_rule(report: Report) -> None:
     claims = {claim.subject: claim for claim in report.answer if ", and the host gets" in claim.lead}
-    lead = "lazy-asked frees 32.0 MiB lazily, is then asked for 32.0 MiB by memory.reclaim, and the host gets 100 % of"
+    lead = "lazy-asked frees 32.0 MiB lazily, is then asked for 32.0 MiB (memory.reclaim), and the host gets 100 % of"
     assert claims["lazy-asked"].lead.startswith(lead)
     assert "in use is not to be had without swap" in claims["asked"].detail
-    assert claims["asked"].lead.startswith("asked keeps 32.0 MiB, is then asked for 32.0 MiB by memory.reclaim, and")
+    assert claims["asked"].lead.startswith("asked keeps 32.0 MiB, is then asked for 32.0 MiB (memory.reclaim), and")
     assert "(MADV_FREE)" in claims["lazy"].detail
     assert "no balloon device" in claims["vm-freed"].detail
     assert "free page reporting" in claims["vm-reporting"].detail
     assert "no balloon" not in claims["vm-reporting"].detail + claims["vm-asked"].detail
-    assert "8.00 MiB lie in partly unmapped huge pages" in claims["vm-asked"].detail
+    assert "8.00 MiB that were given lie in partly unmapped huge pages" in claims["vm-asked"].detail
     assert [claim.subject for claim in report.answer][:2] == ["asked", "lazy"]  # what this run is about comes first
 
 
@@ -121,7 +121,7 @@ def row(**changes: object) -> Released:
 
 def test_the_table_says_the_way_in_few_words() -> None:
     assert giving_back.way(row()) == "freed"
-    assert giving_back.way(row(freed="kept", **ASKED)) == "kept, then asked (memory.reclaim)"
+    assert giving_back.way(row(freed="kept", **ASKED)) == "kept, then asked"
     assert giving_back.way(row(freed="lazily")) == "freed lazily"
     assert giving_back.way(row(balloon="free-page-reporting")) == "freed, and reports it"
 
@@ -134,3 +134,12 @@ def test_a_guest_that_reports_nothing_is_told_why() -> None:
 
 def test_touching_that_did_not_show_says_nothing_of_giving_back() -> None:
     assert "cannot be said" in giving_back.claim(row(fraction=None), {}).lead
+
+
+def test_the_first_version_of_cgroups_takes_no_amount() -> None:
+    asked = row(freed="lazily", reclaim_bytes=32 * MIB, reclaims="memory.force_empty")
+    assert "is then asked for all it can give (memory.force_empty)" in giving_back.claim(asked, {}).lead
+
+
+def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
+    assert "share 95 % CI 0 to 2 %" in giving_back.claim(row(fraction=0.01, low=-0.001, high=0.02), {}).detail
