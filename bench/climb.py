@@ -191,11 +191,12 @@ class _Ascent:
         leaving = self.removals[keep:]
         began, left = clock_ns(), len(self.removals)
         with ThreadPoolExecutor(_REMOVERS) as pool:
-            for done in as_completed([pool.submit(one.close) for one in reversed(leaving)]):
+            removals = [pool.submit(one.close) for one in reversed(leaving)]
+            for _ in as_completed(removals):
                 left -= 1
                 self.alive(left)
-                if error := done.exception():
-                    self._broken.append(error)
+        # In the order of removal, whichever thread was quicker.
+        self._broken += filter(None, (removal.exception() for removal in removals))
         del self.removals[keep:]
         self.removing_s += (clock_ns() - began) / 1e9
         if self._broken:
