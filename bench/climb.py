@@ -130,7 +130,7 @@ class _Ascent:
         self.removing_s = 0.0
         self._broken: list[BaseException] = []
         self._ground: dict[str, float] = {}
-        self._read_tried = 0
+        self._read_tried = self._asked = 0
         self._numbers: list[int] = []
         self._swapped = _swapped_in(_text("/proc/vmstat"))
 
@@ -151,6 +151,7 @@ class _Ascent:
                 # After all of them were noted: what runs must be removed, whatever became of the others.
                 for error in filter(None, broken):
                     raise error
+                self._reclaim()
                 self.interrupts.check()
                 if self.seen.alive in mountain.counts and self.seen.alive not in self._numbers:
                     self._read(self.seen.alive)
@@ -226,18 +227,20 @@ class _Ascent:
         if started.unseen and not self.unseen:
             self.unseen = started.unseen
             self.warnings.append(f"memory could not be seen from inside: {started.unseen}")
-        return self._reclaim(started.instance) if self.mountain.reclaim_bytes else None
-
-    def _reclaim(self, instance: Instance) -> Exception | None:
-        """Ask it for memory; return an error that ends the ascent. Raises Interrupted."""
-        try:
-            with self.interrupts.allowed(timeout_s=self.contract.timeout_s):
-                instance.reclaim(self.mountain.reclaim_bytes)
-        except TrialTimeout:
-            return RunnerError("an instance was asked for memory", f"no answer within {self.contract.timeout_s:g} s")
-        except (RunnerError, OSError) as error:
-            return error
         return None
+
+    def _reclaim(self) -> None:
+        """Ask the instances for memory that were not asked yet. Raises RunnerError, OSError or Interrupted."""
+        if not self.mountain.reclaim_bytes:
+            return
+        while self._asked < len(self.instances):
+            try:
+                with self.interrupts.allowed(timeout_s=self.contract.timeout_s):
+                    self.instances[self._asked].reclaim(self.mountain.reclaim_bytes)
+            except TrialTimeout:
+                why = f"no answer within {self.contract.timeout_s:g} s"
+                raise RunnerError("an instance was asked for memory", why) from None
+            self._asked += 1
 
     def _read(self, n: int) -> None:
         """Once the memory stands still: watch the host for a while, then read everything at once."""

@@ -80,14 +80,10 @@ def sample(
         ram = [size for pid in pids if (size := memory.guest_ram_bytes(pid, granted_bytes)) is not None]
         readings += [Reading(values={"guest_ram_bytes": float(sum(ram))}, n=n)] if ram else []
     after = hostmem.read()
-    taken = _unused_bytes(before) - _unused_bytes(after)
+    taken = hostmem.unused_bytes(before) - hostmem.unused_bytes(after)
     took_s = (clock_ns() - began) / 1e9
     readings.append(Reading(values={"sampling_seconds": took_s, "sampling_bytes": taken}, n=n))
     return readings
-
-
-def _unused_bytes(host: Mapping[str, float]) -> float:
-    return host["host_free_bytes"] + host[hostmem.PERCPU_LISTS]
 
 
 def _charged(instances: Sequence[Instance]) -> dict[str, float]:

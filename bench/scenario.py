@@ -190,16 +190,21 @@ class _Resolver:
         counts = self.file.stack.counts if table.counts is None else table.counts
         if not counts:
             raise self._error(f"subject '{label}': counts is empty", "name at least one number of instances")
+        memory_mib = grant.memory_mib if table.memory_mib is None else table.memory_mib
+        reclaim_mib = self.file.stack.reclaim_mib if table.reclaim_mib is None else table.reclaim_mib
+        if reclaim_mib >= memory_mib:
+            why = f"subject '{label}': it is asked for {reclaim_mib} of its {memory_mib} MiB"
+            raise self._error(why, "reclaim_mib must be below memory_mib")
         return Subject(
             label=label,
             runner=table.runner,
             options=options,
             argv=(payload.PATH, *arguments),
-            memory_bytes=(grant.memory_mib if table.memory_mib is None else table.memory_mib) * MIB,
+            memory_bytes=memory_mib * MIB,
             cpus=grant.cpus if table.cpus is None else table.cpus,
             counts=tuple(sorted(set(counts))),
             most=table.most or self.file.stack.most or max(counts),
-            reclaim_bytes=(self.file.stack.reclaim_mib if table.reclaim_mib is None else table.reclaim_mib) * MIB,
+            reclaim_bytes=reclaim_mib * MIB,
             step_bytes=(table.step_kib or self.file.least.step_kib) << 10,
         )
 

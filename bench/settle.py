@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+from bench.probes import hostmem
 
 LOOK_S = 0.05
 
@@ -59,13 +60,6 @@ def settle(moved: int = 0, check: Callable[[], None] | None = None, *, pause_s: 
     return True
 
 
-def _free_now() -> int:
-    return free_bytes(Path("/proc/meminfo").read_text(encoding="ascii"))
-
-
-def free_bytes(meminfo: str) -> int:
-    """MemFree of a /proc/meminfo text, in bytes."""
-    for line in meminfo.splitlines():
-        if line.startswith("MemFree:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError("no MemFree in /proc/meminfo")
+def _free_now() -> float:
+    """As the account means it: what goes from a processor's own list to all is no movement."""
+    return hostmem.unused_now_bytes()

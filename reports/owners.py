@@ -171,8 +171,6 @@ def _released(
 
 def _partly_unmapped(subject: SubjectRecord, n: int, table: pd.DataFrame) -> float:
     """What each of *n* instances of *subject* left in huge pages that are not free yet."""
-    if ledger.PARTLY_UNMAPPED not in table.columns:
-        return 0.0
     index = table.index
     mine = table[(index.get_level_values("subject") == subject.label) & (index.get_level_values("n") == n)]
     return float(mine[ledger.PARTLY_UNMAPPED].median()) / n

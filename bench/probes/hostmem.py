@@ -46,7 +46,7 @@ def read() -> dict[str, float]:
     """Every counter, in bytes but for :data:`DEFERRED_SPLITS`."""
     _refresh()
     found = parse_meminfo(Path("/proc/meminfo").read_text(encoding="ascii"))
-    found[PERCPU_LISTS] = float(parse_percpu_lists_bytes(Path("/proc/zoneinfo").read_text(encoding="ascii")))
+    found[PERCPU_LISTS] = _percpu_lists_bytes()
     found[DEFERRED_SPLITS] = float(parse_deferred_splits(Path("/proc/vmstat").read_text(encoding="ascii")))
     found["host_ksm_sharing_bytes"] = float(_number(Path("/sys/kernel/mm/ksm/pages_sharing")) * _PAGE)
     return found
@@ -55,6 +55,16 @@ def read() -> dict[str, float]:
 def glance() -> dict[str, float]:
     """The counters of /proc/meminfo alone: quick, and good enough for a rule that says stop."""
     return parse_meminfo(Path("/proc/meminfo").read_text(encoding="ascii"))
+
+
+def unused_bytes(host: Mapping[str, float]) -> float:
+    """What nobody uses, of the counters of *host*: free pages, and those on processors' own lists."""
+    return host["host_free_bytes"] + host[PERCPU_LISTS]
+
+
+def unused_now_bytes() -> float:
+    """:func:`unused_bytes` of this moment: quick, and not refreshed as :func:`read` is."""
+    return unused_bytes({**glance(), PERCPU_LISTS: _percpu_lists_bytes()})
 
 
 def parse_meminfo(text: str) -> dict[str, float]:
@@ -73,6 +83,10 @@ def parse_deferred_splits(vmstat: str) -> int:
     """``thp_deferred_split_page`` of a /proc/vmstat text; 0 for a kernel without transparent huge pages."""
     lines = (line.split() for line in vmstat.splitlines())
     return next((int(line[1]) for line in lines if line[0] == "thp_deferred_split_page"), 0)
+
+
+def _percpu_lists_bytes() -> float:
+    return float(parse_percpu_lists_bytes(Path("/proc/zoneinfo").read_text(encoding="ascii")))
 
 
 def _refresh() -> None:

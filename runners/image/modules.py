@@ -10,7 +10,7 @@ import hashlib
 import lzma
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,7 +72,8 @@ def tree(directory: Path, wanted: Sequence[str], cache: Path) -> Path:
     names = order(directory, wanted)
     loader = compiled(_SOURCE, cache)
     files = [directory / f"{name}.ko" for name in names]
-    digest = hashlib.sha256("".join(_parts(loader, files)).encode()).hexdigest()[:16]
+    parts = [loader.name.encode(), *(file.name.encode() + hashlib.sha256(file.read_bytes()).digest() for file in files)]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
     def build(root: Path) -> None:
         (root / "modules").mkdir(parents=True)
@@ -84,9 +85,3 @@ def tree(directory: Path, wanted: Sequence[str], cache: Path) -> Path:
         program.chmod(0o755)
 
     return keep(cache, f"modules-{digest}", build)
-
-
-def _parts(loader: Path, files: Sequence[Path]) -> Iterator[str]:
-    yield loader.name
-    for file in files:
-        yield f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n"

@@ -457,3 +457,17 @@ def test_one_that_cannot_be_asked_ends_the_ascent_and_stays_no_longer() -> None:
     found = up(fleet, most=5, counts=(1, 5), reclaim_bytes=4096)
     assert (found.status, found.reason) == ("failed", "the third: gives nothing")
     assert fleet.alive == set()
+
+
+def test_a_signal_while_one_of_a_batch_is_asked_leaves_none_of_them_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Fake, size_bytes: int) -> None:
+        self.asked.append(size_bytes)
+        if len(self.asked) == 2:  # the first of the batch: three more were started with it
+            raise Interrupted("a signal", "", "")
+
+    monkeypatch.setattr(Fake, "reclaim", interrupted)
+    fleet = Fleet()
+    rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=4)
+    with pytest.raises(Interrupted):
+        up(fleet, most=5, counts=(1, 5), rules=rules, reclaim_bytes=4096)
+    assert (fleet.most, fleet.alive) == (5, set())

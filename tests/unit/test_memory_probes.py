@@ -179,10 +179,11 @@ def test_the_host_can_be_read_here() -> None:
     assert found["host_available_bytes"] > 0
 
 
-def test_free_memory_is_what_settling_looks_at() -> None:
-    assert settle.free_bytes(MEMINFO_6_18) == 24133760 * 1024
-    with pytest.raises(ValueError, match="MemFree"):
-        settle.free_bytes("")
+def test_pages_on_a_processor_s_own_list_are_used_by_nobody() -> None:
+    before = {"host_free_bytes": 8.0 * 2**20, hostmem.PERCPU_LISTS: 5.0 * 2**20}
+    drained = {"host_free_bytes": 13.0 * 2**20, hostmem.PERCPU_LISTS: 0.0}
+    assert hostmem.unused_bytes(before) == hostmem.unused_bytes(drained) == 13 * 2**20
+    assert 0 < hostmem.unused_now_bytes() < hostmem.glance()["host_total_bytes"]
 
 
 def still(monkeypatch: pytest.MonkeyPatch, free: Callable[[int], int], moved: int = 0) -> tuple[bool, int]:

@@ -227,3 +227,8 @@ def test_memory_can_be_freed_lazily_and_asked_for(write) -> None:  # type: ignor
 def test_memory_is_asked_for_in_ascents_alone(write) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL.replace("[[", 'reference = "a"\n[[', 1)
     assert "reclaim_mib makes no sense" in refused(write(text + "reclaim_mib = 4\n")).why
+
+
+def test_no_subject_is_asked_for_all_that_it_has(write) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace("[[", 'reference = "a"\nprobe = "memory"\n[[', 1)
+    assert "asked for 128 of its 128 MiB" in refused(write(text + "reclaim_mib = 128\n")).why
