@@ -132,6 +132,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", where, "--benchmark-enable", "--benchmark-only", columns, *words)
     if runtime:
         session.run("python", "-m", "tests.speed.scale")
+        session.run("python", "-m", "tests.speed.together")
 
 
 @nox.session

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runners.base import RunnerError
 from runners.container import leftovers
-from runners.container.warm import LARGEST_REQUEST, MARKER
+from runners.container.warm import ALONE, BESIDE, LARGEST_REQUEST, MARKER
 
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from container.warm import main; sys.exit(main(sys.argv[3:]))"
 _START_S = 20
@@ -28,18 +28,20 @@ _MOST = 8
 
 
 class Helper:
-    """One request at a time, each answered once."""
+    """Answers requests in their order; several may wait in its socket, so that it need not wait for the next."""
 
     def __init__(self, control: socket.socket, log: Path) -> None:
         self.pid = 0
         self._control = control
         self._log = log
-        self._one_at_a_time = threading.Lock()
+        #: Held by who sends, and until the last request that was sent has been answered.
+        self._sending, self._last = threading.Lock(), threading.Lock()
+        self._sent = self._answered = 0
 
     @property
-    def busy(self) -> bool:
-        """Whether a request is under way: it sets up one container at a time."""
-        return self._one_at_a_time.locked()
+    def waiting(self) -> int:
+        """How many requests it has not answered yet."""
+        return self._sent - self._answered
 
     def await_ready(self) -> None:
         """Read its first words, which say who it is."""
@@ -48,10 +50,13 @@ class Helper:
         self.pid = int(words[1])
         self._control.settimeout(None)
 
-    def start(self, cgroups: Sequence[str], fds: Sequence[int], meanwhile: Callable[[], None]) -> tuple[int, int]:
+    def start(
+        self, cgroups: Sequence[str], fds: Sequence[int], meanwhile: Callable[[], None], *, beside: bool
+    ) -> tuple[int, int]:
         """Have it start a child that enters *cgroups*, while *meanwhile* runs here: the child's number and a pidfd.
 
-        Raises RunnerError and OSError, also those of *meanwhile*; there is no child then.
+        *beside*: other helpers are at work, too (:class:`runners.container.warm.Place`). Raises RunnerError and
+        OSError, also those of *meanwhile*; there is no child then.
         """
         failures: list[OSError | RunnerError] = []
 
@@ -61,7 +66,7 @@ class Helper:
             except (OSError, RunnerError) as error:
                 failures.append(error)
 
-        answer, received = self.ask("\0".join(("start", *cgroups)), fds, attempt)
+        answer, received = self.ask("\0".join(("start", BESIDE if beside else ALONE, *cgroups)), fds, attempt)
         pid = int(answer[1])
         if failures or not received:
             os.kill(pid, signal.SIGKILL)  # the helper has not reaped it: its number is nobody else's
@@ -79,12 +84,19 @@ class Helper:
 
         Raises RunnerError; if the kernel refused the helper something, that is the error's cause.
         """
-        with self._one_at_a_time:
+        answered = threading.Lock()
+        with answered:
             try:
-                if message:
-                    socket.send_fds(self._control, [message.encode()], fds)
+                with self._sending:
+                    if message:
+                        socket.send_fds(self._control, [message.encode()], fds)
+                    # Who sends next reads next: answers come in the order of the questions.
+                    before, self._last = self._last, answered
+                    self._sent += 1
                 meanwhile()
-                data, received, _, _ = socket.recv_fds(self._control, LARGEST_REQUEST, 1, socket.MSG_CMSG_CLOEXEC)
+                with before:
+                    data, received, _, _ = socket.recv_fds(self._control, LARGEST_REQUEST, 1, socket.MSG_CMSG_CLOEXEC)
+                    self._answered += 1
             except OSError as error:
                 raise self._gone(str(error)) from error
             except BaseException:

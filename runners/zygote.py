@@ -151,7 +151,7 @@ class _Starter:
         mine: helper.Helper | None = getattr(self._of_thread, "helper", None)
         if mine is None:
             mine = self._of_thread.helper = self._helpers[next(self._threads) % len(self._helpers)]
-        return next((each for each in (mine, *self._helpers) if not each.busy), mine)
+        return min((mine, *self._helpers), key=lambda each: each.waiting)
 
     def start(self, name: str, stack: ExitStack) -> _Container:
         """See :data:`runners.contained.Start`."""
@@ -176,7 +176,7 @@ class _Starter:
                 fds.append(os.open(group.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
                 theirs.callback(os.close, fds[-1])
             elif group is not None:
-                entrances += [f"{path}/tasks" for path in (*group.paths(), *(ruled.paths() if ruled else ()))]
+                entrances += [*group.entrances(), *(ruled.entrances() if ruled else ())]
 
             def meanwhile() -> None:
                 with gates:  # if this fails, the end of the file sends the child home: the helper waits for it
@@ -184,7 +184,8 @@ class _Starter:
                         self._create(group, ruled)
                     os.write(gate, b"g")
 
-            pid, pidfd = warm.start(entrances, fds, meanwhile)
+            beside = any(each.waiting for each in self._helpers if each is not warm)
+            pid, pidfd = warm.start(entrances, fds, meanwhile, beside=beside)
         stack.callback(os.close, pidfd)
         stack.callback(warm.reap, pid)
         return _Container(name, console, group, pid, pidfd, report, warm)

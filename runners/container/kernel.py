@@ -90,6 +90,9 @@ class Sys(Protocol):
     def schedule(self, policy: int, nice: int, priority: int, /) -> None:
         """sched_setscheduler(2) and setpriority(2) of the caller."""
 
+    def run_on(self, processors: frozenset[int], /) -> None:
+        """sched_setaffinity(2) of the caller."""
+
     def ioprio_set(self, priority: int, /) -> None:
         """ioprio_set(2) of the caller."""
 
@@ -217,6 +220,11 @@ class Kernel:
         os.sched_setscheduler(0, policy, os.sched_param(priority))
         if nice:
             os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+    @staticmethod
+    def run_on(processors: frozenset[int]) -> None:
+        """sched_setaffinity(2) of the caller."""
+        os.sched_setaffinity(0, processors)
 
     @staticmethod
     def own_streams(uid: int) -> None:

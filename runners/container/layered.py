@@ -27,6 +27,7 @@ from .steps import (
     MountFs,
     NewKeyring,
     NewSession,
+    RunOn,
     Sysctl,
 )
 
@@ -67,14 +68,15 @@ def plan(
     *,
     base: str,
     last_capability: int,
+    processors: frozenset[int],
     look: Look = look,
     filtering: InstallSeccomp | None = None,
 ) -> Plan:
     """All steps for a container of *bundle* on an overlay of its own.
 
     *base* is an existing directory to mount on. The inherited steps are for a process in a mount namespace of its own
-    from which no mount goes out to the host's. Raises BundleError for what needs a runtime that stands by while a
-    container is set up.
+    from which no mount goes out to the host's. *processors* are the container's to run on, wherever its parent keeps to
+    (:class:`warm.Place`). Raises BundleError for what needs a runtime that stands by while a container is set up.
     """
     _refuse(bundle)
     made = _Maker(bundle, look)
@@ -92,7 +94,7 @@ def plan(
             Layer(bundle.rootfs, base),
             EnterLayer(f"{base}/m"),
         ),
-        entering=(*made.mounts(), *made.rest(), *plans.finish_root(bundle)),
+        entering=(*made.mounts(), *made.rest(), *plans.finish_root(bundle), RunOn(processors)),
         person=(*limits, *(step for step in person if made.needed(step))),
         argv=bundle.process.argv,
         env=_environment(bundle),

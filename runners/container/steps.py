@@ -279,6 +279,19 @@ class DieWithParent(Strict):
 
 
 @record
+class RunOn(Strict):
+    """Run on any of *processors* again, whichever of them the parent keeps to."""
+
+    processors: frozenset[int]
+
+    def describe(self) -> str:
+        return f"run on any of the processors {', '.join(map(str, sorted(self.processors)))}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.run_on(self.processors)
+
+
+@record
 class NewSession(Strict):
     """Leave the caller's session and terminal."""
 

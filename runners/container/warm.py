@@ -4,7 +4,8 @@ It is started once (``python -I -S -E -c ... tare-helper``), reads the configura
 children inherit, freezes its heap, forks into as many as it has sockets (one child is set up by each at a time), and
 then serves requests on a SOCK_SEQPACKET socket:
 
-``start``, with the pipes of one instance as ancillary data -> ``ok PID`` and the pidfd; or ``error ERRNO TEXT``
+``start HOW CGROUP...``, with the pipes of one instance as ancillary data -> ``ok PID`` and the pidfd; or
+``error ERRNO TEXT``. HOW is :data:`ALONE` or :data:`BESIDE`, if other helpers are at work
 ``look PID`` -> ``runs`` or ``ended CODE STATUS`` as in waitid(2), without waiting
 ``reap PID`` -> ``ended STATUS`` as in waitpid(2): waits for that child, which the caller has killed
 
@@ -36,6 +37,28 @@ from .steps import JoinCgroup, Step
 MARKER = "tare-helper"
 #: A request holds a few cgroup paths, each at most PATH_MAX.
 LARGEST_REQUEST = 1 << 16
+ALONE, BESIDE = "alone", "beside"
+
+
+class Place:
+    """Where a helper runs: wherever the scheduler puts it, or on the one processor that it keeps to beside others.
+
+    A new process is put on the processor that idles most (SD_BALANCE_FORK, sched-domains.rst), and so is, often, one
+    that is woken. Alone, that is well: one idles. Several helpers and their children only change places that way, each
+    time to where nothing of theirs is in the caches: docs/runtime.md has what that costs.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.anywhere = frozenset(os.sched_getaffinity(0))
+        self._mine = frozenset({sorted(self.anywhere)[number % len(self.anywhere)]})
+        self._keeps = False
+
+    def choose(self, how: str) -> None:
+        """Before a start, :data:`ALONE` or :data:`BESIDE` others."""
+        keeps = how == BESIDE
+        if keeps != self._keeps:
+            os.sched_setaffinity(0, self._mine if keeps else self.anywhere)
+            self._keeps = keeps
 
 
 class Starter:
@@ -98,18 +121,19 @@ def main(arguments: Sequence[str]) -> int:
         gc.collect()
         gc.freeze()
         gc.disable()
-        twins = [_twin(each, others, control, starter) for each in others]
+        twins = [_twin(number, others, control, starter) for number in range(len(others))]
         for each in others:
             os.close(each)
         control.send(f"ready\0{os.getpid()}".encode())
-        _serve(control, starter)
+        _serve(control, starter, Place(0))
         for pid in twins:
             os.waitpid(pid, 0)  # their sockets end with the same owner
     return 0
 
 
-def _twin(mine: int, all_of_them: Sequence[int], first: socket.socket, starter: Starter) -> int:
-    """Fork a helper that serves the socket *mine*; its pid."""
+def _twin(number: int, all_of_them: Sequence[int], first: socket.socket, starter: Starter) -> int:
+    """Fork a helper that serves the socket *number* of *all_of_them*; its pid."""
+    mine = all_of_them[number]
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -124,7 +148,7 @@ def _twin(mine: int, all_of_them: Sequence[int], first: socket.socket, starter: 
             with socket.socket(fileno=mine) as control:
                 control.set_inheritable(False)
                 control.send(f"ready\0{os.getpid()}".encode())
-                _serve(control, starter)
+                _serve(control, starter, Place(number + 1))
     finally:
         os._exit(0)
 
@@ -135,7 +159,12 @@ def _prepare(base: str) -> Starter:
         os.dup2(null.fileno(), 0)
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last_capability = int(file.read())
-    planned = layered.plan(parse(config, directory="/"), base=base, last_capability=last_capability)
+    planned = layered.plan(
+        parse(config, directory="/"),
+        base=base,
+        last_capability=last_capability,
+        processors=frozenset(os.sched_getaffinity(0)),
+    )
     # Python ignores two, nohup and a shell's background jobs others, and exec hands "ignored" on.
     inside.reset_signals(inside.changed_signals())
     # Slave, not private: what the host unmounts later must not stay busy in here. No mount of ours goes out.
@@ -147,7 +176,7 @@ def _prepare(base: str) -> Starter:
     return Starter(Program(planned))
 
 
-def _serve(control: socket.socket, starter: Starter) -> None:
+def _serve(control: socket.socket, starter: Starter, place: Place) -> None:
     children: set[int] = set()
     while True:
         message, fds = _receive(control)
@@ -155,8 +184,11 @@ def _serve(control: socket.socket, starter: Starter) -> None:
             break
         verb, *words = message.decode().split("\0")
         if verb == "start":
-            _start(control, starter, words, fds, children)
+            how, *cgroups = words
+            place.choose(how)
+            _start(control, starter, cgroups, fds, children)
         elif verb == "reap":
+            place.choose(ALONE)  # what was started at once is over, and of removals the kernel does most
             pid = int(words[0])
             _, status = os.waitpid(pid, 0)
             children.discard(pid)

@@ -1,10 +1,10 @@
-"""How the warm runtime behaves in numbers: many alive at once, and starts on all processors; against the floor.
+"""How the warm runtime behaves in numbers: many alive at once; against the floor.
 
     python -m tests.speed.scale [--count 1000] [--repeats 2] [--subjects floor container ...]
 
 For each subject in turn, and again in the next repeat: COUNT containers one after another, each paused once it is
-ready; the host's memory that they take; their removal in the same order. Then as many starts one after another as on
-all processors at once, and the same of removals. Needs root and a quiet machine; says how busy it was.
+ready; the host's memory that they take; their removal in the same order. Needs root and a quiet machine; says how busy
+it was.
 
 It stops adding containers while less than 4 GiB of memory are available, and all of them live below one cgroup with a
 limit of its own, so that a subject that takes too much is killed before the host is in need.
@@ -16,15 +16,13 @@ import argparse
 import os
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from bench.probes import hostload
 from runners.container import cgroups
 from tests.speed import arena
 
@@ -32,8 +30,6 @@ FLOOR_BYTES = 4 << 30
 CEILING_BYTES = 8 << 30
 #: Starts at each end of a series that are compared.
 END = 50
-#: Starts, and removals, that are compared with as many at once.
-TOGETHER = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +55,6 @@ class Series:
 
 
 HEAD = f"{'count':>6} {'start s':>9} {'remove s':>9} {'host MiB':>10} {'charged':>10} {'first ms':>9} {'last ms':>9}"
-
-
-_RATE = f"{'per s':>9} {'busy':>5} {'cpu ms':>7}"
-PARALLEL = f"{_RATE}{_RATE} {'factor':>7}   (one at a time, then one for each processor)"
 
 
 def available_bytes() -> int:
@@ -99,47 +91,6 @@ def many(contestant: arena.Contestant, count: int, whole: cgroups.Cgroup) -> Ser
     return Series(starts_ns=tuple(starts), stops_ns=tuple(stops), host_bytes=host, charged_bytes=charged)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """How many a second, and how many processors of the host worked meanwhile."""
-
-    per_second: float
-    busy: float
-
-    @property
-    def processor_ms(self) -> float:
-        """Processor time of one, in milliseconds: with several at once it shows what they cost one another."""
-        return self.busy / self.per_second * 1e3
-
-
-def at_once(contestants: Sequence[arena.Contestant]) -> tuple[Rate, Rate]:
-    """The rates of TOGETHER starts, and of as many removals, with one thread for each of *contestants*."""
-    share = TOGETHER // len(contestants)
-    names = [(one, [f"p{number}-{each}" for each in range(share)]) for number, one in enumerate(contestants)]
-    return _rate([(one.start, mine) for one, mine in names]), _rate([(one.stop, mine) for one, mine in names])
-
-
-def _rate(works: Sequence[tuple[Callable[[str], object], Sequence[str]]]) -> Rate:
-    def work(action: Callable[[str], object], names: Sequence[str]) -> None:
-        for name in names:
-            action(name)
-
-    threads = [threading.Thread(target=work, args=each) for each in works]
-    before, began_ns = hostload.read(), time.monotonic_ns()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = (time.monotonic_ns() - began_ns) / 1e9
-    share = hostload.difference(before, hostload.read(), seconds)["host_busy_ratio"]
-    return Rate(per_second=sum(len(names) for _, names in works) / seconds, busy=share * len(os.sched_getaffinity(0)))
-
-
-def _compared(alone: Rate, together: Rate) -> str:
-    cells = "".join(f"{one.per_second:9.0f} {one.busy:5.2f} {one.processor_ms:7.2f}" for one in (alone, together))
-    return f"{cells} {together.per_second / alone.per_second:7.2f}"
-
-
 def main() -> int:
     """Run what the command line says, and print one table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -147,8 +98,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--subjects", nargs="+", default=["floor", "container"])
     wishes = parser.parse_args()
-    processors = len(os.sched_getaffinity(0))
-    click.echo(f"load {os.getloadavg()[0]:.2f} (quiet: below 0.5), {processors} processors", err=True)
+    click.echo(f"load {os.getloadavg()[0]:.2f} (quiet: below 0.5)", err=True)
     with arena.opened() as place:
         place.load.limit(memory_bytes=CEILING_BYTES)
         entered = {name: place.enter(name) for name in wishes.subjects}
@@ -156,16 +106,6 @@ def main() -> int:
         for _ in range(wishes.repeats):
             for name, contestant in entered.items():
                 click.echo(f"{name:12}{many(contestant, wishes.count, place.whole).line()}")
-        click.echo(f"\n{'':20}{PARALLEL}")
-        # The floor is a program of one thread: as many of it as there are processors. A runner takes threads.
-        more = {name: [one] * processors for name, one in entered.items()}
-        if "floor" in more:
-            more["floor"] = [entered["floor"], *(place.enter("floor") for _ in range(processors - 1))]
-        for _ in range(wishes.repeats):
-            for name, workers in more.items():
-                rates = zip(at_once(workers[:1]), at_once(workers), strict=True)
-                for what, (alone, together) in zip(("start", "remove"), rates, strict=True):
-                    click.echo(f"{name:12}{what:8}{_compared(alone, together)}")
     return 0
 
 

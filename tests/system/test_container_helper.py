@@ -188,6 +188,33 @@ def test_starts_at_once_use_helpers_of_their_own(scratch: Scratch) -> None:
         assert parents <= prepared.resident_pids
 
 
+def test_beside_another_a_helper_keeps_to_its_processor_and_its_container_does_not(scratch: Scratch) -> None:
+    """One helper does not get on with its start: the other is beside it. Alone again, it may run anywhere."""
+    everywhere = os.sched_getaffinity(0)
+    require("processors", len(everywhere) > 1, "one processor: there is one helper")
+    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
+        slow, other = sorted(prepared.resident_pids)[:2]
+
+        def start(name: str) -> Instance:
+            return alive.enter_context(prepared.launch(name, lambda _: None))
+
+        with ThreadPoolExecutor(1) as threads:
+            os.kill(slow, signal.SIGSTOP)
+            try:
+                waits = threads.submit(start, "waits")
+                wait_until(cgroups.at(f"{scratch.cgroup}/waits").path.exists, DEADLINE_S)
+                beside = start("beside")
+                assert len(os.sched_getaffinity(other)) == 1
+            finally:
+                os.kill(slow, signal.SIGCONT)
+            waits.result()
+        start("alone")
+        assert os.sched_getaffinity(slow) == os.sched_getaffinity(other) == everywhere
+        assert trial.await_word(beside.console, b"tare ready")
+        (pid,) = beside.pids()
+        assert os.sched_getaffinity(pid) == everywhere
+
+
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 

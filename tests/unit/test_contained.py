@@ -5,12 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,6 @@ import pytest
 from bench import descriptors
 from runners import contained, monitored, zygote
 from runners.base import RunnerError
-from runners.helper import Helper
 
 
 class Instance:
@@ -92,48 +88,6 @@ def test_a_trial_that_cannot_be_prepared_is_a_reason(error: Exception, tmp_path:
     else:
         assert "a trial start failed: [Errno 1] not for you" in str(caught.value)
         assert caught.value.fix == "fix of [Errno 1] not for you"
-
-
-@contextmanager
-def helper_that_says(*replies: str) -> Iterator[Helper]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        for reply in replies:
-            theirs.send(reply.encode())
-        yield Helper(ours, Path("/nowhere/log"))
-
-
-def test_what_the_kernel_refused_the_helper_is_the_cause_of_the_error() -> None:
-    with helper_that_says("error\x0028\0clone: No space left") as helper, pytest.raises(RunnerError) as caught:
-        helper.ask("start")
-    assert "No space left" in str(caught.value)
-    cause = caught.value.__cause__
-    assert isinstance(cause, OSError)
-    assert cause.errno == errno.ENOSPC
-
-
-def test_a_child_whose_pidfd_was_dropped_is_killed() -> None:
-    """The kernel drops what it cannot put into a full table of descriptors."""
-    with subprocess.Popen(["sleep", "10"]) as child:
-        with (
-            helper_that_says(f"ok\0{child.pid}", "ended\x009") as helper,
-            pytest.raises(OSError, match="Too many open"),
-        ):
-            helper.start((), (), lambda: None)
-        assert child.wait() == -signal.SIGKILL
-
-
-def test_a_child_is_killed_if_what_runs_meanwhile_fails() -> None:
-    def fail() -> None:
-        raise RunnerError("no cgroup")
-
-    with subprocess.Popen(["sleep", "10"]) as child:
-        with (
-            helper_that_says(f"ok\0{child.pid}", "ended\x009") as helper,
-            pytest.raises(RunnerError, match="no cgroup"),
-        ):
-            helper.start((), (), fail)
-        assert child.wait() == -signal.SIGKILL
 
 
 def report() -> tuple[zygote._Report, int, int]:

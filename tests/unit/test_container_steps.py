@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from runners.container.layered import Found
 
 FILTER = InstallSeccomp(b"12345678")
+#: Of the host that the containers are planned for.
+PROCESSORS = frozenset({0, 1})
 
 
 class Recorder:
@@ -67,7 +69,14 @@ def look(path: str) -> Found:
 
 def made(last_capability: int = 40, **changes: Any) -> Plan:
     """The plan of the warm helper."""
-    return layered.plan(bundle(**changes), base="/b", last_capability=last_capability, look=look, filtering=FILTER)
+    return layered.plan(
+        bundle(**changes),
+        base="/b",
+        last_capability=last_capability,
+        processors=PROCESSORS,
+        look=look,
+        filtering=FILTER,
+    )
 
 
 def cold(**changes: Any) -> Plan:
@@ -98,6 +107,7 @@ def test_order_of_the_set_up() -> None:
     assert calls.index(("mount", "proc", "/proc", "proc", 14, "")) > names.index("umount2")
     assert names.index("capset") > names.index("umount2")
     assert names[-1] == "seccomp", "no_new_privs lets it come last: it need not allow what set-up calls"
+    assert names.index("run_on") > max(at for at, name in enumerate(names) if name == "mount"), "stay near till then"
     assert names[0] == "prctl"
 
 
@@ -190,7 +200,12 @@ def test_directories_are_made_where_there_are_none() -> None:
         "/root:fs,1/sys": "absent",
     }
     planned = layered.plan(
-        bundle(), base="/b", last_capability=40, look=lambda path: answers.get(path, ""), filtering=FILTER
+        bundle(),
+        base="/b",
+        last_capability=40,
+        processors=PROCESSORS,
+        look=lambda path: answers.get(path, ""),
+        filtering=FILTER,
     )
     directories = [call[1] for call in recorded(*planned.own) if call[0] == "mkdir"]
     assert directories[3:] == ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys"]
@@ -199,7 +214,9 @@ def test_directories_are_made_where_there_are_none() -> None:
 @pytest.mark.parametrize("found", ["", "file"])
 def test_a_link_in_the_image_is_walked_with_care(found: Found) -> None:
     """A plain step is for a place where no link can be; all else goes through the careful one."""
-    planned = layered.plan(bundle(), base="/b", last_capability=40, look=lambda _: found, filtering=FILTER)
+    planned = layered.plan(
+        bundle(), base="/b", last_capability=40, processors=PROCESSORS, look=lambda _: found, filtering=FILTER
+    )
     calls = recorded(*planned.own)
     careful = [call[2] for call in calls if call[0] == "mount_in"]
     assert careful == ["/proc", "/dev", "/sys"]
