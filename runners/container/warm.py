@@ -49,15 +49,15 @@ class Place:
     """
 
     def __init__(self, number: int) -> None:
-        self.anywhere = frozenset(os.sched_getaffinity(0))
-        self._mine = frozenset({sorted(self.anywhere)[number % len(self.anywhere)]})
+        self._anywhere = frozenset(os.sched_getaffinity(0))
+        self._mine = frozenset({sorted(self._anywhere)[number % len(self._anywhere)]})
         self._keeps = False
 
     def choose(self, how: str) -> None:
         """Before a start, :data:`ALONE` or :data:`BESIDE` others."""
         keeps = how == BESIDE
         if keeps != self._keeps:
-            os.sched_setaffinity(0, self._mine if keeps else self.anywhere)
+            os.sched_setaffinity(0, self._mine if keeps else self._anywhere)
             self._keeps = keeps
 
 
@@ -184,9 +184,7 @@ def _serve(control: socket.socket, starter: Starter, place: Place) -> None:
             break
         verb, *words = message.decode().split("\0")
         if verb == "start":
-            how, *cgroups = words
-            place.choose(how)
-            _start(control, starter, cgroups, fds, children)
+            _start(control, starter, place, words, fds, children)
         elif verb == "reap":
             place.choose(ALONE)  # what was started at once is over, and of removals the kernel does most
             pid = int(words[0])
@@ -212,11 +210,15 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return message, list(fds)
 
 
-def _start(control: socket.socket, starter: Starter, files: Sequence[str], fds: list[int], children: set[int]) -> None:
+def _start(
+    control: socket.socket, starter: Starter, place: Place, words: Sequence[str], fds: list[int], children: set[int]
+) -> None:
     """Clone one container. *fds*: gate, console, status, and in v2 the cgroup's directory."""
+    how, *files = words
     gate, console, status = fds[:3]
     first = JoinCgroup(tuple(files)) if files else None
     try:
+        place.choose(how)
         pid, pidfd = starter.start(
             first, gate=gate, console=console, status=status, cgroup_fd=fds[3] if len(fds) > 3 else -1
         )
