@@ -1,6 +1,6 @@
 """Starts, and removals, on all processors at once: against one at a time, and against one processor; floor and runtime.
 
-    python -m tests.speed.together [--repeats 7] [--count 400] [--at-once 4] [--subjects floor container ...]
+    python -m tests.speed.together [--repeats 15] [--count 400] [--at-once 4] [--subjects floor container ...]
 
 A start that is alone may use more than one processor already (a helper works while who asked it does), so there are two
 figures to compare with: COUNT starts one at a time, on all processors; and one at a time with all that has a part in it
@@ -139,7 +139,7 @@ def main() -> int:
     """Run what the command line says, and print one table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--at-once", type=int, default=2 * len(os.sched_getaffinity(0)))
     parser.add_argument("--subjects", nargs="+", default=["floor", "container"])
     wishes = parser.parse_args()
