@@ -14,6 +14,7 @@ let go of a mount. The floor is a program of one thread: as many of it. A runner
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -90,7 +91,7 @@ class Crew:
         for thread in threads:
             thread.join()
         seconds = (time.monotonic_ns() - began_ns) / 1e9
-        share = hostload.difference(before, hostload.read(), seconds).get("host_busy_ratio", 0.0)
+        share = hostload.difference(before, hostload.read(), seconds).get("host_busy_ratio", math.nan)
         return Rate(per_second=count / seconds, busy=share * len(os.sched_getaffinity(0)))
 
 
