@@ -33,6 +33,7 @@ REQUIREMENTS = {
     "bwrap": "bubblewrap, and a user who may make namespaces with it",
     "cgroups": "the right to make cgroups",
     "crun": "crun, and a cgroup layout that it accepts",
+    "detached": "a kernel whose overlayfs takes a mount that is in no namespace (Linux 6.15)",
     "docker": "dockerd, started by the test itself",
     "idmap": "a file system whose mounts can be mapped to other ids",
     "ksm": "samepage merging, and the right to turn it on",

@@ -45,11 +45,17 @@ class Sys(Protocol):
     def chdir(self, path: str, /) -> None:
         """chdir(2)."""
 
+    def fchdir(self, fd: int, /) -> None:
+        """fchdir(2)."""
+
     def chroot(self, path: str, /) -> None:
         """chroot(2)."""
 
-    def write(self, path: str, text: str, /) -> None:
-        """Open an existing file, write once, close."""
+    def close(self, fd: int, /) -> None:
+        """close(2)."""
+
+    def write(self, path: str, text: str, root: int | None = None, /) -> None:
+        """Open an existing file, write once, close. A relative *path* starts at the descriptor *root*, if given."""
 
     def unshare(self, flags: int, /) -> None:
         """unshare(2)."""
@@ -177,7 +183,9 @@ class Kernel:
     mknod = staticmethod(os.mknod)
     symlink = staticmethod(os.symlink)
     chdir = staticmethod(os.chdir)
+    fchdir = staticmethod(os.fchdir)
     chroot = staticmethod(os.chroot)
+    close = staticmethod(os.close)
     setgroups = staticmethod(os.setgroups)
     setresuid = staticmethod(os.setresuid)
     setresgid = staticmethod(os.setresgid)
@@ -204,9 +212,9 @@ class Kernel:
         k.mount_setattr(path, attributes=attributes)
 
     @staticmethod
-    def write(path: str, text: str) -> None:
-        """Open an existing file, write once, close."""
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    def write(path: str, text: str, root: int | None = None) -> None:
+        """Open an existing file, write once, close. A relative *path* starts at the descriptor *root*, if given."""
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=root)
         try:
             os.write(fd, text.encode())
         except OSError as error:

@@ -15,7 +15,7 @@ from .guarded import CopyUp, DeviceIn, DirectoryIn, LinkIn, Mask, MountIn, Propa
 from .person import BecomeUser, ChangeDirectory, DropBounding, NoNewPrivileges, OwnStreams, SetGroups, Umask, Undumpable
 from .plan import DEVICES, LINKS, Plan
 from .reader import BundleError
-from .root_layer import EnterLayer, Layer, StandApart
+from .root_layer import LAYER, EnterLayer, Layer, StandAlone, StandApart
 from .steps import (
     DieWithParent,
     Link,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from .bundle import Bundle
     from .mounts import Mount
+    from .root_layer import Held
     from .seccomp import InstallSeccomp
     from .steps import Step
 
@@ -69,30 +70,36 @@ def plan(
     base: str,
     last_capability: int,
     processors: frozenset[int],
+    held: Held | None = None,
     look: Look = look,
     filtering: InstallSeccomp | None = None,
 ) -> Plan:
     """All steps for a container of *bundle* on an overlay of its own.
 
     *base* is an existing directory to mount on. The inherited steps are for a process in a mount namespace of its own
-    from which no mount goes out to the host's. *processors* are the container's to run on, wherever its parent keeps to
+    from which no mount goes out to the host's; with *held* it has none of the host's afterwards (:class:`StandAlone`).
+    *processors* are the container's to run on, wherever its parent keeps to
     (:class:`warm.Place`). Raises BundleError for what needs a runtime that stands by while a container is set up.
     """
     _refuse(bundle)
     made = _Maker(bundle, look)
     person = plans.process_steps(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
     limits = plans.limits(bundle.process, pid=0)
+    stand: Step = StandApart(base)
+    layer = Layer(bundle.rootfs, base)
+    if held is not None:
+        stand, layer = StandAlone(base, held), Layer(bundle.rootfs, LAYER, here=True)
     return Plan(
         clone_flags=plans.clone_flags(bundle),
-        inherited=(StandApart(base), Undumpable(), *(step for step in person if isinstance(step, _INHERITED))),
+        inherited=(stand, Undumpable(), *(step for step in person if isinstance(step, _INHERITED))),
         outside=(
             DieWithParent(),
             NewSession(),
             NewKeyring(),
             *plans.namespaces(bundle),
             Umask(0),
-            Layer(bundle.rootfs, base),
-            EnterLayer(f"{base}/m"),
+            layer,
+            EnterLayer(f"{layer.base}/m", held),
         ),
         entering=(*made.mounts(), *made.rest(), *plans.finish_root(bundle), RunOn(processors)),
         person=(*limits, *(step for step in person if made.needed(step))),

@@ -60,16 +60,19 @@ class JoinCgroup(Strict):
     In v1 the file is ``tasks`` and not ``cgroup.procs``: to move one thread, itself, the kernel need not stop all forks
     on the machine, which costs an RCU grace period (kernel/cgroup/cgroup.c, cgroup_attach_lock). In v2 clone3 has put
     the process into its cgroup already (CLONE_INTO_CGROUP), for the same reason.
+
+    With *root*, a descriptor, the absolute paths of *files* start there: the caller's root is another.
     """
 
     files: tuple[str, ...]
+    root: int | None = None
 
     def describe(self) -> str:
         return f"join the cgroups {' '.join(map(os.path.dirname, self.files))}"
 
     def apply(self, sys: Sys) -> None:
         for file in self.files:
-            sys.write(file, "0")
+            sys.write(file if self.root is None else file[1:], "0", self.root)
 
 
 @record

@@ -31,6 +31,7 @@ from .bundle import parse
 from .init import Program
 from .kernel import Kernel
 from .reader import BundleError
+from .root_layer import ALONE_SINCE, LAYER, Held, Layer, StandAlone, hold
 from .steps import JoinCgroup, Step
 
 #: Its argv holds this word, for a reader of ps, and the mark of its owner (:mod:`leftovers`).
@@ -64,7 +65,9 @@ class Place:
 class Starter:
     """Makes children that run a program's set-up: they borrow this process's memory where they can, else copy it."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, root: int | None) -> None:
+        """*root* is a descriptor of the host's root directory, if this process's is another."""
+        self.root = root
         self._program = program
         self._files: tuple[Step | None, int, int, int] = (None, -1, -1, -1)
         self._borrower: Borrower | None = None
@@ -159,21 +162,52 @@ def _prepare(base: str) -> Starter:
         os.dup2(null.fileno(), 0)
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last_capability = int(file.read())
+    bundle = parse(config, directory="/")
+    held = _held(bundle.rootfs, base)
     planned = layered.plan(
-        parse(config, directory="/"),
+        bundle,
         base=base,
         last_capability=last_capability,
         processors=frozenset(os.sched_getaffinity(0)),
+        held=held,
     )
     # Python ignores two, nohup and a shell's background jobs others, and exec hands "ignored" on.
     inside.reset_signals(inside.changed_signals())
-    # Slave, not private: what the host unmounts later must not stay busy in here. No mount of ours goes out.
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+    _own_mounts()
     kernel = Kernel()
     for step in planned.inherited:
         step.apply(kernel)
-    return Starter(Program(planned))
+    return Starter(Program(planned), None if held is None else held.root)
+
+
+def _own_mounts() -> None:
+    # Slave, not private: what the host unmounts later must not stay busy in here. No mount of ours goes out.
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+
+
+def _held(image: str, base: str) -> Held | None:
+    """What to keep of the host without its mounts; None where that cannot be, as a child of ours finds out."""
+    if tuple(map(int, os.uname().release.split(".")[:2])) < ALONE_SINCE:
+        return None  # it would refuse, and say so in the kernel's log
+    try:
+        held = hold(image)
+    except OSError:
+        return None  # if the image is absent, the layer says so, with the path
+    pid = os.fork()
+    if not pid:
+        try:
+            _own_mounts()
+            for step in (StandAlone(base, held), Layer(image, LAYER, here=True)):
+                step.apply(Kernel())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if not os.waitpid(pid, 0)[1]:
+        return held
+    os.close(held.root)
+    os.close(held.lower)
+    return None
 
 
 def _serve(control: socket.socket, starter: Starter, place: Place) -> None:
@@ -216,7 +250,7 @@ def _start(
     """Clone one container. *fds*: gate, console, status, and in v2 the cgroup's directory."""
     how, *files = words
     gate, console, status = fds[:3]
-    first = JoinCgroup(tuple(files)) if files else None
+    first = JoinCgroup(tuple(files), starter.root) if files else None
     try:
         place.choose(how)
         pid, pidfd = starter.start(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import resource
 import select
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -21,7 +22,7 @@ import pytest
 import runners
 from runners import helper, payload, zygote
 from runners.base import Instance, RunnerError, Scratch, Spec
-from runners.container import cgroups, devices, syscalls, trial
+from runners.container import cgroups, devices, root_layer, syscalls, trial
 from runners.container.hierarchies import read
 from runners.image.cache import cache_dir
 from tests.conftest import require, wait_until
@@ -149,15 +150,21 @@ def test_sweep_spares_a_live_run(scratch: Scratch, runner: str) -> None:
         assert instance.pids() == before
 
 
-def test_failed_step_is_named(scratch: Scratch) -> None:
-    """A root filesystem that cannot be mounted: the step and the path are in explain()."""
-    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
-        shutil.rmtree(scratch.directory / "rootfs")
-        with prepared.launch("one", lambda _: None) as instance:
-            assert not trial.await_word(instance.console, b"tare ready")
-            said = instance.explain()
-    assert "cannot mount an overlay" in said
-    assert str(scratch.directory / "rootfs") in said
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (shutil.rmtree, "cannot mount an overlay of {rootfs} "),
+        (lambda rootfs: (rootfs / "proc").touch(), "cannot mount proc on /proc"),
+    ],
+    ids=["absent", "a file in the way"],
+)
+def test_failed_step_is_named(scratch: Scratch, spoil: Callable[[Path], None], words: str) -> None:
+    """A root filesystem that cannot be used: the step and the path are in explain()."""
+    spec = spec_of(scratch)
+    spoil(spec.rootfs)
+    with zygote.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
+        assert not trial.await_word(instance.console, b"tare ready")
+        assert words.format(rootfs=spec.rootfs) in instance.explain()
 
 
 def test_failed_exec_is_named(scratch: Scratch) -> None:
@@ -217,6 +224,16 @@ def test_beside_another_a_helper_keeps_to_its_processor_and_its_container_does_n
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_a_helper_has_none_of_the_hosts_mounts(scratch: Scratch) -> None:
+    """Where the kernel allows it: then there is nothing to let go of in each start."""
+    release = tuple(map(int, platform.release().split(".")[:2]))
+    require("detached", release >= root_layer.ALONE_SINCE, f"Linux {platform.release()}")
+    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+        for resident in prepared.resident_pids:
+            (mount,) = Path(f"/proc/{resident}/mountinfo").read_text().splitlines()
+            assert "tare-root" in mount
 
 
 def test_a_living_container_holds_two_descriptors_here_and_none_in_the_helper(scratch: Scratch) -> None:

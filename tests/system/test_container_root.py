@@ -1,17 +1,21 @@
-"""The root of the warm helper's containers, with every capability in hand: no way leads from it to the host's."""
+"""The root of the warm helper's containers, with every capability in hand: no way leads from it to the host's.
+
+Both ways to it: *apart*, with the host's mounts below the helper's root, and *alone*, without them.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from runners.container import syscalls
+from runners.container import root_layer, syscalls
 from runners.container.kernel import Kernel
-from runners.container.root_layer import EnterLayer, Layer, StandApart
+from runners.container.root_layer import LAYER, EnterLayer, Layer, StandAlone, StandApart, hold
 from tests.conftest import require
 
 #: Above "/", more often than any path here is deep.
@@ -26,6 +30,27 @@ def place() -> Iterator[Path]:
         (place / name).mkdir(parents=True)
     yield place
     shutil.rmtree(place)
+
+
+@pytest.fixture(params=["apart", "alone"])
+def inside(request: pytest.FixtureRequest, place: Path) -> Callable[[], None]:
+    """To be called in a child of ours: does what a helper does once, and then what a child of it does."""
+    base, lower = os.fspath(place / "base"), os.fspath(place / "lower")
+    if request.param == "alone":
+        release = tuple(map(int, platform.release().split(".")[:2]))
+        require("detached", release >= root_layer.ALONE_SINCE, f"Linux {platform.release()}")
+
+    def enter() -> None:
+        held = hold(lower) if request.param == "alone" else None
+        own_mounts()
+        kernel = Kernel()
+        (StandApart(base) if held is None else StandAlone(base, held)).apply(kernel)
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        layer = Layer(lower, base if held is None else LAYER, here=held is not None)
+        layer.apply(kernel)
+        EnterLayer(f"{layer.base}/m", held).apply(kernel)
+
+    return enter
 
 
 def told_by(action: Callable[[], list[str]]) -> list[str]:
@@ -46,38 +71,40 @@ def told_by(action: Callable[[], list[str]]) -> list[str]:
     return said
 
 
-def apart(place: Path) -> None:
-    """What the helper does once."""
+def own_mounts() -> None:
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
-    StandApart(os.fspath(place / "base")).apply(Kernel())
-
-
-def inside(place: Path) -> None:
-    """What a child of it does, with a namespace of its own."""
-    apart(place)
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    base = os.fspath(place / "base")
-    Layer(os.fspath(place / "lower"), base).apply(Kernel())
-    EnterLayer(f"{base}/m").apply(Kernel())
 
 
 def seen() -> list[str]:
     return sorted(os.listdir("/"))
 
 
-def test_paths_of_the_helper_are_the_hosts(place: Path) -> None:
+def test_paths_of_a_helper_that_stands_apart_are_the_hosts(place: Path) -> None:
     def look() -> list[str]:
-        apart(place)
+        own_mounts()
+        StandApart(os.fspath(place / "base")).apply(Kernel())
         return [*sorted(os.listdir(place)), *sorted(os.listdir("."))]
 
-    assert told_by(look) == ["base", "lower", "host"]
+    assert told_by(look) == ["base", "lower", "below"]
     assert not os.path.ismount(place / "base")
 
 
-def test_only_the_layer_is_seen(place: Path) -> None:
+def test_a_helper_that_stands_alone_has_an_empty_root_and_stands_in_the_image(place: Path) -> None:
     def look() -> list[str]:
-        inside(place)
+        held = hold(os.fspath(place / "lower"))
+        own_mounts()
+        StandAlone(os.fspath(place / "base"), held).apply(Kernel())
+        walked = [f"{directory}: {names} {files}" for directory, names, files in os.walk("/")]
+        return [*walked, *sorted(os.listdir(".")), str(os.stat("proc/self/mounts", dir_fd=held.root).st_size)]
+
+    assert told_by(look) == ["/: ['below'] []", "/below: [] []", "inside", "proc", "0"]
+    assert not os.path.ismount(place / "base")
+
+
+def test_only_the_layer_is_seen(inside: Callable[[], None]) -> None:
+    def look() -> list[str]:
+        inside()
         syscalls.mount("proc", "/proc", "proc", 0)
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         return [os.fspath(Path.cwd()), *seen(), *(line.split()[4] for line in mounts)]
@@ -85,9 +112,9 @@ def test_only_the_layer_is_seen(place: Path) -> None:
     assert told_by(look) == ["/", "inside", "proc", "/", "/proc"]
 
 
-def test_a_chroot_is_left_for_the_layer_only(place: Path) -> None:
+def test_a_chroot_is_left_for_the_layer_only(inside: Callable[[], None]) -> None:
     def climb() -> list[str]:
-        inside(place)
+        inside()
         top = os.open("/", os.O_PATH)
         os.chroot("inside")
         os.fchdir(top)
@@ -97,11 +124,11 @@ def test_a_chroot_is_left_for_the_layer_only(place: Path) -> None:
     assert told_by(climb) == ["inside", "proc"]
 
 
-def test_who_enters_the_namespace_anew_is_in_the_layer(place: Path) -> None:
+def test_who_enters_the_namespace_anew_is_in_the_layer(inside: Callable[[], None]) -> None:
     """As tare-oci exec and nsenter do."""
 
     def enter() -> list[str]:
-        inside(place)
+        inside()
         syscalls.mount("proc", "/proc", "proc", 0)
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
         os.chroot("inside")
@@ -111,30 +138,36 @@ def test_who_enters_the_namespace_anew_is_in_the_layer(place: Path) -> None:
     assert told_by(enter) == ["/", "inside", "proc"]
 
 
-def test_below_the_layer_is_nothing(place: Path) -> None:
-    """Whoever may unmount (CAP_SYS_ADMIN) finds the empty root, read-only: no host, no layers of others."""
+def test_below_the_layer_is_nothing_of_the_host(inside: Callable[[], None], request: pytest.FixtureRequest) -> None:
+    """Whoever may unmount (CAP_SYS_ADMIN) finds the empty root, read-only, and at most its own layer."""
 
     def unmount() -> list[str]:
-        inside(place)
+        inside()
         syscalls.mount("proc", "/proc", "proc", 0)
+        Path("/own").touch()
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
         syscalls.umount2("/", syscalls.MNT_DETACH)
         syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-        found = [f"{directory}: {names} {files}" for directory, names, files in os.walk("/")]
+        found = [f"{directory}: {sorted(names)} {files}" for directory, names, files in os.walk("/")]
         try:
             Path("/made").mkdir()
         except OSError as error:
             found.append(error.strerror or "")
         return found
 
-    assert told_by(unmount) == ["/: ['host'] []", "/host: [] []", "Read-only file system"]
+    *found, last = told_by(unmount)
+    assert last == "Read-only file system"
+    nothing = {"/: ['below'] []", "/below: [] []"}
+    own = {"/: ['below'] []", "/below: ['m', 'u', 'w'] []", "/below/m: [] []", "/below/u: [] ['own']"}
+    work = {"/below/w: ['work'] []", "/below/w/work: [] []"}
+    assert set(found) == (own | work if "alone" in request.node.name else nothing)
 
 
-def test_a_user_namespace_can_be_made_as_in_any_root(place: Path) -> None:
+def test_a_user_namespace_can_be_made_as_in_any_root(inside: Callable[[], None]) -> None:
     """The kernel refuses one to who stands in a chroot (user_namespaces(7), EPERM): this is none."""
 
     def make() -> list[str]:
-        inside(place)
+        inside()
         syscalls.unshare(syscalls.CLONE_NEWUSER)
         return seen()
 

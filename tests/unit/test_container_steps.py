@@ -67,13 +67,14 @@ def look(path: str) -> Found:
     return known.get(path, "")
 
 
-def made(last_capability: int = 40, **changes: Any) -> Plan:
+def made(last_capability: int = 40, held: root_layer.Held | None = None, **changes: Any) -> Plan:
     """The plan of the warm helper."""
     return layered.plan(
         bundle(**changes),
         base="/b",
         last_capability=last_capability,
         processors=PROCESSORS,
+        held=held,
         look=look,
         filtering=FILTER,
     )
@@ -100,7 +101,7 @@ def test_order_of_the_set_up() -> None:
     assert names.index("unshare") < names.index("umount2")
     assert calls[names.index("umount2") - 1 :][:4] == [
         ("mount", "/b/m", ".", "", syscalls.MS_MOVE),
-        ("umount2", "host", syscalls.MNT_DETACH),
+        ("umount2", "below", syscalls.MNT_DETACH),
         ("chroot", ".."),
         ("chdir", "/"),
     ]
@@ -109,6 +110,37 @@ def test_order_of_the_set_up() -> None:
     assert names[-1] == "seccomp", "no_new_privs lets it come last: it need not allow what set-up calls"
     assert names.index("run_on") > max(at for at, name in enumerate(names) if name == "mount"), "stay near till then"
     assert names[0] == "prctl"
+
+
+def test_who_stands_alone_has_nothing_of_the_host_to_let_go_of() -> None:
+    """But two descriptors, and those before the root is entered: from there on a link might lead to one."""
+    planned = made(held=root_layer.Held(root=7, lower=8))
+    inherited, calls = recorded(*planned.inherited), recorded(*planned.own)
+    assert inherited[inherited.index(("pivot_root", ".", "below")) :][1:3] == [
+        ("umount2", "below", syscalls.MNT_DETACH),
+        ("fchdir", 8),
+    ]
+    (overlay,) = (call for call in calls if call[:2] == ("mount", "overlay"))
+    assert overlay[5] == "lowerdir=.,upperdir=/below/u,workdir=/below/w"
+    assert calls[calls.index(overlay) + 1 :][:6] == [
+        ("close", 7),
+        ("close", 8),
+        ("chdir", "/"),
+        ("mount", "/below/m", ".", "", syscalls.MS_MOVE),
+        ("chroot", ".."),
+        ("chdir", "/"),
+    ]
+    assert "umount2" not in [call[0] for call in calls]
+    entered = calls.index(("chroot", "..")) + 2
+    usual = recorded(*made().own)
+    assert calls[entered:] == usual[usual.index(("chroot", "..")) + 2 :], "inside, all is the same"
+
+
+def test_groups_are_joined_from_the_hosts_root_where_ours_is_another() -> None:
+    assert recorded(steps.JoinCgroup(("/g/a/tasks", "/g/b/tasks"), root=7)) == [
+        ("write", "g/a/tasks", "0", 7),
+        ("write", "g/b/tasks", "0", 7),
+    ]
 
 
 def test_namespaces_in_one_clone() -> None:
@@ -163,8 +195,8 @@ def test_devices_and_links() -> None:
 
 def test_joining_writes_zero_to_each() -> None:
     assert recorded(steps.JoinCgroup(("/m/tasks", "/p/tasks"))) == [
-        ("write", "/m/tasks", "0"),
-        ("write", "/p/tasks", "0"),
+        ("write", "/m/tasks", "0", None),
+        ("write", "/p/tasks", "0", None),
     ]
 
 
