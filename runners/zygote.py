@@ -28,6 +28,7 @@ from runners.container import borrow, cgroups, devices, leftovers, stub, trial
 from runners.container.bundle import parse
 from runners.container.defaults import PIDS_LIMIT, default_config
 from runners.container.reader import BundleError
+from runners.container.siblings import Limits, SiblingsV1, SiblingsV2
 
 KIND: Kind = "container"
 TYPICAL_S = 0.01
@@ -130,13 +131,11 @@ class _Starter:
         self,
         helpers: Sequence[helper.Helper],
         spec: Spec,
-        parent: cgroups.Cgroup | None,
-        rules: devices.RulesV1 | devices.RulesV2 | None,
+        groups: SiblingsV1 | SiblingsV2 | None,
     ) -> None:
         self._helpers = helpers
         self._spec = spec
-        self._parent = parent
-        self._rules = rules
+        self._groups = groups
         #: Of those whose program may not run yet; each start looks which have come that far.
         self._reports: list[_Report] = []
         self._one_looks = threading.Lock()
@@ -156,11 +155,9 @@ class _Starter:
     def start(self, name: str, stack: ExitStack) -> _Container:
         """See :data:`runners.contained.Start`."""
         warm = self._helper()
-        group = self._parent.child(name) if self._parent is not None else None
-        ruled = self._rules.of(name) if isinstance(self._rules, devices.RulesV1) else None
-        for each in (group, ruled):
-            if each is not None:
-                stack.callback(each.remove)
+        groups = self._groups
+        if groups is not None:
+            stack.callback(groups.remove, name)
         with ExitStack() as theirs:
             # Their ends must be closed here: end of file on ours means that they died. The gate is used once.
             gates = theirs.enter_context(ExitStack())
@@ -171,24 +168,24 @@ class _Starter:
             theirs.callback(os.close, status_in)
             fds = [gate_out, console_in, status_in]
             entrances: list[str] = []
-            if isinstance(group, cgroups.V2):
-                self._create(group, None)
-                fds.append(os.open(group.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            if isinstance(groups, SiblingsV2):
+                _create(groups, name)
+                fds.append(groups.open(name))
                 theirs.callback(os.close, fds[-1])
-            elif group is not None:
-                entrances += [*group.entrances(), *(ruled.entrances() if ruled else ())]
+            elif groups is not None:
+                entrances = groups.entrances(name)
 
             def meanwhile() -> None:
                 with gates:  # if this fails, the end of the file sends the child home: the helper waits for it
-                    if isinstance(group, cgroups.V1):
-                        self._create(group, ruled)
+                    if isinstance(groups, SiblingsV1):
+                        _create(groups, name)
                     os.write(gate, b"g")
 
             beside = any(each.waiting for each in self._helpers if each is not warm)
             pid, pidfd = warm.start(entrances, fds, meanwhile, beside=beside)
         stack.callback(os.close, pidfd)
         stack.callback(warm.reap, pid)
-        return _Container(name, console, group, pid, pidfd, report, warm)
+        return _Container(name, console, groups.of(name) if groups is not None else None, pid, pidfd, report, warm)
 
     def _report(self) -> tuple[_Report, int]:
         """A child's report, and the end of its pipe that is the child's."""
@@ -200,17 +197,30 @@ class _Starter:
             self._reports.append(report)
         return report, writer
 
-    def _create(self, group: cgroups.Cgroup, ruled: cgroups.V1 | None) -> None:
-        try:
-            group.create()
-            if ruled is not None:
-                ruled.create()
-            elif isinstance(group, cgroups.V2) and isinstance(self._rules, devices.RulesV2):
-                self._rules.attach(group)
-            group.limit(memory_bytes=self._spec.memory_bytes, pids=PIDS_LIMIT, cpus=self._spec.cpus)
-        except OSError as error:
-            why = f"{error.filename}: {error.strerror}"
-            raise RunnerError(f"cannot make the cgroup {group.relative}", why, "see `tare doctor`") from error
+
+def _create(groups: SiblingsV1 | SiblingsV2, name: str) -> None:
+    try:
+        groups.create(name)
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+        raise RunnerError(f"cannot make the cgroup {groups.of(name).relative}", why, "see `tare doctor`") from error
+
+
+def _groups(scratch: Scratch, spec: Spec, stack: ExitStack) -> SiblingsV1 | SiblingsV2 | None:
+    """Where the instances get their cgroups, with the device rules if there is a way to enforce them."""
+    parent = contained.parent(scratch)
+    if parent is None:
+        return None
+    limits = Limits(memory_bytes=spec.memory_bytes, pids=PIDS_LIMIT, cpus=spec.cpus)
+    try:
+        if isinstance(parent, cgroups.V2):
+            return SiblingsV2(parent, stack.enter_context(devices.RulesV2()), limits)
+        rules = None
+        if devices.enforceable(parent.layout):
+            rules = stack.enter_context(devices.RulesV1(parent, f"{scratch.directory.name}-rules"))
+        return stack.enter_context(SiblingsV1(parent, rules, limits))
+    except OSError as error:
+        raise RunnerError(f"cannot make the cgroup {scratch.cgroup}", str(error), "see `tare doctor`") from error
 
 
 @contextmanager
@@ -233,18 +243,10 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         raise RunnerError(f"{error.where} cannot be run", error.why, error.fix) from error
     text = json.dumps(config, indent=2)
     with ExitStack() as stack:
-        parent = contained.parent(scratch)
-        rules = None
-        if parent is not None and has_rules:
-            rules = devices.rules(parent, f"{scratch.directory.name}-rules")
-            try:
-                stack.enter_context(rules.held())
-            except OSError as error:
-                what = f"cannot make the cgroup {scratch.cgroup}"
-                raise RunnerError(what, str(error), "see `tare doctor`") from error
+        groups = _groups(scratch, spec, stack)
         helpers = helper.start(text, scratch.directory, stack)
         yield Prepared(
-            launch=contained.launcher(_Starter(helpers, spec, parent, rules).start),
+            launch=contained.launcher(_Starter(helpers, spec, groups).start),
             manifest={"config.json": text},
             resident_pids=frozenset(each.pid for each in helpers),
         )

@@ -239,31 +239,25 @@ class RulesV1:
     """The usual rules as a cgroup of the devices hierarchy, of which each instance gets a child. A context manager."""
 
     def __init__(self, parent: V1, label: str) -> None:
-        self._group = V1(f"{parent.relative}/{label}", parent.layout, ("devices",))
-
-    def of(self, name: str) -> V1:
-        """The cgroup of instance *name*, to be created, joined and removed."""
-        return self._group.child(name)
-
-    def held(self) -> RulesV1:
-        """The rules exist inside a block with this."""
-        return self
+        """*label* is its name below *parent*, beside the instances."""
+        #: Above those of the instances, which are to be created, joined and removed.
+        self.group = V1(f"{parent.relative}/{label}", parent.layout, ("devices",))
 
     def __enter__(self) -> RulesV1:
-        self._group.create()
+        self.group.create()
         try:
-            apply(DENY_ALL, self._group)
+            apply(DENY_ALL, self.group)
         except BaseException:
-            self._group.remove()
+            self.group.remove()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._group.remove()
+        self.group.remove()
 
 
 class RulesV2:
-    """The usual rules as a loaded program. A context manager."""
+    """The usual rules as a loaded program; what it was attached to keeps it. A context manager."""
 
     def __init__(self) -> None:
         self._program = -1
@@ -272,21 +266,12 @@ class RulesV2:
         """Put *group*, which exists, under the rules."""
         _attach(group, self._program)
 
-    def held(self) -> RulesV2:
-        """The program is loaded inside a block with this; a cgroup keeps what is attached to it until it is removed."""
-        return self
-
     def __enter__(self) -> RulesV2:
         self._program = syscalls.bpf_load_device_program(v2_program())
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._program)
-
-
-def rules(parent: V1 | V2, label: str) -> RulesV1 | RulesV2:
-    """The rules for instances below *parent*; *label* names a cgroup of theirs beside the instances."""
-    return RulesV1(parent, label) if isinstance(parent, V1) else RulesV2()
 
 
 def describe(asked: Iterable[Rule]) -> str:

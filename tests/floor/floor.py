@@ -166,10 +166,8 @@ def _groups(parent: cgroups.Cgroup, spec: Spec, stack: ExitStack, label: str) ->
     ]
     lines += [("limit", str(Path(file).parent.parent), Path(file).name, text) for file, text in limits]
     if isinstance(parent, cgroups.V1) and devices.enforceable(parent.layout):
-        rules = devices.rules(parent, f"{label}-floor-rules")
-        stack.enter_context(rules.held())
-        assert isinstance(rules, devices.RulesV1)
-        lines += [("cgroup", str(path.parent)) for path in rules.of("NAME").paths()]
+        rules = stack.enter_context(devices.RulesV1(parent, f"{label}-floor-rules"))
+        lines += [("cgroup", str(path)) for path in rules.group.paths()]
     return lines
 
 

@@ -1,11 +1,12 @@
 """Starts, and removals, on all processors at once: against one at a time, and against one processor; floor and runtime.
 
-    python -m tests.speed.together [--repeats 15] [--count 400] [--at-once 6] [--subjects floor container ...]
+    python -m tests.speed.together [--repeats 40] [--count 250] [--at-once 6] [--subjects floor container ...]
 
 A start that is alone may use more than one processor already (a helper works while who asked it does), so there are two
 figures to compare with: COUNT starts one at a time, on all processors; and one at a time with all that has a part in it
 on one processor, which is what speed-up is commonly measured from. In each repeat all of them, one subject after the
-other. Needs root and a quiet machine; says how busy it was.
+other, and backwards in every second one: a rented processor's speed may change by a third within a minute. Needs root
+and a quiet machine; says how busy it was.
 
 At once are three times as many as there are processors, unless told: each start waits now and then, and with fewer, so
 does a processor. The floor is a program of one thread: as many of it. A runner takes threads.
@@ -143,8 +144,8 @@ def median(rates: Sequence[Mapping[str, Rate]], base: str) -> str:
 def main() -> int:
     """Run what the command line says, and print one table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--count", type=int, default=250)
+    parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--at-once", type=int, default=3 * len(os.sched_getaffinity(0)))
     parser.add_argument("--subjects", nargs="+", default=["floor", "container"])
     wishes = parser.parse_args()
@@ -157,9 +158,11 @@ def main() -> int:
             crew.start(WARM_UP)
             crew.stop()
         click.echo(HEAD)
-        for _ in range(wishes.repeats):
+        for repeat in range(wishes.repeats):
             for subject, ways in entered.items():
-                pairs = {label: (crew.start(wishes.count), crew.stop()) for label, crew in ways.items()}
+                order = reversed(ways) if repeat % 2 else iter(ways)
+                taken = {label: (ways[label].start(wishes.count), ways[label].stop()) for label in order}
+                pairs = {label: taken[label] for label in ways}
                 for at, what in enumerate(("start", "remove")):
                     rates = {label: pair[at] for label, pair in pairs.items()}
                     found.setdefault((subject, what), []).append(rates)

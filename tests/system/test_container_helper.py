@@ -305,8 +305,7 @@ def test_a_cgroup_that_cannot_be_made_ends_the_start(scratch: Scratch, monkeypat
             def refuse(*_: object, **__: object) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device", "/sys/fs/cgroup/x")
 
-            patch.setattr(cgroups.V1, "limit", refuse)
-            patch.setattr(cgroups.V2, "limit", refuse)
+            patch.setattr(os, "mkdir", refuse)
             with pytest.raises(RunnerError, match="cannot make the cgroup"), prepared.launch("one", lambda _: None):
                 pass
         with prepared.launch("two", lambda _: None) as instance:
@@ -347,7 +346,7 @@ def test_device_program_of_v2(scratch: Scratch) -> None:
     group = cgroups.V2(scratch.prefix, cgroups.Layout("v2", {}, (), unified))
     group.create()
     rules = devices.RulesV2()
-    with rules.held():
+    with rules:
         rules.attach(group)
         directory = os.open(group.path, os.O_RDONLY | os.O_DIRECTORY)
         answers, child_end = os.pipe()
