@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 
 #: The one directory of the empty root: the host's is below it, for a moment or for good.
 _BELOW = "below"
-#: The Linux whose overlayfs takes a mount that is in no namespace (``clone_private_mount`` in fs/namespace.c).
-ALONE_SINCE = (6, 15)
 #: Where who stands alone mounts its layer.
 LAYER = f"/{_BELOW}"
 _EMPTY = k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
+
+
+def can_stand_alone() -> bool:
+    """Whether overlayfs takes a mount that is in no namespace: Linux 6.15 (``clone_private_mount``, fs/namespace.c)."""
+    major, minor, *_ = os.uname().release.replace("-", ".").replace("+", ".").split(".")
+    return (int(major), int(minor)) >= (6, 15)
 
 
 @record
@@ -139,7 +143,7 @@ def _pivot(sys: Sys, base: str) -> None:
 class EnterLayer(Strict):
     """Make the mount at *path* the root, in a child of who did :class:`StandApart`, or :class:`StandAlone` with *held*.
 
-    From here on no symbolic link of the root filesystem leads out of it, and no descriptor of the host is left.
+    From here on no symbolic link of the root filesystem leads out of it, and *held* is closed.
     """
 
     path: str

@@ -7,6 +7,7 @@ clone3; of starts at once, which keep all processors busy, it is a sixth.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
 from .record import record
 
@@ -81,8 +82,9 @@ class SiblingsV1:
 
     def remove(self, name: str) -> None:
         """See :meth:`V1.remove`."""
-        for parent in self._parents:
-            parent.child(name).remove()
+        with ExitStack() as stack:
+            for parent in self._parents:
+                stack.callback(parent.child(name).remove)
 
 
 class SiblingsV2:

@@ -31,7 +31,7 @@ from .bundle import parse
 from .init import Program
 from .kernel import Kernel
 from .reader import BundleError
-from .root_layer import ALONE_SINCE, LAYER, Held, Layer, StandAlone, hold
+from .root_layer import LAYER, Held, Layer, StandAlone, can_stand_alone, hold
 from .steps import JoinCgroup, Step
 
 #: Its argv holds this word, for a reader of ps, and the mark of its owner (:mod:`leftovers`).
@@ -188,8 +188,8 @@ def _own_mounts() -> None:
 
 def _held(image: str, base: str) -> Held | None:
     """What to keep of the host without its mounts; None where that cannot be, as a child of ours finds out."""
-    if tuple(map(int, os.uname().release.split(".")[:2])) < ALONE_SINCE:
-        return None  # it would refuse, and say so in the kernel's log
+    if not can_stand_alone():
+        return None  # to try would leave a complaint in the kernel's log
     try:
         held = hold(image)
     except OSError:

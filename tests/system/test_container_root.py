@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import root_layer, syscalls
+from runners.container import syscalls
 from runners.container.kernel import Kernel
-from runners.container.root_layer import LAYER, EnterLayer, Layer, StandAlone, StandApart, hold
+from runners.container.root_layer import LAYER, EnterLayer, Layer, StandAlone, StandApart, can_stand_alone, hold
 from tests.conftest import require
 
 #: Above "/", more often than any path here is deep.
@@ -37,8 +37,7 @@ def inside(request: pytest.FixtureRequest, place: Path) -> Callable[[], None]:
     """To be called in a child of ours: does what a helper does once, and then what a child of it does."""
     base, lower = os.fspath(place / "base"), os.fspath(place / "lower")
     if request.param == "alone":
-        release = tuple(map(int, platform.release().split(".")[:2]))
-        require("detached", release >= root_layer.ALONE_SINCE, f"Linux {platform.release()}")
+        require("detached", can_stand_alone(), f"Linux {platform.release()}")
 
     def enter() -> None:
         held = hold(lower) if request.param == "alone" else None
