@@ -78,8 +78,8 @@ def plan(
 
     *base* is an existing directory to mount on. The inherited steps are for a process in a mount namespace of its own
     from which no mount goes out to the host's; with *held* it has none of the host's afterwards (:class:`StandAlone`).
-    *processors* are the container's to run on, wherever its parent keeps to
-    (:class:`warm.Place`). Raises BundleError for what needs a runtime that stands by while a container is set up.
+    *processors* are the container's to run on, wherever its parent keeps to (:class:`warm.Place`). Raises BundleError
+    for what needs a runtime that stands by while a container is set up.
     """
     _refuse(bundle)
     made = _Maker(bundle, look)
