@@ -71,9 +71,7 @@ def _no_leaf(reader: Reader) -> None:
 
 
 def _devices(reader: Reader, key: str) -> Iterator[tuple[Reader, str]]:
-    values: list[object] = reader.take(key, list, [])
-    for i, value in enumerate(values):
-        item = Reader(value, reader.at(f"{key}[{i}]"))
+    for item in reader.each(key):
         major, minor = item.take("major", int), item.take("minor", int)
         if major < 0 or minor < 0:
             raise BundleError(item.where, "major and minor must not be negative", SEE)

@@ -1,8 +1,9 @@
-"""An OCI configuration (``config.json``) as a frozen :class:`Bundle`, or refused by the name of what is not done.
+"""An OCI configuration (``config.json``) as a frozen :class:`Bundle`, or refused by the name of what cannot be done.
 
-A runtime that silently skips a line of a configuration is worse than one that refuses it: every key that is read here
-is in force later, and every other key raises :class:`BundleError`, with its path in the file and what to do. The one
-exception are annotations, which are kept for whoever asks for the state and mean nothing to this runtime.
+Three kinds of keys: what is read here is in force later. What is known and impossible here raises
+:class:`BundleError`, with its path in the file and what to do. What is not known is ignored, as the specification
+demands (config.md, "Extensibility"), but never silently: :attr:`Bundle.warnings` names it. Annotations are kept for
+whoever asks for the state and mean nothing to this runtime.
 
 Source: the OCI runtime specification 1.2 (config.md, config-linux.md).
 """
@@ -16,7 +17,7 @@ from . import mounts, parts
 from . import process as processes
 from . import syscalls as k
 from .reader import SEE, BundleError, Reader
-from .record import record
+from .record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Bundle:
     cgroup: str
     resources: Resources
     seccomp: Profile | None
+    #: What of the configuration is not in force, a line each.
+    warnings: tuple[str, ...] = ()
 
     def is_new(self, kind: str) -> bool:
         """Whether the container has a namespace of *kind* that is made for it."""
@@ -84,8 +87,7 @@ def parse(config: object, *, directory: str) -> Bundle:
     annotations = top.pairs("annotations")
     hostname, domainname = top.take("hostname", str, ""), top.take("domainname", str, "")
     rootfs, readonly_root = _root(top.below("root"), directory)
-    given: list[object] = top.take("mounts", list, [])
-    made = tuple(mounts.parse(Reader(value, f"mounts[{i}]"), directory=directory) for i, value in enumerate(given))
+    made = tuple(mounts.parse(item, directory=directory) for item in top.each("mounts"))
     found_hooks = _hooks(top)
     process = processes.parse(top.below("process"))
     linux = top.below("linux", {})
@@ -129,7 +131,7 @@ def parse(config: object, *, directory: str) -> Bundle:
     if linux.take("mountLabel", str, ""):
         raise BundleError("linux.mountLabel", "is not supported", "remove it; crun and runc set labels")
     linux.done()
-    return bundle
+    return replace(bundle, warnings=tuple(top.warnings)) if top.warnings else bundle
 
 
 def _hooks(top: Reader) -> dict[str, tuple[Hook, ...]]:
@@ -157,9 +159,7 @@ def _root(root: Reader, directory: str) -> tuple[str, bool]:
 
 def _namespaces(linux: Reader) -> dict[str, str]:
     found: dict[str, str] = {}
-    given: list[object] = linux.take("namespaces", list, [])
-    for i, value in enumerate(given):
-        item = Reader(value, linux.at(f"namespaces[{i}]"))
+    for item in linux.each("namespaces"):
         kind, path = item.take("type", str), item.take("path", str, "")
         item.done()
         if kind not in NAMESPACES:
@@ -215,12 +215,11 @@ def _resources(linux: Reader) -> Resources:
 
 
 def _seccomp(linux: Reader) -> Profile | None:
-    section = linux.take("seccomp", dict, {})
-    if not section:
+    if linux.empty("seccomp"):
         return None
     from . import seccomp
 
-    return seccomp.parse(Reader(section, linux.at("seccomp")))
+    return seccomp.parse(linux.below("seccomp"))
 
 
 def load(directory: str) -> Bundle:

@@ -15,6 +15,7 @@ from . import inside, plan, stub, syscalls
 from . import mounts as mounting
 from .joining import Created, clone
 from .person import SetOomScore
+from .record import replace
 from .steps import JoinCgroup
 
 TYPE_CHECKING = False
@@ -180,11 +181,11 @@ def _make(
         for fd in ends_open:
             os.close(fd)
     try:
-        _attend(bundle, made, up, down, run_hooks, awaited)
+        warnings = _attend(bundle, made, up, down, run_hooks, awaited)
     except BaseException:
         _kill(made)
         raise
-    return made
+    return replace(made, warnings=warnings) if warnings else made
 
 
 def _entrance(cgroup: Cgroup | None) -> tuple[Step | None, int]:
@@ -219,8 +220,8 @@ def _awaited(bundle: Bundle) -> bytes:
 
 def _attend(
     bundle: Bundle, made: Created, up: int, down: int, run_hooks: Callable[[str, int], None], awaited: bytes
-) -> None:
-    """Do the parent's part, and answer what is *awaited*, until the first process is ready.
+) -> tuple[str, ...]:
+    """Do the parent's part, and answer what is *awaited*, until the first process is ready; its warnings.
 
     Raises OSError with what failed in it.
     """
@@ -235,7 +236,7 @@ def _attend(
         _act(kind, bundle, made.pid, run_hooks)
         os.write(down, b"g")
         if kind == inside.READY:
-            return
+            return tuple(text.splitlines())
 
 
 def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: Callable[[str, int], None]) -> None:

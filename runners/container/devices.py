@@ -81,8 +81,7 @@ DENY_ALL = (Rule(allow=False),)
 
 def parse(resources: Reader) -> tuple[Rule, ...]:
     """The rules at ``devices`` of ``linux.resources``. Raises BundleError."""
-    values: list[object] = resources.take("devices", list, [])
-    return tuple(_rule(Reader(value, resources.at(f"devices[{i}]"))) for i, value in enumerate(values))
+    return tuple(map(_rule, resources.each("devices")))
 
 
 def _rule(item: Reader) -> Rule:

@@ -35,9 +35,8 @@ def parse(section: Reader) -> dict[str, tuple[Hook, ...]]:
     """The ``hooks`` object of a configuration, by kind; those without any are left out. Raises BundleError."""
     found = {}
     for kind in KINDS:
-        where = section.at(kind)
-        if entries := section.take(kind, list, []):
-            found[kind] = tuple(_hook(Reader(entry, f"{where}[{i}]")) for i, entry in enumerate(entries))
+        if entries := section.each(kind):
+            found[kind] = tuple(map(_hook, entries))
     section.done()
     return found
 

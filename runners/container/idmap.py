@@ -29,8 +29,7 @@ class Range:
 def parse(reader: Reader, key: str) -> tuple[Range, ...]:
     """The list of ranges at *key*. Raises BundleError."""
     found = []
-    for i, value in enumerate(reader.take(key, list, [])):
-        item = Reader(value, reader.at(f"{key}[{i}]"))
+    for item in reader.each(key):
         inside, outside, size = (item.take(name, int) for name in ("containerID", "hostID", "size"))
         item.done()
         if min(inside, outside) < 0 or size < 1 or max(inside, outside) + size >= _IDS:

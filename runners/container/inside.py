@@ -1,7 +1,8 @@
 """What the first process of a container does in the runtime's copy, between clone and the program.
 
 It talks with its parent over two pipes, turn by turn: it writes one message, the parent answers with one byte, and end
-of file means that the other is gone. Messages are a letter and a text, see :data:`CREATED` and those below it. It waits
+of file means that the other is gone. Messages are a letter and a text, see :data:`CREATED` and those below it; that of
+:data:`READY` are the warnings. It waits
 only where the parent has something to do first (:attr:`Ends.awaited`): each turn wakes two processes up, some 0.2 ms.
 
 It then waits in the exec fifo for ``start``, where it also says how that went: "0" before it executes the program, and
@@ -61,11 +62,11 @@ def tell(fd: int, kind: bytes, text: str = "") -> None:
     os.write(fd, kind + text.encode(errors="surrogateescape")[:4000])
 
 
-def ask(ends: Ends, kind: bytes) -> None:
-    """Send a message without text and wait for the answer, if it is awaited. Ends the process if the parent is gone."""
+def ask(ends: Ends, kind: bytes, text: str = "") -> None:
+    """Send a message and wait for the answer, if it is awaited. Ends the process if the parent is gone."""
     if kind not in ends.awaited:
         return
-    os.write(ends.up, kind)
+    tell(ends.up, kind, text)
     if not os.read(ends.down, 1):
         os._exit(SETUP_FAILED)
 
@@ -91,15 +92,21 @@ class StepError(OSError):
     """A step that failed: its text names it."""
 
 
-def run(steps: Sequence[Step]) -> None:
-    """Do *steps*. Raises :class:`StepError`."""
+def run(steps: Sequence[Step]) -> list[str]:
+    """Do *steps*; what did not work and is excused, a line each. Raises :class:`StepError`."""
     kernel = Kernel()
+    excused = []
     for step in steps:
         try:
             step.apply(kernel)
         except OSError as error:
-            if error.errno not in step.tolerated:
-                raise StepError(error.errno, f"cannot {step.describe()}: {words(error)}") from None
+            if error.errno in step.tolerated:
+                continue
+            said = f"cannot {step.describe()}: {words(error)}"
+            if error.errno not in step.excused:
+                raise StepError(error.errno, said) from None
+            excused.append(said)
+    return excused
 
 
 def words(error: OSError) -> str:
@@ -130,20 +137,20 @@ def become_first(
         ask(ends, CREATED)
         if first is not None:
             run((first,))
-        run(plan.outside)
+        excused = run(plan.outside)
         ask(ends, HOOKS)
         run_hooks("createContainer", os.getpid())
-        run(plan.entering)
+        excused += run(plan.entering)
         ask(ends, LIMITS)
         last = plan.person
         # A filter that no_new_privs lets come last comes after the hooks, which it is not for.
         filters = [step for step in last if step is last[-1] and type(step).__name__ == "InstallSeccomp"]
-        run([step for step in last if step not in filters])
+        excused += run([step for step in last if step not in filters])
         path, env = prepare(process)
         if not os.access(ends.fifo, os.W_OK, dir_fd=ends.fifo_directory, effective_ids=True):
             raise PermissionError(errno.EACCES, f"the container's user {process.uid} cannot write to {ends.fifo}")
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
-        ask(ends, READY)
+        ask(ends, READY, "\n".join(excused))
         os.close(ends.up)
         os.close(ends.down)
         # Opens when `start` opens the other end. Not by a path from the root: that is the container's by now.

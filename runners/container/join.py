@@ -18,7 +18,7 @@ from .freezing import is_frozen
 from .person import BecomeUser, SetGroups, Undumpable
 from .reader import BundleError, Reader
 from .record import record, replace
-from .steps import JoinCgroup, NewKeyring, NewSession
+from .steps import JoinCgroup, NewKeyring, NewSession, Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -260,14 +260,12 @@ def _before(entry: _Entry) -> Iterator[Step]:
 
 
 @record
-class OwnTerminal:
+class OwnTerminal(Strict):
     """A pseudo-terminal of the container's devpts; its master goes out over *carrier*. /dev/console stays as it is."""
 
     carrier: int
     size: tuple[int, int] | None
     uid: int
-
-    tolerated = ()
 
     def describe(self) -> str:
         """See :class:`steps.Step`."""

@@ -26,10 +26,14 @@ _SIGCHLD = 17
 
 @record
 class Created:
-    """The first process of a container, a child of the caller, and a descriptor of it."""
+    """The first process of a container, a child of the caller, and a descriptor of it.
+
+    *warnings* say what of its set-up did not work and is excused.
+    """
 
     pid: int
     pidfd: int
+    warnings: tuple[str, ...] = ()
 
 
 def clone(bundle: Bundle, flags: int, born: int, become: Callable[[], NoReturn]) -> Created:

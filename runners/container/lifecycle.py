@@ -73,6 +73,8 @@ def make(
     """
     checkpoint("create:start")
     config, text = loaded or configuration.load(asked.bundle, network=asked.network)
+    for line in config.warnings:
+        messages.warning(line)
     _check_terminal(config, asked)
     lock = store.add(asked.name)
     try:
@@ -85,7 +87,7 @@ def make(
             beside()
 
         try:
-            return _fill(store, known, config, asked, meanwhile)
+            return _fill(store, messages, known, config, asked, meanwhile)
         except BaseException:
             destroy(store, messages, store.read(asked.name), config=config, checkpoints=False)
             raise
@@ -141,7 +143,9 @@ def _place(config: Bundle, name: str) -> str:
     return path
 
 
-def _fill(store: Store, known: State, config: Bundle, asked: Request, meanwhile: Callable[[], None]) -> Made:
+def _fill(
+    store: Store, messages: log.Log, known: State, config: Bundle, asked: Request, meanwhile: Callable[[], None]
+) -> Made:
     from . import create, resources
 
     group = group_of(known)
@@ -176,6 +180,8 @@ def _fill(store: Store, known: State, config: Bundle, asked: Request, meanwhile:
         new_keyring=asked.new_keyring,
         filters=filters(store),
     )
+    for line in made.warnings:
+        messages.warning(line)
     if current.lease:
         from . import network
 

@@ -56,9 +56,7 @@ def time_offsets(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, 
 def devices(linux: Reader) -> tuple[Device, ...]:
     """The device nodes beside the standard ones. Raises BundleError."""
     found = []
-    given: list[object] = linux.take("devices", list, [])
-    for i, value in enumerate(given):
-        item = Reader(value, linux.at(f"devices[{i}]"))
+    for item in linux.each("devices"):
         path, kind = item.take("path", str), item.take("type", str)
         if kind not in _DEVICE_KINDS:
             raise BundleError(item.at("type"), f"{kind!r} is no kind of device", "use c, b, u or p")

@@ -84,7 +84,7 @@ def _names(mask: int) -> str:
 
 
 @record
-class SetGroups:
+class SetGroups(Strict):
     """The supplementary groups, instead of those of whoever started us.
 
     *may_keep*: in a user namespace of an unprivileged user they can neither be read nor dropped (user_namespaces(7));
@@ -95,7 +95,7 @@ class SetGroups:
     may_keep: bool = False
 
     @property
-    def tolerated(self) -> tuple[int, ...]:
+    def tolerated(self) -> tuple[int, ...]:  # type: ignore[override]
         return (errno.EPERM,) if self.may_keep and not self.groups else ()
 
     def describe(self) -> str:

@@ -123,8 +123,7 @@ def _oom_score(process: Reader) -> int | None:
 
 def _rlimits(process: Reader) -> tuple[tuple[int, int, int], ...]:
     found: dict[int, tuple[int, int, int]] = {}
-    for i, value in enumerate(process.take("rlimits", list, [])):
-        item = Reader(value, process.at(f"rlimits[{i}]"))
+    for item in process.each("rlimits"):
         name = item.take("type", str)
         which = RLIMITS.get(name.removeprefix("RLIMIT_"))
         if which is None or not name.startswith("RLIMIT_"):

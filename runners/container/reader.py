@@ -1,4 +1,8 @@
-"""Reading decoded JSON so that no key is missed: what nobody takes is refused by its name."""
+"""Reading decoded JSON so that no key is missed: what nobody takes becomes a warning, with its name.
+
+A runtime must not fail on properties that it does not know (OCI config.md, "Extensibility"). One list of warnings
+belongs to all readers of one configuration, so that each is said once.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +27,14 @@ class BundleError(ValueError):
 
 
 class Reader:
-    """Takes keys out of one JSON object; :meth:`done` refuses what nobody took."""
+    """Takes keys out of one JSON object; :meth:`done` warns of what nobody took. *warnings* gets a line for each."""
 
-    def __init__(self, value: object, where: str) -> None:
+    def __init__(self, value: object, where: str, warnings: list[str] | None = None) -> None:
         if not isinstance(value, dict):
             raise BundleError(where or "config.json", "must be an object", SEE)
         self._left: dict[str, object] = dict(value)
         self.where = where
+        self.warnings: list[str] = [] if warnings is None else warnings
 
     def at(self, key: str) -> str:
         """The path of *key* in the file."""
@@ -50,10 +55,19 @@ class Reader:
         """Whether *key* is absent or null."""
         return self._left.get(key) is None
 
+    def empty(self, key: str) -> bool:
+        """Whether *key* is absent, null or an object without keys."""
+        return not self._left.get(key)
+
     def below(self, key: str, default: object = None) -> Reader:
         """The object at *key*; null is as good as absent."""
         value = self._left.pop(key, None)
-        return Reader(default if value is None else value, self.at(key))
+        return Reader(default if value is None else value, self.at(key), self.warnings)
+
+    def each(self, key: str) -> list[Reader]:
+        """The objects in the list at *key*; empty when there is none."""
+        values: list[object] = self.take(key, list, [])
+        return [Reader(value, f"{self.at(key)}[{i}]", self.warnings) for i, value in enumerate(values)]
 
     def texts(self, key: str) -> tuple[str, ...]:
         """The list of texts at *key*; empty when there is none."""
@@ -70,8 +84,14 @@ class Reader:
                 raise BundleError(f"{self.at(key)}.{name}", "must be a text with a name", SEE)
         return {name: str(value) for name, value in values.items()}
 
+    def warn(self, key: str, why: str) -> None:
+        """Note that *key* is not in force, and why. Said twice, it stands once."""
+        line = f"{self.at(key)}: {why}"
+        if line not in self.warnings:
+            self.warnings.append(line)
+
     def done(self) -> None:
-        """Refuse by its name what nobody took and what is not empty."""
+        """Warn of what nobody took and what is not empty."""
         for key, value in self._left.items():
             if value not in (None, False, "", [], {}):
-                raise BundleError(self.at(key), "is not supported")
+                self.warn(key, "is not known here and is ignored")

@@ -174,9 +174,7 @@ def _pids(reader: Reader) -> int:
 
 def _huge_pages(reader: Reader) -> tuple[tuple[str, int], ...]:
     found = []
-    values: list[object] = reader.take("hugepageLimits", list, [])
-    for i, value in enumerate(values):
-        item = Reader(value, reader.at(f"hugepageLimits[{i}]"))
+    for item in reader.each("hugepageLimits"):
         size = item.take("pageSize", str)
         if not size.endswith(("KB", "MB", "GB")) or not size[:-2].isdigit():
             raise BundleError(item.at("pageSize"), f"{size!r} is no page size", "write it as 64KB, 2MB or 1GB")
@@ -188,9 +186,7 @@ def _huge_pages(reader: Reader) -> tuple[tuple[str, int], ...]:
 def _network(reader: Reader) -> _Network:
     class_id = _number(reader, "classID", least=0)
     priorities = []
-    values: list[object] = reader.take("priorities", list, [])
-    for i, value in enumerate(values):
-        item = Reader(value, reader.at(f"priorities[{i}]"))
+    for item in reader.each("priorities"):
         priorities.append((item.take("name", str), _number(item, "priority", least=0)))
         item.done()
     reader.done()

@@ -20,6 +20,7 @@ import os
 from . import compiled
 from .reader import SEE, BundleError, Reader
 from .record import record
+from .steps import Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,8 +110,7 @@ def parse(reader: Reader) -> Profile:
     for key in ("listenerPath", "listenerMetadata"):
         if reader.take(key, str, ""):
             raise BundleError(reader.at(key), "is not supported: there is no listener for SCMP_ACT_NOTIFY")
-    values: list[object] = reader.take("syscalls", list, [])
-    rules = tuple(_rule(Reader(value, reader.at(f"syscalls[{i}]"))) for i, value in enumerate(values))
+    rules = tuple(map(_rule, reader.each("syscalls")))
     reader.done()
     return Profile(
         default_action=default,
@@ -153,8 +153,7 @@ def _rule(item: Reader) -> Rule:
     if not names:
         raise BundleError(item.at("names"), "is missing", SEE)
     action = _action(item, "action", "errnoRet")
-    values: list[object] = item.take("args", list, [])
-    conditions = tuple(_condition(Reader(value, item.at(f"args[{i}]"))) for i, value in enumerate(values))
+    conditions = tuple(map(_condition, item.each("args")))
     for key in ("comment", "name"):  # podman writes them; they mean nothing to a runtime
         item.take(key, str, "")
     item.done()
@@ -234,7 +233,7 @@ def _alternatives(conditions: tuple[Condition, ...]) -> tuple[tuple[Condition, .
 
 
 @record
-class InstallSeccomp:
+class InstallSeccomp(Strict):
     """Filter the system calls of this process, and of all that come from it, from here on.
 
     *program* is :func:`compile`'s, *flags* are :attr:`Profile.flags`.
@@ -242,10 +241,6 @@ class InstallSeccomp:
 
     program: bytes
     flags: int = 0
-
-    @property
-    def tolerated(self) -> tuple[int, ...]:
-        return ()
 
     def describe(self) -> str:
         return f"filter system calls ({len(self.program) // 8} instructions)"

@@ -38,12 +38,17 @@ class Step(Protocol):
     def tolerated(self) -> tuple[int, ...]:
         """Error numbers of its calls that are no error."""
 
+    @property
+    def excused(self) -> tuple[int, ...]:
+        """Error numbers with which the container starts all the same, and its log has a warning."""
+
 
 class Strict:
     """A step whose every error counts."""
 
     __slots__ = ()
     tolerated: tuple[int, ...] = ()
+    excused: tuple[int, ...] = ()
 
 
 class _IfPresent:
@@ -51,6 +56,7 @@ class _IfPresent:
 
     __slots__ = ()
     tolerated: tuple[int, ...] = (errno.ENOENT, errno.ENOTDIR)
+    excused: tuple[int, ...] = ()
 
 
 @record
@@ -87,13 +93,13 @@ class UnshareCgroups(Strict):
 
 
 @record
-class MakeDirectory:
+class MakeDirectory(Strict):
     """A directory to mount on."""
 
     path: str
 
     @property
-    def tolerated(self) -> tuple[int, ...]:
+    def tolerated(self) -> tuple[int, ...]:  # type: ignore[override]
         return (errno.EEXIST,)
 
     def describe(self) -> str:

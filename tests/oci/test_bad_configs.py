@@ -70,17 +70,12 @@ OURS = {
     ),
     "relative mount destination": put("mounts.0.destination", "proc"),
     "mount options that are no list": put("mounts.0.options", "ro"),
-    "unknown key": put("linux.nope", {"key": 1}),
-    "unknown key of process": put("process.nope", True),
     "negative user": put("process.user", {"uid": -1, "gid": 0}),
     "user out of range": put("process.user", {"uid": 1 << 32, "gid": 0}),
     "limit that is negative": put("process.rlimits", [{"type": "RLIMIT_NOFILE", "soft": -1, "hard": 100}]),
     "the same limit twice": put("process.rlimits", [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}] * 2),
     "oom score out of range": put("process.oomScoreAdj", 5000),
     "cgroupsPath that is a number": put("linux.cgroupsPath", 5),
-    "Intel RDT": put("linux.intelRdt", {"closID": "x"}),
-    "a virtual machine": put("vm", {"kernel": {"path": "/x"}}),
-    "windows": put("windows", {"layerFolders": ["x"]}),
     "propagation of unknown kind": put("linux.rootfsPropagation", "nope"),
     "masked path that is relative": put("linux.maskedPaths", ["proc/keys"]),
     "memory limit that is text": put("linux.resources.memory", {"limit": "32m"}),
@@ -117,6 +112,25 @@ def test_refused_by_all(box: Box, name: str) -> None:
 def test_refused_by_ours(our_box: Box, name: str) -> None:
     said = check(our_box, OURS[name])
     assert "fix" in said or ":" in said, "it says neither what nor why"
+
+
+@pytest.mark.parametrize("path", ["nope", "process.nope", "linux.nope", "root.nope", "linux.resources.nope", "vm"])
+def test_unknown_keys_are_ignored(box: Box, path: str) -> None:
+    """OCI config.md, "Extensibility"."""
+    put(path, {"key": [1]})(box.config)
+    assert box.run("/bin/echo", "fine").ok().out == "fine\n"
+
+
+def test_an_unknown_key_is_one_line_in_the_log(our_box: Box) -> None:
+    put("linux.nope", {"key": 1})(our_box.config)
+    log = our_box.bundle / "log"
+    our_box.save()
+    our_box.call("--log", os.fspath(log), "create", "--bundle", os.fspath(our_box.bundle), our_box.name).ok()
+    for verb in ("state", "start"):
+        our_box.call("--log", os.fspath(log), verb, our_box.name).ok()
+    (line,) = log.read_text().splitlines()
+    assert "level=warning" in line
+    assert "linux.nope" in line
 
 
 @pytest.mark.deviates("runc", "1.1 panics", only=["null"])

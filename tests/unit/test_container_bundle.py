@@ -225,10 +225,8 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
     ("path", "value", "where"),
     [
         ("hooks", {"prestart": [{"path": "x"}]}, "hooks.prestart[0].path"),
-        ("hooks", {"before": [{"path": "/x"}]}, "hooks.before"),
         ("process.user.uid", -1, "process.user.uid"),
         ("process.user.uid", True, "process.user.uid"),
-        ("process.user.username", "x", "process.user.username"),
         ("process.user.additionalGids", ["x"], "process.user.additionalGids"),
         ("process.rlimits", [{"type": "RLIMIT_NOFILE"}], "process.rlimits[0].soft"),
         ("process.rlimits", [{"type": "NOFILE", "soft": 1, "hard": 1}], "process.rlimits[0].type"),
@@ -236,9 +234,7 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2, "process.rlimits[1].type"),
         ("process.apparmorProfile", "x", "process.apparmorProfile"),
         ("process.selinuxLabel", "x", "process.selinuxLabel"),
-        ("process.execCPUAffinity", {"initial": "0"}, "process.execCPUAffinity"),
         ("process.scheduler", {"policy": "SCHED_DEADLINE"}, "process.scheduler.policy"),
-        ("process.scheduler", {"policy": "SCHED_OTHER", "flags": ["x"]}, "process.scheduler.flags"),
         ("process.ioPriority", {"class": "x"}, "process.ioPriority.class"),
         ("process.oomScoreAdj", 1001, "process.oomScoreAdj"),
         ("process.args", [], "process.args"),
@@ -261,7 +257,6 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("linux.uidMappings", [{}], "linux.uidMappings[0].containerID"),
         ("linux.rootfsPropagation", "all", "linux.rootfsPropagation"),
         ("linux.timeOffsets", {"boottime": {"secs": 1}}, "linux.timeOffsets"),
-        ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt"),
         ("linux.mountLabel", "x", "linux.mountLabel"),
         ("linux.personality", {"domain": "SOLARIS"}, "linux.personality.domain"),
         ("linux.namespaces", [{"type": "pid"}], "linux.namespaces"),
@@ -272,7 +267,6 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("linux.namespaces.1", {"type": "user"}, "linux.uidMappings"),
         ("linux.namespaces.1", {"type": "network", "path": "x"}, "linux.namespaces[1].path"),
         ("linux.resources.memory.kernel", 5, "linux.resources.memory.kernel"),
-        ("linux.resources.rdma", {"x": {}}, "linux.resources.rdma"),
         ("linux.maskedPaths", ["proc/x"], "linux.maskedPaths"),
         ("linux.maskedPaths", ["/proc/\0"], "linux.maskedPaths"),
         ("mounts.0.type", "nonsense", "mounts[0].type"),
@@ -288,7 +282,6 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("ociVersion", True, "ociVersion"),
         ("annotations", {"a": 1}, "annotations.a"),
         ("process", [], "process"),
-        ("solaris", {"milestone": "x"}, "solaris"),
     ],
 )
 def test_refused_by_name(path: str, value: object, where: str) -> None:
@@ -297,6 +290,40 @@ def test_refused_by_name(path: str, value: object, where: str) -> None:
     assert caught.value.where == where
     assert caught.value.why
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        ("hooks", {"before": [{"path": "/x"}]}, "hooks.before"),
+        ("process.user.username", "x", "process.user.username"),
+        ("process.execCPUAffinity", {"initial": "0"}, "process.execCPUAffinity"),
+        ("process.scheduler", {"policy": "SCHED_OTHER", "flags": ["x"]}, "process.scheduler.flags"),
+        ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt"),
+        ("linux.resources.rdma", {"x": {}}, "linux.resources.rdma"),
+        ("solaris", {"milestone": "x"}, "solaris"),
+        ("nope", {"key": 1}, "nope"),
+        ("root.nope", 1, "root.nope"),
+        ("process.nope", [1], "process.nope"),
+        ("mounts.0.nope", "x", "mounts[0].nope"),
+        ("linux.nope", True, "linux.nope"),
+        ("linux.namespaces.0", {"type": "mount", "nope": 5}, "linux.namespaces[0].nope"),
+        ("linux.seccomp.nope", "x", "linux.seccomp.nope"),
+        ("linux.seccomp.syscalls.0.nope", "x", "linux.seccomp.syscalls[0].nope"),
+        ("linux.resources.nope", 1, "linux.resources.nope"),
+        ("linux.resources.memory.nope", 1, "linux.resources.memory.nope"),
+        ("linux.resources.devices.0.nope", 1, "linux.resources.devices[0].nope"),
+        ("hooks", {"poststop": [{"path": "/x", "nope": 1}]}, "hooks.poststop[0].nope"),
+    ],
+)
+def test_what_is_not_known_is_a_warning_and_no_error(path: str, value: object, where: str) -> None:
+    """OCI config.md, "Extensibility"."""
+    warnings = read(put(config(), path, value)).warnings
+    assert [line.partition(":")[0] for line in warnings] == [where]
+
+
+def test_unknown_keys_without_a_value_are_no_warning() -> None:
+    assert read(config() | {"nope": None, "vm": {}, "more": [], "flag": False, "text": ""}).warnings == ()
 
 
 @pytest.mark.parametrize("value", [None, 7, "text", [], {}])

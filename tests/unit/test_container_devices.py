@@ -203,7 +203,6 @@ def test_rules_as_engines_write_them() -> None:
         ({"allow": True, "minor": 1 << 31}, "minor"),
         ({"type": "c"}, "allow"),
         ({"allow": "yes"}, "allow"),
-        ({"allow": True, "path": "/dev/null"}, "path"),
         ("deny", "linux.resources.devices[0]"),
     ],
 )

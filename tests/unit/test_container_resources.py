@@ -194,14 +194,12 @@ def test_unified_overrules_in_v2_and_is_refused_in_v1(v1: cgroups.V1, v2: cgroup
 @pytest.mark.parametrize(
     ("asked", "where"),
     [
-        ({"rdma": {"mlx5_0": {"hcaHandles": 1}}}, "rdma"),
         ({"memory": {"limit": "64m"}}, "memory.limit"),
         ({"memory": {"limit": -2}}, "memory.limit"),
         ({"memory": {"swap": 4096}}, "memory.swap"),
         ({"memory": {"limit": 8192, "swap": 4096}}, "memory.swap"),
         ({"memory": {"kernel": 4096}}, "memory.kernel"),
         ({"memory": {"swappiness": 101}}, "memory.swappiness"),
-        ({"memory": {"future": 1}}, "memory.future"),
         ({"cpu": {"cpus": "zero"}}, "cpu.cpus"),
         ({"cpu": {"mems": "0;1"}}, "cpu.mems"),
         ({"cpu": {"idle": 2}}, "cpu.idle"),
@@ -218,7 +216,6 @@ def test_unified_overrules_in_v2_and_is_refused_in_v1(v1: cgroups.V1, v2: cgroup
         ({"unified": {"../memory.max": "1"}}, "unified.../memory.max"),
         ({"unified": {"memory": "1"}}, "unified.memory"),
         ({"unified": {"memory.max": 1}}, "unified.memory.max"),
-        ({"network": {"priorities": [{"name": "lo"}], "x": 1}}, "network.x"),
         (["memory"], "linux.resources"),
     ],
 )

@@ -291,7 +291,6 @@ def test_the_list_holds_no_misspelt_name() -> None:
         ({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]}, "flags"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/l"}, "listenerPath"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}, "listenerMetadata"),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "wish": 1}, "wish"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_KILL")]}, "syscalls[0].names"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_NOTIFY", "x")]}, "syscalls[0].action"),
         (
