@@ -62,7 +62,7 @@ def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Res
         started = datetime.now(UTC)
         token = secrets.token_hex(2)
         header = RunHeader(
-            run=f"{started:%Y%m%dT%H%M%SZ}-{scenario.name}-{token}",
+            run=f"{started:%Y%m%dT%H%M%SZ}-{store.file_name(scenario.name)}-{token}",
             tare_version=metadata.version("tarebench"),
             git=host.git_revision(),
             started_at=started.isoformat(timespec="seconds"),

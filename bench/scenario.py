@@ -98,6 +98,19 @@ def select(scenario: Scenario, labels: Iterable[str]) -> Scenario:
     )
 
 
+def _is_text(path: str) -> bool:
+    """Whether *path*, as the system gave it, is UTF-8: other bytes are surrogates in it, which no JSON text holds."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def _shown(name: str) -> str:
+    """A file's *name* for records and readers: what cannot be printed is written as in a Python text, ``\\n``."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for letter in name
+    )
+
+
 class _Resolver:
     """Turns a well-typed file into a Scenario, or says what in it cannot be meant."""
 
@@ -130,7 +143,7 @@ class _Resolver:
             if label not in labels:
                 raise self._error(f"'{label}' is no subject of this scenario", near(label, labels) or "name a subject")
         return Scenario(
-            name=self.path.stem,
+            name=_shown(self.path.stem),
             text=text,
             question=self.file.question,
             probe=self.file.probe,
@@ -160,7 +173,11 @@ class _Resolver:
             raise self._error(
                 f"payload.rootfs: there is no directory {rootfs}", 'give a directory, or "payload" for the built-in one'
             )
-        return str(rootfs.resolve())
+        resolved = str(rootfs.resolve())
+        if not _is_text(resolved):
+            why = f"payload.rootfs: the path {_shown(resolved)} is not UTF-8, and a run's record is"
+            raise self._error(why, "rename the directory, or move it")
+        return resolved
 
     def _expand(self, table: SubjectTable) -> Iterable[Subject]:
         self._check_runner(table)
@@ -220,7 +237,7 @@ class _Resolver:
             label = "-".join([label, *(str(value) for value in chosen.values())])
         if not _LABEL.fullmatch(label):
             raise self._error(
-                f"the label '{label}' cannot be used",
+                f"the label '{_shown(label)}' cannot be used",
                 "use 1 to 40 letters, digits and . _ / + -, beginning with one of the first two",
             )
         return label

@@ -6,8 +6,9 @@ trial begins, so that a killed run keeps all its finished trials.
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
+import string
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ from bench.records import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
 _Row = TypeVar("_Row", bound=Record)
 
 HEADER, SAMPLES, OUTCOMES, LOGS, SUBJECTS = "run.json", "samples.jsonl", "outcomes.jsonl", "logs", "subjects"
+
+#: What stands for itself in :func:`file_name`, and how much of a long name: of the 255 bytes of a file name some are
+#: for an ending, and for the time and the token of a run.
+_PLAIN = frozenset(f"{string.ascii_lowercase}{string.digits}._+-")
+_NAME_CHARS = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +152,19 @@ def runs(results: Path) -> list[Path]:
 
 
 def file_name(text: str) -> str:
-    """*text* as a harmless file name."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "_"
+    """*text* as a harmless file name: another one for each text, also where upper and lower case are the same.
+
+    Small letters, digits and ``. _ + -`` stand for themselves, every other byte is ``%XX`` as in a URL (RFC 3986, 2.1),
+    a dot at the beginning, too. A name too long for a file ends in a digest of the whole.
+    """
+    raw = text.encode("utf-8", "surrogatepass")
+    name = "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02x}" for byte in raw)
+    if name.startswith("."):
+        name = f"%2e{name[1:]}"
+    if len(name) > _NAME_CHARS:
+        # "~" is no plain letter, so no shorter text has this name.
+        name = f"{name[:_NAME_CHARS]}~{hashlib.sha256(raw).hexdigest()[:16]}"
+    return name or "%"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

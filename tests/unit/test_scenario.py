@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -171,6 +173,40 @@ def test_a_wrong_subject_is_named_with_the_near_miss(write, old: str, new: str, 
     error = refused(write(text))
     assert why in error.why
     assert fix in error.fix
+
+
+@pytest.mark.parametrize("label", [".", "..", "", " ", "a b", "é", "a\\nb", "a\\u001b[31m", "a" * 41, "-a", "a\\u0000"])
+def test_a_label_that_is_no_plain_word_is_refused_by_name(write, label: str) -> None:  # type: ignore[no-untyped-def]
+    error = refused(write(MINIMAL.replace('label = "a"', f'label = "{label}"')))
+    assert "cannot be used" in error.why
+    assert error.why.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        (b"plain", "plain"),
+        (b"two words", "two words"),
+        (b"a\nb", "a\\nb"),
+        (b"\xff", "\\udcff"),
+        ("\xe9".encode(), "\xe9"),
+    ],
+)
+def test_the_name_of_a_scenario_is_a_text_whatever_its_file_is_called(tmp_path: Path, file: bytes, name: str) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + file + b".toml"))
+    path.write_text(f'reference = "a"\n{MINIMAL}')
+    loaded = scenario.load(path)
+    assert loaded.name == name
+    assert msgspec.json.decode(msgspec.json.encode(loaded), type=scenario.Scenario) == loaded
+
+
+def test_a_root_filesystem_whose_path_is_no_text_is_refused(tmp_path: Path) -> None:
+    directory = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    (directory / "root").mkdir(parents=True)
+    (directory / "a.toml").write_text(f'reference = "a"\n{MINIMAL}\n[payload]\nrootfs = "root"\n')
+    error = refused(directory / "a.toml")
+    assert "is not UTF-8" in error.why
+    assert "\\udcff" in error.why
 
 
 def test_labels_are_unique(write) -> None:  # type: ignore[no-untyped-def]

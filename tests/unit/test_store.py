@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench import schema, store
 from bench.errors import UsageError
@@ -173,6 +175,41 @@ def test_hostile_labels_stay_inside_the_run(run: Path) -> None:
     for path in (relative, log):
         assert (run / path).resolve().is_relative_to(run.resolve())
         assert (run / path).is_file()
+
+
+#: Texts that a careless encoding takes for one another, or for something else than a file's name.
+AWKWARD = [
+    "x/y", "x_y", "x%2fy", "x%2Fy", "x y", "x+y", "x-y", "x.y", "xy", "X/Y", "XY", "Xy", "", ".", "..", "%2e", "%",
+    "_", "-", ".x", "%2ex", "x\ny", "x\ty", "x\0y", "x\x1by", "\xe9", "e\u0301", "\u540d", "\udcff", "\udcc3\udca9",
+    "~", "a" * 160, "a" * 161, "a" * 162, "A" * 161, "a" * 4000, "a" * 160 + "~", "\u540d" * 300, "\u540d" * 301,
+]  # fmt: skip
+
+
+def test_each_text_is_a_file_name_of_its_own_also_where_case_does_not_count(tmp_path: Path) -> None:
+    names = [store.file_name(text) for text in AWKWARD]
+    assert len({name.lower() for name in names}) == len(AWKWARD)
+    for name in names:
+        (tmp_path / f"20260101T000000Z-{name}-1a2b.log").touch()
+        assert name.isascii()
+        assert name.isprintable()
+        assert not set(name) & set("/ \\")
+        assert not name.startswith(".")
+    assert len(list(tmp_path.iterdir())) == len(AWKWARD)
+
+
+@given(st.text(max_size=8), st.text(max_size=8))
+def test_two_texts_are_two_file_names(one: str, other: str) -> None:
+    assert (store.file_name(one).lower() == store.file_name(other).lower()) == (one == other)
+
+
+@pytest.mark.parametrize("labels", [("x/y", "x_y"), ("x+y", "x-y"), ("A", "a"), (".", "..")])
+def test_labels_that_look_alike_have_a_directory_and_a_log_each(run: Path, labels: tuple[str, str]) -> None:
+    with store.RunWriter(run) as writer:
+        for label in labels:
+            (manifest,) = writer.manifest(label, {"argv.txt": label})
+            log = writer.log(f"r1-{label}", label)
+            assert (run / manifest).read_text() == (run / log).read_text() == label
+    assert len(list((run / "subjects").iterdir())) == len(list((run / "logs").iterdir())) == 2
 
 
 def test_the_committed_schema_is_the_generated_one() -> None:
