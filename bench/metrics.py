@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Unit = Literal["seconds", "bytes", "count", "ratio"]
 
@@ -234,6 +234,19 @@ METRICS |= {
         most=_DAY_S,
     ),
 }
+
+
+def misfit(name: str, unit: str) -> str:
+    """Why a number of the metric *name* cannot be in *unit*, or an empty string.
+
+    Names end with their unit, so that it is known of metrics of another tare, too.
+    """
+    known = METRICS.get(name)
+    right = known.unit if known else name.rpartition("_")[2]
+    if unit == right or (known is None and right not in get_args(Unit)):
+        return ""
+    return f"{name} is in {right}, and the row says {unit!r}"
+
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))

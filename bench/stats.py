@@ -70,7 +70,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     The percentile bootstrap, not BCa: for a median BCa's jackknife acceleration is degenerate (Efron and Tibshirani, An
     Introduction to the Bootstrap, 1993, chapter 14).
     """
-    data = _array(values)
+    data = as_array(values)
     low, high = _bootstrap((data,), _median)
     return Estimate(
         median=float(np.median(data)),
@@ -92,7 +92,7 @@ def compare(
     *resolution* is the instrument's, in the unit of the values. Raises ValueError when lengths differ although paired,
     when there is no data, or when a value is not positive.
     """
-    left, right = _array(subject), _array(reference)
+    left, right = as_array(subject), as_array(reference)
     if paired and left.size != right.size:
         raise ValueError(f"paired comparison of {left.size} with {right.size} rounds")
     if np.min(left) <= 0 or np.min(right) <= 0:
@@ -111,18 +111,21 @@ def compare(
 def outliers(values: Sequence[float]) -> tuple[bool, ...]:
     """Which values lie far out, to be flagged and kept: modified z-score above 3.5.
 
-    Boris Iglewicz and David Hoaglin, How to Detect and Handle Outliers, 1993. With a median absolute deviation of zero
-    nothing can be called far.
+    Boris Iglewicz and David Hoaglin, How to Detect and Handle Outliers, 1993: a deviation from the median is divided by
+    the median of all deviations, scaled to a normal distribution's standard deviation. Where half of the values or more
+    are equal that median is zero: then by the mean of all deviations, scaled alike (by sqrt(pi/2); IBM's manuals give
+    this second case of the modified z-score). Of equal values none is far.
     """
-    data = _array(values)
+    data = as_array(values)
     deviation = np.abs(data - np.median(data))
-    mad = float(np.median(deviation))
-    if mad == 0.0:
+    scale = float(np.median(deviation)) / 0.6745 or float(np.mean(deviation)) * 1.253314
+    if scale == 0.0:
         return (False,) * int(data.size)
-    return tuple(bool(score > 3.5) for score in 0.6745 * deviation / mad)
+    return tuple(bool(score > 3.5) for score in deviation / scale)
 
 
-def _array(values: Sequence[float]) -> Floats:
+def as_array(values: Sequence[float]) -> Floats:
+    """*values* as floats. Raises ValueError when there are none, or one is not finite."""
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0:
         raise ValueError("no data")

@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import msgspec
 
-from bench.errors import UsageError
+from bench.errors import InvalidError, UsageError
+from bench.metrics import misfit
 from bench.records import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
 
 _Row = TypeVar("_Row", bound=Record)
@@ -60,8 +61,15 @@ class RunWriter:
         write_atomically(self.path / HEADER, msgspec.json.format(msgspec.json.encode(header), indent=1) + b"\n")
 
     def trial(self, samples: Iterable[Sample], outcome: Outcome) -> None:
-        """Append one trial: its samples first, then the outcome that makes them count."""
-        _append(self._samples, samples)
+        """Append one trial: its samples first, then the outcome that makes them count.
+
+        Raises InvalidError, and writes nothing, when a sample is not in the unit of its metric.
+        """
+        rows = tuple(samples)
+        for row in rows:
+            if why := misfit(row.metric, row.unit):
+                raise InvalidError(f"trial {row.trial} has a number in a wrong unit", why, "this is a defect of tare")
+        _append(self._samples, rows)
         _append(self._outcomes, (outcome,))
 
     def log(self, trial: str, text: str) -> str:
@@ -101,7 +109,8 @@ def load(path: Path) -> Run:
     outcomes = _last_by(_read_rows(path / OUTCOMES, Outcome, notes), key=lambda row: row.trial)
     counted = {outcome.trial for outcome in outcomes}
     samples = _last_by(
-        _read_rows(path / SAMPLES, Sample, notes), key=lambda row: (row.trial, row.metric, row.n, row.role, row.stage)
+        _read_rows(path / SAMPLES, Sample, notes, lambda row: misfit(row.metric, row.unit)),
+        key=lambda row: (row.trial, row.metric, row.n, row.role, row.stage),
     )
     kept = tuple(sample for sample in samples if sample.trial in counted)
     if len(kept) < len(samples):
@@ -188,7 +197,10 @@ def _append(fd: int, rows: Iterable[Record]) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _read_rows(path: Path, kind: type[_Row], notes: list[str]) -> list[_Row]:
+def _read_rows(
+    path: Path, kind: type[_Row], notes: list[str], wrong: Callable[[_Row], str] | None = None
+) -> list[_Row]:
+    """The rows of a file; *wrong* says what cannot be true of one, if anything."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -203,12 +215,12 @@ def _read_rows(path: Path, kind: type[_Row], notes: list[str]) -> list[_Row]:
     for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
         try:
             rows.append(decoder.decode(line))
+            why = wrong(rows[-1]) if wrong else ""
         except msgspec.MsgspecError as error:
-            raise UsageError(
-                f"{path}, line {number} is damaged",
-                str(error),
-                "restore the file, or remove that line to report the rest",
-            ) from None
+            why = str(error)
+        if why:
+            fix = "restore the file, or remove that line to report the rest"
+            raise UsageError(f"{path}, line {number} is damaged", why, fix)
     return rows
 
 

@@ -6,6 +6,7 @@ software-emulated machine is another class of result and every sentence about it
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -14,10 +15,11 @@ import pandas as pd
 
 from bench import stats
 from bench.metrics import Metric
+from bench.modes import modes
 from bench.records import RunHeader, SubjectRecord
 from bench.store import Run
 from reports import frames, measures, words
-from reports.model import Class, Compared, Counts, Figure, Phase, SubjectFigures
+from reports.model import Class, Compared, Counts, Figure, Mode, Phase, SubjectFigures
 
 #: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
 PHASES: tuple[tuple[str, Literal["start", "stop"], str, str | None], ...] = (
@@ -50,7 +52,9 @@ def count(run: Run, subject: SubjectRecord) -> Counts:
     )
 
 
-def figure(frame: pd.DataFrame, medians: pd.DataFrame, label: str, metric: Metric, why: str) -> Figure:
+def figure(
+    frame: pd.DataFrame, medians: pd.DataFrame, label: str, metric: Metric, why: str, *, resolution_seconds: float
+) -> Figure:
     """One metric of one subject; without numbers when *why* says that there may be none."""
     empty = Figure(metric=metric.name, unit=metric.unit, title=metric.title)
     single = frames.values(frame, label, metric.name)
@@ -68,7 +72,16 @@ def figure(frame: pd.DataFrame, medians: pd.DataFrame, label: str, metric: Metri
         n=len(single),
         rounds=len(per_round),
         outliers=int(single["outlier"].sum()),
+        modes=tuple(
+            Mode(value=one.value, share=one.share)
+            for one in modes(single["value"].tolist(), resolution=_resolution(metric, resolution_seconds))
+        ),
     )
+
+
+def _resolution(metric: Metric, seconds: float) -> float:
+    """The smallest step that the instrument tells apart, in the unit of *metric*; memory is counted in pages."""
+    return {"seconds": seconds, "bytes": float(mmap.PAGESIZE), "count": 1.0}.get(metric.unit, 0.0)
 
 
 def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:
@@ -119,7 +132,14 @@ def subject_figures(
         fix=subject.fix,
         counts=counts,
         figures=tuple(
-            figure(frame, medians, subject.label, metric, why or claims.get(metric.name, ""))
+            figure(
+                frame,
+                medians,
+                subject.label,
+                metric,
+                why or claims.get(metric.name, ""),
+                resolution_seconds=run.header.resolution_seconds,
+            )
             for metric in measures.of(run.header)
         ),
         phases=() if why or measures.probe(run.header) != "startup" else tuple(phases(frame, medians, subject.label)),
@@ -188,13 +208,13 @@ def judge(
         rounds=result.rounds,
         threshold=result.threshold,
     )
-    return _said(found)
+    return _said(found, and_also=words.torn(((subject.label, mine), (reference.label, theirs))))
 
 
-def _said(found: Compared, *, because: str = "") -> Compared:
+def _said(found: Compared, *, because: str = "", and_also: str = "") -> Compared:
     mark = f" ({words.EMULATED})" if because and found.emulated else ""
     detail = f"{because}{mark}." if because else words.grounds(found)
-    return msgspec.structs.replace(found, lead=words.lead(found), detail=detail)
+    return msgspec.structs.replace(found, lead=words.lead(found), detail=detail + and_also)
 
 
 def compare_within(header: RunHeader, medians: pd.DataFrame, subjects: Sequence[SubjectFigures]) -> Iterator[Compared]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bench.metrics import METRICS, show
@@ -56,7 +56,7 @@ def build(run: Run, sizes: Sequence[Size] = ()) -> Report:
         calibration=calibrate(header, medians, subjects, comparisons),
         failures=tuple(_failures(run)),
         leaks=header.leaks,
-        warnings=tuple(_warnings(header)),
+        warnings=(*_warnings(header), *several_modes(subjects)),
         notes=tuple(_notes(run)),
         contract=_contract(header, subjects),
         host=_host(header.host),
@@ -149,7 +149,7 @@ def _alone(subject: SubjectFigures, metric: str) -> Claim:
     grounds = f"95 % CI {words.interval(figure.low, figure.high, figure.unit)}, " if figure.low is not None else ""
     return Claim(
         lead=f"{subject.label} {_SAYS.get(metric, 'is ready after')} {show(figure.median, figure.unit)}",
-        detail=f"the median of {starts} ({grounds}{rounds}){mark}.",
+        detail=f"the median of {starts} ({grounds}{rounds}){mark}.{words.torn([(subject.label, figure)])}",
         subject=subject.label,
         verdict="not enough rounds",
         emulated=emulated,
@@ -210,6 +210,15 @@ def _warnings(header: RunHeader) -> Iterator[str]:
         if warning not in seen:
             seen.add(warning)
             yield warning
+
+
+def several_modes(subjects: Iterable[SubjectFigures]) -> Iterator[str]:
+    """One sentence for each figure whose values lie in several heaps."""
+    for subject in subjects:
+        for figure in subject.figures:
+            if figure.modes:
+                said = words.modes(figure)
+                yield f"{subject.label}, {figure.title}: {said} of the values; a median between them stands for none"
 
 
 def _notes(run: Run) -> Iterator[str]:

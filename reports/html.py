@@ -48,6 +48,7 @@ def page(run: store.Run, report: Report) -> str:
     environment.filters.update(
         quantity=words.quantity,
         interval=words.interval,
+        modes=words.modes,
         ratio=words.ratio,
         p=words.probability,
         plural=words.plural,

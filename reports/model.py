@@ -27,12 +27,20 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all parts of a report: frozen, by keyword."""
 
 
+class Mode(Part, frozen=True, kw_only=True):
+    """One of several heaps of values: its median, in the unit of the metric, and its share of the single starts."""
+
+    value: float
+    share: float
+
+
 class Figure(Part, frozen=True, kw_only=True):
     """One metric of one subject.
 
     ``median``, ``low`` and ``high`` (95 % bootstrap interval of the median) rest on round medians, because the round
-    is the unit of replication; ``p95``, ``p99``, ``n`` and ``outliers`` are of the single starts. All are None, and
-    ``why`` says why, when there is no figure.
+    is the unit of replication; ``p95``, ``p99``, ``n``, ``outliers`` and ``modes`` are of the single starts. All are
+    None, and ``why`` says why, when there is no figure. ``modes`` is empty unless there are two or more
+    (:mod:`bench.modes`): then the median may be a value that never occurred.
     """
 
     metric: str
@@ -46,6 +54,7 @@ class Figure(Part, frozen=True, kw_only=True):
     n: int = 0
     rounds: int = 0
     outliers: int = 0
+    modes: tuple[Mode, ...] = ()
     why: str = ""
 
 

@@ -6,14 +6,18 @@ comparison; what may explain a difference (host, versions, options) is said besi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
 
 from bench.errors import UsageError
+from bench.metrics import Metric
 from bench.records import RunHeader, SubjectRecord
 from bench.store import Run
 from reports import frames, measures, memory, words
 from reports.compare import judge, result_class, subject_figures
-from reports.figures import claim
+from reports.figures import claim, several_modes
 from reports.model import Compared, RunsComparison, SubjectFigures
 
 _HOST = ("machine_id", "cpu_model", "cpus", "memory_bytes", "kernel", "cgroup_mode", "virtualization")
@@ -43,7 +47,10 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
             f"they were not made under one contract: {'; '.join(refused)}",
             "run the same scenario twice with the same flags, on hosts that accelerate alike",
         )
-    comparisons = tuple(_compare(before, after, [label for label in shared if _ran(mine[label], theirs[label])]))
+    measured = [label for label in shared if _ran(mine[label], theirs[label])]
+    new, old = _weigh(after, measured), _weigh(before, measured)
+    resolution = max(first.resolution_seconds, second.resolution_seconds)
+    comparisons = tuple(_compare(new, old, measures.of(second), resolution))
     return RunsComparison(
         before=first.run,
         after=second.run,
@@ -56,7 +63,11 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
         only_before=tuple(label for label in mine if label not in theirs or theirs[label].skipped),
         only_after=tuple(label for label in theirs if label not in mine or mine[label].skipped),
         differs=tuple(line for label in shared for line in _differs(mine[label], theirs[label])),
-        warnings=tuple(_warnings(before, after)),
+        warnings=(
+            *_warnings(before, after),
+            *(f"{first.run}: {text}" for text in several_modes(old.figures.values())),
+            *(f"{second.run}: {text}" for text in several_modes(new.figures.values())),
+        ),
     )
 
 
@@ -124,27 +135,33 @@ def _warnings(before: Run, after: Run) -> Iterator[str]:
         yield from (f"{run.header.run}: {note}" for note in run.notes)
 
 
-def _compare(before: Run, after: Run, labels: list[str]) -> Iterator[Compared]:
-    resolution = max(before.header.resolution_seconds, after.header.resolution_seconds)
-    sides = []
-    for run in (after, before):
-        weighed = memory.weigh(run)
-        frame = memory.samples(run, weighed)
-        medians = frames.round_medians(frame)
-        figures: dict[str, SubjectFigures] = {
-            subject.label: subject_figures(run, frame, medians, subject, weighed.unclaimed if weighed else {})
-            for subject in run.header.subjects
-            if subject.label in labels
-        }
-        sides.append((medians, figures))
-    (new, new_figures), (old, old_figures) = sides
-    for metric in measures.of(after.header):
-        for label in labels:
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two runs: round medians, and the figures of each subject that both runs measured, by its label."""
+
+    medians: pd.DataFrame
+    figures: dict[str, SubjectFigures]
+
+
+def _weigh(run: Run, labels: Sequence[str]) -> _Side:
+    weighed = memory.weigh(run)
+    frame = memory.samples(run, weighed)
+    medians = frames.round_medians(frame)
+    by_label = {subject.label: subject for subject in run.header.subjects}
+    unclaimed = weighed.unclaimed if weighed else {}
+    figures = {label: subject_figures(run, frame, medians, by_label[label], unclaimed) for label in labels}
+    return _Side(medians, figures)
+
+
+def _compare(new: _Side, old: _Side, metrics: Iterable[Metric], resolution: float) -> Iterator[Compared]:
+    for metric in metrics:
+        for label in new.figures:
+            values = (frames.series(side.medians, label, metric.name).tolist() for side in (new, old))
             yield judge(
-                new_figures[label],
-                old_figures[label],
+                new.figures[label],
+                old.figures[label],
                 metric,
-                (frames.series(new, label, metric.name).tolist(), frames.series(old, label, metric.name).tolist()),
+                (next(values), next(values)),
                 why_compared="run",
                 resolution_seconds=resolution,
                 paired=False,

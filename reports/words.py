@@ -7,12 +7,12 @@ A sentence never says more than the data: the word faster, slower, lighter or he
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bench.metrics import show
 from bench.stats import ALPHA
 from reports import measures
-from reports.model import Compared, Counts, Verdict
+from reports.model import Compared, Counts, Figure, Verdict
 
 EMULATED = "software-emulated: not comparable with an accelerated VM"
 
@@ -81,6 +81,21 @@ def ratio(value: float | None) -> str:
         digits = len(str(int(value))) - 3
         return f"{round(value, -digits):.0f}"
     return f"{value:#.3g}" if value >= 0.001 else f"{value:.6f}"
+
+
+def modes(figure: Figure) -> str:
+    """``two modes: 4.02 ms (52 %) and 40.3 ms (48 %)``, each with its share; empty for one mode."""
+    if not figure.modes:
+        return ""
+    how_many = {2: "two", 3: "three", 4: "four"}.get(len(figure.modes), str(len(figure.modes)))
+    said = [f"{show(one.value, figure.unit)} ({100 * one.share:.0f} %)" for one in figure.modes]
+    return f"{how_many} modes: {', '.join(said[:-1])} and {said[-1]}"
+
+
+def torn(figures: Iterable[tuple[str, Figure]]) -> str:
+    """What must follow a claim on the medians of these subjects: the sentence on those that have several modes."""
+    found = dict.fromkeys(f"{label} has {modes(figure)}" for label, figure in figures if figure.modes)
+    return "".join(f" {text}; its median may never have occurred." for text in found)
 
 
 def probability(p: float | None) -> str:

@@ -106,7 +106,27 @@ def test_one_outlier_does_not_hide_a_difference(rounds: int, paired: bool) -> No
 def test_outliers_are_flagged_and_all_values_kept() -> None:
     values = [10.0, 10.1, 9.9, 10.05, 9.95, 30.0]
     assert stats.outliers(values) == (False, False, False, False, False, True)
-    assert stats.outliers([1.0, 1.0, 1.0, 9.0]) == (False,) * 4
+
+
+@pytest.mark.parametrize(
+    ("values", "far"),
+    [
+        ([0.004] * 7 + [5.0], 1),
+        ([0.004] * 6 + [0.0041, 5.0], 1),  # six of eight deviations are nothing
+        ([0.004, 5.0] + [0.004] * 20, 1),
+        ([5.0] * 9 + [0.001], 1),  # far below
+        ([0.004] * 20 + [5.0] * 4, 4),  # 24 / (1.253314 * 4) = 4.8
+        ([0.004] * 10 + [5.0] * 4, 0),  # 14 / (1.253314 * 4) = 2.8: too many to be far
+        ([1.0, 1.0, 1.0, 9.0], 0),  # 4 / 1.253314 = 3.2
+        ([7.0] * 8, 0),
+        ([7.0], 0),
+    ],
+)
+def test_where_half_of_the_values_are_equal_the_mean_deviation_is_the_scale(values: list[float], far: int) -> None:
+    flagged = stats.outliers(values)
+    middle = sorted(values)[len(values) // 2]
+    assert sum(flagged) == far
+    assert all(value != middle for value, flag in zip(values, flagged, strict=True) if flag)
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf")]])

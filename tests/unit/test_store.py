@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import schema, store
-from bench.errors import UsageError
+from bench.errors import InvalidError, UsageError
+from bench.metrics import METRICS, misfit
 from bench.records import SCHEMA_VERSION, Host, Outcome, RunHeader, Sample
 
 HOST = Host(
@@ -133,6 +134,37 @@ def test_damage_in_the_middle_is_an_error_that_names_the_line(run: Path) -> None
     file.write_bytes(lines[0] + b"garbage\n" + lines[2])
     with pytest.raises(UsageError, match=r"samples\.jsonl, line 2 is damaged"):
         store.load(run)
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "said"),
+    [
+        ("ready_seconds", "bytes", "ready_seconds is in seconds, and the row says 'bytes'"),
+        ("ready_seconds", "ms", "ready_seconds is in seconds, and the row says 'ms'"),
+        ("pss_bytes", "seconds", "pss_bytes is in bytes"),
+        ("host_busy_ratio", "", "host_busy_ratio is in ratio"),
+        ("attempts_count", "bytes", "attempts_count is in count"),
+        ("of_another_tare_seconds", "bytes", "of_another_tare_seconds is in seconds"),
+    ],
+)
+def test_a_number_in_a_wrong_unit_is_refused_by_name(run: Path, metric: str, unit: str, said: str) -> None:
+    wrong = msgspec.structs.replace(sample("c", 9.0, metric), unit=unit)
+    with store.RunWriter(run) as writer, pytest.raises(InvalidError) as refused:
+        writer.trial([sample("c", 1.0), wrong], outcome("c"))
+    assert said in refused.value.why
+    assert len(store.load(run).outcomes) == 2  # nothing of it was written
+    with (run / store.SAMPLES).open("ab") as file:
+        file.write(msgspec.json.encode(wrong) + b"\n")
+    with pytest.raises(UsageError, match=r"samples\.jsonl, line 4 is damaged") as read:
+        store.load(run)
+    assert said in read.value.why
+    assert "remove that line" in read.value.fix
+
+
+def test_every_metric_has_the_unit_that_its_name_ends_with() -> None:
+    assert [name for name, metric in METRICS.items() if misfit(name, metric.unit)] == []
+    assert [name for name, metric in METRICS.items() if name.rpartition("_")[2] != metric.unit] == []
+    assert misfit("a_metric_of_another_tare", "furlongs") == ""
 
 
 def test_a_newer_schema_is_refused_by_name(run: Path) -> None:
