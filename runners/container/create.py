@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .cgroups import Cgroup
     from .plan import Plan
-    from .seccomp import InstallSeccomp
+    from .seccomp import Filter
     from .steps import Step
 
 __all__ = ["Created", "check_release", "create", "filtering"]
@@ -44,13 +44,15 @@ def create(
     console_socket: int,
     preserve_fds: int,
     run_hooks: Callable[[str, int], None],
+    listen_fds: int = 0,
     new_keyring: bool = True,
     filters: str = "",
 ) -> Created:
     """Make the container's first process, set up to the point where ``start`` lets it execute its program.
 
     *fifo* is the path of an existing FIFO; *cgroup* exists, and its limits are in force. *console_socket* is a
-    connected unix socket for the terminal's master, or negative. *run_hooks* is called with a kind and the first
+    connected unix socket for the terminal's master, or negative. Of the *preserve_fds* descriptors from 3 on, the first
+    *listen_fds* are a service manager's sockets. *run_hooks* is called with a kind and the first
     process' number: always for "prestart" and "createRuntime", here; for "createContainer" and "startContainer" in the
     copy inside, with the number that it has there. It raises OSError. *filters* is a directory for compiled system call
     filters. Raises OSError and BundleError; nothing is left then.
@@ -70,7 +72,7 @@ def create(
             new_keyring=new_keyring,
             filtering=filtering(bundle, filters),
         )
-        return _make(bundle, planned, cgroup, fifo, opened, preserve_fds, run_hooks)
+        return _make(bundle, planned, cgroup, fifo, opened, (preserve_fds, listen_fds), run_hooks)
     finally:
         for fd in opened:
             os.close(fd)
@@ -80,16 +82,16 @@ def _check_open(fd: int) -> None:
     try:
         os.fstat(fd)
     except OSError:
-        raise OSError(errno.EBADF, f"--preserve-fds: descriptor {fd} is not open") from None
+        raise OSError(errno.EBADF, f"--preserve-fds, LISTEN_FDS: descriptor {fd} is not open") from None
 
 
-def filtering(bundle: Bundle, cache: str) -> InstallSeccomp | None:
-    """The step that filters system calls, if any; *cache* is a directory for compiled filters. Raises BundleError."""
+def filtering(bundle: Bundle, cache: str) -> Filter | None:
+    """The filter of system calls, if any; *cache* is a directory for compiled filters. Raises BundleError."""
     if bundle.seccomp is None:
         return None
     from . import seccomp
 
-    return seccomp.InstallSeccomp(seccomp.compile(bundle.seccomp, cache=cache), bundle.seccomp.flags)
+    return seccomp.make(bundle.seccomp, cache=cache)
 
 
 def _open_trees(bundle: Bundle, opened: list[int]) -> dict[int, int]:
@@ -140,7 +142,7 @@ def _make(
     cgroup: Cgroup | None,
     fifo: str,
     opened: list[int],
-    preserve_fds: int,
+    fds: tuple[int, int],
     run_hooks: Callable[[str, int], None],
 ) -> Created:
     awaited = _awaited(bundle)
@@ -154,7 +156,7 @@ def _make(
         os.chmod(fifo, 0o622)
         os.chmod(directory, 0o711)
         ends_open.append(os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        ends_open.append(stub.make())
+        ends_open.append(stub.make(planned.last, announce=True))
         ends = inside.Ends(
             up=up_in, down=down_out, fifo_directory=ends_open[2], fifo=base, stub=ends_open[3], awaited=awaited
         )
@@ -171,7 +173,8 @@ def _make(
                 bundle.process,
                 first,
                 ends,
-                preserve_fds=preserve_fds,
+                preserve_fds=fds[0],
+                listen_fds=fds[1],
                 run_hooks=run_hooks,
                 changed=changed,
             )

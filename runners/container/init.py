@@ -34,7 +34,7 @@ class Program:
         self.calls = flatten(plan.own)
         self.path = plan.argv[0]
         #: The program that executes it, and its words: see :mod:`stub`.
-        self.stub = stub.make(least=_STATUS + 1)
+        self.stub = stub.make(plan.last, least=_STATUS + 1)
         self.argv = stub.words(_STATUS, self.path, plan.argv)
         self.env = dict(plan.env)
         self.clone_flags = plan.clone_flags

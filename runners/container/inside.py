@@ -5,8 +5,8 @@ of file means that the other is gone. Messages are a letter and a text, see :dat
 :data:`READY` are the warnings. It waits
 only where the parent has something to do first (:attr:`Ends.awaited`): each turn wakes two processes up, some 0.2 ms.
 
-It then waits in the exec fifo for ``start``, where it also says how that went: "0" before it executes the program, and
-nothing more if that succeeds.
+It then waits in the exec fifo for ``start``, where it also says how that went: "0" as soon as it is the small program
+of :mod:`stub`, and nothing more if that could execute the container's.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ SETUP_FAILED = 126
 #: What execvp(3) takes where the environment has no PATH.
 _DEFAULT_PATH = "/bin:/usr/bin"
 _LONGEST_PASSWD = 1 << 20
+_DAC_OVERRIDE = 1 << 1
 _SIGNALS = 64
 
 
@@ -122,12 +123,14 @@ def become_first(
     ends: Ends,
     *,
     preserve_fds: int,
+    listen_fds: int,
     run_hooks: Callable[[str, int], None],
     changed: tuple[int, ...],
 ) -> NoReturn:
     """Run as the child of clone3. Never returns: ends in the program, or in :data:`SETUP_FAILED`.
 
-    *changed* are the parent's :func:`changed_signals`.
+    Of the descriptors that stay open, *preserve_fds*, the first *listen_fds* are a service manager's. *changed* are the
+    parent's :func:`changed_signals`.
     """
     report = ends.up
     try:
@@ -142,11 +145,8 @@ def become_first(
         run_hooks("createContainer", os.getpid())
         excused += run(plan.entering)
         ask(ends, LIMITS)
-        last = plan.person
-        # A filter that no_new_privs lets come last comes after the hooks, which it is not for.
-        filters = [step for step in last if step is last[-1] and type(step).__name__ == "InstallSeccomp"]
-        excused += run([step for step in last if step not in filters])
-        path, env = prepare(process)
+        excused += run(plan.person)
+        path, env = prepare(process, listen_fds)
         if not os.access(ends.fifo, os.W_OK, dir_fd=ends.fifo_directory, effective_ids=True):
             raise PermissionError(errno.EACCES, f"the container's user {process.uid} cannot write to {ends.fifo}")
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
@@ -156,9 +156,10 @@ def become_first(
         # Opens when `start` opens the other end. Not by a path from the root: that is the container's by now.
         report = os.open(ends.fifo, os.O_WRONLY | os.O_CLOEXEC, dir_fd=ends.fifo_directory)
         os.close(ends.fifo_directory)
-        run_hooks("startContainer", os.getpid())
-        os.write(report, b"0")
-        run(filters)
+        if plan.before_hooks is None:
+            run_hooks("startContainer", os.getpid())
+        else:
+            _apart(plan.before_hooks, lambda: run_hooks("startContainer", os.getppid()))
         execute(path, process, env, report=report, program=ends.stub, preserve_fds=preserve_fds)
     except OSError as error:
         tell(report, FAILED if report == ends.up else b"", words(error))
@@ -168,21 +169,41 @@ def become_first(
         os._exit(SETUP_FAILED)
 
 
-def become(
-    process: Process, steps: Sequence[Step], *, report: int, preserve_fds: int = 0, terminal: Step | None = None
-) -> NoReturn:
-    """Run as a process that has entered a container: do *steps*, execute the program. Never returns.
+def _apart(first: Step, act: Callable[[], None]) -> None:
+    """Do *first* and *act* in a copy of this process. Raises OSError with what failed there."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            run((first,))
+            act()
+            os._exit(0)
+        except OSError as error:
+            tell(writer, b"", words(error))
+        finally:
+            os._exit(1)
+    os.close(writer)
+    said = b""
+    while part := os.read(reader, 4096):
+        said += part
+    os.close(reader)
+    if os.waitpid(pid, 0)[1]:
+        raise OSError(said.decode(errors="surrogateescape") or "the process that runs the hooks ended")
 
-    *steps* are :func:`plan.process_steps`, made before entering. *terminal* is done first. What fails is written to
-    *report*, in words or as :func:`stub.said` reads it; *report* is closed by a successful exec.
+
+def become(
+    process: Process, steps: Sequence[Step], *, report: int, program: int, preserve_fds: int = 0, listen_fds: int = 0
+) -> NoReturn:
+    """Run as a process that has entered a container: do *steps*, execute *program*, the stub. Never returns.
+
+    *steps* are those of :func:`plan.becoming`, made before entering. What fails is written to *report*, in words or as
+    :func:`stub.said` reads it; *report* is closed by a successful exec.
     """
     try:
-        program = stub.make()
         reset_signals(changed_signals())
         os.chdir("/")
-        run(() if terminal is None else (terminal,))
         run(steps)
-        path, env = prepare(process)
+        path, env = prepare(process, listen_fds)
         execute(path, process, env, report=report, program=program, preserve_fds=preserve_fds)
     except OSError as error:
         tell(report, b"", words(error))
@@ -192,25 +213,34 @@ def become(
         os._exit(SETUP_FAILED)
 
 
-def prepare(process: Process) -> tuple[str, dict[str, str]]:
+def prepare(process: Process, listen_fds: int = 0) -> tuple[str, dict[str, str]]:
     """The path of the program, found as the user that the caller is by now, and its environment. Raises OSError."""
     env = dict(process.env)
-    path = find(process.argv[0], env.get("PATH", _DEFAULT_PATH))
+    overrides = bool(process.capabilities.effective & _DAC_OVERRIDE)
+    path = find(process.argv[0], env.get("PATH", _DEFAULT_PATH), overrides=overrides)
     if not env.get("HOME"):
         env["HOME"] = home(process.uid)
+    if listen_fds:
+        # sd_listen_fds(3). The number is the one in the container's pid namespace.
+        env.setdefault("LISTEN_FDS", str(listen_fds))
+        env.setdefault("LISTEN_PID", str(os.getpid()))
     return path, env
 
 
-def find(name: str, search: str) -> str:
-    """The path of the program *name*, as execvp(3) finds it. Raises OSError."""
+def find(name: str, search: str, *, overrides: bool = False) -> str:
+    """The path of the program *name*, as execvp(3) finds it. Raises OSError.
+
+    *overrides* says that the caller has CAP_DAC_OVERRIDE. Whether the file can be executed is for execve to say; what
+    access(2) denies is refused here, before anything waits for it.
+    """
     if "/" in name:
-        _check(name)
+        _check(name, overrides=overrides)
         return name
     denied = False
     for directory in search.split(":"):
         path = posixpath.join(directory or ".", name)
         try:
-            _check(path)
+            _check(path, overrides=overrides)
         except PermissionError:
             denied = True
         except OSError:
@@ -222,21 +252,31 @@ def find(name: str, search: str) -> str:
     raise FileNotFoundError(errno.ENOENT, f"process.args: {name}: executable file not found in $PATH ({search})")
 
 
-def _check(path: str) -> None:
+def _check(path: str, *, overrides: bool) -> None:
     try:
         found = os.stat(path)
     except OSError as error:
         raise OSError(error.errno, f"process.args: {path}: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode) or not os.access(path, os.X_OK, effective_ids=True):
+    # Where faccessat2(2) is not to be had, the C library looks at the mode, and knows of no capabilities.
+    allowed = os.access(path, os.X_OK, effective_ids=True) or (overrides and found.st_mode & 0o111)
+    if not stat.S_ISREG(found.st_mode) or not allowed:
         raise PermissionError(errno.EACCES, f"process.args: {path} cannot be executed: permission denied")
 
 
-def home(uid: int, *, root: int = syscalls.AT_FDCWD) -> str:
-    """The home directory of *uid* by the passwd(5) of the *root*; "/" if it says none, or is no plain file."""
+def home(uid: int, *, root: int = -1) -> str:
+    """The home directory of *uid* by the passwd(5) of the directory *root* (negative: of the root directory).
+
+    It is "/" if there is none, or no plain file.
+    """
+    # Not of the current directory, which the program's is by now: a file of that name below it is nobody's passwd.
+    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if root < 0 else root
     try:
-        fd = rootfs.find("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK, root=root)
+        fd = rootfs.find("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK, root=top)
     except OSError:
         return "/"
+    finally:
+        if root < 0:
+            os.close(top)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return "/"

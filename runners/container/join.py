@@ -9,13 +9,28 @@ from __future__ import annotations
 
 import os
 
-from . import configuration, create, foreground, inside, jsontext, lifecycle, plan, process, state, stub, syscalls
+from . import (
+    configuration,
+    create,
+    foreground,
+    handed,
+    inside,
+    jsontext,
+    lifecycle,
+    listener,
+    plan,
+    process,
+    state,
+    stub,
+    syscalls,
+)
 from . import terminal as terminals
 from .bundle import NAMESPACES
+from .capabilities import Capabilities
 from .capabilities import parse as parse_capabilities
 from .failure import OciError, reason
 from .freezing import is_frozen
-from .person import BecomeUser, SetGroups, Undumpable
+from .person import BecomeUser, SetGroups, SetPersonality, Undumpable
 from .reader import BundleError, Reader
 from .record import record, replace
 from .steps import JoinCgroup, NewKeyring, NewSession, Strict
@@ -26,7 +41,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .bundle import Bundle
-    from .capabilities import Capabilities
     from .cgroups import Cgroup
     from .cli import Call
     from .kernel import Sys
@@ -49,7 +63,9 @@ class _Entry:
     target: int
     console: int
     preserve_fds: int
+    listen_fds: int
     filters: str
+    known: State
 
 
 def execute(call: Call) -> int:
@@ -85,7 +101,9 @@ def _execute(call: Call) -> int:
         target=target,
         console=terminals.connect(path) if path else -1,
         preserve_fds=options.number("preserve-fds"),
+        listen_fds=handed.listening(),
         filters=lifecycle.filters(call.store),
+        known=known,
     )
     if wanted.terminal and not path:
         return _in_terminal(options, entry)
@@ -153,9 +171,14 @@ def _user(text: str, base: Process) -> tuple[int, int]:
 
 
 def _with(kept: Capabilities, names: list[str]) -> Capabilities:
+    """Also in the ambient set, and so in the inheritable one: a user that is not root has it in no other way."""
     more = parse_capabilities(Reader({"bounding": names}, "--cap")).bounding
-    return replace(
-        kept, bounding=kept.bounding | more, effective=kept.effective | more, permitted=kept.permitted | more
+    return Capabilities(
+        bounding=kept.bounding | more,
+        effective=kept.effective | more,
+        permitted=kept.permitted | more,
+        inheritable=kept.inheritable | more,
+        ambient=kept.ambient | more,
     )
 
 
@@ -184,8 +207,11 @@ def _attend(pid: int, proxy: terminals.Proxy | None = None) -> int:
 def _enter(options: Parsed, entry: _Entry) -> int:
     """Start the program; return its pid once it has been executed. Raises OciError with the step that failed."""
     # Before anything is entered: it reads the host's files.
+    agent = listener.connect(entry.config.seccomp)
     filtering = create.filtering(entry.config, entry.filters)
-    steps = (*_before(entry), *plan.process_steps(entry.process, bundle=entry.config, filtering=filtering))
+    last = plan.becoming(entry.process, bundle=entry.config, filtering=filtering)
+    steps = (*_before(entry), *last.steps)
+    program = stub.make(last.calls, announce=agent >= 0)
     report, report_in = os.pipe()
     numbers, numbers_in = os.pipe()
     try:
@@ -193,19 +219,25 @@ def _enter(options: Parsed, entry: _Entry) -> int:
         if helper == 0:
             os.close(report)
             os.close(numbers)
-            _join(entry, steps, report_in, numbers_in)
+            _join(entry, steps, program, report_in, numbers_in)
     finally:
         os.close(report_in)
         os.close(numbers_in)
+        os.close(program)
     try:
         number = os.read(numbers, 32)
         said = b""
         while part := os.read(report, _REPORT_BYTES):  # closed by exec, or by the end of both
+            if agent >= 0 and part[:1] == b"0" and entry.config.seccomp is not None:
+                listener.hand_on(agent, entry.config.seccomp, int(number), entry.known.report("running"))
+                part = part[1:]
             said += part
         os.waitpid(helper, 0)
     finally:
         os.close(report)
         os.close(numbers)
+        if agent >= 0:
+            os.close(agent)
     if said or not number:
         if number:
             os.waitpid(int(number), 0)
@@ -215,7 +247,7 @@ def _enter(options: Parsed, entry: _Entry) -> int:
     return int(number)
 
 
-def _join(entry: _Entry, steps: tuple[Step, ...], report: int, numbers: int) -> NoReturn:
+def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, numbers: int) -> NoReturn:
     """In the copy: enter, make the child, say its number, end."""
     try:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -238,7 +270,14 @@ def _join(entry: _Entry, steps: tuple[Step, ...], report: int, numbers: int) -> 
         pid, _ = syscalls.clone3(syscalls.CLONE_PARENT, 0, cgroup_fd=born)
         if pid == 0:
             os.close(numbers)
-            inside.become(entry.process, steps, report=report, preserve_fds=entry.preserve_fds)
+            inside.become(
+                entry.process,
+                steps,
+                report=report,
+                program=program,
+                preserve_fds=entry.preserve_fds + entry.listen_fds,
+                listen_fds=entry.listen_fds,
+            )
         os.write(numbers, str(pid).encode())
         os._exit(0)
     except OSError as error:
@@ -255,6 +294,8 @@ def _before(entry: _Entry) -> Iterator[Step]:
         yield SetGroups(may_keep=True)
         yield BecomeUser(0, 0)
     yield Undumpable()  # a change of ids takes it back
+    if entry.config.personality is not None:
+        yield SetPersonality(entry.config.personality)
     if entry.process.terminal:
         yield OwnTerminal(entry.console, entry.process.console_size, entry.process.uid)
 

@@ -72,6 +72,9 @@ class Sys(Protocol):
     def capset(self, effective: int, permitted: int, inheritable: int, /) -> None:
         """capset(2)."""
 
+    def inherit(self, mask: int, /) -> None:
+        """See :func:`syscalls.inherit`."""
+
     def setgroups(self, groups: list[int], /) -> None:
         """setgroups(2)."""
 
@@ -80,9 +83,6 @@ class Sys(Protocol):
 
     def setresgid(self, real: int, effective: int, saved: int, /) -> None:
         """setresgid(2)."""
-
-    def seccomp(self, program: bytes, flags: int, /) -> None:
-        """seccomp(2), SECCOMP_SET_MODE_FILTER."""
 
     def setsid(self) -> None:
         """setsid(2)."""
@@ -175,7 +175,7 @@ class Kernel:
     setdomainname = staticmethod(k.setdomainname)
     prctl = staticmethod(k.prctl)
     capset = staticmethod(k.capset)
-    seccomp = staticmethod(k.seccomp)
+    inherit = staticmethod(k.inherit)
     personality = staticmethod(k.personality)
     ioprio_set = staticmethod(k.ioprio_set)
     prlimit = staticmethod(k.prlimit)

@@ -11,6 +11,7 @@ import os
 
 from . import inside, views
 from . import plan as plans
+from .carry import Inherit
 from .guarded import CopyUp, DeviceIn, DirectoryIn, LinkIn, Mask, MountIn, PropagateIn, Readonly, SetAttributes
 from .person import BecomeUser, ChangeDirectory, DropBounding, NoNewPrivileges, OwnStreams, SetGroups, Umask, Undumpable
 from .plan import DEVICES, LINKS, Plan
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .mounts import Mount
     from .root_layer import Held
-    from .seccomp import InstallSeccomp
+    from .seccomp import Filter
     from .steps import Step
 
     Found = Literal["file", "directory", "absent", ""]
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 #: File systems in which nobody but the kernel, or we, put names: no link of an image is there.
 _EMPTY = ("proc", "sysfs", "tmpfs", "devpts", "mqueue")
 #: What children get from the helper: done once.
-_INHERITED = (Undumpable, SetGroups, DropBounding, NoNewPrivileges)
+_INHERITED = (Undumpable, SetGroups, Inherit, DropBounding, NoNewPrivileges)
 _COLD = "start it with tare-oci, crun or runc"
 
 
@@ -72,7 +73,7 @@ def plan(
     processors: frozenset[int],
     held: Held | None = None,
     look: Look = look,
-    filtering: InstallSeccomp | None = None,
+    filtering: Filter | None = None,
 ) -> Plan:
     """All steps for a container of *bundle* on an overlay of its own.
 
@@ -83,7 +84,7 @@ def plan(
     """
     _refuse(bundle)
     made = _Maker(bundle, look)
-    person = plans.process_steps(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
+    person = plans.becoming(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
     limits = plans.limits(bundle.process, pid=0)
     stand: Step = StandApart(base)
     layer = Layer(bundle.rootfs, base)
@@ -91,7 +92,7 @@ def plan(
         stand, layer = StandAlone(base, held), Layer(bundle.rootfs, LAYER, here=True)
     return Plan(
         clone_flags=plans.clone_flags(bundle),
-        inherited=(stand, Undumpable(), *(step for step in person if isinstance(step, _INHERITED))),
+        inherited=(stand, Undumpable(), *(step for step in person.steps if isinstance(step, _INHERITED))),
         outside=(
             DieWithParent(),
             NewSession(),
@@ -102,7 +103,9 @@ def plan(
             EnterLayer(f"{layer.base}/m", held),
         ),
         entering=(*made.mounts(), *made.rest(), *plans.finish_root(bundle), RunOn(processors)),
-        person=(*limits, *(step for step in person if made.needed(step))),
+        person=(*limits, *(step for step in person.steps if made.needed(step))),
+        last=person.calls,
+        lastly=person.words,
         argv=bundle.process.argv,
         env=_environment(bundle),
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .cgroups import Cgroup
 
 _DEATH_MS = 10_000
+_EXECUTE_MS = 60_000
 SIGKILL = 9
 
 
@@ -40,6 +41,7 @@ class Request:
     pid_file: str = ""
     console: int = -1
     preserve_fds: int = 0
+    listen_fds: int = 0
     new_keyring: bool = True
     network: str = ""
     nat: bool = False
@@ -175,7 +177,8 @@ def _fill(
         fifo=fifo,
         cgroup=group,
         console_socket=asked.console,
-        preserve_fds=asked.preserve_fds,
+        preserve_fds=asked.preserve_fds + asked.listen_fds,
+        listen_fds=asked.listen_fds,
         run_hooks=run_hooks,
         new_keyring=asked.new_keyring,
         filters=filters(store),
@@ -213,7 +216,7 @@ def start(store: Store, messages: log.Log, known: State, config: Bundle) -> None
     if status != "created":
         raise OciError(f"cannot start the container {known.name}", f"it is {status}, not created")
     fifo = store.file(known.name, FIFO)
-    _release(fifo, known, config.process.argv[0])
+    _release(fifo, known, config)
     checkpoint("start:released")
     os.unlink(fifo)
     try:
@@ -224,7 +227,7 @@ def start(store: Store, messages: log.Log, known: State, config: Bundle) -> None
     checkpoint("start:end")
 
 
-def _release(fifo: str, known: State, program: str) -> None:
+def _release(fifo: str, known: State, config: Bundle) -> None:
     """Open the other end, at which the first process waits, and read what becomes of it. Raises OciError.
 
     It writes "0" before it executes the program, which closes its end; a text after (or without) that is why it failed.
@@ -233,6 +236,28 @@ def _release(fifo: str, known: State, program: str) -> None:
     pidfd = state.open_process(known)
     if pidfd is None:
         raise OciError(failed, "its first process has ended")
+    agent = -1
+    try:
+        if config.seccomp is not None and config.seccomp.listener:
+            from . import listener
+
+            # Before it is let go: without an agent, nothing is to run.
+            agent = listener.connect(config.seccomp)
+        said = _follow(fifo, pidfd, known, config, agent)
+    finally:
+        os.close(pidfd)
+        if agent >= 0:
+            os.close(agent)
+    if said != b"0":
+        from . import stub
+
+        program = config.process.argv[0]
+        why = stub.said(said.removeprefix(b"0"), program) if said else "its first process has ended"
+        raise OciError(failed, why)
+
+
+def _follow(fifo: str, pidfd: int, known: State, config: Bundle, agent: int) -> bytes:
+    """All that the first process says, from its release to its program's start. Raises OciError."""
     end = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     said = b""
     try:
@@ -240,23 +265,25 @@ def _release(fifo: str, known: State, program: str) -> None:
         poll.register(end, select.POLLIN)
         poll.register(pidfd, select.POLLIN)
         while True:
-            ready = dict(poll.poll())
+            # Before "0" its hooks run, which have limits of their own.
+            ready = dict(poll.poll(_EXECUTE_MS if said else None))
+            if not ready:
+                why = f"{config.process.argv[0]} is not executed within {_EXECUTE_MS // 1000} s"
+                raise OciError(f"cannot start the container {known.name}", why, "see what its execve waits for")
             try:
                 part = os.read(end, 4096)
             except BlockingIOError:
                 continue
+            if part and not said and agent >= 0 and config.seccomp is not None:
+                from . import listener
+
+                listener.hand_on(agent, config.seccomp, known.pid, known.report("created"))
             said += part
             # Nothing to read before it has opened its end, or after it has closed it: the end of file, or its death.
             if not part and (said or pidfd in ready or ready.get(end, 0) & select.POLLHUP):
-                break
+                return said
     finally:
         os.close(end)
-        os.close(pidfd)
-    if said != b"0":
-        from . import stub
-
-        why = stub.said(said.removeprefix(b"0"), program) if said else "its first process has ended"
-        raise OciError(failed, why)
 
 
 def destroy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import configuration, lifecycle
+from . import configuration, handed, lifecycle
 from .failure import OciError
 from .lifecycle import Made, Request
 
@@ -138,6 +138,7 @@ def _request(call: Call) -> Request:
         bundle=bundle,
         pid_file=options.text("pid-file"),
         preserve_fds=options.number("preserve-fds"),
+        listen_fds=handed.listening(),
         new_keyring=not options.on("no-new-keyring"),
         network=options.text("network"),
         nat=options.on("nat"),
@@ -155,6 +156,7 @@ def _explain(asked: Request) -> int:
     from .cli import say_lines
 
     config, _ = configuration.load(asked.bundle, network=asked.network)
-    for number, step in enumerate(plan.plan(config).steps, 1):
-        say_lines(f"{number:3} {step.describe()}")
+    made = plan.plan(config)
+    for number, said in enumerate((*(step.describe() for step in made.steps), *made.lastly), 1):
+        say_lines(f"{number:3} {said}")
     return 0

@@ -7,7 +7,7 @@ helper's containers take another order of the same steps: see :mod:`layered`.
 
 from __future__ import annotations
 
-from . import person, views
+from . import carry, person, views
 from . import syscalls as k
 from .bundle import NAMESPACES
 from .guarded import (
@@ -59,8 +59,9 @@ if TYPE_CHECKING:
 
     from .bundle import Bundle
     from .process import Process
-    from .seccomp import InstallSeccomp
+    from .seccomp import Filter
     from .steps import Step
+    from .stub import Call
 
 #: Permissions and numbers of the devices that every container has (OCI config-linux.md, "Default Devices").
 DEVICES = (
@@ -85,7 +86,8 @@ class Plan:
     """*clone_flags* are the namespaces that clone3 makes, before any step.
 
     *inherited* steps hold for every child of the process that does them: only a layered plan has them. *own* are each
-    container's; in place, they are three: *outside* with the host's root still there, *entering*, and *person*.
+    container's; in place, they are three: *outside* with the host's root still there, *entering*, and *person*. After
+    them the small program of :mod:`stub` makes the calls *last*, which *lastly* says in words.
     """
 
     clone_flags: int
@@ -95,6 +97,10 @@ class Plan:
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     inherited: tuple[Step, ...] = ()
+    last: tuple[Call, ...] = ()
+    lastly: tuple[str, ...] = ()
+    #: What a hook of startContainer must not do without, in a process of its own: see :mod:`carry`.
+    before_hooks: Step | None = None
 
     @property
     def own(self) -> tuple[Step, ...]:
@@ -120,13 +126,13 @@ def plan(
     console: int = -1,
     new_keyring: bool = True,
     last_capability: int = -1,
-    filtering: InstallSeccomp | None = None,
+    filtering: Filter | None = None,
 ) -> Plan:
     """All steps to make a container of *bundle* in place.
 
     Joining cgroups is left out: it comes first, see :class:`steps.JoinCgroup`. *cgroup* is the path of the joined one.
     *trees* are detached mounts that the parent has opened, by number of the mount (-1 is the root
-    filesystem). *console* is a socket for the terminal's master. For the others see :func:`process_steps`.
+    filesystem). *console* is a socket for the terminal's master. For the others see :func:`becoming`.
     """
     trees = trees or {}
     outside: list[Step] = [NewSession()]
@@ -150,12 +156,15 @@ def plan(
     entering += [Mask(path) for path in bundle.masked]
     entering += [Readonly(path) for path in bundle.readonly]
     entering += finish_root(bundle)
-    last = process_steps(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
+    last = becoming(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
     return Plan(
         clone_flags=clone_flags(bundle),
         outside=tuple(outside),
         entering=tuple(entering),
-        person=last,
+        person=last.steps,
+        last=last.calls,
+        lastly=last.words,
+        before_hooks=last.plainly if bundle.hooks.get("startContainer") else None,
         argv=bundle.process.argv,
         env=bundle.process.env,
     )
@@ -233,16 +242,25 @@ def limits(process: Process, *, pid: int) -> tuple[Step, ...]:
     return (*found, *(SetLimit(pid, *limit) for limit in process.rlimits))
 
 
-def process_steps(
-    process: Process,
-    *,
-    bundle: Bundle,
-    last_capability: int = -1,
-    filtering: InstallSeccomp | None = None,
-) -> tuple[Step, ...]:
+@record
+class Becoming:
+    """How a process inside becomes the configured one: *steps* by itself, then *calls* of :mod:`stub`, in *words*.
+
+    *plainly* sets the configured capabilities where *steps* set more, to be carried; None where they do not.
+    """
+
+    steps: tuple[Step, ...]
+    calls: tuple[Call, ...]
+    words: tuple[str, ...]
+    plainly: Step | None
+
+
+def becoming(
+    process: Process, *, bundle: Bundle, last_capability: int = -1, filtering: Filter | None = None
+) -> Becoming:
     """What turns a process inside into the configured one: the first (of *bundle*) and each that enters later.
 
-    *filtering* is the step of ``bundle.seccomp``; without it, the filter is compiled now. *last_capability* is the
+    *filtering* is the filter of ``bundle.seccomp``; without it, the filter is compiled now. *last_capability* is the
     kernel's; negative: it is asked. Call it outside, before anything is entered. See :func:`limits`, too.
     """
     if last_capability < 0:
@@ -250,7 +268,9 @@ def process_steps(
     if filtering is None and bundle.seccomp is not None:
         from . import seccomp
 
-        filtering = seccomp.InstallSeccomp(seccomp.compile(bundle.seccomp), bundle.seccomp.flags)
+        filtering = seccomp.make(bundle.seccomp)
+    carried = carry.plan(process, filtered=filtering is not None)
+    plainly = SetCapabilities(process.capabilities)
     found: list[Step] = [ChangeDirectory(process.cwd)]
     if process.scheduler is not None:
         found.append(Schedule(*process.scheduler))
@@ -258,18 +278,20 @@ def process_steps(
         found.append(IoPriority(process.io_priority))
     if not process.terminal:
         found.append(OwnStreams(process.uid))
-    found.append(DropBounding(process.capabilities.bounding, last_capability))
-    # seccomp(2) wants CAP_SYS_ADMIN or no_new_privs: where it may, it comes last, and need not allow what precedes it.
-    if filtering is not None and not process.no_new_privileges:
-        found.append(filtering)
+    if carried is not None and carried.inheritable != process.capabilities.inheritable:
+        found.append(carry.Inherit(carried.mask))
     found += [
+        DropBounding(process.capabilities.bounding, last_capability),
         SetGroups(process.groups, may_keep="user" in bundle.namespaces or person.confined()),
         BecomeUser(process.uid, process.gid),
-        SetCapabilities(process.capabilities),
+        plainly if carried is None else carry.Carry(carried, process.uid),
         Umask(0o022 if process.umask is None else process.umask),
     ]
     if process.no_new_privileges:
         found.append(NoNewPrivileges())
-        if filtering is not None:
-            found.append(filtering)
-    return tuple(found)
+    calls: tuple[Call, ...] = () if carried is None else carry.calls(carried)
+    words: tuple[str, ...] = () if carried is None else (plainly.describe(),)
+    if filtering is not None:
+        # The last of all: see the module stub.
+        calls, words = (*calls, filtering.call()), (*words, filtering.describe())
+    return Becoming(tuple(found), calls, words, None if carried is None else plainly)

@@ -1,30 +1,22 @@
 """System call filters: ``linux.seccomp`` of the configuration, as a BPF program, as a step of the set-up.
 
 Three stages, so that a started container pays for the last alone: :func:`parse` reads and refuses; :func:`compile`
-makes the kernel's program through libseccomp, once, in the parent; :class:`InstallSeccomp` is one system call.
-
-When to install it: seccomp(2) needs no_new_privs or CAP_SYS_ADMIN. With ``noNewPrivileges``, it is the last step before
-exec, so that the filter need not allow what set-up calls. Without, it comes before the capabilities go.
+makes the kernel's program through libseccomp, once, in the parent; :class:`Filter` is one system call, the last before
+the program is executed (:mod:`stub`), so that a filter need not allow what set-up calls.
 
 Sources: the OCI runtime specification (config-linux.md, "Seccomp"), seccomp(2), linux/seccomp.h.
 """
-
-# The methods of a step do what :class:`steps.Step` says.
-# ruff: noqa: D102
 
 from __future__ import annotations
 
 import errno
 import os
+import struct
 
-from . import compiled
+from . import compiled, stub
+from . import syscalls as k
 from .reader import SEE, BundleError, Reader
 from .record import record
-from .steps import Strict
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .kernel import Sys
 
 _EPERM = errno.EPERM
 #: Actions and their values (linux/seccomp.h). Those in :data:`_WITH_DATA` carry a number in their low 16 bits.
@@ -34,6 +26,7 @@ ACTIONS = {
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
@@ -49,12 +42,15 @@ OPERATORS = {
     "SCMP_CMP_GT": 6,
     "SCMP_CMP_MASKED_EQ": 7,
 }
-#: SECCOMP_FILTER_FLAG_* of linux/seccomp.h. WAIT_KILLABLE_RECV concerns a listener, of which there is none.
+_NOTIFY = ACTIONS["SCMP_ACT_NOTIFY"]
+#: SECCOMP_FILTER_FLAG_* of linux/seccomp.h.
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
+_TSYNC, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1, 8, 32
 ARCHITECTURES = (
     "X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE S390 S390X PARISC"
     " PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB"
@@ -87,12 +83,17 @@ class Rule:
 
 @record(kw_only=True)
 class Profile:
-    """One filter. *architectures* are libseccomp's names, beside the native one; *flags* those of seccomp(2)."""
+    """One filter. *architectures* are libseccomp's names, beside the native one; *flags* those of seccomp(2).
+
+    *listener* is the socket of the agent that SCMP_ACT_NOTIFY asks, with a text for it; empty without that action.
+    """
 
     default_action: int
     architectures: tuple[str, ...]
     flags: int
     rules: tuple[Rule, ...]
+    listener: str = ""
+    metadata: str = ""
 
 
 def parse(reader: Reader) -> Profile:
@@ -107,27 +108,46 @@ def parse(reader: Reader) -> Profile:
         if flag not in FLAGS:
             raise BundleError(reader.at("flags"), f"{flag!r} is not supported, only {', '.join(FLAGS)}", "leave it out")
         flags |= FLAGS[flag]
-    for key in ("listenerPath", "listenerMetadata"):
-        if reader.take(key, str, ""):
-            raise BundleError(reader.at(key), "is not supported: there is no listener for SCMP_ACT_NOTIFY")
     rules = tuple(map(_rule, reader.each("syscalls")))
+    listener, metadata = _listener(reader, default, rules)
     reader.done()
+    if not listener:
+        flags &= ~_WAIT_KILLABLE_RECV  # about a listener: the kernel refuses it without one
     return Profile(
         default_action=default,
         architectures=tuple(name.removeprefix("SCMP_ARCH_").lower() for name in names),
         flags=flags,
         rules=rules,
+        listener=listener,
+        metadata=metadata,
     )
+
+
+def _listener(reader: Reader, default: int, rules: tuple[Rule, ...]) -> tuple[str, str]:
+    """The agent's socket and the text for it; empty where no call is to be asked for (runc and crun ignore both)."""
+    path, metadata = reader.take("listenerPath", str, ""), reader.take("listenerMetadata", str, "")
+    if default == _NOTIFY:
+        # The agent gets the listener from a process that is under the filter by then.
+        raise BundleError(
+            reader.at("defaultAction"), "SCMP_ACT_NOTIFY cannot be used as default action", "name the calls"
+        )
+    notified = [name for rule in rules if rule.action == _NOTIFY for name in rule.names]
+    if "write" in notified:
+        # runc and crun refuse it, too: what is said about a program that cannot be executed is written.
+        raise BundleError(
+            reader.at("syscalls"), "SCMP_ACT_NOTIFY cannot be used for the write syscall", "leave write out"
+        )
+    if not notified:
+        return "", ""
+    if not path.startswith("/") or "\0" in path:
+        raise BundleError(
+            reader.at("listenerPath"), "must be the absolute path of a socket, for SCMP_ACT_NOTIFY", "start an agent"
+        )
+    return path, metadata
 
 
 def _action(reader: Reader, key: str, number_key: str) -> int:
     name = reader.take(key, str)
-    if name == "SCMP_ACT_NOTIFY":
-        raise BundleError(
-            reader.at(key),
-            "SCMP_ACT_NOTIFY is not supported: there is no listener",
-            "use SCMP_ACT_ERRNO (crun notifies)",
-        )
     if name not in ACTIONS:
         raise BundleError(reader.at(key), f"unknown action {name!r}, not one of {', '.join(ACTIONS)}", SEE)
     number = _whole(reader, number_key, -1)
@@ -233,20 +253,32 @@ def _alternatives(conditions: tuple[Condition, ...]) -> tuple[tuple[Condition, .
 
 
 @record
-class InstallSeccomp(Strict):
-    """Filter the system calls of this process, and of all that come from it, from here on.
+class Filter:
+    """A filter of the system calls of a process, and of all that come from it.
 
-    *program* is :func:`compile`'s, *flags* are :attr:`Profile.flags`.
+    *program* is :func:`compile`'s, *flags* are :attr:`Profile.flags`; with *listener*, an agent is asked.
     """
 
     program: bytes
     flags: int = 0
+    listener: bool = False
 
     def describe(self) -> str:
+        """What it is, in words."""
         return f"filter system calls ({len(self.program) // 8} instructions)"
 
-    def apply(self, sys: Sys) -> None:
-        sys.seccomp(self.program, self.flags)
+    def call(self) -> stub.Call:
+        """The system call that installs it: seccomp(2)."""
+        pointed = (struct.pack("<HHI", len(self.program) // 8, 0, 0), self.program)  # struct sock_fprog
+        # To hand the filter to other threads, of which there are none, and to get a listener exclude each other.
+        flags = self.flags & ~_TSYNC | _NEW_LISTENER if self.listener else self.flags
+        arguments = (k.SECCOMP_SET_MODE_FILTER, flags, pointed)
+        return stub.Call(stub.FILTER, "seccomp", arguments, stub.LISTENER if self.listener else 0)
+
+
+def make(profile: Profile, *, cache: str = "") -> Filter:
+    """The filter of *profile*, compiled; see :func:`compile`. Raises BundleError and OSError."""
+    return Filter(compile(profile, cache=cache), profile.flags, bool(profile.listener))
 
 
 def available() -> str:

@@ -1,13 +1,16 @@
-"""A program of some 200 bytes that executes another one: what a container's process is last before its program.
+"""A small program that executes another one: what a container's process is last before its program.
 
 While a copy of the runtime waits in the container, ``/proc/self/exe`` is the host's Python. A program that is named so
 (``#!/proc/self/exe`` in an image) would be that file, run with the image's libraries, and could wait and overwrite it
-(CVE-2019-5736). So the runtime first becomes this program, out of a sealed file in memory (memfd_create(2)), and it
-executes the container's: ``/proc/self/exe`` is then a file that nobody can write and that nobody else uses.
+(CVE-2019-5736). So the runtime first becomes this program, out of a file in memory that nobody can write
+(:mod:`executable`), and it executes the container's.
 
-It is called with ``argv`` = (a byte that is the number of a descriptor, path, arguments...). It sets close-on-exec on
-that descriptor and calls execve(path, arguments, environment); if that fails, it writes the error number there, as four
-bytes, and exits with 127.
+It also makes the calls that must come last: the capabilities as configured, and the filter of system calls. So a filter
+need allow nothing but what the program itself needs: after it there is one call, execve, and if that fails a write and
+an exit. A profile may be older than this runtime, or know a handful of calls, or hand each of them to an agent.
+
+It is called with ``argv`` = (the number of a descriptor, path, arguments...); see :mod:`machine_code`. What fails is
+written to that descriptor, which closes on a successful execve; it then exits with 127.
 """
 
 from __future__ import annotations
@@ -16,83 +19,32 @@ import errno
 import os
 import struct
 
-#: Added to the descriptor's number in ``argv[0]``: a byte of zero would end the text.
-_BASE = 1
-_LARGEST = 255 - _BASE
-_FAILED = 127
-_LOAD_AT = 0x400000
-_HEADERS = 64 + 56  # struct Elf64_Ehdr and one Elf64_Phdr
-_MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 0x10
-_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
+from . import executable
+from .machine_code import CODE, CODE_BASE, DATA_AT, DATA_BASE, HEADERS, LISTENER, MACHINES, NUMBERS, REPORT, ROOM
+from .record import record
 
-# Registers at entry: the stack pointer is at argc, argv..., NULL, envp..., NULL (System V ABI).
-_CODE = {
-    "x86_64": (
-        62,
-        bytes.fromhex(
-            "8b1c24"  # mov ebx, [rsp]          argc
-            "4c8b642408"  # mov r12, [rsp+8]    argv[0]
-            "450fb62c24"  # movzx r13d, byte [r12]
-            "41ffcd"  # dec r13d                the descriptor
-            "b848000000"  # mov eax, 72         fcntl
-            "4489ef"  # mov edi, r13d
-            "be02000000"  # mov esi, 2          F_SETFD
-            "ba01000000"  # mov edx, 1          FD_CLOEXEC
-            "0f05"  # syscall
-            "85c0"  # test eax, eax
-            "7816"  # js failed
-            "488b7c2410"  # mov rdi, [rsp+16]   argv[1]: the path
-            "488d742418"  # lea rsi, [rsp+24]   argv[2:]
-            "488d54dc10"  # lea rdx, [rsp+rbx*8+16]
-            "b83b000000"  # mov eax, 59         execve
-            "0f05"  # syscall
-            "f7d8"  # failed: neg eax
-            "50"  # push rax
-            "4489ef"  # mov edi, r13d
-            "4889e6"  # mov rsi, rsp
-            "ba04000000"  # mov edx, 4
-            "b801000000"  # mov eax, 1          write
-            "0f05"  # syscall
-            "bf7f000000"  # mov edi, 127
-            "b8e7000000"  # mov eax, 231        exit_group
-            "0f05"  # syscall
-        ),
-    ),
-    "aarch64": (
-        183,
-        b"".join(
-            struct.pack("<I", word)
-            for word in (
-                0xF94003F3,  # ldr x19, [sp]          argc
-                0xF94007F4,  # ldr x20, [sp, #8]      argv[0]
-                0x39400295,  # ldrb w21, [x20]
-                0x510006B5,  # sub w21, w21, #1
-                0x2A1503E0,  # mov w0, w21
-                0xD2800041,  # mov x1, #2
-                0xD2800022,  # mov x2, #1
-                0xD2800328,  # mov x8, #25            fcntl
-                0xD4000001,  # svc #0
-                0xB7F800E0,  # tbnz x0, #63, failed
-                0xF9400BE0,  # ldr x0, [sp, #16]
-                0x910063E1,  # add x1, sp, #24
-                0x910043E2,  # add x2, sp, #16
-                0x8B130C42,  # add x2, x2, x19, lsl #3
-                0xD2801BA8,  # mov x8, #221           execve
-                0xD4000001,  # svc #0
-                0x4B0003E0,  # failed: neg w0, w0
-                0xF81F0FE0,  # str x0, [sp, #-16]!
-                0x910003E1,  # mov x1, sp
-                0x2A1503E0,  # mov w0, w21
-                0xD2800082,  # mov x2, #4
-                0xD2800808,  # mov x8, #64            write
-                0xD4000001,  # svc #0
-                0xD2800FE0,  # mov x0, #127
-                0xD2800BC8,  # mov x8, #94            exit_group
-                0xD4000001,  # svc #0
-            )
-        ),
-    ),
-}
+#: What its calls are for, by the number that it reports.
+EXECUTE, DESCRIPTOR, CAPABILITIES, FILTER = range(4)
+WHAT = ("execute {}", "hand on the descriptor for errors", "set the capabilities", "filter system calls")
+#: Where the number of the descriptor of a listener appears, plus one, and where to let the program go on.
+LISTENER_AT, GO_AT = DATA_AT, DATA_AT + 8
+_LARGEST = 255 * 255 - 1
+_F_SETFD, _FD_CLOEXEC = 2, 1
+_WORD = (1 << 64) - 1
+
+
+@record
+class Call:
+    """A system call by *name* (of :data:`machine_code.NUMBERS`); *what* it is for is one of the numbers above.
+
+    Of *arguments*, at most five, a number is passed as it is, and bytes by their address. A pair of bytes is passed by
+    the address of the first, which ends with the address of the second (struct sock_fprog).
+    """
+
+    what: int
+    name: str
+    arguments: tuple[int | bytes | tuple[bytes, bytes], ...]
+    flags: int = 0
 
 
 def _machine() -> str:
@@ -103,54 +55,65 @@ def why_not() -> str:
     """Why there is no such program here; empty where there is."""
     machine = _machine()
     return (
-        ""
-        if machine in _CODE
-        else f"there is no code for {machine} to start a program with, only for {' '.join(_CODE)}"
+        "" if machine in CODE else f"there is no code for {machine} to start a program with, only for {' '.join(CODE)}"
     )
 
 
-def image() -> bytes:
-    """The program as an ELF file: one segment, readable and executable. Raises OSError on an unknown machine."""
+def image(calls: tuple[Call, ...] = (), *, announce: bool = False) -> bytes:
+    """The program as an ELF file, which makes *calls* before it executes. Raises OSError on an unknown machine.
+
+    With *announce* it writes "0" to the report first: from then on the process is this program.
+    """
     trouble = why_not()
     if trouble:
         raise OSError(errno.ENOEXEC, trouble)
-    machine, code = _CODE[_machine()]
-    entry, size = _LOAD_AT + _HEADERS, _HEADERS + len(code)
+    machine = _machine()
+    first = [Call(DESCRIPTOR, "fcntl", (0, _F_SETFD, _FD_CLOEXEC), REPORT)]
+    if announce:
+        first.append(Call(DESCRIPTOR, "write", (0, b"0", 1), REPORT))
+    data = _data((*first, *calls), NUMBERS[machine])
+    entry, size = CODE_BASE + HEADERS, HEADERS + ROOM + len(data)
     # e_ident: ELF, 64 bit, little-endian, version 1; then ET_EXEC and so on.
-    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, machine, 1, entry, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _LOAD_AT, _LOAD_AT, size, size, 0x10000)
-    return header + segment + code
+    ident = b"\x7fELF\2\1\1"
+    header = struct.pack("<16sHHIQQQIHHHHHH", ident, 2, MACHINES[machine], 1, entry, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    code = struct.pack("<IIQQQQQQ", 1, 5, 0, CODE_BASE, CODE_BASE, HEADERS + ROOM, HEADERS + ROOM, 0x10000)
+    words = struct.pack("<IIQQQQQQ", 1, 6, 0, DATA_BASE, DATA_BASE, size, size, 0x10000)
+    return header + code + words + CODE[machine].ljust(ROOM, b"\0") + data
 
 
-def make(*, least: int = 3) -> int:
-    """A sealed file in memory that holds the program: a descriptor from *least* on, close-on-exec. Raises OSError."""
-    import fcntl
+def _data(calls: tuple[Call, ...], numbers: dict[str, int]) -> bytes:
+    """Two words for a listener, the table, and what its addresses point to."""
+    start = DATA_AT + 16 + 64 * (len(calls) + 1)
+    table, texts = [], b""
 
-    data = image()
-    try:
-        fd = os.memfd_create("tare-oci", _MFD_CLOEXEC | _MFD_ALLOW_SEALING | _MFD_EXEC)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        fd = os.memfd_create("tare-oci", _MFD_CLOEXEC | _MFD_ALLOW_SEALING)  # before Linux 6.3: always executable
-    try:
-        os.write(fd, data)
-        fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
-        if fd >= least:
-            return fd
-        higher = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
-    except BaseException:
-        os.close(fd)
-        raise
-    os.close(fd)
-    return higher
+    def place(text: bytes) -> int:
+        nonlocal texts
+        texts += bytes(-len(texts) % 8)
+        texts += text
+        return start + len(texts) - len(text)
+
+    for call in calls:
+        values = []
+        for each in call.arguments:
+            if isinstance(each, tuple):
+                head, rest = each
+                each = head + struct.pack("<Q", place(rest))  # noqa: PLW2901 - the pair as one text
+            values.append(place(each) if isinstance(each, bytes) else each & _WORD)
+        values += [0] * (6 - len(values))
+        table.append(struct.pack("<8Q", numbers[call.name], *values, call.what | call.flags))
+    return bytes(16) + b"".join(table) + struct.pack("<8Q", _WORD, *(0,) * 7) + texts
+
+
+def make(calls: tuple[Call, ...] = (), *, announce: bool = False, least: int = 3) -> int:
+    """:func:`image` as a file: a descriptor from *least* on, close-on-exec, that can be executed. Raises OSError."""
+    return executable.file(image(calls, announce=announce), least=least)
 
 
 def words(report: int, path: str, argv: tuple[str, ...]) -> list[bytes]:
-    """The program's argv: *report* is the descriptor for an error number. Raises OSError if that is too large."""
+    """The program's argv: *report* is the descriptor for what fails. Raises OSError if that is too large."""
     if not 0 <= report <= _LARGEST:
         raise OSError(errno.EBADF, f"descriptor {report} cannot be handed on: at most {_LARGEST}")
-    return [bytes((report + _BASE,)), os.fsencode(path), *map(os.fsencode, argv)]
+    return [bytes((report // 255 + 1, report % 255 + 1)), os.fsencode(path), *map(os.fsencode, argv)]
 
 
 def said(data: bytes, path: str) -> str:
@@ -158,4 +121,12 @@ def said(data: bytes, path: str) -> str:
     if len(data) != 4:
         return data.decode(errors="replace").strip()
     (number,) = struct.unpack("=I", data)
-    return f"cannot execute {path}: {os.strerror(number)}"
+    what, number = number >> 16, number & 0xFFFF
+    if what >= len(WHAT):
+        return data.decode(errors="replace").strip()
+    if (what, number) == (FILTER, errno.ETIMEDOUT):
+        return "cannot filter system calls: nobody took the listener for SCMP_ACT_NOTIFY"
+    return f"cannot {WHAT[what].format(path)}: {os.strerror(number)}"
+
+
+__all__ = ["LISTENER", "Call", "image", "make", "said", "why_not", "words"]

@@ -104,9 +104,9 @@ _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 _SYS_KEYCTL, _SYS_BPF = (250, 321) if os.uname().machine == "x86_64" else (219, 280)
 _SYS_SECCOMP = 317 if os.uname().machine == "x86_64" else 277
 _SYS_IOPRIO_SET = 251 if os.uname().machine == "x86_64" else 30
-_SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_SET_MODE_FILTER = 1
 
-_libc = foreign.Library()
+library = _libc = foreign.Library()
 
 _long, _int, _ulong, _text = foreign.c_long, foreign.c_int, foreign.c_ulong, foreign.c_char_p
 _SIGNATURES: dict[str, tuple[object, ...]] = {
@@ -119,6 +119,7 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "prlimit": (_int, _int, _text, _text),
     "prctl": (_int, _ulong, _ulong, _ulong, _ulong),
     "capset": (_text, _text),
+    "capget": (_text, _ulong),
     "unshare": (_int,),
     "setns": (_int, _int),
     "socket": (_int, _int, _int),
@@ -130,7 +131,7 @@ for _name, _types in _SIGNATURES.items():
 _libc.syscall.restype = _long
 
 
-def _failed(call: str, path: str | None = None) -> OSError:
+def failed(call: str, path: str | None = None) -> OSError:
     """The OSError of the last call; the kernel's EPERM and ENOSYS are explained, since both say little."""
     number = foreign.get_errno()
     text = f"{call}: {os.strerror(number)}"
@@ -144,51 +145,51 @@ def _failed(call: str, path: str | None = None) -> OSError:
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     """mount(2). *kind* and *data* may be empty where the call ignores them (bind, remount, propagation)."""
     if _libc.mount(source.encode(), os.fsencode(target), kind.encode() or None, flags, data.encode() or None) < 0:
-        raise _failed(f"mount {kind or source}", target)
+        raise failed(f"mount {kind or source}", target)
 
 
 def umount2(target: str, flags: int) -> None:
     """umount2(2)."""
     if _libc.umount2(os.fsencode(target), flags) < 0:
-        raise _failed("umount2", target)
+        raise failed("umount2", target)
 
 
 def pivot_root(new: str, old: str) -> None:
     """pivot_root(2). With *new* and *old* both ".", the old root is stacked on the new one and can be detached."""
     if _libc.pivot_root(os.fsencode(new), os.fsencode(old)) < 0:
-        raise _failed("pivot_root", new)
+        raise failed("pivot_root", new)
 
 
 def sethostname(name: str) -> None:
     """sethostname(2)."""
     encoded = name.encode()
     if _libc.sethostname(encoded, len(encoded)) < 0:
-        raise _failed(f"sethostname {name}")
+        raise failed(f"sethostname {name}")
 
 
 def setdomainname(name: str) -> None:
     """setdomainname(2)."""
     encoded = name.encode()
     if _libc.setdomainname(encoded, len(encoded)) < 0:
-        raise _failed(f"setdomainname {name}")
+        raise failed(f"setdomainname {name}")
 
 
 def personality(persona: int) -> None:
     """personality(2)."""
     if _libc.personality(persona) < 0:
-        raise _failed("personality")
+        raise failed("personality")
 
 
 def prlimit(pid: int, which: int, limits: tuple[int, int]) -> None:
     """prlimit(2) of process *pid*, 0 is the caller; *limits* are soft and hard, -1 is no limit."""
     if _libc.prlimit(pid, which, struct.pack("=qq", *(limit if limit < 1 << 63 else -1 for limit in limits)), None) < 0:
-        raise _failed("prlimit")
+        raise failed("prlimit")
 
 
 def ioprio_set(priority: int) -> None:
     """ioprio_set(2) of the calling thread."""
     if _libc.syscall(_long(_SYS_IOPRIO_SET), _long(1), _long(0), _long(priority)) < 0:
-        raise _failed("ioprio_set")
+        raise failed("ioprio_set")
 
 
 def openat2(path: str, flags: int, resolve: int, *, dir_fd: int = AT_FDCWD) -> int:
@@ -202,7 +203,7 @@ def openat2(path: str, flags: int, resolve: int, *, dir_fd: int = AT_FDCWD) -> i
         # With RESOLVE_IN_ROOT, "..": the kernel cannot be sure because something was renamed or mounted meanwhile.
         if foreign.get_errno() != errno.EAGAIN:
             break
-    raise _failed("openat2", path)
+    raise failed("openat2", path)
 
 
 def open_tree(path: str, *, recursive: bool = False, dir_fd: int = AT_FDCWD) -> int:
@@ -211,7 +212,7 @@ def open_tree(path: str, *, recursive: bool = False, dir_fd: int = AT_FDCWD) -> 
     flags |= (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
     fd: int = _libc.syscall(_long(_SYS_OPEN_TREE), _long(dir_fd), os.fsencode(path), _long(flags))
     if fd < 0:
-        raise _failed("open_tree", path or None)
+        raise failed("open_tree", path or None)
     return fd
 
 
@@ -219,7 +220,7 @@ def move_mount(tree: int, target: int) -> None:
     """move_mount(2): attach the detached *tree* on what the descriptor *target* stands for."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
     if _libc.syscall(_long(_SYS_MOVE_MOUNT), _long(tree), b"", _long(target), b"", _long(flags)) < 0:
-        raise _failed("move_mount")
+        raise failed("move_mount")
 
 
 def mount_setattr(
@@ -237,41 +238,60 @@ def mount_setattr(
     flags = (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
     name, size = os.fsencode(path), foreign.c_size_t(len(data))
     if _libc.syscall(_long(_SYS_MOUNT_SETATTR), _long(dir_fd), name, _long(flags), data, size) < 0:
-        raise _failed("mount_setattr", path or None)
+        raise failed("mount_setattr", path or None)
 
 
 def prctl(option: int, argument: int = 0, third: int = 0) -> None:
     """prctl(2) with the unused arguments zero, as several options demand."""
     if _libc.prctl(option, argument, third, 0, 0) < 0:
-        raise _failed(f"prctl {option}")
+        raise failed(f"prctl {option}")
+
+
+def capabilities() -> tuple[int, int]:
+    """capget(2) of the caller: the permitted and the inheritable set, as bit masks."""
+    header, data = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), foreign.create_string_buffer(b"", 24)
+    if _libc.capget(header, foreign.addressof(data)) < 0:
+        raise failed("capget")
+    words = struct.unpack("=6I", bytes(data))
+    return words[1] | words[4] << 32, words[2] | words[5] << 32
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) of the caller; each set is a bit mask."""
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    if _libc.capset(*capability_sets(effective, permitted, inheritable)) < 0:
+        raise failed("capset")
+
+
+def capability_sets(effective: int, permitted: int, inheritable: int) -> tuple[bytes, bytes]:
+    """The two arguments of capset(2)."""
     low, high = 0xFFFFFFFF, 32
     sets = (effective, permitted, inheritable)
     data = struct.pack("=6I", *(part & low for part in sets), *(part >> high for part in sets))
-    if _libc.capset(header, data) < 0:
-        raise _failed("capset")
+    return struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), data
+
+
+def inherit(mask: int) -> None:
+    """Add *mask* to the caller's inheritable set, with nothing else changed but that what it may have is effective."""
+    permitted, inheritable = capabilities()
+    capset(permitted, permitted, inheritable | mask)
 
 
 def unshare(flags: int) -> None:
     """unshare(2)."""
     if _libc.unshare(flags) < 0:
-        raise _failed("unshare")
+        raise failed("unshare")
 
 
 def setns(fd: int, kind: int) -> None:
     """setns(2)."""
     if _libc.setns(fd, kind) < 0:
-        raise _failed("setns")
+        raise failed("setns")
 
 
 def close_range(first: int, last: int, flags: int) -> None:
     """close_range(2), Linux 5.9; the flag CLOSE_RANGE_CLOEXEC needs 5.11."""
     if _libc.close_range(foreign.c_uint(first), foreign.c_uint(last), flags) < 0:
-        raise _failed("close_range")
+        raise failed("close_range")
 
 
 def clone3(flags: int, exit_signal: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
@@ -288,7 +308,7 @@ def clone3(flags: int, exit_signal: int, *, cgroup_fd: int = -1) -> tuple[int, i
     )
     pid = _libc.syscall(_long(_SYS_CLONE3), arguments, foreign.c_size_t(len(arguments)))
     if pid < 0:
-        raise _failed("clone3")
+        raise failed("clone3")
     return pid, pidfd.value if pid else -1
 
 
@@ -297,7 +317,7 @@ def link_up(interface: str) -> None:
     # Any socket will do. Not of the module _socket, which would be loaded for this alone.
     carrier: int = _libc.socket(_AF_INET, _SOCK_DGRAM | os.O_CLOEXEC, 0)
     if carrier < 0:
-        raise _failed("socket", interface)
+        raise failed("socket", interface)
     try:
         request = fcntl.ioctl(carrier, _SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
         (flags,) = struct.unpack_from("16xH", request)
@@ -309,15 +329,15 @@ def link_up(interface: str) -> None:
 def new_keyring() -> None:
     """keyctl(2): join a new, empty session keyring without a name."""
     if _libc.syscall(_long(_SYS_KEYCTL), _long(_KEYCTL_JOIN_SESSION_KEYRING), None) < 0:
-        raise _failed("keyctl")
+        raise failed("keyctl")
 
 
 def seccomp(program: bytes, flags: int = 0) -> None:
     """seccomp(2), SECCOMP_SET_MODE_FILTER: *program* is an array of struct sock_filter (linux/filter.h)."""
     code = foreign.create_string_buffer(program, len(program))
     filter_ = struct.pack("@HP", len(program) // 8, foreign.addressof(code))  # struct sock_fprog
-    if _libc.syscall(_long(_SYS_SECCOMP), _long(_SECCOMP_SET_MODE_FILTER), _ulong(flags), filter_) < 0:
-        raise _failed("seccomp")
+    if _libc.syscall(_long(_SYS_SECCOMP), _long(SECCOMP_SET_MODE_FILTER), _ulong(flags), filter_) < 0:
+        raise failed("seccomp")
 
 
 def bpf_load_device_program(instructions: bytes) -> int:
@@ -337,7 +357,7 @@ def bpf_attach_device_program(cgroup_fd: int, program_fd: int) -> None:
 def _bpf(command: int, attributes: bytes) -> int:
     result: int = _libc.syscall(_long(_SYS_BPF), _long(command), attributes, foreign.c_size_t(len(attributes)))
     if result < 0:
-        raise _failed("bpf")
+        raise failed("bpf")
     return result
 
 
@@ -345,9 +365,9 @@ def inotify(directory: str, events: int) -> int:
     """A non-blocking inotify(7) descriptor that watches *directory* for *events*."""
     fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if fd < 0:
-        raise _failed("inotify_init1", directory)
+        raise failed("inotify_init1", directory)
     if _libc.inotify_add_watch(fd, os.fsencode(directory), events) < 0:
-        error = _failed("inotify_add_watch", directory)
+        error = failed("inotify_add_watch", directory)
         os.close(fd)
         raise error
     return fd

@@ -29,7 +29,16 @@ _PTMX = (5, 2)
 
 
 def connect(path: str) -> int:
-    """A descriptor connected to the socket at *path*, which may be longer than an address holds. Raises OciError."""
+    """A descriptor connected to the socket at *path*, for a terminal's master. Raises OciError."""
+    try:
+        return open_socket(path)
+    except OSError as error:
+        why = f"{path}: {error.strerror}"
+        raise OciError("cannot connect to the console socket", why, "listen on it first") from None
+
+
+def open_socket(path: str) -> int:
+    """A descriptor connected to the socket at *path*, which may be longer than an address holds. Raises OSError."""
     directory = -1
     try:
         address = path
@@ -43,9 +52,6 @@ def connect(path: str) -> int:
             carrier.close()
             raise
         return carrier.detach()
-    except OSError as error:
-        why = f"{path}: {error.strerror}"
-        raise OciError("cannot connect to the console socket", why, "listen on it first") from None
     finally:
         if directory >= 0:
             os.close(directory)

@@ -322,16 +322,15 @@ def check_huge_pages() -> None:
 
 def check_seccomp_filters() -> None:
     from runners.container import allowed_calls, seccomp, syscalls
-    from runners.container.kernel import Kernel
     from runners.container.reader import Reader
 
     profile = seccomp.parse(Reader(allowed_calls.docker_profile(), "linux.seccomp"))
-    step = seccomp.InstallSeccomp(seccomp.compile(profile), profile.flags)
+    program = seccomp.compile(profile)
     pid = os.fork()
     if not pid:
         try:
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-            step.apply(Kernel())
+            syscalls.seccomp(program, profile.flags)
             syscalls.unshare(syscalls.CLONE_NEWUTS)
         except OSError as error:
             os._exit(error.errno or 98)

@@ -283,12 +283,12 @@ def filtered(section: dict[str, Any], action: Callable[[], int], *, privileged: 
     if trouble:
         pytest.skip(f"needs libseccomp: {trouble}")
     profile = seccomp.parse(Reader(section, "linux.seccomp"))
-    step = seccomp.InstallSeccomp(seccomp.compile(profile), profile.flags)
+    program = seccomp.compile(profile)
 
     def child() -> int:
         if not privileged:
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        step.apply(Kernel())
+        syscalls.seccomp(program, profile.flags)
         return action()
 
     return ended(fork(child))

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.container import allowed_calls, compact, compiled, libseccomp, seccomp
+from runners.container import allowed_calls, compact, compiled, libseccomp, seccomp, stub
 from runners.container.reader import BundleError, Reader
-from runners.container.seccomp import InstallSeccomp, Profile
+from runners.container.seccomp import Filter, Profile
 
 needs_library = pytest.mark.skipif(bool(libseccomp.load()), reason=f"libseccomp: {libseccomp.load()}")
 needs_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of system calls are those of x86-64")
@@ -278,6 +278,15 @@ def test_the_list_holds_no_misspelt_name() -> None:
     assert unknown <= young
 
 
+NOTIFYING = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "listenerPath": "/run/agent",
+    "listenerMetadata": "m",
+    "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+    "syscalls": [rule("SCMP_ACT_NOTIFY", "mkdir", "execve")],
+}
+
+
 @pytest.mark.parametrize(
     ("section", "where"),
     [
@@ -289,10 +298,11 @@ def test_the_list_holds_no_misspelt_name() -> None:
         ({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_VAX"]}, "architectures"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["X86_64"]}, "architectures"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]}, "flags"),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/l"}, "listenerPath"),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}, "listenerMetadata"),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": 5}, "listenerPath"),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_NOTIFY", "x")]}, "listenerPath"),
+        (NOTIFYING | {"listenerPath": "agent"}, "listenerPath"),
+        (NOTIFYING | {"syscalls": [rule("SCMP_ACT_NOTIFY", "mkdir", "write")]}, "syscalls"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_KILL")]}, "syscalls[0].names"),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_NOTIFY", "x")]}, "syscalls[0].action"),
         (
             {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_KILL", "x", errnoRet=1)]},
             "syscalls[0].errnoRet",
@@ -334,17 +344,32 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_flags_and_the_step() -> None:
     flags = ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
     profile = parsed({"defaultAction": "SCMP_ACT_ALLOW", "flags": flags})
-    calls: list[tuple[bytes, int]] = []
+    made = Filter(b"12345678" * 3, profile.flags)
+    call = made.call()
+    assert call.name == "seccomp"
+    assert call.arguments == (1, 6, (struct.pack("<HHI", 3, 0, 0), b"12345678" * 3))
+    assert not call.flags
+    assert "3 instructions" in made.describe()
 
-    class Recorder:
-        def seccomp(self, program: bytes, flags: int) -> None:
-            calls.append((program, flags))
 
-    step = InstallSeccomp(b"12345678" * 3, profile.flags)
-    step.apply(Recorder())  # type: ignore[arg-type]
-    assert calls == [(b"12345678" * 3, 6)]
-    assert "3 instructions" in step.describe()
-    assert step.tolerated == ()
+def test_a_listener_excludes_other_threads() -> None:
+    """seccomp(2): TSYNC and NEW_LISTENER cannot be asked for at once. There are no other threads."""
+    call = Filter(b"12345678", 1 | 2 | 32, listener=True).call()
+    assert call.arguments[1] == 2 | 8 | 32
+    assert call.flags == stub.LISTENER
+
+
+@needs_library
+def test_calls_for_an_agent() -> None:
+    profile = parsed(NOTIFYING)
+    assert (profile.listener, profile.metadata, profile.flags) == ("/run/agent", "m", 32)
+    assert seccomp.make(profile).listener
+
+
+def test_without_calls_for_an_agent_there_is_none() -> None:
+    """runc and crun ignore the listener's path then, and the kernel refuses flags that concern a listener."""
+    profile = parsed(NOTIFYING | {"syscalls": [rule("SCMP_ACT_ERRNO", "mkdir")]})
+    assert (profile.listener, profile.metadata, profile.flags) == ("", "", 0)
 
 
 SIMPLE = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_ERRNO", "getppid")]}

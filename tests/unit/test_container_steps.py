@@ -12,18 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import init, layered, root_layer, steps, syscalls
+from runners.container import capabilities, carry, init, layered, root_layer, steps, syscalls
 from runners.container.bundle import Bundle, parse
 from runners.container.defaults import default_config
 from runners.container.kernel import flatten
 from runners.container.plan import Plan, plan
 from runners.container.reader import BundleError
-from runners.container.seccomp import InstallSeccomp
+from runners.container.record import replace
+from runners.container.seccomp import Filter
 
 if TYPE_CHECKING:
     from runners.container.layered import Found
 
-FILTER = InstallSeccomp(b"12345678")
+FILTER = Filter(b"12345678")
 #: Of the host that the containers are planned for.
 PROCESSORS = frozenset({0, 1})
 
@@ -107,7 +108,8 @@ def test_order_of_the_set_up() -> None:
     ]
     assert calls.index(("mount", "proc", "/proc", "proc", 14, "")) > names.index("umount2")
     assert names.index("capset") > names.index("umount2")
-    assert names[-1] == "seccomp", "no_new_privs lets it come last: it need not allow what set-up calls"
+    assert "seccomp" not in names
+    assert [call.name for call in made().last] == ["seccomp"], "the last of all: it need not allow what set-up calls"
     assert names.index("run_on") > max(at for at, name in enumerate(names) if name == "mount"), "stay near till then"
     assert names[0] == "prctl"
 
@@ -302,7 +304,7 @@ def test_in_place_the_root_is_entered_last() -> None:
     planned = cold()
     outside = recorded(*planned.outside)
     assert {call[0] for call in outside} >= {"attach_root", "mount_in", "device_in", "link_in", "mkdir_in"}
-    assert not {"pivot_root", "mask_in", "capset", "seccomp"} & {call[0] for call in outside}
+    assert not {"pivot_root", "mask_in", "capset"} & {call[0] for call in outside}
     plain = [call for call in outside if call[0] in ("mount", "mkdir", "mknod", "symlink")]
     assert plain == [("mount", "none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)]
     entering = [call[0] for call in recorded(*planned.entering)]
@@ -345,9 +347,69 @@ def test_user_then_capabilities_then_ambient() -> None:
     assert len([call for call in calls if call[:2] == ("prctl", syscalls.PR_CAPBSET_DROP)]) == 40
 
 
-def test_without_no_new_privs_the_filter_comes_while_it_may() -> None:
-    calls = [call[0] for call in person_of(noNewPrivileges=False)]
-    assert calls.index("seccomp") < calls.index("setresuid")
+def test_without_no_new_privs_the_right_to_filter_is_carried_over() -> None:
+    """seccomp(2) wants CAP_SYS_ADMIN then: the small program has it, and sets the configured sets before the filter."""
+    calls = person_of(noNewPrivileges=False)
+    admin = 1 << 21
+    (mask,) = {call[1] for call in calls if call[0] == "inherit"}
+    assert mask & admin
+    names = [call[0] for call in calls]
+    assert names.index("inherit") < calls.index(("prctl", syscalls.PR_CAPBSET_DROP, 21)), "the bounding set limits it"
+    (held,) = [call for call in calls if call[0] == "capset"]
+    assert all(each & admin for each in held[1:])
+    process = config()["process"] | {"noNewPrivileges": False}
+    last = cold(process=process).last
+    assert [call.name for call in last] == ["prctl", "capset", "seccomp"]
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize(
+    ("bounding", "permitted", "effective", "inheritable", "ambient"),
+    [
+        (0b111, 0b111, 0b111, 0, 0),
+        (0b111, 0b010, 0b010, 0, 0),
+        (0b111, 0b111, 0b010, 0b100, 0b100),
+        (0, 0, 0, 0, 0),
+        (0b001, 0b110, 0b110, 0b110, 0b010),
+    ],
+)
+def test_both_execs_leave_what_one_would(
+    uid: int,
+    filtered: bool,
+    quiet: bool,
+    bounding: int,
+    permitted: int,
+    effective: int,
+    inheritable: int,
+    ambient: int,
+) -> None:
+    """By the rules of capabilities(7): the program's sets, those that execve judges by, and the right to filter."""
+    sets = capabilities.Capabilities(
+        bounding=bounding, permitted=permitted, effective=effective, inheritable=inheritable, ambient=ambient
+    )
+
+    def execve(permitted: int, inheritable: int, ambient: int) -> tuple[int, int, int]:
+        gained = (inheritable | bounding) if uid == 0 else 0
+        if quiet:
+            gained &= permitted
+        return gained | ambient, inheritable, ambient
+
+    process = replace(bundle().process, uid=uid, capabilities=sets, no_new_privileges=quiet)
+    carried = carry.plan(process, filtered=filtered)
+    if carried is None:
+        held, inherited, around = execve(permitted, inheritable, ambient)
+        assert held == effective, "execve judges by what is configured"
+        assert not filtered or quiet
+        now = (held, inherited, around)
+    else:
+        around = carried.mask if uid else 0
+        held, _, _ = execve(carried.mask, carried.inheritable, around)
+        assert held & carried.mask == carried.mask
+        assert not filtered or quiet or held >> 21 & 1
+        now = (permitted | carried.extra, inheritable, ambient)
+    assert execve(*now) == execve(permitted, inheritable, ambient)
 
 
 def test_limits_are_set_from_outside() -> None:
