@@ -16,11 +16,14 @@ import posixpath
 from . import mounts, parts
 from . import process as processes
 from . import syscalls as k
+from .process import NO_SELINUX
 from .reader import SEE, BundleError, Reader
 from .record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .hooks import Hook
     from .idmap import Range
     from .mounts import Mount
@@ -38,6 +41,14 @@ NAMESPACES = {
     "cgroup": k.CLONE_NEWCGROUP,
     "user": k.CLONE_NEWUSER,
     "time": k.CLONE_NEWTIME,
+}
+#: Sections that the specification has for other platforms.
+PLATFORMS = ("windows", "solaris", "vm", "zos", "freebsd")
+#: Keys of ``linux`` that promise what is not done here. The last two are of version 1.3 of the specification.
+_IMPOSSIBLE = {
+    "intelRdt": "this runtime does not drive resctrl, the file system of Intel RDT",
+    "netDevices": "this runtime does not move network devices",
+    "memoryPolicy": "this runtime sets no NUMA policy",
 }
 
 
@@ -76,21 +87,26 @@ class Bundle:
         return self.namespaces.get(kind) == ""
 
 
-def parse(config: object, *, directory: str) -> Bundle:
-    """The :class:`Bundle` of a decoded ``config.json``; relative paths are below *directory*. Raises BundleError."""
+def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundle:
+    """The :class:`Bundle` of a decoded ``config.json``; relative paths are below *directory*. Raises BundleError.
+
+    *twice* are names that stood twice in one object of the text.
+    """
     top = Reader(config, "")
-    version = top.take("ociVersion", str)
-    if not version.startswith("1."):
-        raise BundleError(
-            "ociVersion", f"{version} is not 1.x", "write the configuration for version 1 of the OCI specification"
-        )
+    for name in twice:
+        top.warn(name, "stands twice in one object: the last counts")
+    version = _version(top)
     annotations = top.pairs("annotations")
     hostname, domainname = top.take("hostname", str, ""), top.take("domainname", str, "")
     rootfs, readonly_root = _root(top.below("root"), directory)
     made = tuple(mounts.parse(item, directory=directory) for item in top.each("mounts"))
     found_hooks = _hooks(top)
-    process = processes.parse(top.below("process"))
+    process = processes.NOTHING if top.lacks("process") else processes.parse(top.below("process"))
     linux = top.below("linux", {})
+    for key in PLATFORMS:
+        if not top.empty(key):
+            top.warn(key, "is for another platform and is ignored")
+        top.ignore(key)
     top.done()
     namespaces = _namespaces(linux)
     if (hostname or domainname) and "uts" not in namespaces:
@@ -101,8 +117,6 @@ def parse(config: object, *, directory: str) -> Bundle:
         )
     uids, gids = _ids(linux, namespaces, process)
     cgroup = linux.take("cgroupsPath", str, "")
-    if "\0" in cgroup:
-        raise BundleError("linux.cgroupsPath", "must be a path", SEE)
     bundle = Bundle(
         version=version,
         directory=directory,
@@ -123,15 +137,35 @@ def parse(config: object, *, directory: str) -> Bundle:
         masked=_paths(linux, "maskedPaths"),
         readonly=_paths(linux, "readonlyPaths"),
         propagation=_propagation(linux),
-        personality=parts.personality(linux.below("personality", {})),
+        personality=None if linux.lacks("personality") else parts.personality(linux.below("personality")),
         cgroup=cgroup,
         resources=_resources(linux),
         seccomp=_seccomp(linux),
     )
-    if linux.take("mountLabel", str, ""):
-        raise BundleError("linux.mountLabel", "is not supported", "remove it; crun and runc set labels")
+    _impossible(linux)
     linux.done()
     return replace(bundle, warnings=tuple(top.warnings)) if top.warnings else bundle
+
+
+def _version(top: Reader) -> str:
+    version = top.take("ociVersion", str)
+    major, *rest = version.partition("+")[0].partition("-")[0].split(".")
+    if major != "1":
+        raise BundleError(
+            "ociVersion", f"{version!r} is not 1.x", "write the configuration for version 1 of the OCI specification"
+        )
+    if len(rest) != 2 or not all(part.isascii() and part.isdecimal() for part in rest):
+        top.warn("ociVersion", f"{version!r} is not in the form of Semantic Versioning (1.2.1) and is taken as 1.x")
+    return version
+
+
+def _impossible(linux: Reader) -> None:
+    """Refuse what the specification knows and this runtime cannot do. Raises BundleError."""
+    if linux.take("mountLabel", str, ""):
+        raise BundleError("linux.mountLabel", NO_SELINUX, "remove it")
+    for key, why in _IMPOSSIBLE.items():
+        if not linux.lacks(key):
+            raise BundleError(linux.at(key), why, "remove it")
 
 
 def _hooks(top: Reader) -> dict[str, tuple[Hook, ...]]:
@@ -152,7 +186,7 @@ def _paths(reader: Reader, key: str) -> tuple[str, ...]:
 def _root(root: Reader, directory: str) -> tuple[str, bool]:
     path, readonly = root.take("path", str), root.take("readonly", bool, False)
     root.done()
-    if not path or "\0" in path:
+    if not path:
         raise BundleError(root.at("path"), "must be a path", SEE)
     return posixpath.normpath(posixpath.join(directory, path)), readonly
 
@@ -166,7 +200,7 @@ def _namespaces(linux: Reader) -> dict[str, str]:
             raise BundleError(item.at("type"), f"{kind!r} is no namespace, only {', '.join(NAMESPACES)}", SEE)
         if kind in found:
             raise BundleError(item.at("type"), f"{kind} stands twice", "leave one")
-        if path and (not path.startswith("/") or "\0" in path):
+        if path and not path.startswith("/"):
             raise BundleError(item.at("path"), "must be an absolute path", SEE)
         found[kind] = path
     if found.get("mount", "/"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .reader import BundleError, Reader
+from .reader import Reader
 from .record import record, replace
 
 #: linux/capability.h, in the order of its numbers.
@@ -26,29 +26,50 @@ class Capabilities:
 
 
 def parse(sets: Reader) -> Capabilities:
-    """The object ``process.capabilities``. Raises BundleError for what the kernel would refuse."""
+    """The object ``process.capabilities``. Raises BundleError.
+
+    What the kernel does not know or would refuse must not stop a container (config.md, "capabilities"): it is left out,
+    with a warning.
+    """
     made = Capabilities(
-        **{
-            name: _mask(sets.texts(name), sets.at(name))
-            for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
-        }
+        **{name: _mask(sets, name) for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
     )
     sets.done()
-    if made.effective & ~made.permitted:
-        raise BundleError(sets.at("effective"), "holds capabilities that permitted lacks", "add them to permitted")
-    # capabilities(7): an ambient one must be permitted and inheritable. What cannot be granted must not stop a
-    # container (config.md, "capabilities"), and `runc spec` writes such a set.
-    return replace(made, ambient=made.ambient & made.permitted & made.inheritable)
+    permitted = made.permitted
+    # capabilities(7): what is effective must be permitted, what is ambient must be inheritable, too.
+    for name, mask, needed, bound in (
+        ("effective", made.effective, "permitted", permitted),
+        ("ambient", made.ambient, "permitted and inheritable", permitted & made.inheritable),
+    ):
+        if mask & ~bound:
+            sets.warn(name, f"{' '.join(names(mask & ~bound))} cannot be granted: only what is {needed} can be")
+    return replace(made, effective=made.effective & permitted, ambient=made.ambient & permitted & made.inheritable)
 
 
-def _mask(names: tuple[str, ...], where: str) -> int:
+def _mask(sets: Reader, key: str) -> int:
     mask = 0
-    for name in names:
+    for name in sets.texts(key):
         short = name.removeprefix("CAP_")
         if short == name or short not in CAPABILITIES:
-            raise BundleError(where, f"unknown capability {name!r}", "see capabilities(7)")
-        mask |= 1 << CAPABILITIES.index(short)
+            sets.warn(key, f"the capability {name!r} is not known here and is ignored")
+        else:
+            mask |= 1 << CAPABILITIES.index(short)
     return mask
+
+
+def grantable(wanted: Capabilities) -> tuple[Capabilities, str]:
+    """What of *wanted* the caller can hand on, having no more itself, and the names of the rest; "" where it is all.
+
+    That is so in its own user namespace. In one that is made or entered, it has all that the kernel knows.
+    """
+    from . import syscalls
+
+    own, _ = syscalls.capabilities()
+    lacking = (wanted.effective | wanted.permitted | wanted.inheritable | wanted.ambient) & ~own
+    if not lacking:
+        return wanted, ""
+    kept = {name: getattr(wanted, name) & own for name in ("effective", "permitted", "inheritable", "ambient")}
+    return replace(wanted, **kept), " ".join(names(lacking))
 
 
 def names(mask: int) -> list[str]:

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.0"
 #: The newest version of the OCI runtime specification that is known here.
-SPEC = "1.2.0"
+SPEC = "1.2.1"
 
 GLOBAL = (
     Option("root", "DIR", help="where containers are recorded"),
-    Option("log", "FILE", help="write messages there, too"),
+    Option("log", "FILE", help="write messages there; without it, warnings go to standard error"),
     Option("log-format", "FORMAT", help="text or json"),
-    Option("log-level", "LEVEL", help="accepted, as crun does; --debug is what shows more"),
-    Option("debug", help="say what is done"),
+    Option("log-level", "LEVEL", help="error, warning, info or debug (default: warning)"),
+    Option("debug", help="say what is done, as --log-level debug"),
     Option("systemd-cgroup", help="refused: cgroups are driven directly"),
     Option("cgroup-manager", "NAME", help="cgroupfs or disabled, as crun's"),
     Option("rootless", "WHEN", help="accepted, as runc does; the user and the configuration decide"),
@@ -172,7 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     messages = Log()
     try:
         given = parse(sys.argv[1:] if arguments is None else arguments, GLOBAL, what="tare-oci", in_order=True)
-        messages = Log(given.text("log"), given.text("log-format", "text"), debug=given.on("debug"))
+        level = "debug" if given.on("debug") else given.text("log-level", "warning")
+        messages = Log(given.text("log"), given.text("log-format", "text"), level=level)
         return _dispatch(given, messages)
     except OciError as error:
         messages.error(str(error))
@@ -183,27 +184,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         messages.error("interrupted")
         return 130
+    except Exception as error:
+        if "TARE_DEBUG" in os.environ:
+            raise
+        messages.error(_unforeseen(error))
     return 1
+
+
+def _unforeseen(error: Exception) -> str:
+    """A fault of this program, in one line: what, where, and how to tell of it."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place, trace = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}", trace.tb_next
+    said = f"{type(error).__name__}: {error}".replace("\n", " ")
+    fix = "please report it, with the command; TARE_DEBUG=1 shows the traceback"
+    return f"a fault of this program ({said}, at {place}); {fix}"
 
 
 def _dispatch(given: Parsed, messages: Log) -> int:
     if given.on("version"):
-        _say(f"tare-oci version {VERSION}\ncommit: {VERSION}\nspec: {SPEC}\n")
+        _say(_version())
         return 0
-    if given.on("help") or not given.words:
+    asked = given.on("help") or given.words in (["help"], ["h"])
+    if asked or not given.words:
         _say(_overview())
-        return 0 if given.on("help") else 1
+        return 0 if asked else 1
     for name in ("systemd-cgroup",):
         if given.on(name):
             raise OciError(f"--{name}", "is not supported", "let the engine use cgroupfs (podman: --cgroup-manager)")
     if given.text("cgroup-manager", "cgroupfs") not in ("cgroupfs", "disabled"):
         raise OciError("--cgroup-manager", f"{given.text('cgroup-manager')!r} is not supported", "use cgroupfs")
     word, *rest = given.words
+    if word in ("help", "h"):  # of runc
+        word, rest = rest[0], ["--help"]
     verb = VERBS.get(word)
     if verb is None:
         raise OciError(f"no such command: {word}", "", f"there are: {' '.join(VERBS)}")
     known = (*verb.options, GLOBAL[-1])
-    options = parse(rest, known, what=f"tare-oci {word}", in_order=verb.in_order)
+    options = parse(rest, known, what=f"tare-oci {word}", in_order=verb.in_order, elsewhere=GLOBAL)
+    messages.debug(f"{word} {' '.join(rest)}: tare-oci {VERSION}, process {os.getpid()}")
     if options.on("help"):
         _say(usage(word, verb.arguments, verb.meaning, known))
         return 0
@@ -216,6 +235,12 @@ def _function(where: str) -> Callable[[Call], int]:
     # Not importlib, which is not loaded yet: with a package and a list of names, __import__ returns the module.
     found: Callable[[Call], int] = getattr(__import__(f"{__package__}.{module}", fromlist=[name]), name)
     return found
+
+
+def _version() -> str:
+    """Lines in the form that engines and scripts know of runc, and crun's line of what is built in."""
+    python = sys.version.split()[0]
+    return f"tare-oci version {VERSION}\ncommit: {VERSION}\nspec: {SPEC}\npython: {python}\n+CAP +SECCOMP +EBPF\n"
 
 
 def _overview() -> str:

@@ -42,12 +42,16 @@ def judge(text: bytes, directory: str, path: str) -> Bundle:
     """The configuration *text* of the bundle in *directory*. Raises OciError that names *path*."""
     from . import bundle
 
+    twice: list[str] = []
     try:
-        return bundle.parse(jsontext.loads(text), directory=directory)
+        config = jsontext.loads(text, twice)
+        return bundle.parse(config, directory=directory, twice=twice)
     except BundleError as error:
         raise OciError(f"{path}: {error.where}", error.why, error.fix) from None
     except ValueError as error:
-        raise OciError(path, str(error), "correct the JSON") from None
+        raise OciError(f"{path} is no JSON", str(error), "correct it") from None
+    except RecursionError:
+        raise OciError(path, "is nested too deeply", "correct it") from None
 
 
 def stored(store: Store, known: State) -> Bundle:

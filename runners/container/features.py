@@ -5,9 +5,15 @@ from __future__ import annotations
 from . import capabilities, hooks, mounts, seccomp
 from .bundle import NAMESPACES
 
+#: What engines ask for by name.
+_ANNOTATIONS = {"org.opencontainers.runc.checkpoint.enabled": "false"}
+
 
 def structure(newest: str) -> dict[str, object]:
-    """The features structure of the OCI specification (features.md); *newest* is the version of it known here."""
+    """The features structure of the OCI specification (features.md); *newest* is the version of it known here.
+
+    It says what this program can do, whatever the machine that it runs on can.
+    """
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": newest,
@@ -15,30 +21,21 @@ def structure(newest: str) -> dict[str, object]:
         "mountOptions": mounts.words(),
         "linux": {
             "namespaces": list(NAMESPACES),
-            "capabilities": capabilities.names((1 << _last_capability() + 1) - 1),
+            "capabilities": [f"CAP_{name}" for name in capabilities.CAPABILITIES],
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
-            "seccomp": _seccomp(),
+            "seccomp": {
+                "enabled": True,
+                "actions": list(seccomp.ACTIONS),
+                "operators": list(seccomp.OPERATORS),
+                "archs": [f"SCMP_ARCH_{name}" for name in seccomp.ARCHITECTURES],
+                "knownFlags": list(seccomp.FLAGS),
+                "supportedFlags": list(seccomp.FLAGS),
+            },
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
-    }
-
-
-def _last_capability() -> int:
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        return min(int(file.read()), len(capabilities.CAPABILITIES) - 1)
-
-
-def _seccomp() -> dict[str, object]:
-    if seccomp.available():
-        return {"enabled": False}
-    return {
-        "enabled": True,
-        "actions": list(seccomp.ACTIONS),
-        "operators": list(seccomp.OPERATORS),
-        "archs": [f"SCMP_ARCH_{name}" for name in seccomp.ARCHITECTURES],
-        "knownFlags": list(seccomp.FLAGS),
-        "supportedFlags": list(seccomp.FLAGS),
+        "annotations": _ANNOTATIONS,
+        "potentiallyUnsafeConfigAnnotations": [],
     }

@@ -217,7 +217,8 @@ def prepare(process: Process, listen_fds: int = 0) -> tuple[str, dict[str, str]]
     """The path of the program, found as the user that the caller is by now, and its environment. Raises OSError."""
     env = dict(process.env)
     overrides = bool(process.capabilities.effective & _DAC_OVERRIDE)
-    path = find(process.argv[0], env.get("PATH", _DEFAULT_PATH), overrides=overrides)
+    # Without a process, the container is never started.
+    path = find(process.argv[0], env.get("PATH", _DEFAULT_PATH), overrides=overrides) if process.argv else ""
     if not env.get("HOME"):
         env["HOME"] = home(process.uid)
     if listen_fds:

@@ -33,7 +33,7 @@ from .freezing import is_frozen
 from .person import BecomeUser, SetGroups, SetPersonality, Undumpable
 from .reader import BundleError, Reader
 from .record import record, replace
-from .steps import JoinCgroup, NewKeyring, NewSession, Strict
+from .steps import JoinCgroup, NewKeyring, NewSession, RunOn, Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def _execute(call: Call) -> int:
     name = call.name(more=True)
     known = call.store.read(name)
     config = configuration.stored(call.store, known)
-    wanted = _process(options, config)
+    config = lifecycle.within_reach(config)  # said when it was created
+    wanted = _process(call, config)
+    wanted = lifecycle.within_reach(replace(config, process=wanted), call.log).process
     target = _target(call, known)
     path = options.text("console-socket")
     if path and not wanted.terminal:
@@ -121,20 +123,25 @@ def _target(call: Call, known: State) -> int:
     return target
 
 
-def _process(options: Parsed, config: Bundle) -> Process:
+def _process(call: Call, config: Bundle) -> Process:
+    options, warnings = call.options, list[str]()
     path = options.text("process")
     if path:
         try:
-            wanted = process.parse(Reader(jsontext.loads(state.read_bytes(path)), "process"))
+            wanted = process.parse(Reader(jsontext.loads(state.read_bytes(path)), "process", warnings))
         except BundleError as error:
             raise OciError(f"{path}: {error.where}", error.why, error.fix) from None
         except ValueError as error:
             raise OciError(path, str(error), "correct the JSON") from None
-        return replace(wanted, terminal=True) if options.on("tty") else wanted
-    return _by_options(options, config.process)
+        wanted = replace(wanted, terminal=True) if options.on("tty") else wanted
+    else:
+        wanted = _by_options(options, config.process, warnings)
+    for line in warnings:
+        call.log.warning(line)
+    return wanted
 
 
-def _by_options(options: Parsed, base: Process) -> Process:
+def _by_options(options: Parsed, base: Process, warnings: list[str]) -> Process:
     """The container's own process with another program, and with what the options change."""
     argv = tuple(options.words[1:])
     if not argv:
@@ -157,7 +164,7 @@ def _by_options(options: Parsed, base: Process) -> Process:
         gid=gid,
         groups=base.groups + tuple(map(int, more)),
         no_new_privileges=base.no_new_privileges or options.on("no-new-privs"),
-        capabilities=_with(base.capabilities, options.texts("cap")),
+        capabilities=_with(base.capabilities, options.texts("cap"), warnings),
     )
 
 
@@ -170,9 +177,9 @@ def _user(text: str, base: Process) -> tuple[int, int]:
     return int(uid), int(gid) if colon else base.gid
 
 
-def _with(kept: Capabilities, names: list[str]) -> Capabilities:
+def _with(kept: Capabilities, names: list[str], warnings: list[str]) -> Capabilities:
     """Also in the ambient set, and so in the inheritable one: a user that is not root has it in no other way."""
-    more = parse_capabilities(Reader({"bounding": names}, "--cap")).bounding
+    more = parse_capabilities(Reader({"bounding": names}, "--cap", warnings)).bounding
     return Capabilities(
         bounding=kept.bounding | more,
         effective=kept.effective | more,
@@ -251,6 +258,9 @@ def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, num
     """In the copy: enter, make the child, say its number, end."""
     try:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        before, after = entry.process.affinity
+        if before:
+            inside.run((RunOn(before),))
         # Inside a user namespace no limit could be raised, and the cgroups' files are the host's.
         inside.run(plan.limits(entry.process, pid=0))
         born = -1
@@ -270,6 +280,8 @@ def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, num
         pid, _ = syscalls.clone3(syscalls.CLONE_PARENT, 0, cgroup_fd=born)
         if pid == 0:
             os.close(numbers)
+            if after:
+                inside.run((RunOn(after),))
             inside.become(
                 entry.process,
                 steps,

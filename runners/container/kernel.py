@@ -93,8 +93,8 @@ class Sys(Protocol):
     def prlimit(self, pid: int, which: int, limits: tuple[int, int], /) -> None:
         """prlimit(2)."""
 
-    def schedule(self, policy: int, nice: int, priority: int, /) -> None:
-        """sched_setscheduler(2) and setpriority(2) of the caller."""
+    def sched_setattr(self, attributes: bytes, /) -> None:
+        """sched_setattr(2) of the caller."""
 
     def run_on(self, processors: frozenset[int], /) -> None:
         """sched_setaffinity(2) of the caller."""
@@ -178,6 +178,7 @@ class Kernel:
     inherit = staticmethod(k.inherit)
     personality = staticmethod(k.personality)
     ioprio_set = staticmethod(k.ioprio_set)
+    sched_setattr = staticmethod(k.sched_setattr)
     prlimit = staticmethod(k.prlimit)
     mkdir = staticmethod(os.mkdir)
     mknod = staticmethod(os.mknod)
@@ -221,13 +222,6 @@ class Kernel:
             raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(fd)
-
-    @staticmethod
-    def schedule(policy: int, nice: int, priority: int) -> None:
-        """sched_setscheduler(2) and setpriority(2) of the caller."""
-        os.sched_setscheduler(0, policy, os.sched_param(priority))
-        if nice:
-            os.setpriority(os.PRIO_PROCESS, 0, nice)
 
     @staticmethod
     def run_on(processors: frozenset[int]) -> None:

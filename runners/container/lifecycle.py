@@ -77,6 +77,7 @@ def make(
     config, text = loaded or configuration.load(asked.bundle, network=asked.network)
     for line in config.warnings:
         messages.warning(line)
+    config = within_reach(config, messages)
     _check_terminal(config, asked)
     lock = store.add(asked.name)
     try:
@@ -104,6 +105,20 @@ def make(
         raise
     finally:
         os.close(lock)
+
+
+def within_reach(config: Bundle, messages: log.Log | None = None) -> Bundle:
+    """*config* with the capabilities that the caller has to give; *messages* gets a warning for others (config.md)."""
+    if "user" in config.namespaces:
+        return config
+    from . import capabilities
+
+    granted, lacking = capabilities.grantable(config.process.capabilities)
+    if not lacking:
+        return config
+    if messages is not None:
+        messages.warning(f"process.capabilities: {lacking} cannot be granted: this runtime does not have it itself")
+    return replace(config, process=replace(config.process, capabilities=granted))
 
 
 def _check_terminal(config: Bundle, asked: Request) -> None:
@@ -185,6 +200,7 @@ def _fill(
     )
     for line in made.warnings:
         messages.warning(line)
+    messages.debug(f"created {known.name}: process {made.pid}, cgroup {known.cgroup or 'of the caller'}")
     if current.lease:
         from . import network
 
@@ -197,16 +213,27 @@ def _fill(
 
 
 def filters(store: Store) -> str:
-    """The directory for compiled system call filters: no name of a container starts with a dot."""
-    return f"{store.root}/.seccomp"
+    """The directory for compiled system call filters: no name of a container has an @."""
+    return f"{store.root}/@seccomp"
 
 
-def run_kind(config: Bundle, kind: str, known: State, status: str) -> None:
-    """Run the hooks of *kind* in the runtime's namespaces. Raises OSError."""
-    if config.hooks.get(kind):
-        from . import hooks  # late: most containers have none
+def run_kind(
+    config: Bundle, kind: str, known: State, status: str, excuse: Callable[[str], object] | None = None
+) -> None:
+    """Run the hooks of *kind*; see :func:`hooks.run` for *excuse*. Raises OSError."""
+    if not config.hooks.get(kind):
+        return
+    from . import hooks  # late: most containers have none
 
-        hooks.run(config.hooks[kind], jsontext.dumps(known.report(status)), kind=kind)
+    text = jsontext.dumps(known.report(status))
+    if kind in ("createContainer", "startContainer"):
+        hooks.run(config.hooks[kind], text, kind=kind, env=dict(config.process.env), excuse=excuse)
+        return
+    try:
+        os.chdir(known.bundle)  # where runc and crun run them
+    except OSError:
+        pass  # the bundle may be gone by the end
+    hooks.run(config.hooks[kind], text, kind=kind, excuse=excuse)
 
 
 def start(store: Store, messages: log.Log, known: State, config: Bundle) -> None:
@@ -215,15 +242,15 @@ def start(store: Store, messages: log.Log, known: State, config: Bundle) -> None
     status = store.status(known)
     if status != "created":
         raise OciError(f"cannot start the container {known.name}", f"it is {status}, not created")
+    if not config.process.argv:
+        raise OciError(f"cannot start the container {known.name}", "its configuration has no process", "add one")
     fifo = store.file(known.name, FIFO)
     _release(fifo, known, config)
     checkpoint("start:released")
+    messages.debug(f"started {known.name}: process {known.pid} runs {config.process.argv[0]}")
     os.unlink(fifo)
-    try:
-        run_kind(config, "poststart", known, "running")
-    except OSError as error:
-        # The specification (runtime.md, "start") has a failed poststart hook logged, and life go on.
-        messages.warning(str(error))
+    # runtime.md, "Lifecycle": a poststart hook that fails is a warning, and the others run nevertheless.
+    run_kind(config, "poststart", known, "running", messages.warning)
     checkpoint("start:end")
 
 
@@ -314,15 +341,8 @@ def destroy(
     except OSError as error:
         raise OciError(f"cannot remove the container {known.name}", reason(error), "try again") from None
     passed("delete:state")
-    if config is None:
-        return
-    for hook in config.hooks.get("poststop", ()):
-        from . import hooks
-
-        try:
-            hooks.run((hook,), jsontext.dumps(known.report("stopped")), kind="poststop")
-        except OSError as error:
-            messages.warning(str(error))  # runtime.md: the others run nevertheless
+    if config is not None:
+        run_kind(config, "poststop", known, "stopped", messages.warning)  # as with poststart
 
 
 def _pass(_name: str) -> None:

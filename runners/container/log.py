@@ -13,56 +13,84 @@ from . import jsontext
 from .failure import OciError, reason
 
 FORMATS = ("text", "json")
+#: From little to much, as crun's ``--log-level``; runc has the other two beside.
+LEVELS = ("error", "warning", "info", "debug")
 _GO_SPELLS = ("No such file or directory", "Permission denied", "Operation not permitted", "Not a directory")
+#: The log is kept above the descriptors that ``--preserve-fds`` may mean.
+_HIGH = 512
 
 
 class Log:
-    """Where messages go. *path* may be empty: stderr alone."""
+    """Where messages go. *path* may be empty: stderr alone. *level* is the least important kind that is written.
 
-    def __init__(self, path: str = "", form: str = "text", *, debug: bool = False) -> None:
+    Raises OciError where the file cannot be written, or a word is unknown.
+    """
+
+    def __init__(self, path: str = "", form: str = "text", *, level: str = "warning") -> None:
         if form not in FORMATS:
             raise OciError("--log-format", f"{form!r} is neither {' nor '.join(FORMATS)}", "use text or json")
-        self._path = path
+        if level not in LEVELS:
+            raise OciError("--log-level", f"{level!r} is unknown", f"use one of {', '.join(LEVELS)}")
         self._form = form
-        self._debug = debug
+        self._most = LEVELS.index(level)
+        self._fd = _open(path) if path else -1
 
     def error(self, text: str) -> None:
         """What failed."""
         # Go's spelling: docker's client takes its exit status, 126 or 127, from these words.
         for words in _GO_SPELLS:
             text = text.replace(words, words.lower())
-        self._write("error", text)
-        _stderr(f"tare-oci: {text}")
+        if self._fd >= 0 or self._form != "text":
+            self._write("error", text)
+        if self._fd >= 0 or self._form == "text":
+            _stderr(f"tare-oci: {text}")
 
     def warning(self, text: str) -> None:
         """What failed and did not stop us."""
         self._write("warning", text)
-        if not self._path:
-            _stderr(f"tare-oci: warning: {text}")
 
     def debug(self, text: str) -> None:
         """What was done, with ``--debug``."""
-        if self._debug:
-            self._write("debug", text)
-            if not self._path:
-                _stderr(f"tare-oci: debug: {text}")
+        self._write("debug", text)
+
+    @property
+    def verbose(self) -> bool:
+        """Whether :meth:`debug` writes anything."""
+        return self._most >= LEVELS.index("debug")
 
     def _write(self, level: str, text: str) -> None:
-        if not self._path:
+        """One line in the file, or where there is none on stderr, as runc does."""
+        if LEVELS.index(level) > self._most:
             return
         moment = now()
         if self._form == "json":
             line = jsontext.dumps({"level": level, "msg": text, "time": moment})
         else:
             line = f'time="{moment}" level={level} msg={jsontext.dumps(text)}'
+        if self._fd < 0:
+            _stderr(line)
+            return
         try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            try:
-                os.write(fd, f"{line}\n".encode())
-            finally:
-                os.close(fd)
+            os.write(self._fd, f"{line}\n".encode())
         except OSError as error:
-            _stderr(f"tare-oci: cannot write the log {reason(error)}")
+            _stderr(f"tare-oci: cannot write the log: {reason(error)}")
+
+
+def _open(path: str) -> int:
+    """The file of ``--log``, to append to: opened once, for it may be a pipe."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise OciError("cannot open the log", why, "name a file that can be written by --log") from None
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    try:
+        high = fcntl(fd, F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # a small RLIMIT_NOFILE
+        return fd
+    os.close(fd)
+    return high
 
 
 def now(at_ns: int | None = None) -> str:

@@ -23,10 +23,19 @@ def state(call: Call) -> int:
 
 
 def _report(known: State, status: str) -> dict[str, object]:
+    """What runc says, in its order: callers in Go want pid even where the specification leaves it out."""
     report = known.report(status)
-    # Callers in Go want the key even where the specification leaves it out.
-    report.setdefault("pid", 0)
-    return report | {"rootfs": known.rootfs, "created": known.created, "owner": _owner(known.owner_uid)}
+    return {
+        "ociVersion": known.oci_version,
+        "id": known.name,
+        "pid": report.get("pid", 0),
+        "status": status,
+        "bundle": known.bundle,
+        "rootfs": known.rootfs,
+        "created": known.created,
+        "annotations": known.annotations,
+        "owner": _owner(known.owner_uid),
+    }
 
 
 def _owner(uid: int) -> str:

@@ -132,11 +132,11 @@ def _request(call: Call) -> Request:
     options = call.options
     if options.on("no-pivot"):
         raise OciError("--no-pivot", "is not supported: the host's root would stay reachable", "leave it out")
-    bundle = os.path.realpath(options.text("bundle") or ".")
+    bundle, pid_file = os.path.realpath(options.text("bundle") or "."), options.text("pid-file")
     return Request(
         name=call.name(),
         bundle=bundle,
-        pid_file=options.text("pid-file"),
+        pid_file=os.path.abspath(pid_file) if pid_file else "",  # hooks run in another directory
         preserve_fds=options.number("preserve-fds"),
         listen_fds=handed.listening(),
         new_keyring=not options.on("no-new-keyring"),

@@ -9,6 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+#: How a switch's value may be spelled: as Go's strconv.ParseBool, so as runc.
+_TRUE, _FALSE = ("true", "True", "TRUE", "t", "T", "1"), ("false", "False", "FALSE", "f", "F", "0")
+
 
 @record
 class Option:
@@ -33,8 +36,11 @@ class Parsed:
         self._values.setdefault(name, []).append(value)
 
     def on(self, name: str) -> bool:
-        """Whether the switch *name* was given, and not as ``--name=false``."""
-        return self._values.get(name, ["false"])[-1] != "false"
+        """Whether the switch *name* was given, and not as ``--name=false``. Raises OciError for no truth value."""
+        text = self._values.get(name, ["false"])[-1]
+        if text not in _TRUE and text not in _FALSE:
+            raise OciError(f"--{name}", f"{text!r} is neither true nor false", f"write --{name} or --{name}=false")
+        return text in _TRUE
 
     def text(self, name: str, default: str = "") -> str:
         """The last value of *name*."""
@@ -52,10 +58,18 @@ class Parsed:
         return int(text)
 
 
-def parse(words: Sequence[str], known: Iterable[Option], *, what: str, in_order: bool = False) -> Parsed:
+def parse(
+    words: Sequence[str],
+    known: Iterable[Option],
+    *,
+    what: str,
+    in_order: bool = False,
+    elsewhere: Iterable[Option] = (),
+) -> Parsed:
     """Take the options out of *words*, up to ``--``; with *in_order*, up to the first word that is no option.
 
-    *what* names the command in messages. Raises OciError.
+    Long options may have one dash, as in runc, and short switches may be joined, as in crun. *what* names the command
+    in messages; *elsewhere* are options that stand before it. Raises OciError.
     """
     table = {f"--{option.name}": option for option in known}
     table.update({f"-{option.short}": option for option in table.values() if option.short})
@@ -73,13 +87,14 @@ def parse(words: Sequence[str], known: Iterable[Option], *, what: str, in_order:
             continue
         at += 1
         name, equals, value = word.partition("=")
-        option = table.get(name)
-        if option is None and not word.startswith("--") and len(word) > 2:
-            option, value, equals = table.get(word[:2]), word[2:], "="
-            if option is not None and not option.value:
-                option = None  # -dt: joined switches are not understood, and saying so beats guessing
+        option = table.get(name) or table.get(f"-{name}")
+        if option is None and not word.startswith("--"):
+            option, value, equals = _joined(word, table, parsed)
         if option is None:
-            raise OciError(f"{what}: unknown option {name}", "", f"see: {what} --help")
+            fix = f"see: {what} --help"
+            if any(name == f"--{other.name}" for other in elsewhere):
+                fix = f"write it before the command: tare-oci {word} {what.rsplit(maxsplit=1)[-1]}"
+            raise OciError(f"{what}: unknown option {name}", "", fix)
         if option.value and not equals:
             if at == len(words):
                 raise OciError(f"{what}: {name} needs a value", "", f"write {name} {option.value}")
@@ -88,6 +103,18 @@ def parse(words: Sequence[str], known: Iterable[Option], *, what: str, in_order:
         parsed.add(option.name, value if option.value else (value if equals else "true"))
     parsed.words += words[at:]
     return parsed
+
+
+def _joined(word: str, table: dict[str, Option], parsed: Parsed) -> tuple[Option | None, str, str]:
+    """Of ``-dtVALUE``: add the switches but the last to *parsed*; the last option, its value, and "=" if it has one."""
+    for at in range(1, len(word)):
+        option, rest = table.get(f"-{word[at]}"), word[at + 1 :]
+        if option is None or option.value or not rest:
+            return option, rest, "=" if rest else ""
+        if rest.startswith("="):
+            return option, rest[1:], "="
+        parsed.add(option.name, "true")
+    return None, "", ""
 
 
 def usage(verb: str, arguments: str, meaning: str, known: Iterable[Option]) -> str:

@@ -92,14 +92,12 @@ def sysctls(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, str],
     return tuple(found)
 
 
-def personality(item: Reader) -> int | None:
-    """The argument of personality(2); None leaves it as it is. Raises BundleError."""
-    domain, flags = item.take("domain", str, ""), item.texts("flags")
+def personality(item: Reader) -> int:
+    """The argument of personality(2). Raises BundleError."""
+    domain, flags = item.take("domain", str), item.texts("flags")
     item.done()
-    if flags:
-        raise BundleError(item.at("flags"), "are not supported", "remove them")
-    if not domain:
-        return None
+    if flags:  # the specification knows none yet
+        item.warn("flags", f"{' '.join(flags)} are not known here and are ignored")
     if domain not in _DOMAINS:
         raise BundleError(item.at("domain"), f"unknown domain {domain!r}", f"use one of {', '.join(_DOMAINS)}")
     return _DOMAINS[domain]

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .capabilities import Capabilities
     from .kernel import Sys
+    from .scheduling import Scheduler
 
 
 @record
@@ -200,17 +201,18 @@ class SetOomScore(Strict):
 
 @record
 class Schedule(Strict):
-    """Scheduling policy, nice value and real-time priority (sched(7))."""
+    """Scheduling policy, nice value, priority or times (sched(7))."""
 
-    policy: int
-    nice: int
-    priority: int
+    wanted: Scheduler
 
     def describe(self) -> str:
-        return f"set the scheduling policy to {self.policy}, nice {self.nice}, priority {self.priority}"
+        wanted = self.wanted
+        said = f"set the scheduling policy to {wanted.policy}, nice {wanted.nice}, priority {wanted.priority}"
+        times = f"{wanted.runtime_ns} ns in {wanted.deadline_ns} of {wanted.period_ns}"
+        return f"{said}, {times}" if wanted.deadline_ns else said
 
     def apply(self, sys: Sys) -> None:
-        sys.schedule(self.policy, self.nice, self.priority)
+        sys.sched_setattr(self.wanted.packed())
 
 
 @record

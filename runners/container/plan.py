@@ -273,7 +273,7 @@ def becoming(
     plainly = SetCapabilities(process.capabilities)
     found: list[Step] = [ChangeDirectory(process.cwd)]
     if process.scheduler is not None:
-        found.append(Schedule(*process.scheduler))
+        found.append(Schedule(process.scheduler))
     if process.io_priority is not None:
         found.append(IoPriority(process.io_priority))
     if not process.terminal:

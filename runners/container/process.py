@@ -7,6 +7,18 @@ from .capabilities import Capabilities
 from .reader import SEE, BundleError, Reader
 from .record import record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NotRequired, TypedDict
+
+    from .scheduling import Scheduler
+
+    class _Shares(TypedDict):
+        io_priority: int | None
+        scheduler: Scheduler | None
+        affinity: NotRequired[tuple[frozenset[int], frozenset[int]]]
+
+
 #: asm-generic/resource.h; the few architectures that number them otherwise are not supported.
 RLIMITS = {
     name: number
@@ -15,10 +27,7 @@ RLIMITS = {
     )
 }
 _INFINITY = (1 << 64) - 1
-#: linux/ioprio.h
-IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-#: linux/sched.h
-POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_IDLE": 5}
+NO_SELINUX = "cannot be in force: this runtime sets no SELinux labels"
 _HIGHEST_ID = (1 << 32) - 2
 
 
@@ -26,8 +35,10 @@ _HIGHEST_ID = (1 << 32) - 2
 class Process:
     """One program inside a container, as configured. *umask* None means 022; *oom_score_adj* None leaves it.
 
-    *rlimits* are (number, soft, hard), -1 is no limit. *io_priority* is a value of ioprio_set(2). *scheduler* is
-    policy, nice and real-time priority.
+    *rlimits* are (number, soft, hard), -1 is no limit. *io_priority* is a value of ioprio_set(2). *affinity* are the
+    processors of what ``exec`` starts, before and after it joins the cgroup; none is no wish.
+
+    Without *argv*, there is nothing to start: :data:`NOTHING`.
     """
 
     argv: tuple[str, ...]
@@ -44,7 +55,28 @@ class Process:
     oom_score_adj: int | None
     rlimits: tuple[tuple[int, int, int], ...]
     io_priority: int | None
-    scheduler: tuple[int, int, int] | None
+    scheduler: Scheduler | None
+    affinity: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+
+
+#: What a configuration without ``process`` has: it can be created and deleted, and not started.
+NOTHING = Process(
+    argv=(),
+    env=(),
+    cwd="/",
+    terminal=False,
+    console_size=None,
+    uid=0,
+    gid=0,
+    groups=(),
+    umask=None,
+    capabilities=Capabilities(),
+    no_new_privileges=False,
+    oom_score_adj=None,
+    rlimits=(),
+    io_priority=None,
+    scheduler=None,
+)
 
 
 def parse(process: Reader) -> Process:
@@ -53,13 +85,18 @@ def parse(process: Reader) -> Process:
     if not argv or not argv[0]:
         raise BundleError(process.at("args"), "must name a program", SEE)
     cwd = process.take("cwd", str)
-    if not cwd.startswith("/") or "\0" in cwd:
+    if not cwd.startswith("/"):
         raise BundleError(process.at("cwd"), "must be an absolute path", SEE)
     uid, gid, groups, umask = _user(process.below("user", {}))
     terminal = process.take("terminal", bool, False)
-    for key in ("apparmorProfile", "selinuxLabel"):
-        if process.take(key, str, "") not in ("", "unconfined"):
-            raise BundleError(process.at(key), "is not supported", "remove it; crun and runc set labels")
+    if process.take("apparmorProfile", str, "") not in ("", "unconfined"):
+        why = "cannot be in force: this runtime sets no AppArmor profiles"
+        raise BundleError(process.at("apparmorProfile"), why, 'remove it, or write "unconfined"')
+    if process.take("selinuxLabel", str, ""):
+        raise BundleError(process.at("selinuxLabel"), NO_SELINUX, "remove it")
+    if not terminal:
+        process.ignore("consoleSize")
+    process.ignore("commandLine")  # of Windows
     made = Process(
         argv=argv,
         env=_environment(process),
@@ -74,8 +111,7 @@ def parse(process: Reader) -> Process:
         no_new_privileges=process.take("noNewPrivileges", bool, False),
         oom_score_adj=_oom_score(process),
         rlimits=_rlimits(process),
-        io_priority=_io_priority(process),
-        scheduler=_scheduler(process),
+        **_shares(process),
     )
     process.done()
     return made
@@ -130,7 +166,7 @@ def _rlimits(process: Reader) -> tuple[tuple[int, int, int], ...]:
             raise BundleError(item.at("type"), f"unknown limit {name!r}", "see getrlimit(2)")
         if which in found:
             raise BundleError(item.at("type"), f"{name} stands twice", "leave one")
-        soft, hard = (number(item, key, low=-1, high=_INFINITY) for key in ("soft", "hard"))
+        soft, hard = (number(item, key, high=_INFINITY) for key in ("soft", "hard"))
         item.done()
         soft, hard = (-1 if limit == _INFINITY else limit for limit in (soft, hard))
         if hard != -1 and (soft == -1 or soft > hard):
@@ -139,24 +175,14 @@ def _rlimits(process: Reader) -> tuple[tuple[int, int, int], ...]:
     return tuple(found.values())
 
 
-def _io_priority(process: Reader) -> int | None:
-    item = process.below("ioPriority", {})
-    name, level = item.take("class", str, ""), number(item, "priority", 0, high=7)
-    item.done()
-    if not name:
-        return None
-    if name not in IO_CLASSES:
-        raise BundleError(item.at("class"), f"unknown class {name!r}", f"use one of {', '.join(IO_CLASSES)}")
-    return IO_CLASSES[name] << 13 | level
+def _shares(process: Reader) -> _Shares:
+    """The objects that most configurations do not have."""
+    if all(map(process.lacks, ("ioPriority", "scheduler", "execCPUAffinity"))):
+        return {"io_priority": None, "scheduler": None}
+    from . import scheduling
 
-
-def _scheduler(process: Reader) -> tuple[int, int, int] | None:
-    item = process.below("scheduler", {})
-    policy = item.take("policy", str, "")
-    nice, priority = number(item, "nice", 0, low=-20, high=19), number(item, "priority", 0, high=99)
-    item.done()
-    if not policy:
-        return None
-    if policy not in POLICIES:
-        raise BundleError(item.at("policy"), f"{policy!r} is not supported", f"use one of {', '.join(POLICIES)}")
-    return POLICIES[policy], nice, priority
+    return {
+        "io_priority": None if process.lacks("ioPriority") else scheduling.io_priority(process.below("ioPriority")),
+        "scheduler": None if process.lacks("scheduler") else scheduling.scheduler(process.below("scheduler")),
+        "affinity": scheduling.affinity(process.below("execCPUAffinity", {})),
+    }

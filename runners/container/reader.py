@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 SEE = "see config.md of the OCI specification"
+#: What JSON calls the types that it is read as.
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number with a fraction or an exponent",
+    bool: "true or false",
+}
 NOT_YET = "remove it; this runtime does not do that yet (crun and runc do)"
 
 
@@ -31,7 +40,7 @@ class Reader:
 
     def __init__(self, value: object, where: str, warnings: list[str] | None = None) -> None:
         if not isinstance(value, dict):
-            raise BundleError(where or "config.json", "must be an object", SEE)
+            raise BundleError(where or "config.json", f"must be an object, not {_kind(value)}", SEE)
         self._left: dict[str, object] = dict(value)
         self.where = where
         self.warnings: list[str] = [] if warnings is None else warnings
@@ -47,9 +56,15 @@ class Reader:
             value = default
         # JSON's true is not a number, though Python's is.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            what = "is missing" if value is None else f"must be of type {kind.__name__}"
+            what = "is missing" if value is None else f"must be {_KINDS[kind]}, not {_kind(value)}"
             raise BundleError(self.at(key), what, SEE)
+        if kind is str and "\0" in value:  # type: ignore[operator]  # mypy does not see that it is a text
+            raise BundleError(self.at(key), "holds a zero byte, which ends a text in the kernel's calls", "take it out")
         return value
+
+    def ignore(self, key: str) -> None:
+        """Take *key* without a look at it."""
+        self._left.pop(key, None)
 
     def lacks(self, key: str) -> bool:
         """Whether *key* is absent or null."""
@@ -72,8 +87,10 @@ class Reader:
     def texts(self, key: str) -> tuple[str, ...]:
         """The list of texts at *key*; empty when there is none."""
         values: list[object] = self.take(key, list, [])
-        if not all(isinstance(value, str) and "\0" not in value for value in values):
-            raise BundleError(self.at(key), "must be a list of texts", SEE)
+        for i, value in enumerate(values):
+            if not isinstance(value, str) or "\0" in value:
+                what = "a text without zero bytes" if isinstance(value, str) else f"a text, not {_kind(value)}"
+                raise BundleError(f"{self.at(key)}[{i}]", f"must be {what}", SEE)
         return tuple(values)  # type: ignore[arg-type]  # checked one by one above
 
     def pairs(self, key: str) -> dict[str, str]:
@@ -81,7 +98,8 @@ class Reader:
         values: dict[str, object] = self.take(key, dict, {})
         for name, value in values.items():
             if not name or not isinstance(value, str):
-                raise BundleError(f"{self.at(key)}.{name}", "must be a text with a name", SEE)
+                what = f"must be a text, not {_kind(value)}" if name else "must have a name"
+                raise BundleError(f"{self.at(key)}.{name}", what, SEE)
         return {name: str(value) for name, value in values.items()}
 
     def warn(self, key: str, why: str) -> None:
@@ -95,3 +113,8 @@ class Reader:
         for key, value in self._left.items():
             if value not in (None, False, "", [], {}):
                 self.warn(key, "is not known here and is ignored")
+
+
+def _kind(value: object) -> str:
+    """What *value* is in JSON's words."""
+    return "null" if value is None else _KINDS[type(value)]

@@ -282,7 +282,7 @@ def make(profile: Profile, *, cache: str = "") -> Filter:
 
 
 def available() -> str:
-    """Why filters cannot be made here; empty when they can: for ``features`` and the doctor."""
+    """Why filters cannot be made here; empty when they can: for who asks beforehand."""
     if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
         return "this kernel has no seccomp filters"
     from . import libseccomp

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 STATE, CONFIG, FIFO, _LOCK = "state.json", "config.json", "exec.fifo", "lock"
+_KINDS = {"annotations": dict, "owner_uid": int, "pid": int, "pid_start": int}  # all others are texts
+#: As runc's names.
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 
@@ -59,8 +61,8 @@ class Store:
 
     def directory(self, name: str) -> str:
         """Where the container *name* is kept. Raises OciError for what can be no name."""
-        if not _LETTERS.issuperset(name) or name.startswith(".") or not name:
-            raise OciError(f"container {name!r}", "is no possible name", "use letters, digits and _ + - . (not first)")
+        if not _LETTERS.issuperset(name) or name in ("", ".", ".."):
+            raise OciError(f"container {name!r}", "is no possible name", "use letters, digits and _ + - .")
         return f"{self.root}/{name}"
 
     def file(self, name: str, which: str) -> str:
@@ -113,9 +115,7 @@ class Store:
         path = self.file(name, STATE)
         try:
             value = jsontext.loads(read_bytes(path))
-            if not isinstance(value, dict):
-                raise ValueError("is no object")
-            return State(**value)
+            return _judged(value)
         except FileNotFoundError:
             if os.path.isdir(self.directory(name)):
                 why = f"it is being created, or its creation was killed; to remove it: delete --force {name}"
@@ -166,6 +166,18 @@ class Store:
         if os.path.exists(self.file(state.name, FIFO)):
             return "created"
         return "paused" if frozen(state) else "running"
+
+
+def _judged(value: object) -> State:
+    """The state in a decoded file. Raises ValueError and TypeError for what this program did not write."""
+    if not isinstance(value, dict):
+        raise ValueError("it is no object")
+    made = State(**value)
+    for name in fields(made):
+        kind = _KINDS.get(name, str)
+        if not isinstance(getattr(made, name), kind) or isinstance(getattr(made, name), bool):
+            raise ValueError(f"{name} is not of type {kind.__name__}")
+    return made
 
 
 def _unknown(name: str, root: str) -> OciError:

@@ -104,6 +104,7 @@ _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 _SYS_KEYCTL, _SYS_BPF = (250, 321) if os.uname().machine == "x86_64" else (219, 280)
 _SYS_SECCOMP = 317 if os.uname().machine == "x86_64" else 277
 _SYS_IOPRIO_SET = 251 if os.uname().machine == "x86_64" else 30
+_SYS_SCHED_SETATTR = 314 if os.uname().machine == "x86_64" else 274
 SECCOMP_SET_MODE_FILTER = 1
 
 library = _libc = foreign.Library()
@@ -190,6 +191,12 @@ def ioprio_set(priority: int) -> None:
     """ioprio_set(2) of the calling thread."""
     if _libc.syscall(_long(_SYS_IOPRIO_SET), _long(1), _long(0), _long(priority)) < 0:
         raise failed("ioprio_set")
+
+
+def sched_setattr(attributes: bytes) -> None:
+    """sched_setattr(2) of the calling thread; *attributes* are a struct sched_attr."""
+    if _libc.syscall(_long(_SYS_SCHED_SETATTR), _long(0), attributes, _long(0)) < 0:
+        raise failed("sched_setattr")
 
 
 def openat2(path: str, flags: int, resolve: int, *, dir_fd: int = AT_FDCWD) -> int:

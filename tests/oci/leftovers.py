@@ -36,7 +36,7 @@ def leftovers(word: str, state_directory: Path | None = None) -> list[str]:
     if state_directory is not None:
         with suppress(FileNotFoundError):
             # A name with a dot is no container: both crun and ours keep compiled filters so.
-            found += [f"state {name}" for name in os.listdir(state_directory) if name[0] != "."]
+            found += [f"state {name}" for name in os.listdir(state_directory) if name[0] != "@"]
     return found
 
 

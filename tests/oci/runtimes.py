@@ -86,7 +86,7 @@ def box(runtime: Runtime, inside: Path, *, check: bool = True) -> Iterator[Box]:
         yield made
         with suppress(FileNotFoundError):
             for name in sorted(os.listdir(made.state_directory)):
-                if name[0] != ".":
+                if name[0] != "@":
                     made.call("delete", "--force", name)
         found = leftovers.settled(lambda: leftovers.leftovers(word, made.state_directory))
     finally:

@@ -15,6 +15,7 @@ from runners.container.defaults import DOCKER_CAPABILITIES, default_config
 from runners.container.idmap import Range
 from runners.container.mounts import Mount
 from runners.container.reader import BundleError
+from runners.container.scheduling import Scheduler
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def test_process_of_an_ordinary_user() -> None:
     assert process.oom_score_adj == 0, "zero is a wish, too"
     assert process.console_size == (24, 80)
     assert process.io_priority == 2 << 13 | 4
-    assert process.scheduler == (3, 5, 0)
+    assert process.scheduler == Scheduler(policy=3, nice=5)
 
 
 def test_ambient_needs_two_others() -> None:
@@ -234,16 +235,40 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2, "process.rlimits[1].type"),
         ("process.apparmorProfile", "x", "process.apparmorProfile"),
         ("process.selinuxLabel", "x", "process.selinuxLabel"),
-        ("process.scheduler", {"policy": "SCHED_DEADLINE"}, "process.scheduler.policy"),
+        ("process.scheduler", {"policy": "SCHED_ISO"}, "process.scheduler.policy"),
+        ("process.scheduler", {"nice": 3}, "process.scheduler.policy"),
+        ("process.scheduler", {"policy": "SCHED_FIFO", "priority": 100}, "process.scheduler.priority"),
+        ("process.scheduler", {"policy": "SCHED_DEADLINE", "runtime": -1}, "process.scheduler.runtime"),
+        ("process.scheduler", {"policy": "SCHED_OTHER", "flags": ["x"]}, "process.scheduler.flags[0]"),
+        (
+            "process.scheduler",
+            {"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_UTIL_CLAMP_MIN"]},
+            "process.scheduler.flags[0]",
+        ),
+        ("process.execCPUAffinity", {"initial": "a"}, "process.execCPUAffinity.initial"),
+        ("process.execCPUAffinity", {"final": "3-1"}, "process.execCPUAffinity.final"),
+        ("process.execCPUAffinity", {"final": "0-999999999999"}, "process.execCPUAffinity.final"),
         ("process.ioPriority", {"class": "x"}, "process.ioPriority.class"),
+        ("process.ioPriority", {"priority": 1}, "process.ioPriority.class"),
+        ("process.ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 8}, "process.ioPriority.priority"),
+        ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": -1, "hard": 1}], "process.rlimits[0].soft"),
+        ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1 << 64}], "process.rlimits[0].hard"),
+        ("process.oomScoreAdj", -1001, "process.oomScoreAdj"),
+        ("process.user.umask", 0o1000, "process.user.umask"),
         ("process.oomScoreAdj", 1001, "process.oomScoreAdj"),
         ("process.args", [], "process.args"),
-        ("process.args", ["/a\0b"], "process.args"),
+        ("process.args", ["/a\0b"], "process.args[0]"),
+        ("process.args", ["/a", 1.5], "process.args[1]"),
+        ("process.user", {"uid": 1.0, "gid": 0}, "process.user.uid"),
+        ("process.user", {"uid": "0", "gid": 0}, "process.user.uid"),
+        ("process.terminal", 1, "process.terminal"),
+        ("process.cwd", "/a\0b", "process.cwd"),
+        ("hostname", "a\0b", "hostname"),
+        ("hooks", {"poststop": [{"path": "/x", "timeout": -1}]}, "hooks.poststop[0].timeout"),
+        ("hooks", {"poststop": {"path": "/x"}}, "hooks.poststop"),
+        ("hooks", {"poststop": ["/x"]}, "hooks.poststop[0]"),
         ("process.env", ["NOVALUE"], "process.env"),
         ("process.cwd", "relative", "process.cwd"),
-        ("process.capabilities.effective", ["CAP_SYS_ADMIN"], "process.capabilities.effective"),
-        ("process.capabilities.bounding", ["CAP_NOPE"], "process.capabilities.bounding"),
-        ("process.capabilities.bounding", ["CHOWN"], "process.capabilities.bounding"),
         ("root.path", 7, "root.path"),
         ("root.path", "", "root.path"),
         ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "linux.seccomp.defaultAction"),
@@ -258,6 +283,11 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("linux.rootfsPropagation", "all", "linux.rootfsPropagation"),
         ("linux.timeOffsets", {"boottime": {"secs": 1}}, "linux.timeOffsets"),
         ("linux.mountLabel", "x", "linux.mountLabel"),
+        ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt"),
+        ("linux.intelRdt", {}, "linux.intelRdt"),
+        ("linux.netDevices", {"eth0": {}}, "linux.netDevices"),
+        ("linux.memoryPolicy", {"mode": "MPOL_LOCAL"}, "linux.memoryPolicy"),
+        ("linux.personality", {}, "linux.personality.domain"),
         ("linux.personality", {"domain": "SOLARIS"}, "linux.personality.domain"),
         ("linux.namespaces", [{"type": "pid"}], "linux.namespaces"),
         ("linux.namespaces", [{"type": "mount", "path": "/proc/1/ns/mnt"}], "linux.namespaces"),
@@ -268,7 +298,7 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("linux.namespaces.1", {"type": "network", "path": "x"}, "linux.namespaces[1].path"),
         ("linux.resources.memory.kernel", 5, "linux.resources.memory.kernel"),
         ("linux.maskedPaths", ["proc/x"], "linux.maskedPaths"),
-        ("linux.maskedPaths", ["/proc/\0"], "linux.maskedPaths"),
+        ("linux.maskedPaths", ["/proc/\0"], "linux.maskedPaths[0]"),
         ("mounts.0.type", "nonsense", "mounts[0].type"),
         ("mounts.0.type", "", "mounts[0].type"),
         ("mounts.0.options", ["remount"], "mounts[0].options"),
@@ -279,6 +309,10 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("mounts.0.destination", "proc", "mounts[0].destination"),
         ("mounts.0.destination", "/..", "mounts[0].destination"),
         ("ociVersion", "2.0.0", "ociVersion"),
+        ("ociVersion", "0.6.0", "ociVersion"),
+        ("ociVersion", "10.0.0", "ociVersion"),
+        ("ociVersion", "", "ociVersion"),
+        ("ociVersion", "latest", "ociVersion"),
         ("ociVersion", True, "ociVersion"),
         ("annotations", {"a": 1}, "annotations.a"),
         ("process", [], "process"),
@@ -297,9 +331,17 @@ def test_refused_by_name(path: str, value: object, where: str) -> None:
     [
         ("hooks", {"before": [{"path": "/x"}]}, "hooks.before"),
         ("process.user.username", "x", "process.user.username"),
-        ("process.execCPUAffinity", {"initial": "0"}, "process.execCPUAffinity"),
-        ("process.scheduler", {"policy": "SCHED_OTHER", "flags": ["x"]}, "process.scheduler.flags"),
-        ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt"),
+        ("process.scheduler", {"policy": "SCHED_OTHER", "nope": 1}, "process.scheduler.nope"),
+        ("process.capabilities.effective", ["CAP_SYS_ADMIN"], "process.capabilities.effective"),
+        ("process.capabilities.ambient", ["CAP_CHOWN"], "process.capabilities.ambient"),
+        ("process.capabilities.bounding", ["CAP_NOPE"], "process.capabilities.bounding"),
+        ("process.capabilities.bounding", ["CHOWN"], "process.capabilities.bounding"),
+        ("process.capabilities.bounding", ["cap_chown"], "process.capabilities.bounding"),
+        ("linux.personality", {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}, "linux.personality.flags"),
+        ("windows", {"layerFolders": ["x"]}, "windows"),
+        ("zos", {"namespaces": [{"type": "pid"}]}, "zos"),
+        ("freebsd", {"jail": {}}, "freebsd"),
+        ("vm", {"kernel": {"path": "/x"}}, "vm"),
         ("linux.resources.rdma", {"x": {}}, "linux.resources.rdma"),
         ("solaris", {"milestone": "x"}, "solaris"),
         ("nope", {"key": 1}, "nope"),

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runners.container import cli, ending, jsontext, log, options
+from runners.container import bundle, cli, ending, features, jsontext, log, options
+from runners.container.defaults import default_config
 from runners.container.failure import OciError
 from runners.container.options import Option
 
@@ -48,6 +49,32 @@ def test_switches_and_repeated_options() -> None:
     assert parsed.on("detach")
     assert parsed.texts("env") == ["A=1", "B=2=3"]
     assert not parse("--detach=false", "c").on("detach")
+
+
+@pytest.mark.parametrize("value", ["true", "True", "TRUE", "t", "T", "1", "false", "False", "FALSE", "f", "F", "0"])
+def test_a_switch_has_the_values_of_go(value: str) -> None:
+    assert parse(f"--detach={value}", "c").on("detach") == (value in ("true", "True", "TRUE", "t", "T", "1"))
+
+
+@pytest.mark.parametrize("value", ["", "yes", "2", "tRUE"])
+def test_a_switch_has_no_others(value: str) -> None:
+    with pytest.raises(OciError, match="--detach"):
+        parse(f"--detach={value}", "c").on("detach")
+
+
+@pytest.mark.parametrize(
+    "words", [("-db", "/x", "c"), ("-db/x", "c"), ("-d", "-b=/x", "c"), ("-detach", "-bundle=/x", "c")]
+)
+def test_short_switches_may_be_joined_and_long_ones_have_one_dash(words: tuple[str, ...]) -> None:
+    parsed = parse(*words)
+    assert parsed.on("detach")
+    assert parsed.text("bundle") == "/x"
+    assert parsed.words in (["c"], [])
+
+
+def test_an_option_of_another_place_is_told_its_own() -> None:
+    with pytest.raises(OciError, match="before the command: tare-oci --root list"):
+        options.parse(["--root", "/x"], (), what="tare-oci list", elsewhere=(Option("root", "DIR"),))
 
 
 def test_in_order_leaves_the_programs_own_options_alone() -> None:
@@ -98,11 +125,41 @@ def test_json_is_refused_where_json_refuses_it(text: str | bytes) -> None:
         ("", "line 1 column 1"),
         ("[NaN]", "NaN"),
         ("[" * 200_000, "deep"),
+        ('{"a": ' * 200_000, "deep"),
+        ("\ufeff{}", "byte order mark"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        (b'{"a": "\xff"}', "byte 0xff at offset 7"),
+        ('{"a": "\ud800"}'.encode("utf-8", "surrogatepass"), "byte 0xed"),
+        ('{"a": "\\ud800"}', "half of a surrogate pair"),
+        ('[["\\uDFFF"]]', "half of a surrogate pair"),
+        ('{"\\udc00": 1}', "half of a surrogate pair"),
+        ("9" * 5000, "thousands of digits"),
+        ('"a\nb"', "line 1"),
+        ("{'a': 1}", "line 1"),
+        ("{} // no comments", "more text"),
     ],
 )
-def test_json_errors_say_where(text: str, where: str) -> None:
+def test_json_errors_say_where(text: str | bytes, where: str) -> None:
     with pytest.raises(ValueError, match=where):
         jsontext.loads(text)
+
+
+def test_json_with_whole_surrogate_pairs_is_taken() -> None:
+    assert jsontext.loads('["\\ud83d\\ude00", "\\\\ud800"]') == ["\U0001f600", "\\ud800"]
+
+
+def test_a_name_that_stands_twice_is_noted_and_the_last_counts() -> None:
+    twice: list[str] = []
+    assert jsontext.loads('{"a": 1, "b": {"c": 1, "c": 2}, "a": 3}', twice) == {"a": 3, "b": {"c": 2}}
+    assert set(twice) == {"a", "c"}
+    once: list[str] = []
+    assert jsontext.loads('[{"a": 1}, {"a": 1}]', once) == [{"a": 1}, {"a": 1}]
+    assert once == []
+
+
+def test_one_line_of_json_has_no_blanks() -> None:
+    """As runc writes it: scripts compare it as text."""
+    assert jsontext.dumps([{"a": 1, "b": [True, None]}]) == '[{"a":1,"b":[true,null]}]'
 
 
 @pytest.mark.parametrize(
@@ -140,8 +197,40 @@ def test_log_lines_are_what_callers_parse(tmp_path: Path, capfd: pytest.CaptureF
 
 
 def test_a_log_that_cannot_be_written_hides_no_error(capfd: pytest.CaptureFixture[str]) -> None:
-    log.Log("/nowhere/log", "json").error("the reason")
-    assert "the reason" in capfd.readouterr().err
+    full = log.Log("/dev/full", "json")
+    full.warning("a warning")
+    full.error("the reason")
+    said = capfd.readouterr().err
+    assert "the reason" in said
+    assert "cannot write the log" in said
+    with pytest.raises(OciError, match="/nowhere/log"):
+        log.Log("/nowhere/log")
+
+
+def test_a_level_of_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for level in log.LEVELS:
+        made = log.Log(os.fspath(tmp_path / level), level=level)
+        for write in (made.debug, made.warning, made.error):
+            write("x")
+    lines = {level: len((tmp_path / level).read_text().splitlines()) for level in log.LEVELS}
+    assert lines == {"error": 1, "warning": 2, "info": 2, "debug": 3}
+    capfd.readouterr()
+    log.Log(level="debug").debug("what")
+    log.Log(form="json").error("why")
+    debug, error = capfd.readouterr().err.splitlines()
+    assert 'level=debug msg="what"' in debug
+    assert json.loads(error)["msg"] == "why"
+    with pytest.raises(OciError, match="--log-level"):
+        log.Log(level="loud")
+
+
+def test_the_log_takes_no_low_descriptor(tmp_path: Path) -> None:
+    """--preserve-fds means the caller's: ours must not stand among them."""
+    before = set(os.listdir("/proc/self/fd"))
+    made = log.Log(os.fspath(tmp_path / "log"))
+    new = {int(name) for name in set(os.listdir("/proc/self/fd")) - before}
+    assert all(fd >= 512 or not Path(f"/proc/self/fd/{fd}").exists() for fd in new)
+    made.warning("x")
 
 
 def test_times_are_rfc_3339() -> None:
@@ -161,7 +250,10 @@ def oci(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 def test_version_is_in_the_form_that_engines_parse() -> None:
     lines = oci("--version").stdout.splitlines()
     assert lines[0].split()[:2] == ["tare-oci", "version"]
-    assert [line.partition(": ")[0] for line in lines[1:]] == ["commit", "spec"]
+    assert [line.partition(": ")[0] for line in lines[1:4]] == ["commit", "spec", "python"]
+    assert lines[2] == "spec: 1.2.1"
+    assert "+SECCOMP" in lines[4].split()
+    assert oci("-v").stdout == oci("-version").stdout == oci("--version").stdout
 
 
 def test_every_verb_has_help() -> None:
@@ -208,6 +300,33 @@ def test_delete_by_force_of_nothing_is_no_error(tmp_path: Path) -> None:
     assert oci("--root", os.fspath(tmp_path), "delete", "--force", "a/b").returncode == 1
 
 
+def test_help_in_every_form() -> None:
+    overview = oci("--help")
+    assert overview.returncode == 0
+    assert {oci(*words).stdout for words in (("-h",), ("help",), ("h",), ("-help",))} == {overview.stdout}
+    assert oci("help", "run").stdout == oci("run", "-h").stdout == oci("run", "--help").stdout
+    assert oci("help", "nope").returncode == 1
+    assert oci().returncode == 1
+
+
+def test_a_fault_of_the_program_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_call: object) -> int:
+        raise IndexError("no such thing")
+
+    monkeypatch.setattr(cli, "_function", lambda _where: broken)
+    monkeypatch.delenv("TARE_DEBUG", raising=False)
+    assert cli.main(["--root", os.fspath(tmp_path), "list"]) == 1
+    said = capfd.readouterr().err
+    assert "IndexError: no such thing" in said
+    assert "please report it" in said
+    assert said.count("\n") == 1
+    monkeypatch.setenv("TARE_DEBUG", "1")
+    with pytest.raises(IndexError):
+        cli.main(["--root", os.fspath(tmp_path), "list"])
+
+
 def test_list_of_nothing(tmp_path: Path) -> None:
     root = os.fspath(tmp_path / "not-there")
     assert oci("--root", root, "list").stdout.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
@@ -221,7 +340,42 @@ def test_features_are_json_with_what_the_specification_names() -> None:
     assert "createRuntime" in said["hooks"]
     assert {"ro", "rbind", "rprivate"} <= set(said["mountOptions"])
     assert {"mount", "pid", "user"} <= set(said["linux"]["namespaces"])
-    assert said["linux"]["cgroup"]["systemd"] is False
+    linux = said["linux"]
+    assert linux["cgroup"]["systemd"] is False
+    assert linux["capabilities"][-1] == "CAP_CHECKPOINT_RESTORE", "whatever this kernel knows"
+    assert set(linux["seccomp"]["supportedFlags"]) <= set(linux["seccomp"]["knownFlags"])
+    assert linux["mountExtensions"] == {"idmap": {"enabled": True}}
+    assert all(linux[name] == {"enabled": False} for name in ("apparmor", "selinux", "intelRdt"))
+    assert all(isinstance(value, str) for value in said["annotations"].values())
+    assert said["potentiallyUnsafeConfigAnnotations"] == []
+
+
+def test_what_features_names_is_recognised() -> None:
+    """features.md: each element must be recognised in a configuration."""
+    said: Any = features.structure("1.2.1")
+    made: Any = default_config(argv=["x"], env=[], rootfs="/r", cgroup=None, memory_bytes=0, cpus=0)
+    linux, filters = said["linux"], said["linux"]["seccomp"]
+    made["hooks"] = {kind: [{"path": "/x"}] for kind in said["hooks"]}
+    made["process"]["capabilities"] = {"bounding": linux["capabilities"]}
+    condition = {"index": 0, "value": 1}
+    made["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": filters["archs"],
+        "flags": filters["supportedFlags"],
+        "syscalls": [
+            {"names": ["read"], "action": action, "args": [condition | {"op": word} for word in filters["operators"]]}
+            for action in filters["actions"]
+            if action != "SCMP_ACT_NOTIFY"  # it needs a listener
+        ],
+    }
+    ids = [{"containerID": 0, "hostID": 0, "size": 1}]
+    made["linux"] |= {"uidMappings": ids, "gidMappings": ids}
+    made["linux"]["namespaces"] = [{"type": kind} for kind in linux["namespaces"]]
+    for version in (said["ociVersionMin"], said["ociVersionMax"]):
+        read = bundle.parse(json.loads(json.dumps(made | {"ociVersion": version})), directory="/b")
+        assert read.warnings == ()
+        assert set(read.namespaces) == set(linux["namespaces"])
+        assert set(read.hooks) == set(said["hooks"])
 
 
 def test_spec_writes_once(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_name_is_taken_once(store: Store) -> None:
         store.add("c1")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "a\0b", "ä", "a" * 300])
+@pytest.mark.parametrize("name", ["", ".", "..", "@seccomp", "a/b", "a b", "a\0b", "ä", "a" * 300])
 def test_impossible_names(store: Store, name: str) -> None:
     with pytest.raises(OciError):
         store.add(name)
@@ -68,7 +68,17 @@ def test_a_creation_that_was_killed_is_said_to_be_one(store: Store) -> None:
         store.read("c1")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": 1}', '{"name": "x", "more": 1}'])
+WRONG = {name: getattr(known(), name) for name in fields(known())}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", "\ufeff{}", "[" * 100_000, '{"name": 1}', '{"name": "x", "more": 1}'),
+        *(json.dumps(WRONG | {key: value}) for key, value in (("pid", "1"), ("pid", True), ("bundle", 1))),
+        *(json.dumps(WRONG | {key: None}) for key in WRONG),
+    ],
+)
 def test_a_broken_state_names_its_file(store: Store, text: str) -> None:
     os.close(store.add("c1"))
     Path(store.file("c1", state.STATE)).write_text(text)
@@ -164,7 +174,7 @@ def test_a_file_is_placed_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def hook(path: str, *args: str, env: tuple[str, ...] = (), timeout_s: int | None = None) -> hooks.Hook:
+def hook(path: str, *args: str, env: tuple[str, ...] | None = (), timeout_s: int | None = None) -> hooks.Hook:
     return hooks.Hook(path=path, args=(path, *args), env=env, timeout_s=timeout_s)
 
 
@@ -182,6 +192,43 @@ def test_hooks_run_in_order_until_one_fails(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="hook poststart /bin/sh exited with 1: oops"):
         hooks.run(row, "{}", kind="poststart")
     assert out.read_text() == "1\n2\n"
+
+
+def test_hooks_that_are_excused_do_not_stop_the_next(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    row = [hook("/bin/sh", "-c", f"echo {n} >> {out}; exit {n}") for n in (1, 0, 2)]
+    said: list[str] = []
+    hooks.run([*row, hook("/nowhere/hook")], "{}", kind="poststop", excuse=said.append)
+    assert out.read_text() == "1\n0\n2\n"
+    assert len(said) == 3
+    assert "/nowhere/hook" in said[2]
+
+
+def test_a_hook_without_an_environment_gets_the_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_THE_CALLER", "1")
+    out = tmp_path / "out"
+    script = f"echo ${{OF_THE_CALLER-}}${{OTHER-}} >> {out}"
+    hooks.run([hook("/bin/sh", "-c", script, env=None)], "{}", kind="prestart")
+    hooks.run([hook("/bin/sh", "-c", script, env=None)], "{}", kind="startContainer", env={"OTHER": "2"})
+    hooks.run([hook("/bin/sh", "-c", script, env=())], "{}", kind="prestart")
+    assert out.read_text() == "1\n2\n\n"
+
+
+def test_what_a_hook_writes_reaches_nobody_but_its_error(capfd: pytest.CaptureFixture[str]) -> None:
+    hooks.run([hook("/bin/sh", "-c", "echo out; echo err >&2")], "{}", kind="prestart")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(OSError, match="out\nerr"):
+        hooks.run([hook("/bin/sh", "-c", "echo out; echo err >&2; false")], "{}", kind="prestart")
+
+
+def test_a_hook_that_is_no_program_says_so(tmp_path: Path) -> None:
+    for name, mode, text in (("text", 0o755, "no program"), ("plain", 0o644, "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(mode)
+        with pytest.raises(OSError, match=f"hook prestart {tmp_path / name} cannot be run"):
+            hooks.run([hook(os.fspath(tmp_path / name))], "{}", kind="prestart")
+    with pytest.raises(OSError, match="cannot be run"):
+        hooks.run([hook(os.fspath(tmp_path))], "{}", kind="prestart")
 
 
 def test_a_hook_that_is_killed_or_missing_says_so() -> None:
@@ -203,6 +250,10 @@ def test_a_hook_has_its_time() -> None:
         ({"path": "relative"}, "path"),
         ({"path": "/x", "timeout": -1}, "timeout"),
         ({"path": "/x", "args": "no list"}, "args"),
+        ({"path": "/x", "timeout": 1.0}, "timeout"),
+        ({"path": "/x\0"}, "path"),
+        ({"path": "/x", "env": ["A\0=1"]}, "env[0]"),
+        ({"path": "/x", "env": {"A": "1"}}, "env"),
     ],
 )
 def test_bad_hooks_are_refused_by_name(entry: dict[str, object], where: str) -> None:
