@@ -10,6 +10,7 @@
     escape       known ways out of a container, on ours and on runc
     fuzz         ten minutes (TARE_FUZZ_S) of changed configurations and of SIGKILL at every step
     system       real engines and virtual machines; as root for all of it
+    first_run    a user made for it clones this checkout, sets it up and runs the demo; as root, with a package index
     browser      a headless Chromium reads a report
     tests        all of it, with coverage of bench/ of 90 % or more
     calibrate    the scale weighs itself: A/A over 20 seeds, known delays; many minutes, on a quiet machine
@@ -101,6 +102,13 @@ def fuzz(session: nox.Session) -> None:
 def system(session: nox.Session) -> None:
     """Real engines and virtual machines; as root for all of it."""
     pytest(session, "tests/system", extras="vm,dev")
+
+
+@nox.session
+def first_run(session: nox.Session) -> None:
+    """A user made for it clones this checkout, runs ./bootstrap setup and the demo. As root."""
+    os.environ["TARE_FIRST_RUN"] = "clone"
+    pytest(session, "tests/system/test_plain_user.py", extras="vm,dev")
 
 
 @nox.session

@@ -30,7 +30,7 @@ def locked() -> Iterator[None]:
     """Hold the host's one scale. Raises UsageError, naming the holder, when another run is measuring."""
     path = base() / "tare.lock"
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = _open_for_all(path)
     except OSError as error:
         raise HostError(f"cannot lock {path}", error.strerror or str(error), "check who owns it") from None
     try:
@@ -48,6 +48,20 @@ def locked() -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _open_for_all(path: Path) -> int:
+    """Open the lock, or make it: in /tmp it is there for all users, whoever ran tare first.
+
+    Opened without O_CREAT first, which the kernel may refuse for a file of another user in a directory such as /tmp
+    (fs.protected_regular, Documentation/admin-guide/sysctl/fs.rst).
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    fd = os.open(path, flags | os.O_CREAT, 0o666)
+    os.fchmod(fd, 0o666)  # the umask took a part of it
+    return fd
 
 
 @contextmanager
@@ -72,10 +86,14 @@ def is_ours(name: str) -> bool:
 
 
 def leftovers() -> list[Path]:
-    """Scratch directories of runs that did not end. Only meaningful while :func:`locked`."""
+    """Scratch directories of this user's runs that did not end. Only meaningful while :func:`locked`."""
     with contextlib.suppress(OSError):
-        return sorted(path for path in base().iterdir() if is_ours(path.name) and path.is_dir())
+        return sorted(path for path in base().iterdir() if is_ours(path.name) and path.is_dir() and _is_own(path))
     return []
+
+
+def _is_own(path: Path) -> bool:
+    return path.lstat().st_uid == os.geteuid()
 
 
 def remove(path: Path) -> None:

@@ -54,16 +54,20 @@ EMBEDDED = "qemu:///embed"
 #: How our short-lived directories begin; the process that made it follows, so that others know when it is left over.
 DIRECTORY_PREFIX = f"{PREFIX}vm-"
 
-# Without ``user`` libvirt takes the user libvirt-qemu, finds that it may not open /dev/kvm, and probes QEMU anew for
-# every domain: 45 s a start. ``remember_owner`` off keeps it from changing the owner of the kernel file.
-# ``stdio_handler``: there is no virtlogd to hand the console's file to.
+# ``stdio_handler``: QEMU's output goes straight to a file. Otherwise it goes to virtlogd: root has none that could be
+# asked here, and for any other user libvirt starts one, which outlives the run by half a minute.
+# ``remember_owner`` off keeps libvirt from changing the owner of the kernel file.
 _QEMU_CONF = """\
-user = "root"
-group = "root"
 remember_owner = 0
 security_driver = "none"
 stdio_handler = "file"
 """
+# Without ``user`` libvirt takes the user libvirt-qemu, finds that it may not open /dev/kvm, and probes QEMU anew for
+# every domain: 45 s a start. Another user's driver runs QEMU as that user, and is told of none.
+_ROOTS_QEMU_CONF = f"""\
+user = "root"
+group = "root"
+{_QEMU_CONF}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,9 +263,8 @@ def _make_embedded_root(cache: Path) -> Path:
             shutil.rmtree(root, ignore_errors=True)
 
     atexit.register(remove)
-    if os.geteuid() == 0:  # an ordinary user's driver runs QEMU as that user and reads none of it
-        (root / "etc").mkdir()
-        (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+    (root / "etc").mkdir()
+    (root / "etc" / "qemu.conf").write_text(_ROOTS_QEMU_CONF if os.geteuid() == 0 else _QEMU_CONF)
     capabilities = cache / "libvirt"
     capabilities.mkdir(parents=True, exist_ok=True)
     (root / "cache").symlink_to(capabilities.absolute())

@@ -117,7 +117,7 @@ def sweep() -> list[str]:
     removed += [f"cgroup {path}" for path in _stale_cgroups()]
     for directory in sorted(runtime_directory().glob(f"{DIRECTORY_PREFIX}*")):
         owner = directory.name.removeprefix(DIRECTORY_PREFIX).partition("-")[0]
-        if owner.isdecimal() and not _alive(int(owner)):
+        if owner.isdecimal() and not _alive(int(owner)) and _may_end(directory):
             shutil.rmtree(directory, ignore_errors=True)
             removed.append(f"directory {directory}")
     return removed
@@ -137,6 +137,11 @@ def owner(command: list[str]) -> int | None:
     return int(match["owner"]) if match else None
 
 
+def _may_end(entry: Path) -> bool:
+    """Whether this user may remove the directory *entry*, or kill the process: what is another's is left to them."""
+    return os.geteuid() in (0, entry.lstat().st_uid)
+
+
 def _alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -151,6 +156,8 @@ def _orphans() -> Iterator[tuple[int, str]]:
             continue
         try:
             command = os.fsdecode((entry / "cmdline").read_bytes()).split("\0")
+            if not _may_end(entry):
+                continue
         except OSError:
             continue
         name = guest_name(command)

@@ -258,7 +258,7 @@ def probe(options: Options, cache: Path) -> Support:
     try:
         contained.prove(prepare, options, cache, label="container", grouped=not no_cgroups, fix=_fix)
     except RunnerError as error:
-        return Support(ok=False, why=str(error), fix=error.fix)
+        return Support(ok=False, why=str(error), fix=contained.need_root() or error.fix)
     return Support(
         ok=True,
         version=f"tare's own, Python {platform.python_version()}",
