@@ -233,6 +233,7 @@ class _Session:
         doubts = [METRICS[metric].implausible(value) for metric, value in values]
         if status == "ok" and any(doubts):
             status, reason = "failed", "; ".join(filter(None, doubts))
+        writer.output(planned.subject, planned.id, weighing.console)
         log = ""
         if status != "ok" or weighing.lost:
             self.failed += 1

@@ -6,7 +6,8 @@ A run directory holds::
     samples.jsonl    one row per number, appended and flushed after each trial
     outcomes.jsonl   one row per trial: ok, failed, timeout; and one per skipped subject
     logs/            the console of each trial that did not end well
-    subjects/        per subject, the exact argv, OCI configuration or domain XML
+    subjects/        per subject, the exact argv, OCI configuration or domain XML; output.log: the end of what each
+                     trial's workload said besides its marks, up to 256 KiB
 
 Rules of reading. A trial counts when it has an outcome. When a trial was run again after an interruption, its last rows
 win. A final line without a line end is what a killed run was writing: it is left out, and said so.

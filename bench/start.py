@@ -6,6 +6,7 @@ CLOCK_MONOTONIC of the host, in one process, for every subject. A guest's clock 
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -14,11 +15,18 @@ from dataclasses import dataclass, field
 from bench.interrupts import Interrupts, TrialTimeout
 from bench.probes import inside
 from bench.records import Status
+from runners import drain
 from runners.base import Instance, Launch
 
 _READ_BYTES = 65536
-_TAIL_CHARS = 2000
-_MARK = b"tare "
+_TAIL_BYTES = 2000
+#: Of the end of what was said, in the reason of a failure.
+_SAID_CHARS = 300
+#: A mark is written by one write(2), so its line has an end; its beginning may follow what the workload wrote last.
+_MARK = re.compile(rb"tare ((?:first|ready|" + inside.WORD.encode() + rb")[^\r\n]{0,200})\r?\n")
+#: What the longest line with a mark fits into, and how many of those that are no phase are kept.
+_LINE_BYTES = 256
+_TOLD = 64
 
 clock_ns = time.monotonic_ns
 
@@ -43,21 +51,23 @@ class StartFailed(Exception):  # noqa: N818 - an outcome, counted by whoever sta
 
 @dataclass(slots=True)
 class Console:
-    """Reads lines from an instance's console, stamps the payload's marks, and keeps what it tells of its memory."""
+    """Reads an instance's console, stamps the payload's marks, and keeps what it tells of its memory.
+
+    Of the rest it keeps the end alone, however much is written.
+    """
 
     stamps: dict[str, int]
-    text: bytearray = field(default_factory=bytearray)
+    end: bytes = b""
     told: list[str] = field(default_factory=list)
 
     def wait(self, fd: int, mark: str, deadline_ns: int) -> bool:
         """Read until *mark* was seen (True) or the console ends (False). Raises TrialTimeout at *deadline_ns*."""
-        line_at = 0
         with select.epoll() as poll:
             poll.register(fd, select.EPOLLIN)
             while mark not in self.stamps:
                 ready = poll.poll(max(0.0, (deadline_ns - clock_ns()) / 1e9))
                 now_ns = clock_ns()
-                if not ready:
+                if not ready or now_ns > deadline_ns:  # one that writes without end is always ready
                     raise TrialTimeout
                 try:
                     data = os.read(fd, _READ_BYTES)
@@ -67,23 +77,34 @@ class Console:
                     data = b""
                 if not data:
                     return False
-                self.text += data
-                while (end := self.text.find(b"\n", line_at)) >= 0:
-                    line = bytes(self.text[line_at:end]).strip()
-                    line_at = end + 1
-                    if line.startswith(_MARK):
-                        self._note(line.removeprefix(_MARK).decode("ascii", "replace"), now_ns)
+                self._look(data, now_ns)
         return True
 
+    def _look(self, data: bytes, now_ns: int) -> None:
+        """Note the marks in *data*; the first may have begun in what was read before it."""
+        line = self.end[self.end.rfind(b"\n") + 1 :][-_LINE_BYTES:]
+        for found in _MARK.finditer(line + data):
+            self._note(found[1].decode("ascii", "replace").strip(), now_ns)
+        self.keep(data)
+
     def _note(self, words: str, now_ns: int) -> None:
-        if words.startswith(inside.WORD):
-            self.told.append(words)
-        else:
+        if words in ("first", "ready"):
             self.stamps.setdefault(words, now_ns)
+        elif words.startswith(inside.WORD) and len(self.told) < _TOLD:
+            self.told.append(words)
+
+    def keep(self, data: bytes) -> None:
+        """Add *data*, of which the end is kept."""
+        self.end = (self.end + data)[-_TAIL_BYTES:]
 
     def tail(self) -> str:
         """The last lines, for a reader."""
-        return self.text.decode("utf-8", "replace")[-_TAIL_CHARS:]
+        return self.end.decode("utf-8", "replace")
+
+    def said(self) -> str:
+        """The end of what it said besides marks, on one line; empty if it said nothing."""
+        lines = (line.strip() for line in self.tail().splitlines())
+        return "; ".join(line for line in lines if line and not line.startswith("tare "))[-_SAID_CHARS:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +148,11 @@ def start(stack: ExitStack, launch: Launch, name: str, contract: Contract, *, in
             alive = console.wait(instance.console, contract.ready, deadline_ns)
     except TrialTimeout:
         why = f"no '{contract.ready}' within {contract.timeout_s:g} s"
-        raise StartFailed("timeout", _explained(why, instance), console.tail()) from None
+        raise StartFailed("timeout", _explained(why, instance, console), console.tail()) from None
     if not alive:
         why = f"its console ended before '{contract.ready}'"
-        raise StartFailed("failed", _explained(why, instance), console.tail())
+        raise StartFailed("failed", _explained(why, instance, console), console.tail())
+    drain.take(instance.console, console.keep)
     return Started(instance=instance, stamps=stamps, console=console)
 
 
@@ -138,5 +160,7 @@ def _allowed(interrupts: Interrupts | None, timeout_s: float) -> AbstractContext
     return nullcontext() if interrupts is None else interrupts.allowed(timeout_s=timeout_s)
 
 
-def _explained(why: str, instance: Instance | None) -> str:
-    return ": ".join(filter(None, (why, instance.explain() if instance is not None else "")))
+def _explained(why: str, instance: Instance | None, console: Console) -> str:
+    """*why*, what the backend knows of it, and the last that the workload or its monitor said."""
+    known = instance.explain() if instance is not None else ""
+    return ": ".join(filter(None, (why, known, console.said())))

@@ -23,6 +23,9 @@ from bench.records import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
 _Row = TypeVar("_Row", bound=Record)
 
 HEADER, SAMPLES, OUTCOMES, LOGS, SUBJECTS = "run.json", "samples.jsonl", "outcomes.jsonl", "logs", "subjects"
+OUTPUT = "output.log"
+#: From this size on, the log of what a subject's instances said is left as it is.
+_OUTPUT_BYTES = 1 << 18
 
 #: What stands for itself in :func:`file_name`, and how much of a long name: of the 255 bytes of a file name some are
 #: for an ending, and for the time and the token of a run.
@@ -78,6 +81,15 @@ class RunWriter:
         (self.path / LOGS).mkdir(exist_ok=True)
         (self.path / relative).write_text(text, encoding="utf-8")
         return str(relative)
+
+    def output(self, subject: str, trial: str, console: str) -> None:
+        """Add to the subject's log what it said besides its marks, as long as the log has room for it."""
+        said = [line for line in console.splitlines() if line.strip() and not line.startswith("tare ")]
+        file = self.path / SUBJECTS / file_name(subject) / OUTPUT
+        if said and (not file.exists() or file.stat().st_size < _OUTPUT_BYTES):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as log:
+                log.write(f"{trial}\n" + "".join(f"    {line}\n" for line in said))
 
     def manifest(self, subject: str, files: dict[str, str]) -> tuple[str, ...]:
         """Keep the exact configuration of a subject; return the relative paths."""

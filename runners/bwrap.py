@@ -47,12 +47,9 @@ class _Starter:
 
     argv: tuple[str, ...]
     filter: Path | None
-    directory: Path
 
     def start(self, name: str, stack: ExitStack) -> monitored.Monitored:
         """See :data:`runners.contained.Start`."""
-        log = self.directory / f"{name}.stderr"
-        stack.callback(log.unlink, missing_ok=True)
         with ExitStack() as theirs:
             console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
             info, info_in = os.pipe()
@@ -64,16 +61,16 @@ class _Starter:
                 fds[_FILTER] = os.open(self.filter, os.O_RDONLY | os.O_CLOEXEC)
                 theirs.callback(os.close, fds[_FILTER])
             words = [str(fds.get(word, word)) for word in self.argv]
-            with monitored.started(words, console=console_in, log=log, pass_fds=tuple(fds.values())) as monitor:
+            with monitored.started(words, console=console_in, pass_fds=tuple(fds.values())) as monitor:
                 closed_early.close()
-                pid = _child(info, monitor, log)
+                pid = _child(info, monitor, console)
                 pidfd = monitored.open_process(pid)
         if pidfd is not None:
             stack.callback(os.close, pidfd)
-        return monitored.Monitored(name=name, console=console, monitor=monitor, pid=pid, pidfd=pidfd, log=log)
+        return monitored.Monitored(name=name, console=console, monitor=monitor, pid=pid, pidfd=pidfd)
 
 
-def _child(info: int, monitor: subprocess.Popen[bytes], log: Path) -> int:
+def _child(info: int, monitor: subprocess.Popen[bytes], console: int) -> int:
     """The child's number, from the JSON object that bwrap writes before the child goes on."""
     text = b""
     poll = select.poll()
@@ -85,7 +82,7 @@ def _child(info: int, monitor: subprocess.Popen[bytes], log: Path) -> int:
             return int(json.loads(text)["child-pid"])
         if not data:
             monitor.wait()
-            raise RunnerError("bwrap started nothing", monitored.explain(monitor, log), "see `tare doctor`")
+            raise RunnerError("bwrap started nothing", monitored.explain(monitor, console), "see `tare doctor`")
     raise RunnerError("bwrap started nothing", f"no child within {_START_MS // 1000} s", "")
 
 
@@ -154,7 +151,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             file.write_bytes(compiled)
             stack.callback(file.unlink)
         argv = arguments(binary, spec, overlay=overlay, filtered=bool(compiled))
-        starter = _Starter(argv=argv, filter=file if compiled else None, directory=scratch.directory)
+        starter = _Starter(argv=argv, filter=file if compiled else None)
         yield Prepared(launch=contained.launcher(starter.start), manifest={"argv.txt": shlex.join(argv) + "\n"})
 
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
-from runners import payload
+from runners import drain, payload
 from runners.base import PREFIX, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
 from runners.container import cgroups, trial
 
@@ -62,9 +62,12 @@ def launcher(start: Start) -> Launch:
 
 
 def pipe(*, ours: ExitStack, theirs: ExitStack, we: Literal["read", "write"]) -> tuple[int, int]:
-    """A pipe whose one end is closed with *ours* and the other with *theirs*. What we read does not block."""
+    """A pipe whose one end is closed with *ours* and the other with *theirs*. What we read does not block.
+
+    It may be handed to :func:`runners.drain.take`.
+    """
     reader, writer = os.pipe()
-    ours.callback(os.close, reader if we == "read" else writer)
+    ours.callback(drain.close if we == "read" else os.close, reader if we == "read" else writer)
     theirs.callback(os.close, writer if we == "read" else reader)
     if we == "read":
         os.set_blocking(reader, False)

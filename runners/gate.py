@@ -73,6 +73,7 @@ def hold(gate: Path, argv: Sequence[str], env: Mapping[str, str], *, console: in
             file_actions=(
                 (os.POSIX_SPAWN_DUP2, stdin, 0),
                 (os.POSIX_SPAWN_DUP2, console, 1),
+                (os.POSIX_SPAWN_DUP2, console, 2),
                 (os.POSIX_SPAWN_DUP2, its.fileno(), its.fileno()),
             ),
             setsigdef=DEFAULTED,

@@ -19,17 +19,17 @@ from runners.base import RunnerError
 from runners.container import cgroups, trial
 
 _STOP_S = 20
-_TAIL_CHARS = 2000
+_READ_BYTES = 65536
+_TAIL_BYTES = 2000
 
 
 @dataclass(slots=True, kw_only=True)
 class Monitored:
-    """A started container; see :class:`runners.base.Instance`. *log* has what the monitor says on standard error."""
+    """A started container; see :class:`runners.base.Instance`. The monitor's own words are on its console, too."""
 
     name: str
     console: int
     monitor: subprocess.Popen[bytes]
-    log: Path
     pid: int
     pidfd: int | None
     group: cgroups.Cgroup | None = None
@@ -48,11 +48,11 @@ class Monitored:
         return self.group.pids() | {self.monitor.pid}
 
     def explain(self) -> str:
-        """What the monitor said on standard error, and its exit status, which is its container's."""
+        """The monitor's exit status, which is its container's; what it said is on the console."""
         # The monitor holds the console too: its descriptors close a moment before its end can be waited for.
         if trial.hung_up(self.console):
             self.monitor.wait(_STOP_S)
-        return explain(self.monitor, self.log)
+        return _status(self.monitor)
 
     def reclaim(self, size_bytes: int) -> None:
         """See :class:`runners.base.Instance`."""
@@ -75,14 +75,12 @@ class Monitored:
 
 
 @contextmanager
-def started(
-    argv: Sequence[str], *, console: int, log: Path, pass_fds: Sequence[int] = ()
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a monitor. If the block, which is for its container to come, raises, then the monitor is killed."""
-    with log.open("wb") as stderr:
-        monitor = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=console, stderr=stderr, pass_fds=tuple(pass_fds)
-        )
+def started(argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a monitor, which hands its standard streams on to its container.
+
+    If the block, which is for its container to come, raises, then the monitor is killed.
+    """
+    monitor = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=tuple(pass_fds))
     try:
         yield monitor
     except BaseException:
@@ -96,11 +94,18 @@ def command(monitor: subprocess.Popen[bytes]) -> str:
     return " ".join(cast("list[str]", monitor.args))
 
 
-def explain(monitor: subprocess.Popen[bytes], log: Path) -> str:
-    """Its exit status, if it has ended, and what it said."""
-    said = log.read_text(errors="replace").strip()[-_TAIL_CHARS:] if log.exists() else ""
+def explain(monitor: subprocess.Popen[bytes], console: int) -> str:
+    """Its exit status, if it has ended, and the end of what it said on *console*, which is read up to here."""
+    said = b""
+    with suppress(BlockingIOError):
+        while data := os.read(console, _READ_BYTES):
+            said = (said + data)[-_TAIL_BYTES:]
+    return ": ".join(filter(None, (_status(monitor), said.decode("utf-8", "replace").strip())))
+
+
+def _status(monitor: subprocess.Popen[bytes]) -> str:
     status = monitor.poll()
-    return ": ".join(part for part in ("" if status is None else f"ended with status {status}", said) if part)
+    return "" if status is None else f"ended with status {status}"
 
 
 def open_process(pid: int) -> int | None:

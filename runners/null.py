@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from runners import drain
 from runners.base import Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 
 KIND: Kind = "null"
@@ -55,5 +56,5 @@ def _launch(name: str, mark: Mark) -> Iterator[_Nothing]:
         yield _Nothing(reader)
         mark("stopped")
     finally:
-        os.close(reader)
+        drain.close(reader)
         os.close(writer)

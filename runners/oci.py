@@ -72,18 +72,15 @@ class _Starter:
         stack.callback(self._delete, name)
         pid_file = self.pid_files / name
         stack.callback(pid_file.unlink, missing_ok=True)
-        log = bundle / "stderr"
         words = self.command("run", "--bundle", os.fspath(bundle), "--pid-file", os.fspath(pid_file), name)
         with ExitStack() as theirs:
             console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
-            with monitored.started(words, console=console_in, log=log) as monitor, self.waiting:
-                pid = _await_pid(self.watch, monitor, pid_file, log)
+            with monitored.started(words, console=console_in) as monitor, self.waiting:
+                pid = _await_pid(self.watch, monitor, pid_file, console)
                 pidfd = monitored.open_process(pid)
         if pidfd is not None:
             stack.callback(os.close, pidfd)
-        return monitored.Monitored(
-            name=name, console=console, group=group, monitor=monitor, pid=pid, pidfd=pidfd, log=log
-        )
+        return monitored.Monitored(name=name, console=console, group=group, monitor=monitor, pid=pid, pidfd=pidfd)
 
     def _bundle(self, name: str, stack: ExitStack) -> Path:
         """Make the OCI bundle: configuration, and an overlay with a writable layer on the subject's tmpfs."""
@@ -114,7 +111,7 @@ class _Starter:
                 )
 
 
-def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, log: Path) -> int:
+def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console: int) -> int:
     """The container's first process, from *file* as soon as it is complete; raises if *monitor* ends before."""
     poll = select.poll()
     poll.register(watch, select.POLLIN)
@@ -137,7 +134,7 @@ def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, log: Pa
     command = monitored.command(monitor)
     if ready:
         monitor.wait()
-        said = monitored.explain(monitor, log)
+        said = monitored.explain(monitor, console)
         raise RunnerError(f"no container from {command}", said, _fix(said))
     raise RunnerError(f"no container from {command}", f"no pid-file within {_START_MS // 1000} s", "")
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners import contained, gate, payload
+from runners import contained, drain, gate, payload
 from runners.base import Kind, Launch, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from runners.container import cgroups, trial
 from runners.container.defaults import PIDS_LIMIT
@@ -75,6 +75,7 @@ class _Process:
 
     def stop(self) -> None:
         """Kill and reap it, and whatever else is in its cgroup."""
+        drain.leave(self.console)
         os.kill(self.pid, signal.SIGKILL)  # ours and not yet reaped: the pid cannot belong to another
         os.waitpid(self.pid, 0)
         if self.group is not None:
@@ -132,7 +133,7 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
     def launch(name: str, mark: Mark) -> Iterator[_Process]:
         with ExitStack() as stack:
             reader, writer = os.pipe2(os.O_CLOEXEC)
-            stack.callback(os.close, reader)
+            stack.callback(drain.close, reader)
             with ExitStack() as theirs:
                 theirs.callback(os.close, writer)
                 null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -141,7 +142,11 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
                     argv[0],
                     argv,
                     dict(spec.env),
-                    file_actions=((os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, writer, 1)),
+                    file_actions=(
+                        (os.POSIX_SPAWN_DUP2, null, 0),
+                        (os.POSIX_SPAWN_DUP2, writer, 1),
+                        (os.POSIX_SPAWN_DUP2, writer, 2),
+                    ),
                     setsigdef=gate.DEFAULTED,
                 )
             instance = _Process(reader, pid)

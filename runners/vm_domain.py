@@ -63,8 +63,9 @@ class DiskBoot:
 def domain_xml(name: str, hardware: Hardware, boot: DirectBoot | DiskBoot, *, console: Path, log: Path) -> str:
     """The domain *name*, with two serial ports and nothing else that a Linux guest could do without.
 
-    ttyS0, the kernel's console, is appended to the file *log*; ttyS1, the payload's, is a connection to the unix
-    socket *console*, which must be listening. Source of the format: https://libvirt.org/formatdomain.html
+    ttyS0, the kernel's console and the payload's standard streams, is a connection to the unix socket *log*; ttyS1,
+    where the payload's marks go, is one to *console*. Both must be listening. To a file QEMU would write without limit.
+    Source of the format: https://libvirt.org/formatdomain.html
     """
     domain = ET.Element("domain", type="kvm" if hardware.accelerator == "kvm" else "qemu")
     _text(domain, "name", name)
@@ -114,10 +115,9 @@ def _devices(domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot
         ET.SubElement(disk, "driver", name="qemu", type="raw")
         ET.SubElement(disk, "source", file=str(boot.image))
         ET.SubElement(disk, "target", dev="sda", bus="sata" if hardware.machine == "q35" else "ide")
-    sources = (("file", {"path": str(log)}), ("unix", {"mode": "connect", "path": str(console)}))
-    for port, (kind, source) in enumerate(sources):
-        serial = ET.SubElement(devices, "serial", type=kind)
-        ET.SubElement(serial, "source", source)
+    for port, path in enumerate((log, console)):
+        serial = ET.SubElement(devices, "serial", type="unix")
+        ET.SubElement(serial, "source", {"mode": "connect", "path": str(path)})
         ET.SubElement(serial, "target", type="isa-serial", port=str(port))
 
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runners import drain
 from runners.base import Mark, RunnerError
 from runners.vm_libvirt import Domain, Hypervisor
 from runners.vm_reaper import adopting, reaping
@@ -25,6 +26,7 @@ _SOCKET_PATH_BYTES = 107
 #: libvirt sends SIGTERM, SIGKILL after 10 s, and gives up after another 20 s; beyond that nothing will end QEMU.
 _GONE_DEADLINE_MS = 35_000
 _TAIL_LINES = 15
+_LOG_BYTES = 4000
 #: A guest that cannot fill its balloon tries again each 200 ms (drivers/virtio/virtio_balloon.c, fill_balloon).
 _STILL_S = 2.0
 _LOOK_S = 0.02
@@ -40,7 +42,8 @@ class Guest:
     console: int
     emulator_pid: int
     cgroup: Path | None
-    log: Path
+    log: int
+    log_tail: drain.Tail
     emulator_log: Path
     emulator_status: Sequence[int]
     hypervisor: Hypervisor
@@ -56,7 +59,8 @@ class Guest:
         if self.emulator_status:
             parts.append(f"QEMU ended with exit code {os.waitstatus_to_exitcode(self.emulator_status[0])}")
         parts += [f"QEMU: {line}" for line in emulator_messages(_read(self.emulator_log))]
-        kernel = [line.rstrip() for line in _read(self.log).splitlines() if line.strip()]
+        drain.catch_up(self.log)
+        kernel = [line.rstrip() for line in self.log_tail.text().splitlines() if line.strip()]
         parts += [f"guest kernel: {line}" for line in kernel[-_TAIL_LINES:]]
         return "\n".join(parts)
 
@@ -105,19 +109,16 @@ def running(
 ) -> Iterator[Guest]:
     """Start the domain *name*; leaving kills it and removes its files.
 
-    ``describe(console, log)`` gives the domain's XML for these two files below *directory*. ``mark("created")`` is
+    ``describe(console, log)`` gives the domain's XML for these two sockets below *directory*. ``mark("created")`` is
     called when libvirt says that the domain runs, ``mark("stopped")`` when QEMU is gone. Raises RunnerError.
     """
     number = next(_numbers)
-    path, log = directory / console_name(number), directory / f"log-{number}"
     status: list[int] = []
     with ExitStack() as stack:
+        paths = directory / console_name(number), directory / f"log-{number}"
         # Listening before QEMU starts: it connects while it sets itself up, and no mark can be missed.
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        _bind(listener, path)
-        stack.callback(path.unlink, missing_ok=True)
-        stack.callback(log.unlink, missing_ok=True)
-        xml = describe(path, log)
+        console_listener, log_listener = (_listening(path, stack) for path in paths)
+        xml = describe(*paths)
         if hypervisor.embedded is None:
             domain = hypervisor.create(name, xml)
         else:
@@ -126,17 +127,20 @@ def running(
                 domain = hypervisor.create(name, xml)
         stack.callback(hypervisor.destroy, domain)  # for a failure before QEMU's pid is known
         mark("created")
-        console = stack.enter_context(_accept(listener, name))
-        pid = struct.unpack("iii", console.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        console, pid = _accept(console_listener, name, stack)
+        log, _ = _accept(log_listener, name, stack)
+        tail = drain.Tail(_LOG_BYTES)
+        drain.take(log, tail.keep)
         handle = _open_process(pid, name)
         stack.callback(os.close, handle)
         stack.callback(_stop, hypervisor, domain, name, handle, mark)
         yield Guest(
             name=name,
-            console=console.fileno(),
+            console=console,
             emulator_pid=pid,
             cgroup=_cgroup(pid),
             log=log,
+            log_tail=tail,
             emulator_log=hypervisor.emulator_log(name),
             emulator_status=status,
             hypervisor=hypervisor,
@@ -144,27 +148,37 @@ def running(
         )
 
 
-def _bind(listener: socket.socket, path: Path) -> None:
+def _listening(path: Path, stack: ExitStack) -> socket.socket:
+    """A socket at *path*; *stack* removes both."""
     if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
         raise RunnerError(
             f"the path {path} is too long for a unix socket",
             f"{len(os.fsencode(path))} bytes; {_SOCKET_PATH_BYTES} fit",
             "set TMPDIR to a shorter path",
         )
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
     listener.bind(os.fspath(path))
+    stack.callback(path.unlink, missing_ok=True)
     path.chmod(0o666)  # a daemon's QEMU runs as another user; the directory is what keeps others out
     listener.listen(1)
+    return listener
 
 
-def _accept(listener: socket.socket, name: str) -> socket.socket:
-    """QEMU's end of the console; it connected before libvirt called the domain started, so there is no waiting."""
+def _accept(listener: socket.socket, name: str, stack: ExitStack) -> tuple[int, int]:
+    """The other end of one of QEMU's, closed by *stack*, and its pid.
+
+    It connected before libvirt called the domain started, so there is no waiting.
+    """
     listener.setblocking(False)
     try:
-        console, _ = listener.accept()
+        accepted, _ = listener.accept()
     except BlockingIOError as error:
         raise RunnerError(f"QEMU of {name} did not connect to its console", "nobody called", "tare doctor") from error
-    console.setblocking(False)
-    return console
+    accepted.setblocking(False)
+    pid = struct.unpack("iii", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    end = accepted.detach()
+    stack.callback(drain.close, end)
+    return end, pid
 
 
 def _open_process(pid: int, name: str) -> int:

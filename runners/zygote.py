@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners import contained, helper
+from runners import contained, drain, helper
 from runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from runners.container import borrow, cgroups, devices, leftovers, stub, trial
 from runners.container.bundle import parse
@@ -111,6 +111,7 @@ class _Container:
 
     def stop(self) -> None:
         """SIGKILL the first process, with which the kernel kills all others of its pid namespace; await its end."""
+        drain.leave(self.console)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         if not _ended(self.pidfd, _STOP_MS):

@@ -68,10 +68,16 @@ def arguments(
     tell: Literal["", "memory"] = "",
     busy_percent: int = 0,
     exit_code: int | None = None,
+    out_kib: int = 0,
+    err_kib: int = 0,
+    floods: bool = False,
+    reads: bool = False,
 ) -> tuple[str, ...]:
     """The payload's argv after its own path, for these wishes.
 
     ``tell="memory"``: say what /proc/meminfo holds. ``busy_percent``: of one processor, used from being ready on.
+    ``out_kib`` and ``err_kib``: written to its standard output and error before it is ready; ``floods``: without end
+    after that. ``reads``: its standard input must be empty.
     """
     words = []
     if delay_ms:
@@ -84,5 +90,13 @@ def arguments(
         words.append(f"tell={tell}")
     if busy_percent:
         words.append(f"busy-percent={busy_percent}")
+    if out_kib:
+        words.append(f"out-kib={out_kib}")
+    if err_kib:
+        words.append(f"err-kib={err_kib}")
+    if reads:
+        words.append("input=empty")
+    if floods:
+        words.append("then=flood")
     words.append("then=pause" if exit_code is None else f"then=exit:{exit_code}")
     return tuple(words)

@@ -1,7 +1,7 @@
 /* The same first process in every subject: a static program that says when it lives, works as told, and waits.
  *
  *   payload [delay-ms=N] [touch-mib=N] [then=release | then=release-lazily] [tell=memory] [busy-percent=N]
- *           [then=pause | then=exit:N]
+ *           [out-kib=N] [err-kib=N] [input=empty] [then=pause | then=flood | then=exit:N]
  *
  * It writes one line per event to its console, each in a single write(2):
  *
@@ -12,7 +12,9 @@
  *   tare ready      after all of these
  *   tare exit N     just before it ends
  *
- * Ready, it waits for SIGTERM or SIGINT; with busy-percent=N it uses N % of one processor meanwhile.
+ * For input=empty it reads standard input, which must be at its end. Before it is ready it writes out-kib=N KiB to
+ * standard output, and err-kib=N to standard error. Ready, it waits for SIGTERM or SIGINT; with busy-percent=N it uses
+ * N % of one processor meanwhile; for then=flood it writes to both without end.
  *
  * The console is standard output, or the device named by TARE_CONSOLE: in a virtual machine the kernel passes the
  * words of its command line on to init, KEY=VALUE as environment and what follows "--" as arguments
@@ -65,7 +67,7 @@ static void usage(const char *word)
 {
 	fprintf(stderr,
 		"payload: cannot read '%s'; known: delay-ms=N touch-mib=N tell=memory busy-percent=N"
-		" then=release|release-lazily|pause|exit:N\n",
+		" out-kib=N err-kib=N input=empty then=release|release-lazily|pause|flood|exit:N\n",
 		word);
 	finish(64);
 }
@@ -171,6 +173,31 @@ static void tell_memory(void)
 	}
 }
 
+/* Write *kib* KiB of lines to *stream*. */
+static void babble(int stream, long kib)
+{
+	char text[1024];
+	ssize_t wrote;
+
+	memset(text, 'x', sizeof text);
+	for (size_t at = 63; at < sizeof text; at += 64)
+		text[at] = '\n';
+	for (; kib > 0; kib--)
+		for (size_t at = 0; at < sizeof text; at += (size_t)wrote)
+			if ((wrote = write(stream, text + at, sizeof text - at)) < 0)
+				return;
+}
+
+static void flood(const sigset_t *stop)
+{
+	const struct timespec none = {0, 0};
+
+	do {
+		babble(1, 16);
+		babble(2, 16);
+	} while (sigtimedwait(stop, NULL, &none) < 0);
+}
+
 static long long now_ns(clockid_t clock)
 {
 	struct timespec now;
@@ -215,10 +242,10 @@ static void work(long percent, const sigset_t *stop)
 
 int main(int argc, char **argv)
 {
-	long delay_ms = 0, touch_mib = 0, busy_percent = 0, code = -1;
+	long delay_ms = 0, touch_mib = 0, busy_percent = 0, out_kib = 0, err_kib = 0, code = -1;
 	sigset_t stop;
 	enum release release = KEEP;
-	int got, tell = 0;
+	int got, tell = 0, floods = 0, reads = 0;
 
 	open_console();
 	say("first");
@@ -237,6 +264,14 @@ int main(int argc, char **argv)
 			touch_mib = number(word, word + 10, 1L << 20);
 		else if (!strncmp(word, "busy-percent=", 13))
 			busy_percent = number(word, word + 13, 100);
+		else if (!strncmp(word, "out-kib=", 8))
+			out_kib = number(word, word + 8, 1L << 30);
+		else if (!strncmp(word, "err-kib=", 8))
+			err_kib = number(word, word + 8, 1L << 30);
+		else if (!strcmp(word, "input=empty"))
+			reads = 1;
+		else if (!strcmp(word, "then=flood"))
+			floods = 1;
 		else if (!strncmp(word, "then=exit:", 10))
 			code = number(word, word + 10, 255);
 		else if (!strcmp(word, "then=release"))
@@ -254,12 +289,18 @@ int main(int argc, char **argv)
 		while (nanosleep(&left, &left) < 0 && errno == EINTR)
 			;
 	}
+	if (reads && read(0, &got, 1) != 0)
+		finish(73);
 	touch(touch_mib, release);
+	babble(1, out_kib);
+	babble(2, err_kib);
 	if (tell)
 		tell_memory();
 	say("ready");
 	if (code < 0) {
-		if (busy_percent)
+		if (floods)
+			flood(&stop);
+		else if (busy_percent)
 			work(busy_percent, &stop);
 		else
 			while (sigwait(&stop, &got) != 0)

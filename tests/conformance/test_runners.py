@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 
 import runners
-from bench import audit, bringup, pan, workspace
+from bench import audit, bringup, pan, start, workspace
 from bench.probes.memory import pss_bytes
 from bench.scenario import Subject
-from runners import payload
+from runners import drain, payload
 from runners.base import Instance, Launch, Runner, RunnerError
 from runners.image.cache import cache_dir
-from tests.conftest import require
+from runners.vm_libvirt import DIRECTORY_PREFIX, runtime_directory
+from tests.conftest import require, wait_until
 
 #: subject -> what the host must have for it
 NEEDS = {
@@ -39,6 +41,7 @@ REAL = sorted(set(NEEDS) - {"null"})
 #: Long enough for an emulated virtual machine on a loaded host.
 DEADLINE_S = 60.0
 MEMORY_BYTES = 128 << 20
+CONTRACT = start.Contract(ready="ready", timeout_s=DEADLINE_S)
 
 
 class Bench:
@@ -148,6 +151,66 @@ def test_its_processes_are_named_while_it_lives_and_gone_after(bench: Bench) -> 
 def test_its_exit_status_reaches_the_console_and_then_the_console_ends(bench: Bench) -> None:
     with bench.launch(exit_code=3)(bench.instance_name(1), lambda phase: None) as instance:
         assert read_until(instance, None).endswith(b"tare exit 3\n")
+
+
+#: What a workload may write; to an emulated serial port some hundred KiB a second go.
+KIB = {"vm": 256}
+MUCH_KIB = 16 << 10
+
+
+@pytest.fixture
+def drained(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many bytes were read for which instances after they were ready, and of guests' kernels."""
+    read: Counter[str] = Counter()
+    take = drain.take
+
+    def counting(fd: int, sink: drain.Sink) -> None:
+        def keep(data: bytes) -> None:
+            read["bytes"] += len(data)
+            sink(data)
+
+        take(fd, keep)
+
+    monkeypatch.setattr(drain, "take", counting)
+    return read
+
+
+def kept_bytes(bench: Bench) -> int:
+    """What the files are long that the instances of this process could write to."""
+    places = [bench.place.scratch, *runtime_directory().glob(f"{DIRECTORY_PREFIX}{os.getpid()}-*")]
+    files = (file for place in places for file in place.rglob("*") if file.is_file() and not file.is_symlink())
+    return sum(file.stat().st_size for file in files)
+
+
+@pytest.mark.parametrize("bench", REAL, indirect=True)
+@pytest.mark.parametrize("stream", ["out_kib", "err_kib"])
+def test_what_it_writes_before_its_mark_is_read_and_not_kept(bench: Bench, stream: str) -> None:
+    launch = bench.launch(**{stream: KIB.get(bench.name, MUCH_KIB)})
+    with ExitStack() as stack:
+        begun = start.start(stack, launch, bench.instance_name(1), CONTRACT, interrupts=None)
+        assert begun.stamps["first"] <= begun.stamps["ready"]
+        assert len(begun.console.tail()) < 1 << 14
+        assert kept_bytes(bench) < 1 << 20
+
+
+@pytest.mark.parametrize("bench", REAL, indirect=True)
+def test_what_it_writes_without_end_after_its_mark_is_read_and_not_kept(bench: Bench, drained: Counter[str]) -> None:
+    launch = bench.launch(floods=True)
+    with ExitStack() as stack:
+        begun = start.start(stack, launch, bench.instance_name(1), CONTRACT, interrupts=None)
+        wait_until(lambda: drained["bytes"] > KIB.get(bench.name, MUCH_KIB) << 10, DEADLINE_S, what="its output")
+        assert begun.instance.pids()
+        assert len(begun.console.tail()) < 1 << 14
+        assert kept_bytes(bench) < 1 << 20
+
+
+@pytest.mark.parametrize("bench", sorted(set(REAL) - {"vm"}), indirect=True)  # a guest's are in the guest
+def test_its_input_is_empty_and_its_output_is_nobody_elses(bench: Bench) -> None:
+    ours = {Path(f"/proc/self/fd/{number}").readlink() for number in range(3)} - {Path("/dev/null")}
+    with bench.launch(reads=True)(bench.instance_name(1), lambda phase: None) as instance:
+        read_until(instance, b"tare ready\n")
+        for pid in instance.pids():
+            assert ours.isdisjoint(Path(f"/proc/{pid}/fd/{number}").readlink() for number in range(3))
 
 
 def test_several_are_alive_at_once_and_each_has_a_console_of_its_own(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from bench.metrics import METRICS
 from bench.reading import Weighing
 from bench.scenario_file import StackTable
 from bench.start import Contract
+from runners import drain
 from runners.base import Mark, RunnerError
 
 CONTRACT = Contract(ready="ready", timeout_s=5.0)
@@ -83,7 +84,7 @@ class Fleet:
             yield Fake(reader, self.asked)
         finally:
             self.alive.discard(name)
-            os.close(reader)
+            drain.close(reader)
             if writer >= 0:
                 os.close(writer)
         if name in self.stuck:

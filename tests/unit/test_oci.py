@@ -61,16 +61,17 @@ def script(tmp_path: Path, text: str) -> Path:
 
 def await_pid(tmp_path: Path, text: str) -> int:
     """What :func:`oci._await_pid` says of a runtime that is the script *text*."""
-    log = tmp_path / "stderr"
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
     watch = syscalls.inotify(os.fspath(tmp_path), syscalls.IN_CLOSE_WRITE | syscalls.IN_MOVED_TO)
-    with log.open("wb") as stderr:
-        monitor = subprocess.Popen(
-            [os.fspath(script(tmp_path, text))], stdin=subprocess.PIPE, stderr=stderr, cwd=tmp_path
-        )
+    program = os.fspath(script(tmp_path, text))
+    monitor = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=writer, stderr=writer, cwd=tmp_path)
+    os.close(writer)
     try:
-        return oci._await_pid(watch, monitor, tmp_path / "pid", log)
+        return oci._await_pid(watch, monitor, tmp_path / "pid", reader)
     finally:
         os.close(watch)
+        os.close(reader)
         assert monitor.stdin is not None
         monitor.stdin.close()
         monitor.wait()

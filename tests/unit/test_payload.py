@@ -47,6 +47,30 @@ def test_only_what_is_wished_for_becomes_a_word() -> None:
     assert payload.arguments(busy_percent=20, touch_mib=3) == ("touch-mib=3", "busy-percent=20", "then=pause")
 
 
+def test_it_writes_what_it_is_told_to_before_it_is_ready(program: Path) -> None:
+    done = subprocess.run(
+        [program, *payload.arguments(out_kib=100, err_kib=200, exit_code=0)],
+        capture_output=True,
+        check=True,
+        timeout=10,
+    )
+    assert len(done.stderr) == 200 << 10
+    assert done.stdout.startswith(b"tare first\nxxx")
+    assert done.stdout.endswith(b"x\ntare ready\ntare exit 0\n")
+    assert done.stdout.count(b"x\n") == 100 * 16
+
+
+def test_a_flood_goes_on_until_it_is_told_to_end(program: Path) -> None:
+    with subprocess.Popen(
+        [program, *payload.arguments(floods=True)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as started:
+        assert started.stdout is not None
+        assert len(started.stdout.read(1 << 24)) == 1 << 24
+        started.terminate()
+        assert started.stdout.read().endswith(b"tare exit 0\n")
+        assert started.wait(timeout=10) == 0
+
+
 @pytest.mark.parametrize(("percent", "low", "high"), [(20, 0.10, 0.30), (0, 0.0, 0.02)])
 def test_it_uses_its_share_of_a_processor_and_ends_when_told(
     program: Path, percent: int, low: float, high: float

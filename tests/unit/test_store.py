@@ -209,6 +209,18 @@ def test_hostile_labels_stay_inside_the_run(run: Path) -> None:
         assert (run / path).is_file()
 
 
+def test_what_a_subject_said_is_kept_beside_its_marks_up_to_a_limit(run: Path) -> None:
+    log = run / "subjects" / "s%2ft" / "output.log"
+    with store.RunWriter(run) as writer:
+        writer.output("s/t", "r1-s/t", "tare first\n\ntare ready\n")
+        assert not log.exists()
+        writer.output("s/t", "r2-s/t", "tare first\nno colour\r\ntare ready\n")
+        assert log.read_text() == "r2-s/t\n    no colour\n"
+        for number in range(1000):
+            writer.output("s/t", f"r{number}-s/t", "y" * 2000)
+    assert log.stat().st_size < (1 << 18) + 4000
+
+
 #: Texts that a careless encoding takes for one another, or for something else than a file's name.
 AWKWARD = [
     "x/y", "x_y", "x%2fy", "x%2Fy", "x y", "x+y", "x-y", "x.y", "xy", "X/Y", "XY", "Xy", "", ".", "..", "%2e", "%",

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from bench.errors import Interrupted
-from bench.interrupts import Interrupts
+from bench.interrupts import Interrupts, TrialTimeout
 from bench.reading import Weighing
-from bench.start import Contract
+from bench.start import Console, Contract, clock_ns
 from bench.trial import weigh
+from runners import drain
 from runners.base import Mark, RunnerError
 
 CONTRACT = Contract(ready="ready", timeout_s=5.0)
@@ -52,7 +54,7 @@ def launching(*chunks: bytes, close: bool = False, note: str = "", removed: list
             yield Fake(reader, note)
             mark("stopped")
         finally:
-            os.close(reader)
+            drain.close(reader)
             if not close:
                 os.close(writer)
             if removed is not None:
@@ -95,6 +97,50 @@ def test_a_mark_without_its_line_end_does_not_count() -> None:
     assert "ready_seconds" not in found.values
 
 
+def test_a_mark_may_follow_what_the_workload_wrote_without_a_line_end() -> None:
+    found = weighed(launching(b"loading ...tare first\n12 %", b"tare ready\n"))
+    assert (found.status, "first_seconds" in found.values) == ("ok", True)
+
+
+@pytest.mark.parametrize("chunk", [b"x" * 64, b"\n" * 64, b"tare " * 16, b"tare ready" * 8, b"tare inside x 1\n" * 8])
+def test_however_much_is_written_only_the_end_is_kept(chunk: bytes) -> None:
+    console = Console({})
+    reader, writer = os.pipe()
+
+    def write() -> None:
+        with open(writer, "wb") as file:
+            for _ in range(4096):
+                file.write(chunk * 64)
+            file.write(b"\nthe last\ntare ready\n")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write)
+        assert console.wait(reader, "ready", clock_ns() + int(60e9))
+    os.close(reader)
+    assert console.stamps.keys() == {"ready"}
+    assert len(console.end) <= 4000
+    assert len(console.told) < 100
+    assert console.tail().endswith("the last\ntare ready\n")
+
+
+def test_a_workload_that_writes_without_end_is_a_timeout_also_where_no_alarm_can_go_off() -> None:
+    """As in a batch of starts, which wait in threads."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+
+    def write() -> None:
+        with suppress(BrokenPipeError):
+            while True:
+                os.write(writer, b"x" * 65536)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write)
+        with pytest.raises(TrialTimeout):
+            Console({}).wait(reader, "ready", clock_ns() + int(0.05e9))
+        os.close(reader)
+    os.close(writer)
+
+
 def test_the_contract_chooses_the_mark() -> None:
     found = weighed(launching(b"tare first\n"), Contract(ready="first", timeout_s=5.0))
     assert found.status == "ok"
@@ -104,7 +150,7 @@ def test_the_contract_chooses_the_mark() -> None:
 def test_an_early_death_is_a_failure_with_the_backends_words_and_the_console() -> None:
     found = weighed(launching(b"tare first\nno such file\n", close=True, note="exit status 71"))
     assert found.status == "failed"
-    assert found.reason == "its console ended before 'ready': exit status 71"
+    assert found.reason == "its console ended before 'ready': exit status 71: no such file"
     assert "no such file" in found.console
 
 

@@ -49,12 +49,13 @@ def test_nothing_is_attached_but_two_serial_ports() -> None:
     assert {device.get("model") for device in devices if device.tag in ("controller", "memballoon")} == {"none"}
     kernel, payload = devices.findall("serial")
     assert [(port.get("type"), port.find("target").attrib["port"]) for port in (kernel, payload)] == [  # type: ignore[union-attr]
-        ("file", "0"),
+        ("unix", "0"),
         ("unix", "1"),
     ]
-    source = payload.find("source")
-    assert source is not None
-    assert source.attrib == {"mode": "connect", "path": "/run/c"}
+    for port, path in ((kernel, "/run/l"), (payload, "/run/c")):
+        source = port.find("source")
+        assert source is not None
+        assert source.attrib == {"mode": "connect", "path": path}
 
 
 @pytest.mark.parametrize("balloon", ["virtio", "free-page-reporting"])

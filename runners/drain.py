@@ -1,0 +1,122 @@
+"""Reading on where nobody waits for a word any more: what a workload writes must cost every subject the same.
+
+A workload whose output nobody reads stands still once the pipe is full (64 KiB, pipe(7)), and its monitor with it when
+it has something to say at the stop. So a console is read from its start to its end: until the readiness mark by who
+waits for that, and then here, in one thread for all. Nothing is kept but what :data:`Sink` keeps of it.
+
+Who closes a console does it by :func:`close`: another's may have its number a moment later.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache as once
+
+#: Takes what was read.
+Sink = Callable[[bytes], None]
+
+_READ_BYTES = 65536
+#: So often at most is a descriptor read that :func:`catch_up` is for: one that is written without end has no rest.
+_MOST_READS = 64
+
+
+class Tail:
+    """A sink that keeps the last *size* bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._end = b""
+
+    def keep(self, data: bytes) -> None:
+        """Add *data*."""
+        self._end = (self._end + data)[-self._size :]
+
+    def text(self) -> str:
+        """What is kept, for a reader."""
+        return self._end.decode("utf-8", "replace")
+
+
+class _Drain:
+    """One thread and its descriptors."""
+
+    def __init__(self) -> None:
+        self._poll = select.epoll()
+        self._sinks: dict[int, Sink] = {}
+        #: Held while a descriptor is read, so that none is closed, and its number given to another, meanwhile.
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, name="drain", daemon=True).start()
+
+    def take(self, fd: int, sink: Sink) -> None:
+        with self._lock:
+            self._sinks[fd] = sink
+            self._poll.register(fd, select.EPOLLIN)
+
+    def leave(self, fd: int) -> None:
+        with self._lock:
+            self._forget(fd)
+
+    def close(self, fd: int) -> None:
+        with self._lock:
+            self._forget(fd)
+            os.close(fd)
+
+    def catch_up(self, fd: int) -> None:
+        with self._lock:
+            for _ in range(_MOST_READS):
+                if fd not in self._sinks or not self._read(fd):
+                    return
+
+    def _run(self) -> None:
+        while True:
+            for fd, _ in self._poll.poll():
+                with self._lock:
+                    if fd in self._sinks:
+                        self._read(fd)
+
+    def _read(self, fd: int) -> bool:
+        """Whether there was something."""
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:  # ECONNRESET: a socket's way to say that the other side died
+            data = b""
+        if data:
+            self._sinks[fd](data)
+        else:
+            self._forget(fd)
+        return bool(data)
+
+    def _forget(self, fd: int) -> None:
+        if self._sinks.pop(fd, None) is not None:
+            with suppress(OSError):
+                self._poll.unregister(fd)
+
+
+@once
+def _the() -> _Drain:
+    return _Drain()
+
+
+def take(fd: int, sink: Sink) -> None:
+    """Read *fd*, which does not block, from now on and hand to *sink* what comes, in another thread."""
+    _the().take(fd, sink)
+
+
+def catch_up(fd: int) -> None:
+    """Return when the sink of *fd* has what was written before this call."""
+    _the().catch_up(fd)
+
+
+def leave(fd: int) -> None:
+    """Read *fd* no more. Before a kill: its end need not wake the other thread while the removal is timed."""
+    _the().leave(fd)
+
+
+def close(fd: int) -> None:
+    """Close *fd*, whether it was taken or not."""
+    _the().close(fd)
