@@ -91,7 +91,7 @@ def _home(proc_self_cgroup: str, layout: cgroups.Layout) -> list[tuple[Path, str
         _, controllers, path = line.split(":", 2)
         mount = layout.v2 if not controllers else layout.v1.get(controllers.split(",")[0])
         if mount is not None:
-            found.append((Path(mount), path.lstrip("/")))
+            found.append((Path(mount), layout.below(mount, path)))
     return found
 
 

@@ -7,12 +7,16 @@ import os
 import select
 import time
 
+from . import cgroup_mounts
+from .cgroup_mounts import unescape
 from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Literal
+
+    from .cgroup_mounts import Mount
 
     Mode = Literal["v1", "v2", "hybrid", "none"]
 
@@ -56,6 +60,19 @@ class Layout:
     v1: dict[str, str]
     hierarchies: tuple[str, ...]
     v2: str | None
+    #: Of the mounts that show a part of their hierarchy: (directory, the cgroup that it shows).
+    parts: tuple[tuple[str, str], ...] = ()
+
+    def below(self, mount: str, cgroup: str) -> str:
+        """The path of *cgroup*, as /proc/PID/cgroup has it, below *mount*; empty for what *mount* itself shows.
+
+        Empty, too, for what is out of sight, as where a container has been given a part of the hierarchy.
+        """
+        root = dict(self.parts).get(mount, "/").rstrip("/")
+        # Above our cgroup namespace the kernel tells no names.
+        if root and (".." in root or not cgroup_mounts.covers(root, cgroup)):
+            return ""
+        return cgroup[len(root) :].strip("/")
 
     @property
     def mounts(self) -> tuple[str, ...]:
@@ -63,40 +80,45 @@ class Layout:
         return self.hierarchies if self.v2 is None else (*self.hierarchies, self.v2)
 
 
-def parse(mountinfo: str) -> Layout:
-    """Read a ``/proc/PID/mountinfo`` text. Of two mounts of one hierarchy, the first counts."""
+def parse(mountinfo: str, own: Callable[[], str] = str) -> Layout:
+    """Read a ``/proc/PID/mountinfo`` text. Of several mounts of one hierarchy, :func:`cgroup_mounts.best` counts.
+
+    *own* returns the text of ``/proc/PID/cgroup``.
+    """
     v1: dict[str, str] = {}
     hierarchies: list[str] = []
+    parts: list[tuple[str, str]] = []
     v2: str | None = None
-    for line in mountinfo.splitlines():
-        left, dash, right = line.partition(" - ")
-        fields, kind = left.split(" "), right.split(" ")
-        if not dash or len(fields) < 6 or len(kind) < 3:
+    for known, mounts in _sorted(cgroup_mounts.visible(mountinfo)).items():
+        if any(word in v1 for word in known):
             continue
-        where = unescape(fields[4])
-        if kind[0] == "cgroup2":
-            v2 = v2 or where
-        elif kind[0] == "cgroup":
-            # A super block's options hold flags (rw, xattr) and keys (release_agent=) beside the controllers.
-            known = [word for word in kind[2].split(",") if word in _CONTROLLERS or word.startswith("name=")]
-            if known and not any(word in v1 for word in known):
-                v1.update(dict.fromkeys(known, where))
-                hierarchies.append(where)
+        chosen = cgroup_mounts.best(mounts, own)
+        if chosen.root != "/":
+            parts.append((chosen.point, chosen.root))
+        if not known:
+            v2 = chosen.point
+            continue
+        v1.update(dict.fromkeys(known, chosen.point))
+        hierarchies.append(chosen.point)
     driven = any(controller in v1 for controller in NEEDED)
     mode: Mode = ("hybrid" if v2 else "v1") if driven else ("v2" if v2 else "none")
-    return Layout(mode, v1, tuple(hierarchies), v2)
+    return Layout(mode, v1, tuple(hierarchies), v2, tuple(parts))
 
 
-def unescape(word: str) -> str:
-    """Decode mountinfo's octal escapes of space, tab, newline and backslash."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        word = word.replace(code, char)
-    return word
+def _sorted(mounts: list[Mount]) -> dict[tuple[str, ...], list[Mount]]:
+    """By hierarchy: its controllers and its name in v1, nothing in v2."""
+    found: dict[tuple[str, ...], list[Mount]] = {}
+    for mount in mounts:
+        # A super block's options hold flags (rw, xattr) and keys (release_agent=) beside the controllers.
+        known = [word for word in mount.words if word in _CONTROLLERS or word.startswith("name=")]
+        if mount.version == 2 or known:
+            found.setdefault(() if mount.version == 2 else tuple(known), []).append(mount)
+    return found
 
 
 def layout() -> Layout:
     """What this host has now: it may change (the fix for crun on a hybrid host mounts a hierarchy)."""
-    return parse(read("/proc/self/mountinfo"))
+    return parse(read("/proc/self/mountinfo"), lambda: read("/proc/self/cgroup"))
 
 
 def read(path: str) -> str:

@@ -26,14 +26,15 @@ def cgroup(mount: Mount, relative: str, *, own_namespace: bool, layout: Layout |
     """
     layout = layout or hierarchies.layout()
     if layout.mode in ("v2", "none"):
-        yield _view(mount, mount.target, "cgroup2", "", layout.v2 or "/sys/fs/cgroup", relative, own_namespace)
+        where = layout.v2 or "/sys/fs/cgroup"
+        yield _view(mount, mount.target, "cgroup2", "", where, relative, own_namespace, layout)
         return
     yield MountIn("tmpfs", mount.target, "tmpfs", mount.flags & ~k.MS_RDONLY, _TOP_OPTIONS)
     for where in layout.hierarchies:
         controllers = [name for name, directory in layout.v1.items() if directory == where]
         name = ",".join(word.removeprefix("name=") for word in controllers)
         target = f"{mount.target}/{name}"
-        yield _view(mount, target, "cgroup", ",".join(controllers), where, relative, own_namespace)
+        yield _view(mount, target, "cgroup", ",".join(controllers), where, relative, own_namespace, layout)
         if len(controllers) > 1:
             for word in controllers:
                 yield LinkIn(name, f"{mount.target}/{word}")
@@ -49,19 +50,20 @@ def _view(
     where: str,
     relative: str,
     own_namespace: bool,  # noqa: FBT001 - private, and passed on
+    layout: Layout,
 ) -> Step:
     if own_namespace:
         return MountIn("cgroup", target, kind, mount.flags, data)
     set_, clear = mount.attributes
-    return Bind(f"{where}/{relative}" if relative else _ours(where, data), target, attributes=(set_, clear))
+    return Bind(f"{where}/{relative}" if relative else _ours(where, data, layout), target, attributes=(set_, clear))
 
 
-def _ours(where: str, controllers: str) -> str:
+def _ours(where: str, controllers: str, layout: Layout) -> str:
     """The directory of our own cgroup in the hierarchy at *where*; *controllers* is empty for v2 (cgroups(7))."""
     wanted = set(controllers.split(","))
     for line in hierarchies.read("/proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
-        # It may be out of sight, where a container has been given a part of the hierarchy.
-        if set(names.split(",")) == wanted and os.path.isdir(f"{where}{path}"):
-            return f"{where}{path}".rstrip("/")
+        if set(names.split(",")) == wanted:
+            found = f"{where}/{layout.below(where, path)}".rstrip("/")
+            return found if os.path.isdir(found) else where
     return where

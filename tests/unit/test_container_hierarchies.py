@@ -31,3 +31,75 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError) as caught:
         hierarchies.read(str(tmp_path))
     assert caught.value.filename == str(tmp_path)
+
+
+def _line(number: int, parent: int, root: str, point: str, kind: str = "cgroup", words: str = "rw,memory") -> str:
+    return f"{number} {parent} 0:{number} {root} {point} rw,relatime - {kind} {kind} {words}\n"
+
+
+ROOT = _line(1, 0, "/", "/", "ext4") + _line(2, 1, "/", "/sys/fs/cgroup", "tmpfs")
+
+
+@pytest.mark.parametrize(
+    ("lines", "own", "chosen"),
+    [
+        # A part of the hierarchy is bound first, as an engine does it that prepares a container.
+        (_line(3, 1, "/docker/a", "/srv/a") + _line(4, 2, "/", "/sys/fs/cgroup/memory"), "", "/sys/fs/cgroup/memory"),
+        (_line(3, 1, "/a", "/first") + _line(4, 1, "/b", "/second") + _line(5, 1, "/", "/third"), "/b", "/third"),
+        # In a container without a cgroup namespace there is only its own part, and maybe others.
+        (_line(3, 2, "/docker/a", "/sys/fs/cgroup/memory"), "/docker/a", "/sys/fs/cgroup/memory"),
+        (_line(3, 1, "/docker/b", "/b") + _line(4, 1, "/docker/a", "/a"), "/docker/a", "/a"),
+        (_line(3, 1, "/docker/ab", "/b") + _line(4, 1, "/docker/a", "/a"), "/docker/a/inner", "/a"),
+        (_line(3, 1, "/docker", "/whole") + _line(4, 1, "/docker/a", "/a"), "/docker/a", "/whole"),
+        # In a cgroup namespace: "/" is where it begins, and the host's mounts show what lies above.
+        (_line(3, 1, "/..", "/host") + _line(4, 1, "/", "/own"), "/", "/own"),
+        (_line(3, 1, "/../beside", "/beside") + _line(4, 1, "/../..", "/host"), "/", "/host"),
+        (_line(3, 1, "/..", "/near") + _line(4, 1, "/../..", "/far"), "/../../moved", "/far"),
+        # One of a cgroup that was removed, and the second of two of the whole.
+        (_line(3, 1, "/a//deleted", "/gone") + _line(4, 1, "/a", "/there"), "/a", "/there"),
+        (_line(3, 1, "/", "/one") + _line(4, 1, "/", "/two"), "", "/one"),
+        # None shows our own: the first, as ever.
+        (_line(3, 1, "/a", "/a") + _line(4, 1, "/b", "/b"), "/c", "/a"),
+        # What another mount covers leads elsewhere: the same point, or one above it.
+        (_line(3, 1, "/", "/m") + _line(4, 3, "/", "/m", "tmpfs") + _line(5, 1, "/", "/two"), "", "/two"),
+        (_line(3, 1, "/", "/over/m") + _line(4, 1, "/", "/over", "tmpfs") + _line(5, 1, "/", "/two"), "", "/two"),
+        (_line(3, 1, "/part", "/m") + _line(4, 3, "/", "/m"), "", "/m"),
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_mount_that_shows_all_or_our_own_is_used(version: int, lines: str, own: str, chosen: str) -> None:
+    if version == 2:
+        lines = lines.replace("- cgroup cgroup rw,memory", "- cgroup2 cgroup2 rw")
+    layout = hierarchies.parse(ROOT + lines, lambda: f"9:pids:/other\n4:memory:{own}\n0::{own}\n")
+    assert (layout.v1.get("memory") or layout.v2) == chosen
+
+
+def test_a_hierarchy_that_is_covered_is_not_there() -> None:
+    text = ROOT + _line(3, 2, "/", "/sys/fs/cgroup/memory") + _line(4, 2, "/", "/sys/fs/cgroup", "tmpfs", "rw")
+    assert hierarchies.parse(text).mode == "none"
+
+
+def test_below_a_chroot_paths_begin_at_more_than_one_mount() -> None:
+    text = _line(3, 90, "/", "/sys/fs/cgroup/memory") + _line(4, 91, "/", "/proc", "proc", "rw")
+    assert hierarchies.parse(text).v1 == {"memory": "/sys/fs/cgroup/memory"}
+
+
+def test_a_mount_that_is_its_own_parent() -> None:
+    text = _line(1, 1, "/", "/", "rootfs", "rw") + _line(3, 1, "/", "/m")
+    assert hierarchies.parse(text).v1 == {"memory": "/m"}
+
+
+def test_the_own_cgroup_is_asked_for_only_where_no_mount_shows_all() -> None:
+    def never() -> str:
+        raise AssertionError("not needed")
+
+    hierarchies.parse(ROOT + _line(3, 1, "/a", "/a") + _line(4, 1, "/", "/all"), never)
+
+
+def test_where_a_cgroup_is_in_a_mount_of_a_part() -> None:
+    whole = hierarchies.Layout("v1", {}, ("/m",), None)
+    part = hierarchies.Layout("v1", {}, ("/m",), None, (("/m", "/a/b"),))
+    above = hierarchies.Layout("v1", {}, ("/m",), None, (("/m", "/../.."),))
+    assert whole.below("/m", "/c/d") == part.below("/m", "/a/b/c/d") == "c/d"
+    assert part.below("/m", "/a/b") == whole.below("/m", "/") == ""
+    assert part.below("/m", "/c/d") == part.below("/m", "/a/bc") == above.below("/m", "/c/d") == ""
