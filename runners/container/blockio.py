@@ -65,9 +65,7 @@ def _weight(reader: Reader, key: str) -> int:
 
 def _no_leaf(reader: Reader) -> None:
     if reader.take("leafWeight", int, 0):
-        raise BundleError(
-            reader.at("leafWeight"), "is not supported: Linux 5.0 took it away with the CFQ scheduler", "leave it out"
-        )
+        reader.warn("leafWeight", "ignored: Linux 5.0 took it away with the CFQ scheduler")
 
 
 def _devices(reader: Reader, key: str) -> Iterator[tuple[Reader, str]]:
@@ -85,9 +83,9 @@ def writes(asked: BlockIo, group: V1 | V2) -> Iterator[tuple[str, str, str]]:
     bfq = "io.bfq.weight" if unified else "blkio.bfq.weight"
     plain = "io.weight" if unified else "blkio.weight"
     if asked.weight or asked.weights:
-        has_bfq = _exists(group, "io" if unified else "blkio", bfq)
-        file = bfq if has_bfq else plain
-        device_file = file if unified or has_bfq else "blkio.weight_device"
+        file = bfq if _exists(group, "io" if unified else "blkio", bfq) else plain
+        # Only v2 has the weights of devices in the same file as the one for all others.
+        device_file = file if unified else f"{file}_device"
         scale = weight_of_blkio if file == "io.weight" else int
         if asked.weight:
             yield "weight", file, str(scale(asked.weight))

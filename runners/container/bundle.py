@@ -117,6 +117,8 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
         )
     uids, gids = _ids(linux, namespaces, process)
     cgroup = linux.take("cgroupsPath", str, "")
+    if cgroup.count(":") == 2:
+        linux.warn("cgroupsPath", "is taken as a path: slice:prefix:name is for a runtime with --systemd-cgroup")
     bundle = Bundle(
         version=version,
         directory=directory,

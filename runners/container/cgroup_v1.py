@@ -23,6 +23,7 @@ from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _FREEZE_MS = 10_000
@@ -166,17 +167,29 @@ class V1:
         write(self.file("freezer", "freezer.state"), "THAWED")
 
     def thaw_if_there(self) -> None:
-        """:meth:`thaw`, after a SIGKILL: another may remove the cgroup meanwhile."""
-        write_if_there(self.file("freezer", "freezer.state"), "THAWED")
+        """:meth:`thaw`, after a SIGKILL, also below: another may remove the cgroup meanwhile."""
+        for directory in below(self._directory("freezer")):
+            write_if_there(f"{directory}/freezer.state", "THAWED")
 
     def frozen(self) -> bool:
-        """Whether the processes are stopped by :meth:`freeze`; False if the cgroup does not exist."""
-        if "freezer" not in self.controllers:
-            return False
+        """Whether the processes are stopped by :meth:`freeze`, here or above; False if the cgroup does not exist."""
         try:
-            return read(self.file("freezer", "freezer.state")).strip() == "FROZEN"
+            # FREEZING: some are stopped, and who enters will be.
+            return read(self.file("freezer", "freezer.state")).strip() != "THAWED"
         except FileNotFoundError:
             return False
+
+    def frozen_by(self) -> str:
+        """Which cgroup was told to stop the processes here, this one or one above; empty if none was."""
+        path = ""
+        for name in self.relative.split("/"):
+            path = f"{path}/{name}"
+            try:
+                if read(f"{self.layout.v1['freezer']}{path}/freezer.self_freezing").strip() == "1":
+                    return path
+            except (FileNotFoundError, KeyError):  # not made yet, nor what is below it; or there is no freezer
+                return ""
+        return ""
 
     def kill(self) -> None:
         """SIGKILL every process here and below, frozen or not, and return when none runs any more."""
@@ -184,10 +197,29 @@ class V1:
         if "pids" in self.controllers:
             for directory in below(self._directory("pids")):
                 write_if_there(f"{directory}/pids.max", "0")
-        if self.frozen():
+        if "freezer" in self.layout.v1 and self._any_frozen():
             send_kill(self.pids())  # a frozen process dies when it is let go, before it does anything else
             self.thaw_if_there()
-        kill(self.pids, self.relative)
+        above = self.frozen_by()
+        kill(self.pids, f"{above} (frozen)" if above else f"/{self.relative}", self._pull_in)
+
+    def _pull_in(self, pids: Iterable[int]) -> None:
+        """Take processes out of frozen cgroups of others, where somebody moved them: here they may die."""
+        for pid in pids:
+            try:
+                write(self.file("freezer", "cgroup.procs"), str(pid))
+            except OSError:  # it is gone, or there is no such cgroup
+                pass
+
+    def _any_frozen(self) -> bool:
+        """Whether this cgroup or one below, which the container may have made and frozen, is."""
+        for directory in below(self._directory("freezer")):
+            try:
+                if read(f"{directory}/freezer.state").strip() != "THAWED":
+                    return True
+            except FileNotFoundError:
+                pass
+        return False
 
     def remove(self) -> None:
         """Remove the directories here and below, in every mounted hierarchy; what is gone already is no error."""

@@ -22,6 +22,10 @@ ENABLED = (*NEEDED_V2, "cpuset")
 #: All that limits something.
 EVERY = (*ENABLED, "io", "hugetlb", "rdma", "misc")
 _FREEZE_MS = 10_000
+_CANNOT_ENABLE = (
+    *(errno.EBUSY, errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
 
 
 @record
@@ -87,17 +91,24 @@ class V2:
 
     def _enable(self, directory: str, missing: list[str]) -> None:
         file = f"{directory}/cgroup.subtree_control"
-        needed = [word for word in missing if word in ENABLED]
+        # An instance of the bench needs what it names; a container what it has limits of, and these are refused then,
+        # by their file's name. There may be processes beside (in a container, for one), or no right to this file.
+        needed = [] if self.controllers == EVERY else [word for word in missing if word in ENABLED]
         if needed:
             write(file, " ".join(f"+{word}" for word in needed))
-        for word in missing:
-            if word not in ENABLED:
-                try:
-                    write(file, f"+{word}")
-                except OSError as error:
-                    # Missed only by a container that has limits of it: they are refused then, by their file's name.
-                    if error.errno not in (errno.EBUSY, errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP):
-                        raise
+        rest = [word for word in missing if word not in needed]
+        if rest and not self._enabled(file, rest) and len(rest) > 1:
+            for word in rest:
+                self._enabled(file, [word])
+
+    def _enabled(self, file: str, words: list[str]) -> bool:
+        try:
+            write(file, " ".join(f"+{word}" for word in words))
+        except OSError as error:
+            if error.errno not in _CANNOT_ENABLE:
+                raise
+            return False
+        return True
 
     def add(self, pid: int) -> None:
         write(f"{self._mount}/{self.relative}/cgroup.procs", str(pid))
@@ -158,14 +169,28 @@ class V2:
 
     def frozen(self) -> bool:
         try:
-            return "frozen 1" in read(f"{self.directory}/cgroup.events")
+            # The second: not all are stopped yet, and who enters will be.
+            if "frozen 1" in read(f"{self.directory}/cgroup.events"):
+                return True
+            return read(f"{self.directory}/cgroup.freeze").strip() == "1"
         except FileNotFoundError:
             return False
+
+    def frozen_by(self) -> str:
+        path = ""
+        for name in self.relative.split("/"):
+            path = f"{path}/{name}"
+            try:
+                if read(f"{self._mount}{path}/cgroup.freeze").strip() == "1":
+                    return path
+            except FileNotFoundError:
+                return ""
+        return ""
 
     def kill(self) -> None:
         # Linux 5.14, else it is not there; kills what forks meanwhile, and what is frozen, too.
         write_if_there(f"{self.directory}/cgroup.kill", "1")
-        kill(self.pids, self.relative)
+        kill(self.pids, f"/{self.relative}")
 
     def remove(self) -> None:
         for mount in self.layout.mounts:

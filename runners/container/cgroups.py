@@ -69,10 +69,9 @@ def place(path: str, name: str) -> str:
     """Where the container *name* whose ``linux.cgroupsPath`` is *path* has its cgroup, relative to the root.
 
     A path starts at each hierarchy's root whether it begins with a slash or not, as in crun (runc takes it from its own
-    cgroup if not); without one it is the name. Raises BundleError.
+    cgroup if not); without one it is the name. systemd's ``slice:prefix:name`` is a path here like any other, as crun's
+    and runc's where they drive cgroups themselves. Raises BundleError.
     """
-    if ":" in path:
-        raise BundleError("linux.cgroupsPath", f"{path!r} is for the systemd driver", "give a path: /group/name")
     words = [word for word in (path or name).split("/") if word not in ("", ".")]
     if not words or ".." in words or "\0" in path:
         raise BundleError("linux.cgroupsPath", f"{path!r} names no cgroup below the root", "give a path: /group/name")

@@ -83,6 +83,28 @@ _MAKE = (
     Option("no-subreaper", help="accepted: only run in the foreground is one"),
 )
 _FORMAT = Option("format", "FORMAT", "f", "table or json")
+_LIMITS = (
+    Option("resources", "FILE", "r", "linux.resources as JSON; - is standard input; all other limits are ignored"),
+    Option("memory", "SIZE", help="bytes, or with k, m, g, t, p; -1 lifts it and --memory-swap"),
+    Option("memory-swap", "SIZE", help="memory and swap together; -1 lifts it"),
+    Option("memory-reservation", "SIZE", help="what it keeps when memory is short"),
+    Option("kernel-memory", "SIZE", help="ignored: kernels took it away"),
+    Option("kernel-memory-tcp", "SIZE", help="of buffers of TCP; cgroup v1 alone"),
+    Option("cpu-period", "US", help="in which --cpu-quota may be used"),
+    Option("cpu-quota", "US", help="processor time in each period; -1 lifts it"),
+    Option("cpu-burst", "US", help="what may be saved up on top of the quota"),
+    Option("cpu-share", "N", help="weight among others, 2 to 262144"),
+    Option("cpu-shares", "N", help="the same"),
+    Option("cpu-idle", "0|1", help="1: run when nobody else does"),
+    Option("cpu-rt-period", "US", help="for real-time processes; cgroup v1 alone"),
+    Option("cpu-rt-runtime", "US", help="for real-time processes; cgroup v1 alone"),
+    Option("cpuset-cpus", "LIST", help="processors: 0-3,8"),
+    Option("cpuset-mems", "LIST", help="memory nodes"),
+    Option("pids-limit", "N", help="processes and threads; -1 lifts it"),
+    Option("blkio-weight", "N", help="weight for block devices, 10 to 1000"),
+    Option("l3-cache-schema", "TEXT", help="refused: Intel RDT"),
+    Option("mem-bw-schema", "TEXT", help="refused: Intel RDT"),
+)
 
 VERBS = {
     "create": Verb(where="making:create", arguments="NAME", meaning="Make a container that waits.", options=_MAKE),
@@ -151,12 +173,7 @@ VERBS = {
     ),
     "pause": Verb(where="freezing:pause", arguments="NAME", meaning="Stop all its processes from running."),
     "resume": Verb(where="freezing:resume", arguments="NAME", meaning="Let them run again."),
-    "update": Verb(
-        where="freezing:update",
-        arguments="NAME",
-        meaning="Change its limits.",
-        options=(Option("resources", "FILE", "r", "linux.resources as JSON; - is standard input"),),
-    ),
+    "update": Verb(where="updating:update", arguments="NAME", meaning="Change its limits.", options=_LIMITS),
     "features": Verb(where="looking:features", arguments="", meaning="Print what this runtime can do as JSON."),
     "spec": Verb(
         where="looking:spec",

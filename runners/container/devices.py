@@ -24,7 +24,7 @@ from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .hierarchies import Layout
 
@@ -88,8 +88,10 @@ def _rule(item: Reader) -> Rule:
     kind, access = item.take("type", str, "a") or "a", item.take("access", str, "rwm")
     if kind not in _KINDS:
         raise BundleError(item.at("type"), f"{kind!r} is not one of {', '.join(_KINDS)}", SEE)
-    if not access or access.strip("rwm"):
+    if not _mask(access):
         raise BundleError(item.at("access"), f"{access!r} is not made of r, w and m", SEE)
+    if access.strip("rwm"):
+        item.warn("access", f"of {access!r} the letters r, w and m count")
     numbers = {}
     for key in ("major", "minor"):
         numbers[key] = item.take(key, int, -1)
@@ -109,25 +111,36 @@ def enforceable(layout: Layout) -> bool:
     return layout.mode == "v2" or "devices" in layout.v1
 
 
-def apply(rules: tuple[Rule, ...], group: V1 | V2) -> None:
+def apply(rules: tuple[Rule, ...], group: V1 | V2, warn: Callable[[str], None] | None = None) -> None:
     """Put *group*, which exists, under *rules* and the standard ones; an empty list changes nothing.
 
+    With *warn*, what an ordinary user may not do is left out, as crun and runc do: they can make no device node either.
     Raises BundleError for a list that v1 cannot say, and OSError.
     """
     if not rules:
         return
+    try:
+        _apply(rules, group)
+    except PermissionError as error:
+        from . import person
+
+        if warn is None or not (os.geteuid() or person.confined()):
+            raise
+        warn(f"linux.resources.devices: ignored: {error.filename or 'bpf'}: {error.strerror}")
+
+
+def _apply(rules: tuple[Rule, ...], group: V1 | V2) -> None:
     if isinstance(group, V2):
         program = syscalls.bpf_load_device_program(v2_program(rules))
         try:
             _attach(group, program)
         finally:
             os.close(program)
-    else:
-        if "devices" not in group.layout.v1:
-            raise BundleError(
-                "linux.resources.devices", "needs cgroup v1's devices hierarchy, which is not mounted", "mount it"
-            )
+    elif "devices" in group.controllers:
         _write_v1(f"{group.layout.v1['devices']}/{group.relative}", rules)
+    elif any(not rule.allow for rule in rules):
+        why = "needs cgroup v1's devices hierarchy, which is not mounted"
+        raise BundleError("linux.resources.devices", why, "mount it")
 
 
 def _write_v1(directory: str, rules: tuple[Rule, ...]) -> None:

@@ -1,10 +1,10 @@
-"""The verbs pause, resume and update: what is done to the cgroup of a running container."""
+"""The verbs pause and resume, and what a frozen cgroup means to the others."""
 
 from __future__ import annotations
 
 import os
 
-from . import jsontext, lifecycle, state
+from . import lifecycle
 from .failure import OciError
 
 TYPE_CHECKING = False
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 def pause(call: Call) -> int:
     """Stop all processes of a container from running."""
-    _group(call, "pause", ("running", "created")).freeze()
+    group_in(call, "pause", ("running", "created")).freeze()
     return 0
 
 
 def resume(call: Call) -> int:
     """Let them run again."""
-    _group(call, "resume", ("paused",)).thaw()
+    group = group_in(call, "resume", ("paused",))
+    group.thaw()
+    above = group.frozen_by()
+    if above:
+        raise OciError(f"cannot resume the container {call.name()}", f"the cgroup {above} above its own is frozen")
     return 0
 
 
@@ -32,7 +36,8 @@ def is_frozen(known: State) -> bool:
     return group is not None and group.frozen()
 
 
-def _group(call: Call, verb: str, statuses: tuple[str, ...]) -> Cgroup:
+def group_in(call: Call, verb: str, statuses: tuple[str, ...]) -> Cgroup:
+    """The cgroup of the container in *call*, for *verb*, which takes these *statuses*. Raises OciError."""
     name = call.name()
     lock = call.store.lock(name)
     try:
@@ -48,20 +53,3 @@ def _group(call: Call, verb: str, statuses: tuple[str, ...]) -> Cgroup:
         return group
     finally:
         os.close(lock)
-
-
-def update(call: Call) -> int:
-    """Change the limits of a container; its configuration stays as it was made."""
-    from . import resources
-    from .reader import Reader
-
-    path = call.options.text("resources")
-    if not path:
-        raise OciError("update: --resources is required", "", "give a file with linux.resources as JSON, or -")
-    group = _group(call, "update", ("created", "running", "paused"))
-    try:
-        value = jsontext.loads(state.read_bytes("/dev/stdin" if path == "-" else path))
-    except ValueError as error:
-        raise OciError(path, str(error), "correct the JSON") from None
-    resources.update(resources.parse(Reader(value, "linux.resources")), group)
-    return 0

@@ -1,7 +1,7 @@
 """The verb exec: another program in the namespaces and the cgroup of a running container.
 
-Three processes: we wait; a copy of us enters the cgroup and the namespaces, of which the pid namespace only takes its
-children; its child, which is ours too (CLONE_PARENT), becomes the program by the same steps as the first process.
+Three processes: we wait; a copy of us enters the namespaces, of which the pid namespace only takes its children; its
+child, which is ours too (CLONE_PARENT), enters the cgroup and becomes the program by the steps of the first process.
 Neither may be looked into from inside while it is still this program (prctl(2), PR_SET_DUMPABLE).
 """
 
@@ -28,12 +28,13 @@ from . import terminal as terminals
 from .bundle import NAMESPACES
 from .capabilities import Capabilities
 from .capabilities import parse as parse_capabilities
+from .entering import Doors
 from .failure import OciError, reason
 from .freezing import is_frozen
 from .person import BecomeUser, SetGroups, SetPersonality, Undumpable
 from .reader import BundleError, Reader
 from .record import record, replace
-from .steps import JoinCgroup, NewKeyring, NewSession, RunOn, Strict
+from .steps import NewKeyring, NewSession, RunOn, Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class _Entry:
     config: Bundle
     process: Process
     group: Cgroup | None
+    first: int
     target: int
     console: int
     preserve_fds: int
@@ -100,6 +102,7 @@ def _execute(call: Call) -> int:
         config=config,
         process=wanted,
         group=lifecycle.group_of(known),
+        first=known.pid,
         target=target,
         console=terminals.connect(path) if path else -1,
         preserve_fds=options.number("preserve-fds"),
@@ -117,6 +120,9 @@ def _target(call: Call, known: State) -> int:
     status = call.store.status(known, is_frozen)
     if status == "paused" and call.options.on("ignore-paused"):
         status = "running"
+    if status == "paused":
+        # runc's words, which callers may know.
+        raise OciError("cannot exec in a paused container", known.name, "use --ignore-paused to override")
     target = state.open_process(known) if status in ("created", "running") else None
     if target is None:
         raise OciError(f"cannot exec in the container {known.name}", f"container not running: it is {status}")
@@ -263,21 +269,13 @@ def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, num
             inside.run((RunOn(before),))
         # Inside a user namespace no limit could be raised, and the cgroups' files are the host's.
         inside.run(plan.limits(entry.process, pid=0))
-        born = -1
-        if entry.group is not None:
-            *files, last = entry.group.entrances()
-            if last.endswith("/cgroup.procs"):
-                # The child is born into it: to move a process there waits for all others of the machine, 15 ms.
-                born = os.open(os.path.dirname(last), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            else:
-                files.append(last)
-            inside.run((JoinCgroup(tuple(files)),))
+        doors = None if entry.group is None else Doors(entry.group, entry.first)
         flags = 0
         for kind in entry.config.namespaces:
             flags |= NAMESPACES[kind]
         if flags:
             syscalls.setns(entry.target, flags)
-        pid, _ = syscalls.clone3(syscalls.CLONE_PARENT, 0, cgroup_fd=born)
+        pid = doors.clone() if doors is not None else syscalls.clone3(syscalls.CLONE_PARENT, 0)[0]
         if pid == 0:
             os.close(numbers)
             if after:

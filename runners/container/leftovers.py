@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from . import cgroups, network, syscalls, trial
-from .hierarchies import read, unescape
+from .cgroup_mounts import unescape
+from .hierarchies import read
 
 _OWNER = re.compile(r"(?:^|/)tare-owner-(\d+)(?:$|/)")
 _PROBE = re.compile(r"tare-probe-.*-(\d+)")

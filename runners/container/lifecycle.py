@@ -10,7 +10,7 @@ import errno
 import os
 import select
 
-from . import cgroups, configuration, hierarchies, jsontext, log, state
+from . import cgroups, claiming, configuration, hierarchies, jsontext, log, state
 from .checkpoint import checkpoint
 from .failure import OciError, reason
 from .reader import BundleError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _DEATH_MS = 10_000
 _EXECUTE_MS = 60_000
+#: How long a start waits before it looks whether the container can answer at all.
+_LOOK_MS = 1000
 SIGKILL = 9
 
 
@@ -135,29 +137,12 @@ def _first_state(store: Store, config: Bundle, asked: Request) -> State:
         oci_version=config.version,
         bundle=asked.bundle,
         rootfs=config.rootfs,
-        cgroup=_place(config, asked.name),
+        cgroup=claiming.place(config, asked.name),
         annotations=dict(config.annotations),
         created=log.now(),
         owner_uid=os.getuid(),
         lease=f"{store.root}/{asked.name}" if asked.network == "bridge" else "",
     )
-
-
-def _place(config: Bundle, name: str) -> str:
-    """The path of the container's cgroup; empty where this user may make none and none is asked for."""
-    from . import person
-
-    if os.geteuid() or person.confined():
-        why_not = cgroups.usable()
-        if why_not and not config.resources.limits and not config.cgroup:
-            return ""
-        if why_not:
-            raise OciError("linux.resources", f"cannot be in force: {why_not}", "remove it, or run as root")
-    path = cgroups.place(config.cgroup, name)
-    if cgroups.for_container(path, name).pids():
-        # A container that fails is removed with its cgroup: what is in there would die with it.
-        raise OciError("linux.cgroupsPath", f"the cgroup /{path} holds processes already", "choose another")
-    return path
 
 
 def _fill(
@@ -167,8 +152,11 @@ def _fill(
 
     group = group_of(known)
     if group is not None:
-        group.create()
-        resources.apply(config.resources, group)
+        group = claiming.claim(group, config, messages.warning)
+        if group is None:
+            known = store.update(known, cgroup="")
+        else:
+            resources.apply(config.resources, group, messages.warning)
     checkpoint("create:cgroup")
     fifo = store.file(known.name, FIFO)
     os.mkfifo(fifo, 0o622)
@@ -283,6 +271,17 @@ def _release(fifo: str, known: State, config: Bundle) -> None:
         raise OciError(failed, why)
 
 
+def _check_running(known: State, config: Bundle, *, executed: bool) -> None:
+    """Say why a started container does not answer, if that will not pass. Raises OciError."""
+    failed = f"cannot start the container {known.name}"
+    group = group_of(known)
+    if group is not None and group.frozen():
+        raise OciError(failed, f"its cgroup is frozen: {group.frozen_by()}", "let it run first")
+    if executed:
+        why = f"{config.process.argv[0]} is not executed within {_EXECUTE_MS // 1000} s"
+        raise OciError(failed, why, "see what its execve waits for")
+
+
 def _follow(fifo: str, pidfd: int, known: State, config: Bundle, agent: int) -> bytes:
     """All that the first process says, from its release to its program's start. Raises OciError."""
     end = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -293,10 +292,10 @@ def _follow(fifo: str, pidfd: int, known: State, config: Bundle, agent: int) -> 
         poll.register(pidfd, select.POLLIN)
         while True:
             # Before "0" its hooks run, which have limits of their own.
-            ready = dict(poll.poll(_EXECUTE_MS if said else None))
+            ready = dict(poll.poll(_EXECUTE_MS if said else _LOOK_MS))
             if not ready:
-                why = f"{config.process.argv[0]} is not executed within {_EXECUTE_MS // 1000} s"
-                raise OciError(f"cannot start the container {known.name}", why, "see what its execve waits for")
+                _check_running(known, config, executed=bool(said))
+                continue
             try:
                 part = os.read(end, 4096)
             except BlockingIOError:

@@ -1,12 +1,13 @@
-"""What :class:`resources.Resources` write into the files of a cgroup, of version 1 or 2, and the writing.
+"""What :class:`resources.Resources` write into the files of a cgroup, of version 1 or 2.
 
-Sources: cgroup-v1/{memory,pids,cpusets,hugetlb,net_cls,net_prio}.rst, cgroup-v2.rst, sched-bwc.rst.
+Sources: cgroup-v1/{memory,pids,cpusets,hugetlb,net_cls,net_prio,rdma}.rst, cgroup-v2.rst, sched-bwc.rst.
 """
 
 from __future__ import annotations
 
-from . import devices
-from .hierarchies import CPU_PERIOD_US, read, write
+import os
+
+from .hierarchies import read
 from .reader import BundleError
 from .record import record
 
@@ -17,14 +18,11 @@ if TYPE_CHECKING:
     from .cgroups import V1, V2
     from .resources import Cpu, Memory, Resources
 
-    _No = Callable[[str, str], BundleError]
-    _Put = Callable[[str, str, object], None]
-    _PutV1 = Callable[[str, str, str, object], None]
-
 #: A value that v1 reads as "no limit" (memory.rst).
 _NO_LIMIT = -1
 #: CFS shares 2..262144 become v2's weights 1..10000 on a straight line, as in crun and runc.
 _SHARES_LOW, _SHARES_HIGH = 2, 262_144
+_NO_BURST_V1 = ("cpu.burst", "cpu.cfs_burst_us", 0)
 
 
 @record
@@ -36,188 +34,238 @@ class Write:
     text: str
 
 
-def apply(resources: Resources, group: V1 | V2) -> None:
-    """Put *group*, which exists, under *resources*, device rules last. Raises BundleError and OSError (with the file).
+@record
+class Pair:
+    """Two writes of which the kernel checks each against what the other's file says just then.
 
-    A child must be in the cgroup before it does anything, and the limits in force before it is: create, apply, join.
+    *reset* are writes after which it takes both, in this order; see :func:`applying.pair`.
     """
-    update(resources, group)
-    devices.apply(resources.devices, group)
+
+    first: Write
+    second: Write
+    reset: tuple[Write, ...] = ()
 
 
-def update(resources: Resources, group: V1 | V2) -> None:
-    """As :func:`apply`, without the device rules: what may change while the container runs."""
-    if resources.memory.check_before_update and 0 < resources.memory.limit_bytes < _memory_used(group):
-        raise BundleError("linux.resources.memory.limit", "is below what is in use", "stop the container first")
-    for each in _in_order(writes(resources, group)):
-        try:
-            write(each.path, each.text)
-        except FileNotFoundError:
-            raise BundleError(
-                each.where, f"cannot be done: there is no {each.path} here", "leave it out, or enable the controller"
-            ) from None
-        except OSError as error:
-            why = f"{each.where}: {error.strerror}"
-            raise OSError(error.errno, why, each.path) from None
-
-
-def _memory_used(group: V1 | V2) -> int:
-    return int(read(group.file("memory", "memory.current" if group.version == 2 else "memory.usage_in_bytes")))
-
-
-def _in_order(all_writes: tuple[Write, ...]) -> tuple[Write, ...]:
-    """v1 refuses memory+swap below memory at any moment: raising both, memory+swap comes first (memory.rst, 2.4)."""
-    both = [each for each in all_writes if each.path.endswith(".memsw.limit_in_bytes")]
-    if not both:
-        return all_writes
-    asked = int(both[0].text)
-    try:
-        now = int(read(both[0].path))
-    except FileNotFoundError:
-        return all_writes  # writing says so
-    if asked != _NO_LIMIT and asked <= now:
-        return all_writes
-    return (*both, *(each for each in all_writes if each not in both))
-
-
-def writes(resources: Resources, group: V1 | V2) -> tuple[Write, ...]:
-    """What :func:`update` writes, in order. Raises BundleError for what the cgroup version lacks."""
-    return _v2(resources, group) if group.version == 2 else _v1(resources, group)
-
-
-def _where(path: str) -> str:
-    return f"linux.resources.{path}"
-
-
-def _v1(asked: Resources, group: V1 | V2) -> tuple[Write, ...]:
+def plain(parts: tuple[Write | Pair, ...]) -> tuple[Write, ...]:
+    """All writes of *parts*, in order."""
     found: list[Write] = []
+    for each in parts:
+        found += (each.first, each.second) if isinstance(each, Pair) else (each,)
+    return tuple(found)
 
-    def put(key: str, controller: str, file: str, text: object) -> None:
-        try:
-            found.append(Write(_where(key), group.file(controller, file), str(text)))
-        except FileNotFoundError:
-            raise BundleError(
-                _where(key), f"cannot be done: no cgroup v1 hierarchy of {controller} is mounted", "leave it out"
-            ) from None
 
-    _v1_memory(asked.memory, put)
-    _v1_cpu(asked.cpu, put)
-    if asked.pids:
-        put("pids.limit", "pids", "pids.max", asked.pids if asked.pids > 0 else "max")
-    for size, limit in asked.huge_pages:
-        put("hugepageLimits", "hugetlb", f"hugetlb.{size}.limit_in_bytes", limit)
-    if asked.block_io is not None:
+def writes(resources: Resources, group: V1 | V2, warn: Callable[[str], None]) -> tuple[Write | Pair, ...]:
+    """What is to be written, in order. *warn* gets a line for what this cgroup version ignores.
+
+    Raises BundleError for what it cannot do, and OSError.
+    """
+    target = _V2(group, warn) if group.version == 2 else _V1(group, warn)
+    memory, cpu = resources.memory, resources.cpu
+    found = [*target.memory(memory), *target.cpu(cpu)]
+    for key, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
+        if text:
+            found.append(target.put(f"cpu.{key}", f"cpuset.{key}", text))
+    if resources.pids:
+        found.append(target.put("pids.limit", "pids.max", resources.pids if resources.pids > 0 else "max"))
+    for size, limit in resources.huge_pages:
+        for name in (f"hugetlb.{size}", f"hugetlb.{size}.rsvd"):  # Linux 5.7 counts what is reserved, too, as runc does
+            each = target.put("hugepageLimits", f"{name}.{target.hugetlb}", limit)
+            if not name.endswith(".rsvd") or os.path.exists(each.path):
+                found.append(each)
+    if resources.block_io is not None:
         from .blockio import writes as block_io_writes  # late: few configurations ask for it
 
-        for key, file, text in block_io_writes(asked.block_io, group):
-            put(f"blockIO.{key}", "blkio", file, text)
-    if asked.class_id:
-        put("network.classID", "net_cls", "net_cls.classid", asked.class_id)
-    for interface, priority in asked.priorities:
-        put("network.priorities", "net_prio", "net_prio.ifpriomap", f"{interface} {priority}")
-    if asked.unified:
-        raise BundleError(_where("unified"), "is for cgroup v2; this host drives v1", "use memory, cpu, pids, blockIO")
-    return tuple(found)
+        for key, file, text in block_io_writes(resources.block_io, group):
+            found.append(target.put(f"blockIO.{key}", file, text))
+    for device, words in resources.rdma:
+        found.append(target.put(f"rdma.{device}", "rdma.max", f"{device} {words}"))
+    return (*found, *target.others(resources))
 
 
-def _v1_memory(memory: Memory, put: _PutV1) -> None:
-    for key, file, value in (
-        ("limit", "memory.limit_in_bytes", memory.limit_bytes),
-        ("swap", "memory.memsw.limit_in_bytes", memory.swap_bytes),
-        ("reservation", "memory.soft_limit_in_bytes", memory.reservation_bytes),
-        ("kernelTCP", "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp_bytes),
-    ):
-        if value:
-            put(f"memory.{key}", "memory", file, value)
-    if memory.swappiness is not None:
-        put("memory.swappiness", "memory", "memory.swappiness", memory.swappiness)
-    if memory.disable_oom_killer:
-        put("memory.disableOOMKiller", "memory", "memory.oom_control", 1)
+class _V1:
+    """The words of version 1. Each method tells the writes for a section of the configuration."""
+
+    hugetlb = "limit_in_bytes"
+
+    def __init__(self, group: V1 | V2, warn: Callable[[str], None]) -> None:
+        self.group = group
+        self.warn = warn
+
+    def put(self, key: str, file: str, text: object) -> Write:
+        """*text* for *file*, whose controller its name begins with."""
+        controller = file.partition(".")[0]
+        try:
+            return Write(where(key), self.group.file(controller, file), str(text))
+        except FileNotFoundError:
+            why = f"cannot be done: no cgroup v1 hierarchy of {controller} is mounted"
+            raise BundleError(where(key), why, "leave it out") from None
+
+    def both(self, first: Write | None, second: Write | None, *resets: tuple[str, str, object]) -> list[Write | Pair]:
+        """A pair, or what there is of it; *resets* are as for :meth:`put`."""
+        if first and second:
+            return [Pair(first, second, tuple(self.put(*each) for each in resets))]
+        return [each for each in (first, second) if each]
+
+    def weight(self, asked: Cpu, file: str, value: int) -> list[Write | Pair]:
+        """Weight and idle: an idle cgroup takes no weight (kernel/sched/fair.c, sched_group_set_shares)."""
+        weight = self.put("cpu.shares", file, value) if value else None
+        idle = None if asked.idle is None else self.put("cpu.idle", "cpu.idle", asked.idle)
+        if asked.idle == 0:
+            return [each for each in (idle, weight) if each]
+        return self.both(weight, idle, ("cpu.idle", "cpu.idle", 0))
+
+    def memory(self, asked: Memory) -> list[Write | Pair]:
+        found: list[Write | Pair] = []
+        both = {
+            key: self.put(f"memory.{key}", f"memory.{file}", value)
+            for key, file, value in (
+                ("limit", "limit_in_bytes", asked.limit_bytes),
+                ("swap", "memsw.limit_in_bytes", swap_of(asked)),
+            )
+            if value
+        }
+        if "swap" in both and not countable(both["swap"], asked, self.warn):
+            del both["swap"]
+        # Memory and swap together may not be below memory at any moment (memory.rst, 2.4).
+        found += (Pair(both["limit"], both["swap"]),) if len(both) == 2 else both.values()
+        if asked.reservation_bytes:
+            found.append(self.put("memory.reservation", "memory.soft_limit_in_bytes", asked.reservation_bytes))
+        if asked.kernel_tcp_bytes:
+            each = self.put("memory.kernelTCP", "memory.kmem.tcp.limit_in_bytes", asked.kernel_tcp_bytes)
+            if os.path.exists(each.path):
+                found.append(each)
+            else:
+                self.warn(f"{each.where}: ignored: this kernel has no {each.path}")
+        if asked.swappiness is not None:
+            found.append(self.put("memory.swappiness", "memory.swappiness", asked.swappiness))
+        if asked.disable_oom_killer:
+            found.append(self.put("memory.disableOOMKiller", "memory.oom_control", 1))
+        return found
+
+    def cpu(self, asked: Cpu) -> list[Write | Pair]:
+        found = self.weight(asked, "cpu.shares", asked.shares)
+        period = self.put("cpu.period", "cpu.cfs_period_us", asked.period_us) if asked.period_us else None
+        quota = self.put("cpu.quota", "cpu.cfs_quota_us", asked.quota_us) if asked.quota_us else None
+        burst = None if asked.burst_us is None else self.put("cpu.burst", "cpu.cfs_burst_us", asked.burst_us)
+        # Below a limited cgroup their ratio may not exceed that one's at any moment; nor may burst exceed quota.
+        if quota and period:
+            resets = (("cpu.quota", "cpu.cfs_quota_us", _NO_LIMIT), *((_NO_BURST_V1,) if burst else ()))
+            found += self.both(period, quota, *resets)
+            found += (burst,) if burst else ()
+        else:
+            found += self.both(quota or period, burst, _NO_BURST_V1)
+        rt_period, rt_runtime = asked.realtime_period_us, asked.realtime_runtime_us
+        return found + self.both(
+            self.put("cpu.realtimePeriod", "cpu.rt_period_us", rt_period) if rt_period else None,
+            self.put("cpu.realtimeRuntime", "cpu.rt_runtime_us", rt_runtime) if rt_runtime else None,
+            ("cpu.realtimeRuntime", "cpu.rt_runtime_us", 0),
+        )
+
+    def others(self, asked: Resources) -> list[Write | Pair]:
+        found: list[Write | Pair] = []
+        if asked.class_id:
+            found.append(self.put("network.classID", "net_cls.classid", asked.class_id))
+        for interface, priority in asked.priorities:
+            found.append(self.put("network.priorities", "net_prio.ifpriomap", f"{interface} {priority}"))
+        if asked.unified:
+            why = "invalid configuration: it is for cgroup v2, and this host drives v1"
+            raise BundleError(where("unified"), why, "use memory, cpu, pids, blockIO")
+        return found
 
 
-def _v1_cpu(cpu: Cpu, put: _PutV1) -> None:
-    for key, file, value in (
-        ("shares", "cpu.shares", cpu.shares),
-        ("period", "cpu.cfs_period_us", cpu.period_us),
-        ("quota", "cpu.cfs_quota_us", cpu.quota_us),
-        ("burst", "cpu.cfs_burst_us", cpu.burst_us),
-        ("realtimePeriod", "cpu.rt_period_us", cpu.realtime_period_us),
-        ("realtimeRuntime", "cpu.rt_runtime_us", cpu.realtime_runtime_us),
-    ):
-        if value:
-            put(f"cpu.{key}", "cpu", file, value)
-    if cpu.idle is not None:
-        put("cpu.idle", "cpu", "cpu.idle", cpu.idle)
-    for key, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
-        if text:
-            put(f"cpu.{key}", "cpuset", f"cpuset.{key}", text)
+class _V2(_V1):
+    """The words of version 2."""
+
+    hugetlb = "max"
+
+    def memory(self, asked: Memory) -> list[Write | Pair]:
+        found: list[Write | Pair] = []
+        swap = swap_of(asked)
+        if swap:
+            # v2 counts swap alone. Before the memory limit: what is over it is swapped out on its arrival.
+            limit = asked.limit_bytes or (present(self.group, "memory.max") if swap > 0 else 0)
+            each = self.put("memory.swap", "memory.swap.max", "max" if swap == _NO_LIMIT else swap - limit)
+            if countable(each, asked, self.warn):
+                found.append(each)
+        for key, file, value in (
+            ("limit", "memory.max", asked.limit_bytes),
+            ("reservation", "memory.low", asked.reservation_bytes),
+        ):
+            if value:
+                found.append(self.put(f"memory.{key}", file, "max" if value == _NO_LIMIT else value))
+        for key, given in (
+            ("kernelTCP", asked.kernel_tcp_bytes),
+            ("swappiness", asked.swappiness is not None),
+            ("disableOOMKiller", asked.disable_oom_killer),
+        ):
+            if given:
+                self._ignored(f"memory.{key}")
+        return found
+
+    def _ignored(self, key: str) -> None:
+        self.warn(f"{where(key)}: ignored, as runc does: cgroup v2 has no counterpart")
+
+    def cpu(self, asked: Cpu) -> list[Write | Pair]:
+        if asked.realtime_runtime_us or asked.realtime_period_us:
+            self._ignored("cpu.realtimeRuntime")
+        found = self.weight(asked, "cpu.weight", weight_of_shares(asked.shares) if asked.shares else 0)
+        limit = None
+        if asked.quota_us or asked.period_us:
+            # The one that is not asked stays as it is: the kernel keeps the period, the quota has to be said.
+            words = "max" if asked.quota_us < 0 else str(asked.quota_us)
+            if not asked.quota_us:
+                words = read(self.group.file("cpu", "cpu.max")).split()[0]
+            if asked.period_us:
+                words += f" {asked.period_us}"
+            limit = self.put("cpu.quota" if asked.quota_us else "cpu.period", "cpu.max", words)
+        burst = None if asked.burst_us is None else self.put("cpu.burst", "cpu.max.burst", asked.burst_us)
+        return found + self.both(limit, burst, ("cpu.burst", "cpu.max.burst", 0))
+
+    def others(self, asked: Resources) -> list[Write | Pair]:
+        if asked.class_id or asked.priorities:
+            self._ignored("network")
+        # Last: the words of cgroup v2 itself overrule their translations. A file takes one line at a time.
+        return [
+            self.put(f"unified.{name}", name, line) for name, text in asked.unified for line in text.split("\n") if line
+        ]
 
 
-def _v2(asked: Resources, group: V1 | V2) -> tuple[Write, ...]:
-    found: list[Write] = []
-
-    def put(key: str, file: str, text: object) -> None:
-        found.append(Write(_where(key), group.file(file.partition(".")[0], file), str(text)))
-
-    def no(key: str, instead: str) -> BundleError:
-        return BundleError(_where(key), "has no counterpart in cgroup v2", instead)
-
-    _v2_memory(asked.memory, put, no)
-    _v2_cpu(asked.cpu, put, no)
-    if asked.pids:
-        put("pids.limit", "pids.max", asked.pids if asked.pids > 0 else "max")
-    for size, limit in asked.huge_pages:
-        put("hugepageLimits", f"hugetlb.{size}.max", limit)
-    if asked.block_io is not None:
-        from .blockio import writes as block_io_writes
-
-        for key, file, text in block_io_writes(asked.block_io, group):
-            put(f"blockIO.{key}", file, text)
-    if asked.class_id or asked.priorities:
-        raise no("network", "leave it out; tc(8) and eBPF do that there")
-    # Last: the words of cgroup v2 itself overrule their translations.
-    for name, text in asked.unified:
-        put(f"unified.{name}", name, text)
-    return tuple(found)
+def where(key: str) -> str:
+    """The place of *key* in the configuration."""
+    return f"linux.resources.{key}"
 
 
-def _or_max(value: int) -> object:
-    return "max" if value == _NO_LIMIT else value
+def swap_of(asked: Memory) -> int:
+    """What is asked of memory and swap together; with no limit of memory there is none of both, as in runc."""
+    return asked.swap_bytes or (_NO_LIMIT if asked.limit_bytes == _NO_LIMIT else 0)
 
 
-def _v2_memory(memory: Memory, put: _Put, no: _No) -> None:
-    if memory.swap_bytes:
-        # v2 counts swap alone. Before the memory limit: what is over it is swapped out on its arrival.
-        swap = memory.swap_bytes
-        put("memory.swap", "memory.swap.max", "max" if swap == _NO_LIMIT else swap - memory.limit_bytes)
-    if memory.limit_bytes:
-        put("memory.limit", "memory.max", _or_max(memory.limit_bytes))
-    if memory.reservation_bytes:
-        put("memory.reservation", "memory.low", _or_max(memory.reservation_bytes))
-    for key, asked in (
-        ("kernelTCP", memory.kernel_tcp_bytes),
-        ("swappiness", memory.swappiness is not None),
-        ("disableOOMKiller", memory.disable_oom_killer),
-    ):
-        if asked:
-            raise no(f"memory.{key}", "leave it out")
+def countable(each: Write, asked: Memory, warn: Callable[[str], None]) -> bool:
+    """Whether the limit of swap is to be written: not where the kernel counts none, and nothing could be swapped out.
+
+    A kernel that counts none while there is swap refuses it: writing says so.
+    """
+    if os.path.exists(each.path):
+        return True
+    if asked.swap_bytes and _swaps():
+        return True
+    if asked.swap_bytes > 0:
+        warn(f"{each.where}: ignored: this kernel counts no swap, and there is none")
+    return False
 
 
-def _v2_cpu(cpu: Cpu, put: _Put, no: _No) -> None:
-    if cpu.realtime_runtime_us or cpu.realtime_period_us:
-        raise no("cpu.realtimeRuntime", "leave it and realtimePeriod out")
-    if cpu.idle is not None:
-        put("cpu.idle", "cpu.idle", cpu.idle)
-    if cpu.shares:
-        put("cpu.shares", "cpu.weight", weight_of_shares(cpu.shares))
-    if cpu.quota_us or cpu.period_us:
-        quota = cpu.quota_us if cpu.quota_us > 0 else "max"
-        put("cpu.quota", "cpu.max", f"{quota} {cpu.period_us or CPU_PERIOD_US}")
-    if cpu.burst_us:
-        put("cpu.burst", "cpu.max.burst", cpu.burst_us)
-    for key, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
-        if text:
-            put(f"cpu.{key}", f"cpuset.{key}", text)
+def _swaps() -> bool:
+    try:
+        return len(read("/proc/swaps").splitlines()) > 1  # the first is a heading
+    except FileNotFoundError:  # a kernel without CONFIG_SWAP
+        return False
+
+
+def present(group: V1 | V2, file: str) -> int:
+    """The limit of memory that the file says now; -1 for none."""
+    text = read(group.file("memory", file)).strip()
+    # v1 says no limit as the highest number of whole pages.
+    return _NO_LIMIT if text == "max" or int(text) > 1 << 62 else int(text)
 
 
 def weight_of_shares(shares: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import configuration, handed, lifecycle
+from . import configuration, freezing, handed, lifecycle
 from .failure import OciError
 from .lifecycle import Made, Request
 
@@ -32,6 +32,8 @@ def start(call: Call) -> int:
     lock = call.store.lock(name)
     try:
         known = call.store.read(name)
+        if freezing.is_frozen(known):
+            raise OciError(f"cannot start the container {name}", "it is paused", f"resume {name}")
         lifecycle.start(call.store, call.log, known, configuration.stored(call.store, known))
     finally:
         os.close(lock)

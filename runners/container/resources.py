@@ -1,8 +1,9 @@
 """``linux.resources`` of the configuration: what a container may use, and the writes to its cgroup that see to it.
 
-:func:`parse` reads and refuses what no kernel does; ``writes`` (of :mod:`limits`) says which text goes into which file
-of a v1 or v2 cgroup, and refuses what that version lacks; ``apply`` writes. As in crun and runc, zero means "not set"
-and -1 "no limit". What is asked is in force, or it is refused by its name: no limit is left out silently.
+:func:`parse` reads, and refuses what no kernel does; :mod:`limits` says which text goes into which file of a v1 or v2
+cgroup; ``apply`` and ``update`` (of :mod:`applying`) write. As in crun and runc, zero means "not set" and -1 "no
+limit". A limit that is asked is in force, or it is refused by its name. What kernels took away, or what v2 has not and
+runc ignores there (hints for swapping and for the network, mostly), is ignored with a warning.
 
 Source: the OCI runtime specification (config-linux.md, "Control groups").
 """
@@ -10,7 +11,7 @@ Source: the OCI runtime specification (config-linux.md, "Control groups").
 from __future__ import annotations
 
 from . import devices
-from .limits import apply, update, writes
+from .applying import apply, update
 from .reader import SEE, BundleError, Reader
 from .record import record, replace
 
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
         priorities: tuple[tuple[str, int], ...]
 
 
-__all__ = ["Cpu", "Memory", "Resources", "apply", "parse", "update", "writes"]
+__all__ = ["Cpu", "Memory", "Resources", "apply", "parse", "update"]
 
 #: A value that v1 reads as "no limit" (memory.rst).
 _NO_LIMIT = -1
-#: docker writes -1 as an unsigned number where it means "not set".
-_UNSET_UNSIGNED = (1 << 64) - 1
+#: docker writes -1 as an unsigned number.
+_MINUS_ONE_UNSIGNED = (1 << 64) - 1
+_HIGHEST = (1 << 63) - 1
+#: What the kernel makes of shares beyond them (kernel/sched/sched.h, MIN_SHARES and MAX_SHARES).
+SHARES_LOW, SHARES_HIGH = 2, 262_144
 
 
 @record(kw_only=True)
@@ -48,12 +52,12 @@ class Memory:
 
 @record(kw_only=True)
 class Cpu:
-    """Times in microseconds; 0 is "not set". *cpus* and *mems* are lists as in cpuset(7)."""
+    """Times in microseconds; 0 is "not set", for *burst_us* None. *cpus* and *mems* are lists as in cpuset(7)."""
 
     shares: int = 0
     quota_us: int = 0
     period_us: int = 0
-    burst_us: int = 0
+    burst_us: int | None = None
     realtime_runtime_us: int = 0
     realtime_period_us: int = 0
     idle: int | None = None
@@ -73,6 +77,8 @@ class Resources:
     huge_pages: tuple[tuple[str, int], ...] = ()
     class_id: int = 0
     priorities: tuple[tuple[str, int], ...] = ()
+    #: (device, words of rdma.max)
+    rdma: tuple[tuple[str, str], ...] = ()
     unified: tuple[tuple[str, str], ...] = ()
     devices: tuple[devices.Rule, ...] = ()
 
@@ -105,6 +111,7 @@ def parse(reader: Reader) -> Resources:
         block_io=_block_io(reader),
         huge_pages=_huge_pages(reader),
         **_network(reader.below("network", {})),
+        rdma=_rdma(reader),
         unified=_unified(reader),
         devices=devices.parse(reader),
     )
@@ -112,25 +119,36 @@ def parse(reader: Reader) -> Resources:
     return found
 
 
-def _number(reader: Reader, key: str, *, least: int = _NO_LIMIT) -> int:
-    value = reader.take(key, int, 0)
+def _number(reader: Reader, key: str, *, least: int = _NO_LIMIT, default: int = 0) -> int:
+    value = reader.take(key, int, default)
+    if value == _MINUS_ONE_UNSIGNED and least == _NO_LIMIT:
+        return _NO_LIMIT
     if value < least:
         raise BundleError(reader.at(key), f"must not be below {least}", SEE)
+    # The kernel would take a larger number modulo 2 to the 64th.
+    if value > _HIGHEST:
+        raise BundleError(reader.at(key), f"must not be above {_HIGHEST}", SEE)
     return value
+
+
+def _or_none(reader: Reader, key: str) -> int:
+    """A number of which every negative one means "no limit", to the kernel (cpu.cfs_quota_us) or to runc (pids)."""
+    return max(_NO_LIMIT, _number(reader, key, least=-_HIGHEST))
 
 
 def _memory(reader: Reader) -> Memory:
     limit, swap = _number(reader, "limit"), _number(reader, "swap")
-    if swap > 0 and limit <= 0:
+    if swap > 0 and limit == _NO_LIMIT:
         raise BundleError(reader.at("swap"), "limits memory and swap together, so memory needs a limit", "set limit")
     if 0 < swap < limit:
         raise BundleError(reader.at("swap"), "is memory and swap together: not below limit", f"make it {limit} or more")
-    if reader.take("kernel", int, 0) > 0:
-        raise BundleError(reader.at("kernel"), "is not supported: Linux 5.16 took it away", "leave it out")
-    swappiness = reader.take("swappiness", int, _UNSET_UNSIGNED)
-    if not 0 <= swappiness <= 100 and swappiness not in (_NO_LIMIT, _UNSET_UNSIGNED):
+    if _number(reader, "kernel"):
+        reader.warn("kernel", "ignored: Linux 5.16 took it away")
+    if not reader.take("useHierarchy", bool, True):
+        reader.warn("useHierarchy", "ignored: Linux 5.11 took the other way away")
+    swappiness = reader.take("swappiness", int, _NO_LIMIT)
+    if not 0 <= swappiness <= 100 and swappiness not in (_NO_LIMIT, _MINUS_ONE_UNSIGNED):
         raise BundleError(reader.at("swappiness"), "is not from 0 to 100", SEE)
-    reader.take("useHierarchy", bool, True)  # the only way since Linux 5.11
     found = Memory(
         limit_bytes=limit,
         reservation_bytes=_number(reader, "reservation"),
@@ -145,14 +163,21 @@ def _memory(reader: Reader) -> Memory:
 
 
 def _cpu(reader: Reader) -> Cpu:
-    idle = reader.take("idle", int, _NO_LIMIT)
+    idle = _number(reader, "idle", default=_NO_LIMIT)
     if idle not in (_NO_LIMIT, 0, 1):
         raise BundleError(reader.at("idle"), "is neither 0 nor 1", SEE)
+    shares = _number(reader, "shares", least=0)
+    clamped = min(max(shares, SHARES_LOW), SHARES_HIGH)
+    if shares and shares != clamped:
+        reader.warn("shares", f"{clamped} is in force: the kernel takes {SHARES_LOW} to {SHARES_HIGH}")
+    quota, burst = _or_none(reader, "quota"), None if reader.lacks("burst") else _number(reader, "burst", least=0)
+    if burst and 0 < quota < burst:
+        raise BundleError(reader.at("burst"), "is above quota", f"make it {quota} or less")
     found = Cpu(
-        shares=_number(reader, "shares", least=0),
-        quota_us=_number(reader, "quota"),
+        shares=clamped if shares else 0,
+        quota_us=quota,
         period_us=_number(reader, "period", least=0),
-        burst_us=_number(reader, "burst", least=0),
+        burst_us=burst,
         realtime_runtime_us=_number(reader, "realtimeRuntime"),
         realtime_period_us=_number(reader, "realtimePeriod", least=0),
         idle=None if idle == _NO_LIMIT else idle,
@@ -161,13 +186,14 @@ def _cpu(reader: Reader) -> Cpu:
     )
     reader.done()
     for key, text in (("cpus", found.cpus), ("mems", found.mems)):
-        if text.strip("0123456789,-\n "):
+        # As the kernel reads them (lib/bitmap-str.c): "0-3,8-15:2/4", "0-N", "all".
+        if text.strip("0123456789,-:/Nal\n "):
             raise BundleError(reader.at(key), f"{text!r} is no list of numbers and ranges", SEE)
     return found
 
 
 def _pids(reader: Reader) -> int:
-    limit = _number(reader, "limit")
+    limit = _or_none(reader, "limit")
     reader.done()
     return limit
 
@@ -178,7 +204,10 @@ def _huge_pages(reader: Reader) -> tuple[tuple[str, int], ...]:
         size = item.take("pageSize", str)
         if not size.endswith(("KB", "MB", "GB")) or not size[:-2].isdigit():
             raise BundleError(item.at("pageSize"), f"{size!r} is no page size", "write it as 64KB, 2MB or 1GB")
-        found.append((size, _number(item, "limit", least=0)))
+        limit = item.take("limit", int)
+        if not 0 <= limit <= _MINUS_ONE_UNSIGNED:
+            raise BundleError(item.at("limit"), f"is not from 0 to {_MINUS_ONE_UNSIGNED}", SEE)
+        found.append((size, limit))
         item.done()
     return tuple(found)
 
@@ -191,6 +220,21 @@ def _network(reader: Reader) -> _Network:
         item.done()
     reader.done()
     return {"class_id": class_id, "priorities": tuple(priorities)}
+
+
+def _rdma(reader: Reader) -> tuple[tuple[str, str], ...]:
+    given: dict[str, object] = reader.take("rdma", dict, {})
+    found = []
+    for device, value in given.items():
+        item = Reader(value, f"{reader.at('rdma')}.{device}", reader.warnings)
+        words = []
+        for key, word in (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object")):
+            if not item.lacks(key):
+                words.append(f"{word}={_number(item, key, least=0)}")
+        item.done()
+        if words:
+            found.append((device, " ".join(words)))
+    return tuple(found)
 
 
 def _unified(reader: Reader) -> tuple[tuple[str, str], ...]:

@@ -163,9 +163,9 @@ class Store:
             return "creating"
         if start_time(state.pid) != state.pid_start:
             return "stopped"
-        if os.path.exists(self.file(state.name, FIFO)):
-            return "created"
-        return "paused" if frozen(state) else "running"
+        if frozen(state):
+            return "paused"
+        return "created" if os.path.exists(self.file(state.name, FIFO)) else "running"
 
 
 def _judged(value: object) -> State:

@@ -55,7 +55,10 @@ def _view(
     if own_namespace:
         return MountIn("cgroup", target, kind, mount.flags, data)
     set_, clear = mount.attributes
-    return Bind(f"{where}/{relative}" if relative else _ours(where, data, layout), target, attributes=(set_, clear))
+    own = f"{where}/{relative}" if relative else ""
+    # It may not have one in this hierarchy, see :mod:`claiming`.
+    source = own if own and os.path.isdir(own) else _ours(where, data, layout)
+    return Bind(source, target, attributes=(set_, clear))
 
 
 def _ours(where: str, controllers: str, layout: Layout) -> str:

@@ -41,7 +41,7 @@ def limited(path: str, resources: dict[str, Any]) -> Iterator[Any]:
     group = group_at(path)
     group.create()
     try:
-        r.apply(r.parse(Reader(resources, "linux.resources")), group)
+        r.apply(r.parse(Reader(resources, "linux.resources")), group, lambda _: None)
         yield group
     finally:
         group.kill()

@@ -42,7 +42,7 @@ def limited(name: str, asked: dict[str, Any]) -> Iterator[cgroups.Cgroup]:
     group = cgroups.for_container(f"/{name}/one", "unused")
     group.create()
     try:
-        resources.apply(resources.parse(Reader(asked, "linux.resources")), group)
+        resources.apply(resources.parse(Reader(asked, "linux.resources")), group, lambda _: None)
         yield group
     finally:
         group.kill()
@@ -193,7 +193,7 @@ def test_limits_go_up_and_down(name: str) -> None:
         for mib in (64, 16):
             memory = {"limit": mib * MIB} | ({"swap": 2 * mib * MIB} if cgroups.counts_swap() else {})
             update = {"memory": memory, "pids": {"limit": -1}}
-            resources.update(resources.parse(Reader(update, "linux.resources")), group)
+            resources.update(resources.parse(Reader(update, "linux.resources")), group, lambda _: None)
             assert read(group, "memory", "memory.limit_in_bytes", "memory.max") == str(mib * MIB)
         assert read(group, "pids", "pids.max", "pids.max") == "max"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import cgroups, hierarchies
+from runners.container import cgroup_mounts, cgroups, hierarchies
 from runners.container.hierarchies import Layout
 from runners.container.reader import BundleError
 
@@ -75,7 +76,7 @@ def test_escapes_in_mount_points() -> None:
 @given(st.text(st.characters(exclude_characters="\0"), max_size=30))
 def test_unescape_undoes_the_kernel(path: str) -> None:
     table = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134"}
-    assert hierarchies.unescape("".join(table.get(char, char) for char in path)) == path
+    assert cgroup_mounts.unescape("".join(table.get(char, char) for char in path)) == path
 
 
 @given(st.text(max_size=400))
@@ -230,7 +231,7 @@ def test_place_of_a_container(path: str, expected: str) -> None:
     assert cgroups.place(path, "one") == expected
 
 
-@pytest.mark.parametrize("path", ["/", "//", "/a/../b", "..", "system.slice:tare:one", "a\0b"])
+@pytest.mark.parametrize("path", ["/", "//", "/a/../b", "..", "a\0b"])
 def test_no_place_for_a_container(path: str) -> None:
     with pytest.raises(BundleError, match=r"linux\.cgroupsPath"):
         cgroups.place(path, "one")
@@ -262,7 +263,28 @@ def test_a_container_gets_every_controller_of_v2(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("runners.container.cgroup_v2.write", write)
         group.create()
-    assert written == ["+memory +pids +cpu +cpuset", "+io", "+hugetlb"]
+    assert written == ["+memory +pids +cpu +cpuset +io +hugetlb"]
+
+
+@pytest.mark.parametrize("refusal", [errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.EOPNOTSUPP])
+def test_a_container_gets_the_controllers_that_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    """In a container there are processes beside it, or there is no right: what is not asked for is not missed."""
+    fake(tmp_path, "cgroup.controllers", "cgroup.subtree_control")
+    (tmp_path / "cgroup.controllers").write_text("memory io pids\n")
+    written: list[str] = []
+
+    def write(path: str, text: str) -> None:
+        written.append(text)
+        if text != "+pids":
+            raise OSError(refusal, "no", path)
+
+    monkeypatch.setattr("runners.container.cgroup_v2.write", write)
+    cgroups.for_container("/t", "one", where=Layout("v2", {}, (), str(tmp_path))).create()
+    assert written == ["+memory +pids +io", "+memory", "+pids", "+io"]
+    with pytest.raises(OSError, match="no"):
+        cgroups.at("t", where=Layout("v2", {}, (), str(tmp_path))).create()  # one of the bench needs them
 
 
 #: Above the highest pid_max (proc_sys_kernel(5)): nobody is killed, should a test go wrong.

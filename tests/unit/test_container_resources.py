@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import blockio, cgroups, limits, resources
+from runners.container import applying, blockio, cgroups, limits, resources
 from runners.container.hierarchies import Layout
 from runners.container.reader import BundleError, Reader
 from runners.container.resources import Resources
@@ -52,8 +55,19 @@ def parsed(asked: Any) -> Resources:
     return resources.parse(Reader(asked, "linux.resources"))
 
 
-def written(group: cgroups.V1 | cgroups.V2, asked: Any) -> list[tuple[str, str]]:
-    return [(each.path.rpartition("/")[2], each.text) for each in resources.writes(parsed(asked), group)]
+def read(asked: Any) -> tuple[Resources, list[str]]:
+    """With what is warned of."""
+    reader = Reader(asked, "linux.resources")
+    return resources.parse(reader), reader.warnings
+
+
+def refuse(line: str) -> None:
+    raise AssertionError(f"unexpected warning: {line}")
+
+
+def written(group: cgroups.V1 | cgroups.V2, asked: Any, warn: Callable[[str], None] = refuse) -> list[tuple[str, str]]:
+    parts = limits.plain(limits.writes(parsed(asked), group, warn))
+    return [(each.path.rpartition("/")[2], each.text) for each in parts]
 
 
 EVERYTHING: dict[str, Any] = {
@@ -76,10 +90,10 @@ def test_everything_in_v1(v1: cgroups.V1) -> None:
         ("memory.memsw.limit_in_bytes", str(1 << 27)),
         ("memory.soft_limit_in_bytes", str(1 << 25)),
         ("cpu.shares", "1024"),
+        ("cpu.idle", "1"),
         ("cpu.cfs_period_us", "200000"),
         ("cpu.cfs_quota_us", "50000"),
         ("cpu.cfs_burst_us", "1000"),
-        ("cpu.idle", "1"),
         ("cpuset.cpus", "0-1"),
         ("cpuset.mems", "0"),
         ("pids.max", "7"),
@@ -96,8 +110,8 @@ def test_everything_in_v2(v2: cgroups.V2) -> None:
         ("memory.swap.max", str(1 << 26)),
         ("memory.max", str(1 << 26)),
         ("memory.low", str(1 << 25)),
-        ("cpu.idle", "1"),
         ("cpu.weight", "39"),
+        ("cpu.idle", "1"),
         ("cpu.max", "50000 200000"),
         ("cpu.max.burst", "1000"),
         ("cpuset.cpus", "0-1"),
@@ -135,13 +149,52 @@ def test_v1_only_words(v1: cgroups.V1) -> None:
         ({"memory": {"disableOOMKiller": True}}, "memory.disableOOMKiller"),
         ({"memory": {"kernelTCP": 1}}, "memory.kernelTCP"),
         ({"cpu": {"realtimePeriod": 10}}, "cpu.realtimeRuntime"),
+        ({"cpu": {"realtimeRuntime": 10}}, "cpu.realtimeRuntime"),
         ({"network": {"classID": 1}}, "network"),
+        ({"network": {"priorities": [{"name": "lo", "priority": 0}]}}, "network"),
     ],
 )
-def test_v2_refuses_what_it_lacks(v2: cgroups.V2, asked: Any, where: str) -> None:
-    with pytest.raises(BundleError) as caught:
-        written(v2, asked)
-    assert caught.value.where == f"linux.resources.{where}"
+def test_v2_ignores_what_runc_ignores_there_and_says_so(v2: cgroups.V2, asked: Any, where: str) -> None:
+    said: list[str] = []
+    assert written(v2, asked | {"pids": {"limit": 3}}, said.append) == [("pids.max", "3")]
+    assert [line.partition(": ")[0] for line in said] == [f"linux.resources.{where}"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"memory": {"kernel": 4096}}, "memory.kernel"),
+        ({"memory": {"kernel": -1}}, "memory.kernel"),
+        ({"memory": {"useHierarchy": False}}, "memory.useHierarchy"),
+        ({"blockIO": {"leafWeight": 100}}, "blockIO.leafWeight"),
+        (
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 9}]}},
+            "blockIO.weightDevice[0].leafWeight",
+        ),
+        ({"memory": {"future": 1}}, "memory.future"),
+        ({"cpu": {"shares": 1}}, "cpu.shares"),
+        ({"cpu": {"shares": 1 << 20}}, "cpu.shares"),
+        ({"devices": [{"allow": False, "access": "rwa"}]}, "devices[0].access"),
+    ],
+)
+def test_what_kernels_took_away_is_ignored_with_a_warning(asked: Any, where: str) -> None:
+    _, said = read(asked)
+    assert [line.partition(": ")[0] for line in said] == [f"linux.resources.{where}"]
+
+
+def test_nothing_is_said_of_what_is_as_it_must_be() -> None:
+    ordinary = {
+        "memory": {"useHierarchy": True, "kernel": 0, "swappiness": -1},
+        "cpu": {"shares": 2},
+        "blockIO": {"leafWeight": 0},
+    }
+    assert read(ordinary)[1] == read({"cpu": {"shares": 262144}})[1] == []
+
+
+def test_shares_that_the_kernel_would_change_are_changed_here(v1: cgroups.V1, v2: cgroups.V2) -> None:
+    for shares, clamped, weight in ((1, "2", "1"), (1 << 40, "262144", "10000")):
+        assert written(v1, {"cpu": {"shares": shares}}) == [("cpu.shares", clamped)]
+        assert written(v2, {"cpu": {"shares": shares}}) == [("cpu.weight", weight)]
 
 
 def test_no_limit(v1: cgroups.V1, v2: cgroups.V2) -> None:
@@ -155,7 +208,7 @@ def test_no_limit(v1: cgroups.V1, v2: cgroups.V2) -> None:
     assert written(v2, asked) == [
         ("memory.swap.max", "max"),
         ("memory.max", "max"),
-        ("cpu.max", "max 100000"),
+        ("cpu.max", "max"),
         ("pids.max", "max"),
     ]
 
@@ -196,9 +249,17 @@ def test_unified_overrules_in_v2_and_is_refused_in_v1(v1: cgroups.V1, v2: cgroup
     [
         ({"memory": {"limit": "64m"}}, "memory.limit"),
         ({"memory": {"limit": -2}}, "memory.limit"),
-        ({"memory": {"swap": 4096}}, "memory.swap"),
+        ({"memory": {"limit": -1, "swap": 4096}}, "memory.swap"),
+        ({"memory": {"limit": 1 << 63}}, "memory.limit"),
+        ({"memory": {"kernel": "1"}}, "memory.kernel"),
+        ({"cpu": {"quota": 1000, "burst": 1001}}, "cpu.burst"),
+        ({"pids": {"limit": 1 << 64}}, "pids.limit"),
+        ({"hugepageLimits": [{"pageSize": "2MB", "limit": -1}]}, "hugepageLimits[0].limit"),
+        ({"rdma": {"mlx5_0": {"hcaHandles": -1}}}, "rdma.mlx5_0.hcaHandles"),
+        ({"rdma": {"mlx5_0": 1}}, "rdma.mlx5_0"),
+        ({"devices": [{"allow": False, "access": ""}]}, "devices[0].access"),
+        ({"devices": [{"allow": False, "access": "x"}]}, "devices[0].access"),
         ({"memory": {"limit": 8192, "swap": 4096}}, "memory.swap"),
-        ({"memory": {"kernel": 4096}}, "memory.kernel"),
         ({"memory": {"swappiness": 101}}, "memory.swappiness"),
         ({"cpu": {"cpus": "zero"}}, "cpu.cpus"),
         ({"cpu": {"mems": "0;1"}}, "cpu.mems"),
@@ -206,7 +267,6 @@ def test_unified_overrules_in_v2_and_is_refused_in_v1(v1: cgroups.V1, v2: cgroup
         ({"cpu": {"shares": -1}}, "cpu.shares"),
         ({"pids": {"limit": True}}, "pids.limit"),
         ({"blockIO": {"weight": 5}}, "blockIO.weight"),
-        ({"blockIO": {"leafWeight": 100}}, "blockIO.leafWeight"),
         (
             {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": -1}]}},
             "throttleReadBpsDevice[0].rate",
@@ -226,61 +286,263 @@ def test_refused_by_name(asked: Any, where: str) -> None:
     assert caught.value.fix
 
 
+def update(group: cgroups.V1 | cgroups.V2, asked: Any) -> list[str]:
+    """The warnings."""
+    said: list[str] = []
+    resources.update(parsed(asked), group, said.append)
+    return said
+
+
 def test_apply_writes_the_files(v1: cgroups.V1, tmp_path: Path) -> None:
-    resources.update(parsed({"pids": {"limit": 7}, "cpu": {"shares": 2}}), v1)
+    assert update(v1, {"pids": {"limit": 7}, "cpu": {"shares": 2}}) == []
     assert (tmp_path / "g/pids.max").read_text().startswith("7")
     assert (tmp_path / "g/cpu.shares").read_text().startswith("2")
 
 
-def test_a_file_that_the_kernel_lacks_is_named(v1: cgroups.V1, tmp_path: Path) -> None:
-    (tmp_path / "g/memory.memsw.limit_in_bytes").unlink()
+def test_an_update_leaves_device_rules_and_says_so(v1: cgroups.V1) -> None:
+    (line,) = update(v1, {"devices": [{"allow": False}]})
+    assert line.startswith("linux.resources.devices: ignored")
+
+
+@pytest.mark.parametrize("asked", [{"pids": {"limit": 7}}, {"memory": {"reservation": 1}}, {"cpu": {"burst": 0}}])
+def test_a_file_that_the_kernel_lacks_is_named(v1: cgroups.V1, tmp_path: Path, asked: Any) -> None:
+    (each,) = limits.plain(limits.writes(parsed(asked), v1, refuse))
+    Path(each.path).unlink()
     with pytest.raises(BundleError) as caught:
-        resources.update(parsed({"memory": {"limit": 4096, "swap": 4096}}), v1)
-    assert caught.value.where == "linux.resources.memory.swap"
-    assert str(tmp_path / "g/memory.memsw.limit_in_bytes") in caught.value.why
+        update(v1, asked)
+    assert caught.value.where == each.where
+    assert each.path in caught.value.why
+
+
+@pytest.mark.parametrize("swaps", ["", "Filename Type\n", "Filename Type\n/dev/sda2 partition\n"])
+def test_a_limit_of_swap_where_the_kernel_counts_none(
+    v1: cgroups.V1, v2: cgroups.V2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swaps: str
+) -> None:
+    """Ignored with a warning where there is nothing to be limited; else it is refused."""
+
+    def instead(path: str) -> str:
+        if path == "/proc/swaps" and not swaps:
+            raise FileNotFoundError(path)
+        return swaps if path == "/proc/swaps" else Path(path).read_text()
+
+    monkeypatch.setattr(limits, "read", instead)
+    for group, file in ((v1, "memory.memsw.limit_in_bytes"), (v2, "memory.swap.max")):
+        (tmp_path / "g" / file).unlink()
+        if "partition" in swaps:
+            with pytest.raises(BundleError, match=r"memory\.swap"):
+                update(group, {"memory": {"limit": 4096, "swap": 8192}})
+            continue
+        (line,) = update(group, {"memory": {"limit": 4096, "swap": 8192}})
+        assert line.startswith("linux.resources.memory.swap: ignored")
+        assert update(group, {"memory": {"limit": 4096, "swap": -1}}) == []
 
 
 def test_a_hierarchy_that_is_not_mounted_is_named(tmp_path: Path) -> None:
     group = cgroups.V1("g", Layout("v1", {"memory": str(tmp_path)}, (str(tmp_path),), None), ("memory",))
     for asked, controller in (({"pids": {"limit": 1}}, "pids"), ({"blockIO": {"weight": 10}}, "blkio")):
         with pytest.raises(BundleError, match=f"no cgroup v1 hierarchy of {controller} is mounted"):
-            resources.writes(parsed(asked), group)
+            limits.writes(parsed(asked), group, refuse)
 
 
-@pytest.mark.parametrize(
-    ("now", "swap", "first"),
-    [
-        (1 << 62, 8192, "memory.limit_in_bytes"),  # fresh: memory+swap comes down to it after memory did
-        (4096, 8192, "memory.memsw.limit_in_bytes"),  # raised: memory could not go above memory+swap
-        (4096, -1, "memory.memsw.limit_in_bytes"),
-        (16384, 8192, "memory.limit_in_bytes"),
-    ],
-)
-def test_v1_memory_is_never_above_memory_and_swap(
-    v1: cgroups.V1, tmp_path: Path, now: int, swap: int, first: str
-) -> None:
-    (tmp_path / "g/memory.memsw.limit_in_bytes").write_text(f"{now}\n")
-    order: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "write", lambda path, _text: order.append(path.rpartition("/")[2]))
-        resources.update(parsed({"memory": {"limit": 8192, "swap": swap}}), v1)
-    assert order[0] == first
-    assert sorted(order) == ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+def test_no_memory_limit_is_no_limit_of_swap_either(v1: cgroups.V1, v2: cgroups.V2, tmp_path: Path) -> None:
+    """As in runc; where swap is not counted, nothing is said of it."""
+    assert written(v1, {"memory": {"limit": -1}}) == [
+        ("memory.limit_in_bytes", "-1"),
+        ("memory.memsw.limit_in_bytes", "-1"),
+    ]
+    assert written(v2, {"memory": {"limit": -1}}) == [("memory.swap.max", "max"), ("memory.max", "max")]
+    for name in ("memory.memsw.limit_in_bytes", "memory.swap.max"):
+        (tmp_path / "g" / name).unlink()
+    assert written(v1, {"memory": {"limit": -1}}) == [("memory.limit_in_bytes", "-1")]
+    assert written(v2, {"memory": {"limit": -1}}) == [("memory.max", "max")]
+
+
+def test_swap_alone_is_judged_by_the_memory_limit_in_force(v1: cgroups.V1, v2: cgroups.V2, tmp_path: Path) -> None:
+    (tmp_path / "g/memory.max").write_text("4096\n")
+    (tmp_path / "g/memory.limit_in_bytes").write_text("4096\n")
+    assert written(v2, {"memory": {"swap": 12288}}) == [("memory.swap.max", "8192")]
+    assert written(v1, {"memory": {"swap": 12288}}) == [("memory.memsw.limit_in_bytes", "12288")]
+    for group in (v1, v2):
+        with pytest.raises(BundleError, match="not below the limit of memory, 4096"):
+            update(group, {"memory": {"swap": 2048}})
+    (tmp_path / "g/memory.max").write_text("max\n")
+    (tmp_path / "g/memory.limit_in_bytes").write_text("9223372036854771712\n")
+    for group in (v1, v2):
+        with pytest.raises(BundleError, match="memory needs a limit"):
+            update(group, {"memory": {"swap": 12288}})
+        with pytest.raises(BundleError, match="memory needs a limit"):
+            resources.apply(parsed({"memory": {"swap": 12288}}), group, refuse)
+    assert (tmp_path / "g/memory.swap.max").read_text() == "0\n"
+
+
+def test_v1_memory_alone_is_judged_by_memory_and_swap_in_force(v1: cgroups.V1, tmp_path: Path) -> None:
+    (tmp_path / "g/memory.memsw.limit_in_bytes").write_text("8192\n")
+    with pytest.raises(BundleError, match="above the limit of memory and swap together, 8192") as caught:
+        update(v1, {"memory": {"limit": 16384}, "pids": {"limit": 3}})
+    assert caught.value.where == "linux.resources.memory.limit"
+    assert (tmp_path / "g/pids.max").read_text() == "0\n"
+    assert update(v1, {"memory": {"limit": 8192}}) == []
+
+
+def test_of_quota_and_period_the_one_that_is_not_asked_stays(v1: cgroups.V1, v2: cgroups.V2, tmp_path: Path) -> None:
+    (tmp_path / "g/cpu.max").write_text("5000 20000\n")
+    assert written(v2, {"cpu": {"period": 40000}}) == [("cpu.max", "5000 40000")]
+    assert written(v2, {"cpu": {"quota": 7000}}) == [("cpu.max", "7000")]
+    assert written(v1, {"cpu": {"period": 40000}}) == [("cpu.cfs_period_us", "40000")]
+    assert written(v1, {"cpu": {"quota": -5}}) == [("cpu.cfs_quota_us", "-1")]
 
 
 def test_check_before_update(v2: cgroups.V2, tmp_path: Path) -> None:
     (tmp_path / "g/memory.current").write_text("8192\n")
-    asked = {"memory": {"limit": 4096, "checkBeforeUpdate": True}}
     with pytest.raises(BundleError, match="below what is in use"):
-        resources.update(parsed(asked), v2)
+        update(v2, {"memory": {"limit": 4096, "checkBeforeUpdate": True}})
     assert (tmp_path / "g/memory.max").read_text() == "0\n"
+
+
+class Kernel:
+    """The kernel's rules for pairs, of files in memory: a write that breaks one is EINVAL, and changes nothing."""
+
+    def __init__(self, files: dict[str, str], rule: Callable[[dict[str, str]], bool]) -> None:
+        self.files = files
+        self.rule = rule
+        self.asked = 0
+
+    def write(self, path: str, text: str) -> None:
+        self.asked += 1
+        new = self.files | {path: text}
+        if not self.rule(new):
+            raise OSError(errno.EINVAL, "Invalid argument", path)
+        self.files = new
+
+    def read(self, path: str) -> str:
+        return self.files[path]
+
+
+def pair_in(kernel: Kernel, pair: limits.Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "write", kernel.write)
+    monkeypatch.setattr(applying, "read", kernel.read)
+    applying.pair(pair)
+
+
+def _infinite(text: str) -> float:
+    return math.inf if text == "-1" else int(text)
+
+
+SIZES = ("4096", "8192", "16384", "-1")
+BOTH = [(m, s) for m in SIZES for s in SIZES if _infinite(m) <= _infinite(s)]
+
+
+@pytest.mark.parametrize("before", BOTH, ids="-".join)
+@pytest.mark.parametrize("after", BOTH, ids="-".join)
+def test_memory_and_swap_from_any_state_to_any(
+    before: tuple[str, str], after: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(dict(zip("ms", before, strict=True)), lambda f: _infinite(f["m"]) <= _infinite(f["s"]))
+    pair_in(kernel, limits.Pair(limits.Write("", "m", after[0]), limits.Write("", "s", after[1])), monkeypatch)
+    assert kernel.files == dict(zip("ms", after, strict=True))
+
+
+#: (quota, period) of a cgroup below one of half a processor, which itself has one below it of a tenth.
+RATIOS = [(q, p) for p in ("10000", "100000", "1000000") for q in ("-1", "1000", "5000", "10000", "50000", "500000")]
+
+
+def _ratio(quota: str, period: str) -> float:
+    return 0.5 if quota == "-1" else int(quota) / int(period)  # without one, it is the parent's
+
+
+def _fits(files: dict[str, str]) -> bool:
+    return 0.1 <= _ratio(files["q"], files["p"]) <= 0.5
+
+
+@pytest.mark.parametrize("before", [each for each in RATIOS if 0.1 <= _ratio(*each) <= 0.5], ids="-".join)
+@pytest.mark.parametrize("after", [each for each in RATIOS if 0.1 <= _ratio(*each) <= 0.5], ids="-".join)
+def test_quota_and_period_from_any_state_to_any_between_limited_cgroups(
+    before: tuple[str, str], after: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(dict(zip("qp", before, strict=True)), _fits)
+    pair = limits.Pair(limits.Write("", "p", after[1]), limits.Write("", "q", after[0]), (limits.Write("", "q", "-1"),))
+    pair_in(kernel, pair, monkeypatch)
+    assert kernel.files == dict(zip("qp", after, strict=True))
+
+
+def test_an_ordinary_pair_takes_two_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel({"q": "-1", "p": "100000"}, _fits)
+    pair = limits.Pair(limits.Write("", "p", "100000"), limits.Write("", "q", "50000"), (limits.Write("", "q", "-1"),))
+    pair_in(kernel, pair, monkeypatch)
+    assert kernel.asked == 2
+
+
+@pytest.mark.parametrize("quota", ["600000", "100"])
+def test_an_update_that_the_kernel_refuses_changes_nothing(
+    v1: cgroups.V1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str
+) -> None:
+    files = {str(path): path.read_text().strip() for path in (tmp_path / "g").iterdir()}
+    place = str(tmp_path / "g/cpu.cfs_")
+    files |= {f"{place}quota_us": "40000", f"{place}period_us": "100000", str(tmp_path / "g/pids.max"): "9"}
+    kernel = Kernel(dict(files), lambda f: _fits({"q": f[f"{place}quota_us"], "p": f[f"{place}period_us"]}))
+    monkeypatch.setattr(applying, "write", kernel.write)
+    monkeypatch.setattr(applying, "read", kernel.read)
+    with pytest.raises(OSError, match="a cgroup above"):
+        update(v1, {"memory": {"limit": 1}, "cpu": {"quota": int(quota), "period": 1_000_000}, "pids": {"limit": 5}})
+    assert kernel.files == files
+
+
+@pytest.mark.parametrize(("idle", "order"), [(0, ["cpu.idle", "cpu.shares"]), (1, ["cpu.shares", "cpu.idle"])])
+def test_an_idle_cgroup_takes_no_weight(v1: cgroups.V1, idle: int, order: list[str]) -> None:
+    assert [name for name, _ in written(v1, {"cpu": {"shares": 9, "idle": idle}})] == order
+
+
+def test_burst_comes_after_the_quota_that_it_may_not_exceed(v1: cgroups.V1, v2: cgroups.V2) -> None:
+    asked = {"cpu": {"quota": 5000, "burst": 4000}}
+    (pair,) = limits.writes(parsed(asked), v1, refuse)
+    assert isinstance(pair, limits.Pair)
+    assert [each.text for each in (pair.first, pair.second, *pair.reset)] == ["5000", "4000", "0"]
+    (pair,) = limits.writes(parsed(asked), v2, refuse)
+    assert isinstance(pair, limits.Pair)
+    assert [each.text for each in (pair.first, pair.second, *pair.reset)] == ["5000", "4000", "0"]
+    assert written(v1, {"cpu": {"burst": 0}}) == [("cpu.cfs_burst_us", "0")]
+
+
+def test_reserved_huge_pages_count_where_the_kernel_counts_them(v1: cgroups.V1, v2: cgroups.V2, tmp_path: Path) -> None:
+    asked = {"hugepageLimits": [{"pageSize": "2MB", "limit": 4096}]}
+    (tmp_path / "g/hugetlb.2MB.rsvd.limit_in_bytes").touch()
+    (tmp_path / "g/hugetlb.2MB.rsvd.max").touch()
+    assert [name for name, _ in written(v1, asked)] == ["hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes"]
+    assert [name for name, _ in written(v2, asked)] == ["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"]
+
+
+def test_rdma_in_the_words_of_its_file(v2: cgroups.V2) -> None:
+    asked = {"rdma": {"mlx5_0": {"hcaHandles": 3, "hcaObjects": 10000}, "mlx5_1": {"hcaObjects": 0}, "mlx5_2": {}}}
+    assert written(v2, asked) == [
+        ("rdma.max", "mlx5_0 hca_handle=3 hca_object=10000"),
+        ("rdma.max", "mlx5_1 hca_object=0"),
+    ]
+
+
+def test_a_unified_file_gets_its_lines_one_by_one(v2: cgroups.V2) -> None:
+    asked = {"unified": {"io.max": "8:0 rbps=1\n8:16 rbps=2\n", "memory.high": ""}}
+    assert written(v2, asked) == [("io.max", "8:0 rbps=1"), ("io.max", "8:16 rbps=2")]
+
+
+def test_docker_s_unsigned_minus_one(v1: cgroups.V1) -> None:
+    asked = {"memory": {"limit": (1 << 64) - 1}, "pids": {"limit": -7}, "cpu": {"idle": -1}}
+    assert written(v1, asked) == [
+        ("memory.limit_in_bytes", "-1"),
+        ("memory.memsw.limit_in_bytes", "-1"),
+        ("pids.max", "max"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["0-3,8-15:2/4", "all", "0-N", "1\n"])
+def test_lists_as_the_kernel_reads_them(v1: cgroups.V1, text: str) -> None:
+    assert written(v1, {"cpu": {"cpus": text}}) == [("cpuset.cpus", text)]
 
 
 def test_bfq_weights_are_taken_as_they_are(v1: cgroups.V1, v2: cgroups.V2, tmp_path: Path) -> None:
     for name in ("blkio.bfq.weight", "io.bfq.weight"):
         (tmp_path / "g" / name).touch()
     asked = {"blockIO": {"weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 20}]}}
-    assert written(v1, asked) == [("blkio.bfq.weight", "500"), ("blkio.bfq.weight", "8:0 20")]
+    assert written(v1, asked) == [("blkio.bfq.weight", "500"), ("blkio.bfq.weight_device", "8:0 20")]
     assert written(v2, asked) == [("io.bfq.weight", "500"), ("io.bfq.weight", "8:0 20")]
 
 

@@ -282,7 +282,13 @@ def test_every_verb_has_help() -> None:
         (("run", "-b", "/", "c"), "/config.json"),
         (("--log-format", "xml", "list"), "--log-format"),
         (("kill", "nope", "NOSUCH"), "no such signal: NOSUCH"),
-        (("update", "nope"), "--resources"),
+        (("update", "nope"), "container nope does not exist"),
+        (("update", "--memory", "much", "nope"), "--memory: 'much' is no size"),
+        (("update", "--memory", "-2", "nope"), "--memory: '-2' is no size"),
+        (("update", "--cpu-quota", "1.5", "nope"), "--cpu-quota: '1.5' is no number"),
+        (("update", "--l3-cache-schema", "L3:0=f", "nope"), "--l3-cache-schema: is not supported"),
+        (("update", "--mem-bw-schema", "MB:0=70", "nope"), "--mem-bw-schema: is not supported"),
+        (("update", "-r", "/nowhere", "nope"), "/nowhere"),
     ],
 )
 def test_bad_requests_are_one_clear_line(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
