@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -299,7 +300,83 @@ def test_frozen_v1_processes_are_killed_before_they_are_let_go(tmp_path: Path, m
     state = tmp_path / "t/freezer.state"
     where = "runners.container.cgroup_v1"
     monkeypatch.setattr(f"{where}.send_kill", lambda pids: seen.append((pids, state.read_text())))
-    monkeypatch.setattr(f"{where}.kill", lambda _pids, _where: seen.append(("kill", state.read_text())))
+    monkeypatch.setattr(f"{where}.kill", lambda _pids, _where, _rescue: seen.append(("kill", state.read_text())))
     cgroups.V1("t", Layout("v1", {"freezer": str(tmp_path)}, (str(tmp_path),), None), ("freezer",)).kill()
     # The file is no kernel's: the shorter word is written over the start of the longer one.
     assert seen == [({NOBODY}, "FROZEN\n"), ("kill", "THAWED\n")]
+
+
+def test_frozen_below_is_let_go_too_and_the_one_above_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with a cgroup mount of its own can freeze what it made; that above it is not ours to thaw."""
+    fake(tmp_path / "a/t/inner", "freezer.state", "cgroup.procs")
+    fake(tmp_path / "a", "freezer.self_freezing")
+    fake(tmp_path / "a/t", "freezer.state", "freezer.self_freezing", "cgroup.procs")
+    (tmp_path / "a/freezer.self_freezing").write_text("1\n")
+    (tmp_path / "a/t/freezer.self_freezing").write_text("0\n")
+    (tmp_path / "a/t/freezer.state").write_text("THAWED\n")
+    (tmp_path / "a/t/inner/freezer.state").write_text("FROZEN\n")
+    said: list[str] = []
+    monkeypatch.setattr("runners.container.cgroup_v1.kill", lambda _pids, where, _rescue: said.append(where))
+    group = cgroups.V1("a/t", Layout("v1", {"freezer": str(tmp_path)}, (str(tmp_path),), None), ("freezer",))
+    group.kill()
+    assert (tmp_path / "a/t/inner/freezer.state").read_text() == "THAWED\n"
+    assert group.frozen_by() == "/a"
+    assert said == ["/a (frozen)"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, ""),
+        ({"a": "0"}, ""),
+        ({"a": "1"}, "/a"),
+        ({"a": "0", "a/b": "0", "a/b/c": "1"}, "/a/b/c"),
+        ({"a": "0", "a/b": "1", "a/b/c": "1"}, "/a/b"),
+    ],
+)
+def test_which_cgroup_was_frozen(tmp_path: Path, files: dict[str, str], expected: str) -> None:
+    for path, text in files.items():
+        fake(tmp_path / path)
+        for name in ("freezer.self_freezing", "cgroup.freeze"):
+            (tmp_path / path / name).write_text(f"{text}\n")
+    where = str(tmp_path)
+    assert cgroups.V1("a/b/c", Layout("v1", {"freezer": where}, (where,), None)).frozen_by() == expected
+    assert cgroups.V2("a/b/c", Layout("v2", {}, (), where)).frozen_by() == expected
+    assert cgroups.V1("a/b/c", Layout("v1", {"memory": where}, (where,), None)).frozen_by() == ""
+
+
+@pytest.mark.parametrize(("state", "frozen"), [("THAWED", False), ("FROZEN", True), ("FREEZING", True)])
+def test_who_enters_a_freezing_cgroup_is_stopped_too(tmp_path: Path, state: str, *, frozen: bool) -> None:
+    fake(tmp_path / "t")
+    (tmp_path / "t/freezer.state").write_text(f"{state}\n")
+    layout = Layout("v1", {"freezer": str(tmp_path)}, (str(tmp_path),), None)
+    assert cgroups.V1("t", layout).frozen() is frozen
+
+
+def test_killing_asks_for_help_once_and_then_gives_up_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of somebody who does not die, as in a frozen cgroup: this process, to whom no signal is sent."""
+    monkeypatch.setattr(hierarchies, "_FIRST_MS", 1)
+    monkeypatch.setattr(hierarchies, "_DEATH_MS", 5)
+    monkeypatch.setattr(hierarchies, "_kill_some", lambda _pids, _deadline: time.sleep(0.002))
+    helped: list[list[int]] = []
+    with pytest.raises(OSError, match=rf"processes survive SIGKILL: {os.getpid()} \(.*, state [RS]\)") as caught:
+        hierarchies.kill(lambda: frozenset({os.getpid()}), "/t", lambda pids: helped.append(list(pids)))
+    assert (caught.value.filename, helped) == ("/t", [[os.getpid()]])
+
+
+def test_more_processes_than_descriptors_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hierarchies, "_AT_ONCE", 2)
+    children = [os.fork() or os.execv("/bin/sleep", ["sleep", "1000"]) for _ in range(5)]
+    alive = set(children)
+
+    def left() -> frozenset[int]:
+        alive.difference_update({pid for pid in set(alive) if os.waitpid(pid, os.WNOHANG)[0]})
+        return frozenset(alive)
+
+    hierarchies.kill(left, "/t")
+    assert not alive
+
+
+@pytest.mark.parametrize("path", ["system.slice:tare:one", "tare-ü/ß", "a:b"])
+def test_names_of_any_letters_are_paths(path: str) -> None:
+    assert cgroups.place(path, "unused") == path
