@@ -9,9 +9,10 @@ import errno
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from bench import ksm
 from bench.batch import Attempt, Starter
@@ -22,6 +23,7 @@ from bench.reading import Reading, Weighing
 from bench.sampling import Meter, sample, watch
 from bench.scenario_file import StackTable
 from bench.settle import settle
+from bench.stalls import MOST_REPEATS, Stalled, Watch
 from bench.start import Contract, StartFailed, clock_ns
 from bench.stop import Seen, reason
 from runners.base import Instance, Launch, RunnerError
@@ -40,7 +42,7 @@ class Mountain:
     ``unsettled`` instances were removed before, and free memory was not seen to stand still since. ``meter`` is None
     where nobody counts the processor time of what the run starts. With ``descends`` the way down is read, too, at the
     numbers of the way up. Each instance that is ready is asked for ``reclaim_bytes``; ``pause_s`` is
-    :attr:`runners.base.Prepared.pause_s`.
+    :attr:`runners.base.Prepared.pause_s`. *watch* tells which steps do not count because this process did not run.
     """
 
     launch: Launch
@@ -55,6 +57,7 @@ class Mountain:
     descends: bool = False
     reclaim_bytes: int = 0
     pause_s: float = 0.0
+    watch: Watch = field(default_factory=Watch)
 
 
 def climb(
@@ -81,17 +84,19 @@ def climb(
                 ascent.descend()
     except (RunnerError, OSError) as error:
         return Weighing(status="failed", reason=str(error), at_ns=began, unsettled=ascent.tried)
+    except Stalled as stalled:
+        return Weighing(status="invalid", reason=str(stalled), at_ns=began, readings=tuple(ascent.readings))
     settled = _settled(ascent.tried, interrupts)
     # With what was removed before a signal ended the reading of the way down.
-    unread_s = ascent.removing_s - sum(one.values["removal_seconds"] for one in ascent.readings if one.stage == "down")
+    unread_s = ascent.removing_s - sum(one.values.get("removal_seconds", 0.0) for one in ascent.readings)
     removed = {"teardown_seconds": ascent.removing_s, "removal_seconds": unread_s}
-    after = Reading(values={**hostmem.read(), **removed}, n=ascent.seen.alive, stage="after")
+    after = ascent.removal(removed, "after", ascent.seen.alive)
     failed = ascent.seen.alive == 0 and ascent.seen.lost > 0
     return Weighing(
         status="failed" if failed else "ok",
         reason=ascent.last_failure if failed else "",
         at_ns=began,
-        readings=() if failed else (*ascent.readings, after),
+        readings=() if failed else (*ascent.readings, *after),
         console=ascent.last_console,
         reached=ascent.seen.alive,
         lost=ascent.seen.lost,
@@ -130,7 +135,8 @@ class _Ascent:
         self.removing_s = 0.0
         self._broken: list[BaseException] = []
         self._ground: dict[str, float] = {}
-        self._read_tried = self._asked = 0
+        self._read_tried = self._asked = self._excused = 0
+        self._stalled = self._ever_stalled = ""
         self._numbers: list[int] = []
         self._swapped = _swapped_in(_text("/proc/vmstat"))
 
@@ -141,13 +147,15 @@ class _Ascent:
 
     def up(self, names: Iterator[str]) -> str:
         """Start until a rule holds; return it."""
-        self._read(0)
-        self._ground = self.readings[0].values
+        self._ground = self._read(0)
         self._look(self._ground)
         mountain = self.mountain
         with Starter(mountain.launch, self.contract, self.interrupts, mountain.rules.at_once) as starter:
             while not (stop := reason(mountain.rules, mountain.most, self.seen)):
-                broken = [self._note(one) for one in starter.start(list(islice(names, self.seen.starting)))]
+                begun = mountain.watch.begin()
+                attempts = starter.start(list(islice(names, self.seen.starting)))
+                stalled = mountain.watch.since(begun)
+                broken = [self._note(one, stalled) for one in attempts]
                 # After all of them were noted: what runs must be removed, whatever became of the others.
                 for error in filter(None, broken):
                     raise error
@@ -181,15 +189,14 @@ class _Ascent:
                     self.warnings.append(f"memory did not settle at {n} on the way down")
             except Interrupted:
                 return
-            removal = {"removal_seconds": self.removing_s - before_s}
-            self.readings.append(Reading(values={**hostmem.read(), **removal}, n=n, stage="down"))
+            self.readings += self.removal({"removal_seconds": self.removing_s - before_s}, "down", n)
 
     def down(self, keep: int = 0) -> None:
         """Remove all but the first *keep*, several at once: most of a removal is waiting.
 
         Raises the first error of the whole way down, after the last removal.
         """
-        leaving = self.removals[keep:]
+        leaving, begun = self.removals[keep:], self.mountain.watch.begin()
         began, left = clock_ns(), len(self.removals)
         with ThreadPoolExecutor(_REMOVERS) as pool:
             removals = [pool.submit(one.close) for one in reversed(leaving)]
@@ -200,12 +207,30 @@ class _Ascent:
         self._broken += filter(None, (removal.exception() for removal in removals))
         del self.removals[keep:]
         self.removing_s += (clock_ns() - began) / 1e9
+        self._stalled = self.mountain.watch.since(begun)
+        self._ever_stalled = self._ever_stalled or self._stalled
         if self._broken:
             raise self._broken[0]
 
-    def _note(self, attempt: Attempt) -> Exception | None:
-        """Count what was started, or why not; return an error that ends the ascent."""
+    def removal(self, took: dict[str, float], stage: Literal["down", "after"], n: int) -> list[Reading]:
+        """What the host has now, and what the removal *took*, which is no figure where this process did not run."""
+        stalled = self._ever_stalled if stage == "after" else self._stalled
+        if stalled:
+            self.warnings.append(f"the removal ({stage}, {n}) is not timed: {stalled}")
+        return _timed(took, hostmem.read(), Reading(values={}, n=n, stage=stage), stalled)
+
+    def _note(self, attempt: Attempt, stalled: str) -> Exception | None:
+        """Count what was started, or why not; return an error that ends the ascent.
+
+        Where this process *stalled* meanwhile, a start is not timed, and one that got lost is not counted: another
+        takes its place.
+        """
         started, error = attempt.started, attempt.error
+        if stalled:
+            self.warnings.append(f"the start after {self.seen.alive} does not count: {stalled}")
+        if isinstance(error, StartFailed) and stalled and self._excused < MOST_REPEATS:
+            self._excused += 1
+            return None
         if isinstance(error, StartFailed):
             self.seen.lost += 1
             self.last_failure, self.last_console = error.reason, error.console
@@ -220,10 +245,10 @@ class _Ascent:
         self.seen.alive += 1
         self.alive(self.seen.alive)
         ready_s = started.since_request_s(self.contract.ready)
-        self.seen.latencies_s.append(ready_s)
+        self.seen.latencies_s += [] if stalled else [ready_s]
         # The view from inside is kept at the numbers that are read: of thousands it would be part of what is weighed.
         inside = started.inside_bytes if self.seen.alive in self.mountain.counts else {}
-        self.readings.append(Reading(values={"ready_seconds": ready_s, **inside}, n=self.seen.alive))
+        self.readings += _timed({"ready_seconds": ready_s}, inside, Reading(values={}, n=self.seen.alive), stalled)
         if started.unseen and not self.unseen:
             self.unseen = started.unseen
             self.warnings.append(f"memory could not be seen from inside: {started.unseen}")
@@ -242,21 +267,37 @@ class _Ascent:
                 raise RunnerError("an instance was asked for memory", why) from None
             self._asked += 1
 
-    def _read(self, n: int) -> None:
-        """Once the memory stands still: watch the host for a while, then read everything at once."""
+    def _read(self, n: int) -> dict[str, float]:
+        """Read everything at *n*, and again where this process stalled meanwhile; return the host's memory.
+
+        Raises Stalled where the ground itself could not be read.
+        """
+        for left in range(MOST_REPEATS, -1, -1):
+            begun = self.mountain.watch.begin()
+            found = self._read_once(n)
+            stalled = self.mountain.watch.since(begun)
+            self.readings += [replace(one, invalid=stalled) for one in found] if stalled else found
+            if stalled:
+                self.warnings.append(f"a reading at {n} does not count: {stalled}")
+            if not stalled or (n and not left):
+                self._numbers.append(n)
+                return found[0].values
+        raise Stalled(self.warnings[-1])
+
+    def _read_once(self, n: int) -> list[Reading]:
+        """Once the memory stands still: watch the host for a while, then read everything at once, the host first."""
         if self.mountain.rules.ksm and not ksm.settle(self.interrupts):
             self.warnings.append(f"merging did not stand still at {n}")
         moved = self.tried - self._read_tried if n else self.mountain.unsettled
         if not settle(moved, self.interrupts.check, pause_s=self.mountain.pause_s if n else 0.0):
             self.warnings.append(f"memory did not settle at {n}")
         self._read_tried = self.tried
-        self._numbers.append(n)
         watched = watch(self.mountain.rules.window_s, self.interrupts, self.instances, self.mountain.meter)
         if "host_busy_ratio" in watched:
             self.seen.idle_percent = 100 * (1 - watched["host_busy_ratio"])
         serving = {"resident": self.mountain.resident_pids, "daemon": self.mountain.daemon_pids}
         found = sample(n, self.instances, serving, self.mountain.memory_bytes)
-        self.readings += [*found, Reading(values=watched, n=n)] if watched else found
+        return [*found, Reading(values=watched, n=n)] if watched else found
 
     def _look(self, host: dict[str, float]) -> None:
         seen, ground = self.seen, self._ground
@@ -265,6 +306,12 @@ class _Ascent:
         seen.used_bytes = ground["host_available_bytes"] - host["host_available_bytes"]
         seen.pressure_percent = _full_pressure_percent(_text("/proc/pressure/memory"))
         seen.swapped_in = _swapped_in(_text("/proc/vmstat")) - self._swapped
+
+
+def _timed(times: dict[str, float], rest: dict[str, float], at: Reading, stalled: str) -> list[Reading]:
+    """*times* and *rest*, both read *at* one place; apart where the times are invalid and the rest is not."""
+    whole = [replace(at, values={**times, **rest})]
+    return [replace(at, values=times, invalid=stalled), replace(at, values=rest)] if stalled else whole
 
 
 def _errno(error: BaseException | None) -> int | None:

@@ -8,6 +8,7 @@ header gets its end. An interruption takes the same way out.
 from __future__ import annotations
 
 import gc
+import itertools
 import secrets
 import statistics
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ from typing import Any
 import msgspec
 
 import runners
-from bench import audit, bringup, caches, descriptors, host, ksm, pan, plan, start, store, trial, workspace
+from bench import audit, bringup, caches, descriptors, host, ksm, pan, plan, stalls, start, store, trial, workspace
 from bench.bringup import Place, Ready
 from bench.errors import Interrupted, NothingToRunError, UsageError
 from bench.interrupts import Interrupts
@@ -105,7 +106,7 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
                 raise UsageError(
                     f"{path} cannot go on here", f"its {name} was {then}, this is {here}", "start a new run"
                 )
-        done = {outcome.trial for outcome in recorded.outcomes}
+        done = {outcome.trial for outcome in recorded.outcomes if outcome.status != "invalid"}
         missing = tuple(planned for planned in header.plan if planned.id not in done)
         skipped = {subject.label for subject in header.subjects if subject.skipped}
         missing = tuple(planned for planned in missing if planned.subject not in skipped)
@@ -131,6 +132,7 @@ class _Session:
         self.prefix = workspace.new_prefix()
         self.owners: dict[str, str] = {}
         self.failed = 0
+        self.numbers = itertools.count(1)
         self.pan: pan.Pan | None = None
 
     def measure(self, trials: tuple[Trial, ...]) -> Result:
@@ -173,8 +175,9 @@ class _Session:
             pan=self.pan,
             interrupts=interrupts,
             monitor=self.monitor,
+            watch=stalls.Watch(),
         )
-        with ExitStack() as helpers:
+        with prober.watch, ExitStack() as helpers:
             if self.scenario.probe != "startup":
                 helpers.enter_context(descriptors.all_allowed())
                 if self.pan:
@@ -189,8 +192,7 @@ class _Session:
             for position, planned in enumerate(trials, start=1):
                 interrupts.check()
                 self.monitor.starting(planned, position, len(trials))
-                self._one(planned, ready[planned.subject], writer, prober, f"{self.prefix}-{position}")
-                gc.collect()
+                self._until_valid(planned, ready[planned.subject], writer, prober)
 
     def _bring_up(
         self, writer: store.RunWriter, place: Place, interrupts: Interrupts, helpers: ExitStack
@@ -222,7 +224,19 @@ class _Session:
             raise NothingToRunError("nothing could be measured here", reasons, "`tare doctor` says what to install")
         return ready
 
-    def _one(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober, name: str) -> None:
+    def _until_valid(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober) -> None:
+        """Run a trial, and run it again while it is invalid, but not for ever."""
+        for left in range(stalls.MOST_REPEATS, -1, -1):
+            outcome = self._one(planned, ready, writer, prober, f"{self.prefix}-{next(self.numbers)}")
+            gc.collect()
+            if outcome.status != "invalid":
+                return
+            again = "run again" if left else f"invalid {1 + stalls.MOST_REPEATS} times, and given up"
+            self._amend(warnings=(*self.header.warnings, f"{planned.id}: {outcome.reason}; {again}"))
+            prober.interrupts.check()
+        self.failed += 1
+
+    def _one(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober, name: str) -> Outcome:
         if self.scenario.run.cache == "cold" and not caches.drop():
             self._amend(warnings=(*self.header.warnings, f"{planned.id}: the disks were not quiet when it started"))
         self.owners[name] = planned.subject
@@ -235,7 +249,7 @@ class _Session:
             status, reason = "failed", "; ".join(filter(None, doubts))
         writer.output(planned.subject, planned.id, weighing.console)
         log = ""
-        if status != "ok" or weighing.lost:
+        if status in ("failed", "timeout") or weighing.lost:
             self.failed += 1
             log = writer.log(planned.id, f"{reason}\n\nThe end of its console:\n{weighing.console}\n")
         outcome = Outcome(
@@ -251,12 +265,15 @@ class _Session:
             lost=weighing.lost,
             stopped_by=weighing.stopped_by,
         )
-        # Only a trial that kept the contract has figures: those of a broken one would mean something else.
-        readings = weighing.readings if status == "ok" else ()
-        writer.trial(self._samples(planned, weighing.at_ns, readings), outcome)
+        # Only a trial that kept the contract has figures: those of a broken one would mean something else. Those of an
+        # invalid one are kept, and do not count.
+        readings = weighing.readings if status in ("ok", "invalid") else ()
+        invalid = reason if status == "invalid" else ""
+        writer.trial(self._samples(planned, weighing.at_ns, readings, invalid), outcome)
         self.monitor.ended(outcome, weighing.values if status == "ok" else {})
+        return outcome
 
-    def _samples(self, planned: Trial, at_ns: int, readings: Iterable[Reading]) -> Iterator[Sample]:
+    def _samples(self, planned: Trial, at_ns: int, readings: Iterable[Reading], invalid: str) -> Iterator[Sample]:
         for reading in readings:
             for metric, value in reading.values.items():
                 yield Sample(
@@ -274,6 +291,7 @@ class _Session:
                     n=reading.n,
                     role=reading.role,
                     stage=reading.stage,
+                    invalid=reading.invalid or invalid,
                 )
 
     def _weigh_empty_pan(self, interrupts: Interrupts) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -14,7 +14,8 @@ from bench.interrupts import Interrupts
 from bench.monitor import Monitor
 from bench.pan import Pan
 from bench.reading import Weighing
-from bench.scenario import Scenario
+from bench.scenario import ASCENTS, Scenario
+from bench.stalls import Watch
 from bench.start import Contract
 from runners.base import RunnerError
 
@@ -28,10 +29,24 @@ class Prober:
     pan: Pan | None
     interrupts: Interrupts
     monitor: Monitor
+    watch: Watch
     unsettled: int = 0
 
     def weigh(self, ready: Ready, name: str) -> Weighing:
-        """Run one trial; everything that it makes has a name that begins with *name*. Raises Interrupted."""
+        """Run one trial; everything that it makes has a name that begins with *name*. Raises Interrupted.
+
+        A trial in which this process did not run is invalid, however it ended. An ascent is not thrown away for that if
+        it ended well: it knows itself which of its steps are spoilt.
+        """
+        begun = self.watch.begin()
+        found = self._weigh(ready, name)
+        stalled = self.watch.since(begun)
+        if not stalled or (found.status == "ok" and self.scenario.probe in ASCENTS):
+            return found
+        ended = f"; it ended so: {found.reason}" if found.reason else ""
+        return replace(found, status="invalid", reason=stalled + ended)
+
+    def _weigh(self, ready: Ready, name: str) -> Weighing:
         if self.scenario.probe == "startup":
             cpu_ns = self.pan.cpu_ns if self.pan else None
             return trial.weigh(ready.prepared.launch, name, self._contract(), interrupts=self.interrupts, cpu_ns=cpu_ns)
@@ -56,6 +71,7 @@ class Prober:
             unsettled=self.unsettled,
             meter=self.pan.meter if self.pan else None,
             descends=self.scenario.probe == "density",
+            watch=self.watch,
         )
         names = (f"{name}-{number}" for number in itertools.count(1))
         found = climb.climb(mountain, names, self._contract(), interrupts=self.interrupts, alive=self.monitor.alive)

@@ -16,11 +16,13 @@ class Reading:
     n: int = 1
     role: str = ""
     stage: Literal["", "down", "after"] = ""
+    invalid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighing:
-    """How one trial went. ``readings`` are empty unless it went well, ``console`` is the end of what was said.
+    """How one trial went. ``readings`` are empty unless it went well or is invalid, ``console`` is the end of what was
+    said.
 
     ``unsettled`` instances were removed at its end, after which free memory was not seen to stand still.
     """

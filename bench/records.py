@@ -9,8 +9,9 @@ A run directory holds::
     subjects/        per subject, the exact argv, OCI configuration or domain XML; output.log: the end of what each
                      trial's workload said besides its marks, up to 256 KiB
 
-Rules of reading. A trial counts when it has an outcome. When a trial was run again after an interruption, its last rows
-win. A final line without a line end is what a killed run was writing: it is left out, and said so.
+Rules of reading. A trial counts when it has an outcome. When a trial was run again, after an interruption or because an
+attempt was invalid, its last rows win. Numbers that are invalid are kept, and do not count. A final line without a line
+end is what a killed run was writing: it is left out, and said so.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 #: Raised when a field changes its meaning or goes away; additions do not count. See :func:`bench.store.load`.
 SCHEMA_VERSION = 1
 
-Status = Literal["ok", "failed", "timeout", "skipped"]
+Status = Literal["ok", "failed", "timeout", "invalid", "skipped"]
 TrialKind = Literal["measured", "warmup"]
 RunState = Literal["running", "complete", "interrupted", "failed"]
 
@@ -36,7 +37,8 @@ class Sample(Record, frozen=True, kw_only=True):
 
     ``n`` instances were alive when it was read (0: before the first). ``role`` is the program that it belongs to,
     empty for a figure of the whole. ``stage`` is ``down`` for what was read with ``n`` left on the way down, ``after``
-    for what was read once all were removed again.
+    for what was read once all were removed again. ``invalid`` says why the number does not count: it is kept, and in no
+    figure (:mod:`bench.stalls`).
     """
 
     run: str
@@ -53,10 +55,14 @@ class Sample(Record, frozen=True, kw_only=True):
     n: int = 1
     role: str = ""
     stage: Literal["", "down", "after"] = ""
+    invalid: str = ""
 
 
 class Outcome(Record, frozen=True, kw_only=True):
     """How one trial ended. ``log`` is a path relative to the run directory, empty when there is none.
+
+    ``invalid`` is a trial in which the measuring process did not run, or the machine slept: it says nothing about its
+    subject, and is run again some times; each attempt has a row.
 
     A trial that stacks instances says how many were ``reached``, how many ``lost`` (they did not get ready), and which
     rule it was ``stopped_by``.

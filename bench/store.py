@@ -127,7 +127,11 @@ def load(path: Path) -> Run:
     kept = tuple(sample for sample in samples if sample.trial in counted)
     if len(kept) < len(samples):
         notes.append(f"{len(samples) - len(kept)} samples of a trial that never ended are left out")
-    return Run(path=path, header=header, samples=kept, outcomes=outcomes, notes=tuple(notes))
+    valid = tuple(sample for sample in kept if not sample.invalid)
+    if len(valid) < len(kept):
+        why = next(sample.invalid for sample in kept if sample.invalid)
+        notes.append(f"{len(kept) - len(valid)} samples do not count and are left out: {why}")
+    return Run(path=path, header=header, samples=valid, outcomes=outcomes, notes=tuple(notes))
 
 
 def load_header(path: Path) -> RunHeader:

@@ -39,7 +39,8 @@ def result_class(subject: SubjectRecord) -> Class:
 def count(run: Run, subject: SubjectRecord) -> Counts:
     """How the subject's trials ended."""
     mine = [outcome for outcome in frames.last_outcomes(run).values() if outcome.subject == subject.label]
-    ended = [outcome.status for outcome in mine if outcome.kind == "measured" and outcome.status != "skipped"]
+    tried = [outcome.status for outcome in mine if outcome.kind == "measured" and outcome.status != "skipped"]
+    ended = [status for status in tried if status != "invalid"]
     warmups = [outcome.status for outcome in mine if outcome.kind == "warmup" and outcome.status != "skipped"]
     return Counts(
         planned=sum(trial.subject == subject.label and trial.kind == "measured" for trial in run.header.plan),
@@ -47,6 +48,7 @@ def count(run: Run, subject: SubjectRecord) -> Counts:
         ready=ended.count("ok"),
         failed=ended.count("failed"),
         timeout=ended.count("timeout"),
+        invalid=tried.count("invalid"),
         warmups=len(warmups),
         warmups_failed=sum(status != "ok" for status in warmups),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from itertools import pairwise
 
 import pandas as pd
@@ -20,17 +20,23 @@ def descents(read: Ascents, refused: Container[str]) -> Iterator[Descent]:
     """
     if not read.down.empty:
         for subject in dict.fromkeys(read.down.index.get_level_values("subject")):
-            yield _descent(read, str(subject), balanced=subject not in refused)
+            yield from _descent(read, str(subject), balanced=subject not in refused)
 
 
-def _descent(read: Ascents, subject: str, *, balanced: bool) -> Descent:
-    """Of the rounds that got farthest: their numbers on the way down are the same."""
-    ends = _of(read.after, subject)
-    top = int(max(ends.index.get_level_values("n")))
+def _descent(read: Ascents, subject: str, *, balanced: bool) -> Iterator[Descent]:
+    """Of the rounds that got farthest: their numbers on the way down are the same. None where nothing was timed."""
+    timed = _timed(_of(read.after, subject)) & _timed(_of(read.down, subject))
+    ends = _of_rounds(_of(read.after, subject), timed)
+    top = max((int(n) for _, n in ends.index), default=0)
     rounds = [int(number) for number, n in ends.index if n == top]
+    if not rounds:
+        return
     ends, up, down = (_of_rounds(frame, rounds) for frame in (ends, _of(read.host, subject), _of(read.down, subject)))
     ground = ledger.free(up).xs(0, level="n")
     taken, still = (_medians(_below(ground, frame)) for frame in (up, down))
+    if top not in taken:
+        return
+    still = {n: value for n, value in still.items() if n in taken}
     seconds = {**_medians(down["removal_seconds"]), 0: _medians(ends["removal_seconds"])[top]}
     taken[0], still[top], still[0] = 0.0, taken[top], _medians(_below(ground, ends))[top]
     points = [DescentPoint(n=top, up_bytes=taken[top], down_bytes=still[top])]
@@ -41,7 +47,7 @@ def _descent(read: Ascents, subject: str, *, balanced: bool) -> Descent:
         )  # fmt: skip
         points.append(point)
     total = _medians(ends["teardown_seconds"])[top]
-    return Descent(
+    yield Descent(
         subject=subject, rounds=len(rounds), reached=top, seconds=total, points=tuple(points),
         balanced=balanced, sentence=_sentence(top, total, points, balanced=balanced),
     )  # fmt: skip
@@ -52,7 +58,13 @@ def _of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     return frame[frame.index.get_level_values("subject") == subject].droplevel(["subject"])
 
 
-def _of_rounds(frame: pd.DataFrame, rounds: list[int]) -> pd.DataFrame:
+def _timed(frame: pd.DataFrame) -> set[int]:
+    """The rounds of which every removal is timed: of one in which the measuring process did not run, none is."""
+    times = frame.reindex(columns=["removal_seconds"]).iloc[:, 0]
+    return {int(str(number)) for number, some in times.groupby(level="round") if some.notna().all()}
+
+
+def _of_rounds(frame: pd.DataFrame, rounds: Collection[int]) -> pd.DataFrame:
     return frame[frame.index.get_level_values("round").isin(rounds)]
 
 

@@ -186,7 +186,7 @@ def _status(header: RunHeader, rounds_done: int) -> str:
 
 def _failures(run: Run) -> Iterator[Failure]:
     for outcome in frames.last_outcomes(run).values():
-        if outcome.status in ("failed", "timeout"):
+        if outcome.status in ("failed", "timeout", "invalid"):
             yield Failure(
                 trial=outcome.trial,
                 subject=outcome.subject,

@@ -74,13 +74,17 @@ class Phase(Part, frozen=True, kw_only=True):
 
 
 class Counts(Part, frozen=True, kw_only=True):
-    """Rule: failures are counted. ``started`` = ``ready`` + ``failed`` + ``timeout``, of measured trials only."""
+    """Rule: failures are counted. ``started`` = ``ready`` + ``failed`` + ``timeout``, of measured trials only.
+
+    ``invalid`` trials stayed invalid however often they were run again: they say nothing about the subject.
+    """
 
     planned: int
     started: int
     ready: int
     failed: int
     timeout: int
+    invalid: int = 0
     warmups: int
     warmups_failed: int
 

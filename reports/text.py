@@ -37,7 +37,9 @@ def _run(report: Report, width: int) -> Iterable[RenderableType]:
     skipped = [subject for subject in report.subjects if subject.skipped]
     yield _headed("Not measured", (_skip(subject) for subject in skipped))
     failures = [
-        f"{f.subject}, {'warm-up' if f.kind == 'warmup' else f'round {f.round}'}: {f.reason or f.status}"
+        f"{f.subject}, {'warm-up' if f.kind == 'warmup' else f'round {f.round}'}: "
+        + ("invalid: " if f.status == "invalid" else "")
+        + (f.reason or f.status)
         + (f" (console: {f.log})" if f.log else "")
         for f in report.failures
     ]

@@ -125,6 +125,8 @@ def plural(count: int, noun: str) -> str:
 def no_figure(counts: Counts) -> str:
     """Why a subject has no figure, or an empty string when it may have one."""
     lost = counts.failed + counts.timeout
+    if counts.started == 0 and counts.invalid:
+        return f"no figure: {plural(counts.invalid, 'trial')} invalid, since the measuring process did not run"
     if counts.started == 0:
         return "no figure: nothing was started"
     if lost / counts.started > MOST_FAILED:

@@ -20,6 +20,7 @@ from bench.interrupts import Interrupts
 from bench.metrics import METRICS
 from bench.reading import Weighing
 from bench.scenario_file import StackTable
+from bench.stalls import MOST_REPEATS, Clocks, Watch
 from bench.start import Contract
 from runners import drain
 from runners.base import Mark, RunnerError
@@ -124,6 +125,7 @@ def up(
     unsettled: int = 0,
     descends: bool = False,
     reclaim_bytes: int = 0,
+    watch: Watch | None = None,
 ) -> Weighing:
     mountain = Mountain(
         launch=fleet.launch,
@@ -136,6 +138,7 @@ def up(
         unsettled=unsettled,
         descends=descends,
         reclaim_bytes=reclaim_bytes,
+        watch=watch or Watch(),
     )
     names = (f"x-{number}" for number in iter(range(1, 10**9)))
     with Interrupts() as interrupts:
@@ -472,3 +475,84 @@ def test_a_signal_while_one_of_a_batch_is_asked_leaves_none_of_them_running(monk
     with pytest.raises(Interrupted):
         up(fleet, most=5, counts=(1, 5), rules=rules, reclaim_bytes=4096)
     assert (fleet.most, fleet.alive) == (5, set())
+
+
+class Scripted(Watch):
+    """Says that this process stalled at the steps with these numbers: each reading, start and removal is a step."""
+
+    def __init__(self, *stalled: int) -> None:
+        super().__init__()
+        self._stalled = stalled
+        self._step = -1
+
+    def since(self, begun: Clocks) -> str:
+        self._step += 1
+        return "it was stopped" if self._step in self._stalled else ""
+
+
+def counted(found: Weighing, metric: str) -> list[tuple[int, bool]]:
+    """At which numbers *metric* was read, and whether that counts."""
+    return [(one.n, not one.invalid) for one in found.readings if metric in one.values]
+
+
+def test_a_start_in_a_stall_is_not_timed_and_its_view_from_inside_remains() -> None:
+    fleet = Fleet(told=b"tare inside MemTotal 100\n")
+    found = up(fleet, watch=Scripted(1, 3))  # the first two starts: the ground is step 0, the reading at 1 step 2
+    assert (found.status, found.reached, found.lost, len(fleet.started)) == ("ok", 5, 0, 5)
+    starts = counted(found, "ready_seconds")
+    assert starts == [(1, False), (2, False), (3, True), (4, True), (5, True)]
+    assert counted(found, "inside_total_bytes") == [(1, True), (3, True)]
+    said = "the start after {} does not count: it was stopped"
+    assert found.warnings == (said.format(0), said.format(1))
+
+
+def test_a_start_that_was_lost_in_a_stall_is_not_counted_and_another_comes() -> None:
+    fleet = Fleet(bad=frozenset((2,)))
+    found = up(fleet, watch=Scripted(3))
+    assert (found.status, found.reached, found.lost, len(fleet.started)) == ("ok", 5, 0, 6)
+    assert fleet.alive == set()
+
+
+def test_losses_in_stalls_are_excused_only_so_often() -> None:
+    found = up(Fleet(bad=frozenset(range(2, 100))), watch=Scripted(*range(3, 100)))
+    assert (found.reached, found.lost) == (1, 3)
+    assert "error rate: 3 of 4 starts lost" in found.stopped_by
+
+
+def test_the_latency_rule_does_not_look_at_what_stalled() -> None:
+    rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, latency_s=1e-9)
+    assert up(Fleet(), most=30, counts=(1,), rules=rules).stopped_by.startswith("start latency")
+    assert up(Fleet(), most=30, counts=(1,), rules=rules, watch=Scripted(*range(3, 33))).stopped_by == "count: 30"
+
+
+def test_a_reading_in_a_stall_is_kept_and_taken_again() -> None:
+    found = up(Fleet(), watch=Scripted(2, 3))
+    assert counted(found, "host_free_bytes") == [
+        (0, True), (1, False), (1, False), (1, True), (3, True), (5, True), (5, True),
+    ]  # fmt: skip
+    assert {one.invalid for one in found.readings if one.n == 1 and one.role} == {"it was stopped", ""}
+    assert found.warnings == ("a reading at 1 does not count: it was stopped",) * 2
+
+
+def test_a_reading_that_always_stalls_is_given_up_and_the_ascent_goes_on() -> None:
+    found = up(Fleet(), watch=Scripted(*range(2, 3 + MOST_REPEATS)))
+    assert (found.status, found.reached) == ("ok", 5)
+    assert counted(found, "host_free_bytes")[1:-3] == [(1, False)] * (1 + MOST_REPEATS)
+
+
+def test_without_a_ground_the_whole_ascent_is_invalid() -> None:
+    fleet = Fleet()
+    found = up(fleet, watch=Scripted(*range(1 + MOST_REPEATS)))
+    assert (found.status, fleet.started) == ("invalid", [])
+    assert "a reading at 0 does not count: it was stopped" in found.reason
+    assert up(Fleet(), watch=Scripted(*range(MOST_REPEATS))).status == "ok"
+
+
+def test_a_removal_in_a_stall_is_not_timed_and_its_memory_counts() -> None:
+    # Ground, start, reading at 1, start, reading at 2, start and reading at 3; then down to 2, to 1, to nothing.
+    found = up(Fleet(), most=3, counts=(1, 2, 3), descends=True, watch=Scripted(7))
+    assert counted(found, "removal_seconds") == [(2, False), (1, True), (3, False)]
+    assert counted(found, "teardown_seconds") == [(3, False)], "it is the time of all removals"
+    assert all(valid for _, valid in counted(found, "host_free_bytes"))
+    fine = up(Fleet(), most=3, counts=(1, 2, 3), descends=True)
+    assert counted(fine, "removal_seconds") == [(2, True), (1, True), (3, True)]
