@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,16 @@ class Running:
             env=cli.environment(),
         )
 
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, if a test failed before: the next one could not measure."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGINT)
+            self.process.communicate(timeout=60)
+
     @property
     def path(self) -> Path:
         return store.runs(self.results)[0]
@@ -151,43 +162,53 @@ def frozen(pid: int) -> Iterator[None]:
     finally:
         file.write_text(words[1])
         if made:
-            for one in (made / "cgroup.procs").read_text().split():
-                (made.parent / "cgroup.procs").write_text(one)
-            made.rmdir()
+            wait_until(lambda: _emptied(made), 10)
 
 
-@contextmanager
-def starved(pid: int) -> Iterator[None]:
-    """By a quota of a millisecond of processor time a second."""
-    where = cgroups.layout()
-    if where.mode == "v2":
-        quota = (harness(pid, str(where.v2)) / "cpu.max", "1000 1000000", "max 100000")
-    else:
-        directory = harness(pid, where.v1["cpu"])
-        (directory / "cpu.cfs_period_us").write_text("1000000")
-        quota = (directory / "cpu.cfs_quota_us", "1000", "-1")
-    quota[0].write_text(quota[1])
-    try:
-        yield
-    finally:
-        quota[0].write_text(quota[2])
+def _emptied(group: Path) -> bool:
+    """Whether *group* could be removed: what a process in it starts comes into it, too."""
+    for one in (group / "cgroup.procs").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            (group.parent / "cgroup.procs").write_text(one)
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.exists()
 
 
 def harness(pid: int, mount: str) -> Path:
     """The cgroup below *mount* in which the measuring process is."""
-    (found,) = [path for path in Path(mount).glob("tare-*/harness") if str(pid) in (path / "cgroup.procs").read_text()]
-    return found
+    return next(one for one in Path(mount).glob("tare-*/harness") if str(pid) in (one / "cgroup.procs").read_text())
 
 
-@pytest.mark.parametrize(("stall", "lasts_s"), [(stopped, STOP_S), (frozen, STOP_S), (starved, 2.5)])
+@contextmanager
+def starved(pid: int) -> Iterator[None]:
+    """By a real-time program on the one processor that it is left."""
+    cpu, allowed = min(os.sched_getaffinity(0)), os.sched_getaffinity(pid)
+    tasks = [int(one) for one in os.listdir(f"/proc/{pid}/task")]
+    for task in tasks:
+        os.sched_setaffinity(task, {cpu})
+    hog = (
+        f"import os, time\nos.sched_setaffinity(0, {{{cpu}}})\n"
+        "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))\n"
+        f"end = time.monotonic() + {STOP_S}\nwhile time.monotonic() < end: pass"
+    )
+    with subprocess.Popen([sys.executable, "-c", hog]) as running:
+        yield
+        assert running.wait(30) == 0
+    for task in tasks:
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(task, allowed)
+
+
+@pytest.mark.parametrize("stall", [stopped, frozen, starved])
 def test_a_start_in_which_the_measuring_process_did_not_run_is_run_again(
-    tmp_path: Path, stall: Callable[[int], contextlib.AbstractContextManager[None]], lasts_s: float
+    tmp_path: Path, stall: Callable[[int], contextlib.AbstractContextManager[None]]
 ) -> None:
-    running = Running(tmp_path, STARTS.format(rounds=4, delay_ms=600, timeout_s=30))
-    running.wait_for()
-    with stall(running.process.pid):
-        time.sleep(lasts_s)
-    assert running.end() == 0, running.errors
+    with Running(tmp_path, STARTS.format(rounds=4, delay_ms=600, timeout_s=30)) as running:
+        running.wait_for()
+        with stall(running.process.pid):
+            time.sleep(STOP_S)
+        assert running.end() == 0, running.errors
     outcomes, samples = rows(running.path)
     spoilt = next(outcome for outcome in outcomes if outcome.status == "invalid")
     assert "the measuring process did not run for" in spoilt.reason
@@ -203,22 +224,22 @@ def test_a_start_in_which_the_measuring_process_did_not_run_is_run_again(
 
 
 def test_a_time_out_that_a_stop_made_is_none(tmp_path: Path) -> None:
-    running = Running(tmp_path, STARTS.format(rounds=2, delay_ms=300, timeout_s=0.9))
-    running.wait_for()
-    with stopped(running.process.pid):
-        time.sleep(1.2)
-    assert running.end() == 0, running.errors
+    with Running(tmp_path, STARTS.format(rounds=2, delay_ms=300, timeout_s=0.9)) as running:
+        running.wait_for()
+        with stopped(running.process.pid):
+            time.sleep(1.2)
+        assert running.end() == 0, running.errors
     assert {outcome.status for outcome in rows(running.path)[0]} == {"invalid", "ok"}
 
 
 def test_a_trial_that_is_stopped_each_time_is_given_up_and_resumed(tmp_path: Path) -> None:
-    running = Running(tmp_path, STARTS.format(rounds=1, delay_ms=700, timeout_s=30))
-    running.wait_for()
-    while running.process.poll() is None:
-        with stopped(running.process.pid):
-            time.sleep(0.4)
-        time.sleep(0.2)
-    assert running.end() == 1, running.errors
+    with Running(tmp_path, STARTS.format(rounds=1, delay_ms=700, timeout_s=30)) as running:
+        running.wait_for()
+        while running.process.poll() is None:
+            with stopped(running.process.pid):
+                time.sleep(0.4)
+            time.sleep(0.2)
+        assert running.end() == 1, running.errors
     outcomes, _ = rows(running.path)
     assert [outcome.status for outcome in outcomes] == ["invalid"] * (1 + stalls.MOST_REPEATS)
     assert f"invalid {1 + stalls.MOST_REPEATS} times, and given up" in store.load(running.path).header.warnings[-1]
@@ -229,13 +250,13 @@ def test_a_trial_that_is_stopped_each_time_is_given_up_and_resumed(tmp_path: Pat
 
 
 def test_steps_of_an_ascent_in_which_it_did_not_run_do_not_count(tmp_path: Path) -> None:
-    running = Running(tmp_path, ASCENT)
-    running.wait_for(2)
-    for _ in range(4):  # starts and readings take turns
-        with stopped(running.process.pid):
-            time.sleep(STOP_S)
-        time.sleep(0.3)
-    assert running.end() == 0, running.errors
+    with Running(tmp_path, ASCENT) as running:
+        running.wait_for(2)
+        for _ in range(4):  # starts and readings take turns
+            with stopped(running.process.pid):
+                time.sleep(STOP_S)
+            time.sleep(0.3)
+        assert running.end() == 0, running.errors
     _, samples = rows(running.path)
     assert {one.invalid.partition(" for ")[0] for one in samples if one.invalid} == {
         "the measuring process did not run"
@@ -251,11 +272,11 @@ def test_steps_of_an_ascent_in_which_it_did_not_run_do_not_count(tmp_path: Path)
 
 
 def test_a_search_in_which_it_did_not_run_is_run_again(tmp_path: Path) -> None:
-    running = Running(tmp_path, LEAST)
-    running.wait_for()
-    with stopped(running.process.pid):
-        time.sleep(STOP_S)
-    assert running.end() == 0, running.errors
+    with Running(tmp_path, LEAST) as running:
+        running.wait_for()
+        with stopped(running.process.pid):
+            time.sleep(STOP_S)
+        assert running.end() == 0, running.errors
     outcomes, _ = rows(running.path)
     assert [outcome.status for outcome in outcomes] == ["invalid", "ok"]
 
@@ -265,7 +286,8 @@ def test_work_waiting_and_a_held_lock_are_no_stalls() -> None:
         for what in (_work, _wait, _hold):
             begun = watch.begin()
             what()
-            assert watch.since(begun) == "", what.__name__
+            # On a busy host work may have to wait for a processor, which is told by another clock.
+            assert "did not run" not in watch.since(begun), what.__name__
 
 
 def _work() -> None:
