@@ -109,6 +109,7 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
         top.ignore(key)
     top.done()
     namespaces = _namespaces(linux)
+    mounts.check(made, namespaces)
     if (hostname or domainname) and "uts" not in namespaces:
         raise BundleError(
             "hostname" if hostname else "domainname",

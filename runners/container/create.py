@@ -14,7 +14,8 @@ import os
 from . import inside, plan, stub, syscalls
 from . import mounts as mounting
 from .joining import Created, clone
-from .person import SetOomScore
+from .person import SetLimit, SetOomScore
+from .process import RLIMITS
 from .record import replace
 from .steps import JoinCgroup
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Created", "check_release", "create", "filtering"]
 
 _SIGKILL = 9
+#: Descriptors that every usual limit has room for.
+_FEW_TREES = 64
 _MESSAGE_BYTES = 1 << 16
 
 
@@ -61,21 +64,56 @@ def create(
         _check_open(fd)
     if bundle.process.terminal:
         from . import terminal  # noqa: F401 - now: where the first process needs it, there is no Python to import from
+    trees = Trees()
     opened: list[int] = []
     try:
-        trees = _open_trees(bundle, opened)
+        found = _open_trees(bundle, trees)
         planned = plan.plan(
             bundle,
             cgroup=cgroup.relative if cgroup is not None else "",
-            trees=trees,
+            trees=found,
             console=console_socket,
             new_keyring=new_keyring,
             filtering=filtering(bundle, filters),
         )
-        return _make(bundle, planned, cgroup, fifo, opened, (preserve_fds, listen_fds), run_hooks)
+        if trees.limits is not None:
+            own = SetLimit(0, RLIMITS["NOFILE"], *trees.limits)
+            planned = replace(planned, outside=(*planned.outside, own))
+        return _make(bundle, planned, cgroup, fifo, trees, opened, (preserve_fds, listen_fds), run_hooks)
     finally:
+        trees.close()
         for fd in opened:
             os.close(fd)
+
+
+class Trees:
+    """Descriptors of detached mounts: ours until the first process has them.
+
+    With many of them, the soft limit of open files is the hard one meanwhile; *limits* are (soft, hard) as they were.
+    """
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+        self.limits: tuple[int, int] | None = None
+
+    def add(self, fd: int) -> None:
+        """Keep *fd*; make room for more."""
+        self.fds.append(fd)
+        if len(self.fds) == _FEW_TREES:
+            import resource
+
+            self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
+
+    def close(self) -> None:
+        """Let go of all, and of the room. Again is no error."""
+        while self.fds:
+            os.close(self.fds.pop())
+        if self.limits is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+            self.limits = None
 
 
 def _check_open(fd: int) -> None:
@@ -94,7 +132,7 @@ def filtering(bundle: Bundle, cache: str) -> Filter | None:
     return seccomp.make(bundle.seccomp, cache=cache)
 
 
-def _open_trees(bundle: Bundle, opened: list[int]) -> dict[int, int]:
+def _open_trees(bundle: Bundle, opened: Trees) -> dict[int, int]:
     """Detached mounts that the first process could not open itself, by number of the mount; -1 is the root filesystem.
 
     In a user namespace it may not pass directories of others; no ids but the host's can be mapped from within; and
@@ -104,36 +142,60 @@ def _open_trees(bundle: Bundle, opened: list[int]) -> dict[int, int]:
     alien = "user" in bundle.namespaces and os.geteuid() == 0
     if alien:
         trees[-1] = _tree(bundle.rootfs, opened, recursive=True, apart=True)
-    for number, mount in enumerate(bundle.mounts):
-        shared = mount.propagation & ~syscalls.MS_REC == syscalls.MS_SHARED
-        if mount.bind and (alien or shared or mount.identity is not None):
-            trees[number] = _bind_tree(mount, opened, apart=not shared)
+    users: dict[object, int] = {}
+    try:
+        for number, mount in enumerate(bundle.mounts):
+            if not mount.bind or mount.remount:
+                continue
+            shared = mount.propagation & ~syscalls.MS_REC == syscalls.MS_SHARED
+            if alien or shared or mount.idmap:
+                trees[number] = _tree(mount.source, opened, recursive=mount.recursive, apart=not shared)
+            if mount.idmap:
+                _map_owners(mount, trees[number], _users(bundle, mount, users))
+    finally:
+        for fd in users.values():
+            os.close(fd)
     return trees
 
 
-def _tree(path: str, opened: list[int], *, recursive: bool, apart: bool) -> int:
-    fd = syscalls.open_tree(path, recursive=recursive)
-    opened.append(fd)
+def _tree(path: str, opened: Trees, *, recursive: bool, apart: bool) -> int:
+    try:
+        fd = syscalls.open_tree(path, recursive=recursive)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        why = f"{len(opened.fds)} mounts are open already, and no more files may be; raise the hard limit (ulimit -Hn)"
+        raise OSError(errno.EMFILE, why, path) from None
+    opened.add(fd)
     if apart:
         syscalls.mount_setattr("", propagation=syscalls.MS_SLAVE, recursive=True, dir_fd=fd)
     return fd
 
 
-def _bind_tree(mount: mounting.Mount, opened: list[int], *, apart: bool) -> int:
-    tree = _tree(mount.source, opened, recursive=mount.recursive, apart=apart)
-    if mount.identity is not None:
-        from . import idmap
+def _users(bundle: Bundle, mount: mounting.Mount, known: dict[object, int]) -> int:
+    """A user namespace with the ids by which *mount* maps owners: its own, or the container's. Kept in *known*."""
+    if mount.identity not in known:
+        path = bundle.namespaces.get("user", "")
+        if mount.identity is None and path:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            from . import idmap
 
-        users = idmap.namespace(*mount.identity)
-        try:
-            syscalls.mount_setattr(
-                "", attributes=syscalls.MOUNT_ATTR_IDMAP, userns=users, recursive=mount.identity_below, dir_fd=tree
-            )
-        except OSError as error:
-            raise OSError(error.errno, f"idmap: {error.strerror}", mount.source) from None
-        finally:
-            os.close(users)
-    return tree
+            fd = idmap.namespace(*(mount.identity or (bundle.uids, bundle.gids)))
+        known[mount.identity] = fd
+    return known[mount.identity]
+
+
+def _map_owners(mount: mounting.Mount, tree: int, users: int) -> None:
+    try:
+        syscalls.mount_setattr(
+            "", attributes=syscalls.MOUNT_ATTR_IDMAP, userns=users, recursive=mount.identity_below, dir_fd=tree
+        )
+    except OSError as error:
+        why = f"idmap: {error.strerror}"
+        if error.errno == errno.EINVAL:
+            why += " (its file system maps no owners, or something mounted below it does not)"
+        raise OSError(error.errno, why, mount.source) from None
 
 
 def _make(
@@ -141,6 +203,7 @@ def _make(
     planned: Plan,
     cgroup: Cgroup | None,
     fifo: str,
+    trees: Trees,
     opened: list[int],
     fds: tuple[int, int],
     run_hooks: Callable[[str, int], None],
@@ -183,6 +246,7 @@ def _make(
     finally:
         for fd in ends_open:
             os.close(fd)
+        trees.close()
     try:
         warnings = _attend(bundle, made, up, down, run_hooks, awaited)
     except BaseException:

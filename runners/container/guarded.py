@@ -1,4 +1,4 @@
-"""Steps inside a root filesystem that nobody trusts: each goes through :mod:`rootfs`, so no link leads out of it.
+"""Steps inside a root filesystem that nobody trusts: each goes by :mod:`rootfs`, so no link leads out of it.
 
 The current directory is the root; :class:`AttachRoot` makes it so before pivot_root.
 """
@@ -8,11 +8,13 @@ The current directory is the root; :class:`AttachRoot` makes it so before pivot_
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from . import syscalls as k
 from .record import record
+from .rootfs import OTHERWISE
 from .steps import Strict
 
 TYPE_CHECKING = False
@@ -82,19 +84,56 @@ class Bind(Strict):
 
 @record
 class MountIn(Strict):
-    """A file system of the configuration, on a directory that is made if absent."""
+    """A file system of the configuration, on a directory that is made if absent.
+
+    *instead* is what of the host's is bound where this user namespace may not mount one of its own; "" is nothing.
+    """
 
     source: str
     target: str
     kind: str
     flags: int = 0
     data: str = ""
+    instead: str = ""
+
+    @property
+    def excused(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (OTHERWISE,)
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target} ({self.data or 'no options'})"
 
     def apply(self, sys: Sys) -> None:
-        sys.mount_in(self.source, self.target, self.kind, self.flags, self.data)
+        sys.mount_in(self.source, self.target, self.kind, self.flags, self.data, self.instead)
+
+
+@record
+class RemountIn(Strict):
+    """Other options for the file system that is mounted at *target*; *clear* are flags of mount(2) to take away."""
+
+    target: str
+    flags: int = 0
+    clear: int = 0
+    data: str = ""
+
+    def describe(self) -> str:
+        return f"mount what is on {self.target} anew ({self.data or 'no options'})"
+
+    def apply(self, sys: Sys) -> None:
+        sys.remount_in(self.target, self.flags, self.clear, self.data)
+
+
+@record
+class EnterCover(Strict):
+    """Go to what has been mounted over the root: it is the root henceforth. *path* is where the host has it."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"enter what is mounted over {self.path}"
+
+    def apply(self, sys: Sys) -> None:
+        sys.chdir(self.path)
 
 
 @record
@@ -144,8 +183,15 @@ class SetAttributes(Strict):
         sys.attributes_in(self.target, self.attributes, self.clear, int(self.recursive))
 
 
+class _IfReachable(Strict):
+    """A step on a path that root itself may not pass: in a user namespace, a directory of somebody who is not in it."""
+
+    __slots__ = ()
+    excused: tuple[int, ...] = (errno.EACCES,)
+
+
 @record
-class Mask(Strict):
+class Mask(_IfReachable):
     """Hide a directory behind an empty one, or a file behind /dev/null; what is absent needs no mask."""
 
     path: str
@@ -158,7 +204,7 @@ class Mask(Strict):
 
 
 @record
-class Readonly(Strict):
+class Readonly(_IfReachable):
     """Make a path read-only, with all below it; absent is no error."""
 
     path: str
@@ -172,7 +218,7 @@ class Readonly(Strict):
 
 @record
 class DeviceIn(Strict):
-    """A device node; *mode* holds its kind, too."""
+    """A device node; *mode* holds its kind, too. For *standard* see :func:`nodes.device_in`."""
 
     path: str
     mode: int
@@ -180,27 +226,50 @@ class DeviceIn(Strict):
     minor: int
     uid: int = 0
     gid: int = 0
+    standard: bool = False
+
+    @property
+    def excused(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (OTHERWISE,)
 
     def describe(self) -> str:
         kind = "block device" if stat.S_ISBLK(self.mode) else "fifo" if stat.S_ISFIFO(self.mode) else "device"
         return f"make the {kind} {self.path} ({self.major}:{self.minor})"
 
     def apply(self, sys: Sys) -> None:
-        sys.device_in(self.path, self.mode, os.makedev(self.major, self.minor), self.uid, self.gid)
+        number = os.makedev(self.major, self.minor)
+        sys.device_in(self.path, self.mode, number, self.uid, self.gid, int(self.standard))
+
+
+@record
+class BindDevice(Strict):
+    """The host's device *path*, which must be the one with these numbers: in a user namespace, none can be made."""
+
+    path: str
+    mode: int
+    major: int
+    minor: int
+
+    def describe(self) -> str:
+        return f"bind the host's device {self.path} ({self.major}:{self.minor})"
+
+    def apply(self, sys: Sys) -> None:
+        sys.bound_device_in(self.path, self.mode, os.makedev(self.major, self.minor))
 
 
 @record
 class LinkIn(Strict):
-    """A symbolic link; what is there already stays."""
+    """A symbolic link; what is there already stays, or with *replace* makes room."""
 
     target: str
     path: str
+    replace: bool = False
 
     def describe(self) -> str:
         return f"link {self.path} to {self.target}"
 
     def apply(self, sys: Sys) -> None:
-        sys.link_in(self.target, self.path)
+        sys.link_in(self.target, self.path, int(self.replace))
 
 
 @record

@@ -9,6 +9,7 @@ import errno
 import os
 
 from . import syscalls
+from .hierarchies import read
 from .reader import SEE, BundleError, Reader
 from .record import record
 
@@ -43,6 +44,17 @@ def parse(reader: Reader, key: str) -> tuple[Range, ...]:
 def root(ranges: tuple[Range, ...]) -> int:
     """The id to be while the container is set up: 0, or the lowest there is."""
     return min(each.inside for each in ranges)
+
+
+def first(pid: str | int = "self") -> tuple[int, int]:
+    """The first user and group that exist in the user namespace of process *pid*. Raises OSError."""
+    found = []
+    for which in ("uid", "gid"):
+        lines = read(f"/proc/{pid}/{which}_map").splitlines()
+        if not lines:
+            raise OSError(errno.ESRCH, "the user namespace has no ids", f"/proc/{pid}/{which}_map")
+        found.append(min(int(line.split()[0]) for line in lines))
+    return found[0], found[1]
 
 
 def covers(ranges: tuple[Range, ...], number: int) -> bool:

@@ -302,12 +302,18 @@ def _before(entry: _Entry) -> Iterator[Step]:
     yield NewKeyring()
     if "user" in entry.config.namespaces:
         yield SetGroups(may_keep=True)
-        yield BecomeUser(0, 0)
+        yield BecomeUser(*_first(entry.known))
     yield Undumpable()  # a change of ids takes it back
     if entry.config.personality is not None:
         yield SetPersonality(entry.config.personality)
     if entry.process.terminal:
         yield OwnTerminal(entry.console, entry.process.console_size, entry.process.uid)
+
+
+def _first(known: State) -> tuple[int, int]:
+    from . import idmap  # late: few containers have a user namespace
+
+    return idmap.first(known.pid)
 
 
 @record

@@ -12,6 +12,7 @@ import os
 
 from . import inside, syscalls
 from .bundle import NAMESPACES
+from .parts import sysctl_namespace
 from .record import record
 
 TYPE_CHECKING = False
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .bundle import Bundle
 
 _SIGCHLD = 17
+#: Names in /proc/PID/ns, see namespaces(7).
+_FILES = {"network": "net", "mount": "mnt", **{kind: kind for kind in ("pid", "uts", "ipc", "cgroup", "user", "time")}}
 
 
 @record
@@ -96,6 +99,13 @@ def _join(bundle: Bundle) -> None:
     """Join what has a path. The user namespace comes in the middle: some others need its rights, some those before."""
     paths = {kind: path for kind, path in bundle.namespaces.items() if path}
     files = {kind: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for kind, path in paths.items()}
+    for kind in _changed(bundle):
+        if kind in files and _is_ours(files[kind], kind):
+            raise OSError(
+                errno.EPERM,
+                f"is the {kind} namespace of the caller, which sysctl, hostname or domainname would change",
+                paths[kind],
+            )
     user = files.pop("user", -1)
     later = {}
     for kind, fd in files.items():
@@ -109,6 +119,17 @@ def _join(bundle: Bundle) -> None:
         _setns(user, "user", paths["user"])
     for kind, fd in later.items():
         _setns(fd, kind, paths[kind])
+
+
+def _changed(bundle: Bundle) -> set[str]:
+    """The kinds of namespaces that the configuration writes something to."""
+    kinds = {sysctl_namespace(path) for path, _ in bundle.sysctls}
+    return kinds | {"uts"} if bundle.hostname or bundle.domainname else kinds
+
+
+def _is_ours(fd: int, kind: str) -> bool:
+    ours, theirs = os.stat(f"/proc/self/ns/{_FILES[kind]}"), os.fstat(fd)
+    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
 
 
 def _setns(fd: int, kind: str, path: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
-from . import rootfs
+from . import attaching, nodes, rootfs
 from . import syscalls as k
 
 TYPE_CHECKING = False
@@ -19,7 +21,7 @@ else:
 
 
 class Sys(Protocol):
-    """The system calls that steps are made of. Those of :mod:`rootfs` end in ``_in``."""
+    """The system calls that steps are made of. Those inside an untrusted root (:mod:`rootfs`) end in ``_in``."""
 
     def mount(self, source: str, target: str, kind: str, flags: int, data: str = "", /) -> None:
         """mount(2)."""
@@ -105,8 +107,11 @@ class Sys(Protocol):
     def personality(self, persona: int, /) -> None:
         """personality(2)."""
 
+    def become_first_mapped(self) -> None:
+        """setresgid(2) and setresuid(2) to the first ids that the caller's user namespace maps."""
+
     def own_streams(self, uid: int, /) -> None:
-        """fchown(2) of the standard streams, so that /dev/stdout can be opened by who writes to it."""
+        """fchown(2) of the standard streams that are pipes, so that /dev/stdout can be opened by who writes to it."""
 
     def link_up(self, interface: str, /) -> None:
         """Set IFF_UP of a network interface (netdevice(7))."""
@@ -118,7 +123,7 @@ class Sys(Protocol):
         """Make a terminal, hand its master out over *carrier*; see :func:`terminal.inside`."""
 
     def attach_root(self, source: str, tree: int, /) -> None:
-        """See :func:`rootfs.attach_root`."""
+        """See :func:`attaching.attach_root`."""
 
     def mkdir_in(self, path: str, /) -> None:
         """See :func:`rootfs.mkdir_in`."""
@@ -126,17 +131,20 @@ class Sys(Protocol):
     def chdir_in(self, path: str, /) -> None:
         """See :func:`rootfs.chdir_in`."""
 
-    def mount_in(self, source: str, target: str, kind: str, flags: int, data: str, /) -> None:
-        """See :func:`rootfs.mount_in`."""
+    def mount_in(self, source: str, target: str, kind: str, flags: int, data: str, instead: str, /) -> None:
+        """See :func:`attaching.mount_in`."""
+
+    def remount_in(self, target: str, flags: int, clear: int, data: str, /) -> None:
+        """See :func:`attaching.remount_in`."""
 
     def copy_up_in(self, target: str, flags: int, data: str, /) -> None:
-        """See :func:`rootfs.copy_up_in`."""
+        """See :func:`attaching.copy_up_in`."""
 
     def propagate_in(self, target: str, propagation: int, /) -> None:
-        """See :func:`rootfs.propagate_in`."""
+        """See :func:`attaching.propagate_in`."""
 
     def attributes_in(self, target: str, attributes: int, clear: int, recursive: int, /) -> None:
-        """See :func:`rootfs.attributes_in`."""
+        """See :func:`attaching.attributes_in`."""
 
     def bind_in(
         self,
@@ -149,18 +157,21 @@ class Sys(Protocol):
         propagation: int,
         /,
     ) -> None:
-        """See :func:`rootfs.bind_in`."""
+        """See :func:`attaching.bind_in`."""
 
     def mask_in(self, path: str, /) -> None:
-        """See :func:`rootfs.mask_in`."""
+        """See :func:`attaching.mask_in`."""
 
     def readonly_in(self, path: str, /) -> None:
-        """See :func:`rootfs.readonly_in`."""
+        """See :func:`attaching.readonly_in`."""
 
-    def device_in(self, path: str, mode: int, number: int, uid: int, gid: int, /) -> None:
-        """See :func:`rootfs.device_in`."""
+    def device_in(self, path: str, mode: int, number: int, uid: int, gid: int, standard: int, /) -> None:
+        """See :func:`nodes.device_in`."""
 
-    def link_in(self, target: str, path: str, /) -> None:
+    def bound_device_in(self, path: str, mode: int, number: int, /) -> None:
+        """See :func:`nodes.bound_device_in`."""
+
+    def link_in(self, target: str, path: str, replace: int, /) -> None:
         """See :func:`rootfs.link_in`."""
 
 
@@ -194,17 +205,19 @@ class Kernel:
     umask = staticmethod(os.umask)
     link_up = staticmethod(k.link_up)
     new_keyring = staticmethod(k.new_keyring)
-    attach_root = staticmethod(rootfs.attach_root)
+    attach_root = staticmethod(attaching.attach_root)
     mkdir_in = staticmethod(rootfs.mkdir_in)
     chdir_in = staticmethod(rootfs.chdir_in)
-    mount_in = staticmethod(rootfs.mount_in)
-    copy_up_in = staticmethod(rootfs.copy_up_in)
-    propagate_in = staticmethod(rootfs.propagate_in)
-    attributes_in = staticmethod(rootfs.attributes_in)
-    bind_in = staticmethod(rootfs.bind_in)
-    mask_in = staticmethod(rootfs.mask_in)
-    readonly_in = staticmethod(rootfs.readonly_in)
-    device_in = staticmethod(rootfs.device_in)
+    mount_in = staticmethod(attaching.mount_in)
+    remount_in = staticmethod(attaching.remount_in)
+    copy_up_in = staticmethod(attaching.copy_up_in)
+    propagate_in = staticmethod(attaching.propagate_in)
+    attributes_in = staticmethod(attaching.attributes_in)
+    bind_in = staticmethod(attaching.bind_in)
+    mask_in = staticmethod(attaching.mask_in)
+    readonly_in = staticmethod(attaching.readonly_in)
+    device_in = staticmethod(nodes.device_in)
+    bound_device_in = staticmethod(nodes.bound_device_in)
     link_in = staticmethod(rootfs.link_in)
 
     @staticmethod
@@ -229,17 +242,25 @@ class Kernel:
         os.sched_setaffinity(0, processors)
 
     @staticmethod
+    def become_first_mapped() -> None:
+        """setresgid(2) and setresuid(2) to the first ids that the caller's user namespace maps."""
+        from . import idmap
+
+        uid, gid = idmap.first()
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+
+    @staticmethod
     def own_streams(uid: int) -> None:
-        """fchown(2) of the standard streams, but for /dev/null, which is everybody's."""
-        null = os.makedev(1, 3)
+        """fchown(2) of the standard streams that are pipes without a name: any other is a file of the host's."""
         for stream in (0, 1, 2):
             try:
                 found = os.fstat(stream)
-                if found.st_uid != uid and found.st_rdev != null:
+                if found.st_uid != uid and stat.S_ISFIFO(found.st_mode) and _nameless(found):
                     os.fchown(stream, uid, -1)
             except OSError as error:
-                # Closed; of a user that is not mapped here; on a read-only mount: none of these stops a program.
-                if error.errno not in (1, 9, 22, 30):
+                # Closed; of a user that is not mapped here: none of these stops a program.
+                if error.errno not in (errno.EBADF, errno.EPERM, errno.EINVAL):
                     raise
 
     @staticmethod
@@ -264,6 +285,16 @@ class Kernel:
             os.close(slave)
 
 
+def _nameless(found: os.stat_result) -> bool:
+    """Whether a FIFO is one that pipe(2) has made, and not a file of somebody's."""
+    ends = os.pipe()
+    try:
+        return found.st_dev == os.fstat(ends[0]).st_dev
+    finally:
+        for end in ends:
+            os.close(end)
+
+
 class Applicable(Protocol):
     """What :func:`flatten` needs of a step."""
 
@@ -273,6 +304,10 @@ class Applicable(Protocol):
     @property
     def tolerated(self) -> tuple[int, ...]:
         """Error numbers that are no error."""
+
+    @property
+    def excused(self) -> tuple[int, ...]:
+        """Error numbers that are a warning elsewhere; who runs a flat list has nobody to warn."""
 
 
 class _Tape:
@@ -292,5 +327,5 @@ def flatten(steps: Iterable[Applicable]) -> tuple[tuple[Call, ...], ...]:
     for step in steps:
         tape = _Tape()
         step.apply(tape)  # type: ignore[arg-type]  # it answers to every name
-        flat.append(tuple((act, arguments, step.tolerated) for act, arguments in tape.calls))
+        flat.append(tuple((act, arguments, step.tolerated + step.excused) for act, arguments in tape.calls))
     return tuple(flat)

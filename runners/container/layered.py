@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 
-from . import inside, views
+from . import contents, inside, views
 from . import plan as plans
 from .carry import Inherit
-from .guarded import CopyUp, DeviceIn, DirectoryIn, LinkIn, Mask, MountIn, PropagateIn, Readonly, SetAttributes
+from .contents import DEVICES, LINKS
+from .guarded import DeviceIn, DirectoryIn, LinkIn, Mask, MountIn, Readonly
 from .person import BecomeUser, ChangeDirectory, DropBounding, NoNewPrivileges, OwnStreams, SetGroups, Umask, Undumpable
-from .plan import DEVICES, LINKS, Plan
+from .plan import Plan
 from .reader import BundleError
 from .root_layer import LAYER, EnterLayer, Layer, StandAlone, StandApart
 from .steps import (
@@ -143,8 +144,9 @@ def _refuse(bundle: Bundle) -> None:
     if bundle.process.terminal:
         raise no("process.terminal", "terminals")
     for number, mount in enumerate(bundle.mounts):
-        if mount.bind:
-            raise no(f"mounts[{number}].type", "bind mounts")
+        if mount.bind or mount.remount or mount.target == "/":
+            what = "remounts" if mount.remount else "bind mounts" if mount.bind else "mounts over the root"
+            raise no(f"mounts[{number}]", what)
 
 
 class _Maker:
@@ -163,21 +165,22 @@ class _Maker:
 
     def mounts(self) -> Iterator[Step]:
         """The mounts of the configuration, with the devices as soon as their place is there."""
-        for mount in self._bundle.mounts:
+        for number, mount in enumerate(self._bundle.mounts):
+            yield from contents.covered(self._bundle.mounts, number)
             if mount.kind == "cgroup":
                 yield from views.cgroup(mount, "", own_namespace="cgroup" in self._bundle.namespaces)
             elif mount.copy_up:
-                yield CopyUp(mount.target, mount.flags, mount.data)
+                yield contents.filled(mount)
             else:
                 yield from self._mount(mount)
             self._covered[mount.target] = "" if mount.copy_up else mount.kind
-            if any(mount.attributes_below):
-                yield SetAttributes(mount.target, *mount.attributes_below, recursive=True)
-            if mount.propagation:
-                yield PropagateIn(mount.target, mount.propagation)
+            yield from contents.changed(mount)
             if mount.target == "/dev" and mount.kind == "tmpfs" and not mount.copy_up:
                 self._devices = True
-                yield from (MakeDevice(f"/dev/{name}", major, minor) for name, major, minor in DEVICES)
+                listed = {device.path for device in self._bundle.devices}
+                for name, major, minor in DEVICES:
+                    if f"/dev/{name}" not in listed:
+                        yield MakeDevice(f"/dev/{name}", major, minor)
                 yield from (Link(target, f"/dev/{name}") for name, target in LINKS)
 
     def _mount(self, mount: Mount) -> Iterator[Step]:
@@ -186,23 +189,27 @@ class _Maker:
         # What the rootfs has shows in its overlay, too, unless a mount has come over it.
         found = "absent" if inside else "" if over else self._look(self._bundle.rootfs + mount.target)
         # A tmpfs without a mode takes that of the directory: only the careful step looks.
-        if found not in ("absent", "directory") or (mount.kind == "tmpfs" and "mode=" not in mount.data):
-            yield MountIn(mount.source, mount.target, mount.kind, mount.flags, mount.data)
-            return
-        if found == "absent":
-            yield MakeDirectory(mount.target)
-        yield MountFs(mount.source, mount.target, mount.kind, mount.flags, mount.data)
+        plain = found in ("absent", "directory") and (mount.kind != "tmpfs" or "mode=" in mount.data)
+        made = contents.filled(mount)
+        if not plain or not isinstance(made, MountIn):
+            yield made
+        else:
+            if found == "absent":
+                yield MakeDirectory(mount.target)
+            yield MountFs(made.source, made.target, made.kind, made.flags, made.data)
 
     def rest(self) -> Iterator[Step]:
         """Devices of the configuration, working directory, kernel parameters, masks."""
         bundle = self._bundle
         if not self._devices:
-            yield from (DeviceIn(f"/dev/{name}", 0o020666, major, minor) for name, major, minor in DEVICES)
-            yield from (LinkIn(target, f"/dev/{name}") for name, target in LINKS)
+            for name, major, minor in DEVICES:
+                yield DeviceIn(f"/dev/{name}", 0o020666, major, minor, standard=True)
+            yield from (LinkIn(target, f"/dev/{name}", replace=name == "ptmx") for name, target in LINKS)
         for device in bundle.devices:
             yield DeviceIn(device.path, device.mode, device.major, device.minor, device.uid, device.gid)
         if bundle.process.cwd != "/":
             yield DirectoryIn(bundle.process.cwd)
+        yield from contents.closed(bundle)
         yield from (Sysctl(path, value) for path, value in bundle.sysctls)
         yield from self._masks()
         for path in bundle.readonly:

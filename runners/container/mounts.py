@@ -10,6 +10,8 @@ from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
     from .idmap import Range
 
 _ATIME = 0x70  # MOUNT_ATTR__ATIME: the three below exclude each other
@@ -24,27 +26,39 @@ _WORDS = {
     "dev": (0, k.MS_NODEV, 0, k.MOUNT_ATTR_NODEV),
     "noexec": (k.MS_NOEXEC, 0, k.MOUNT_ATTR_NOEXEC, 0),
     "exec": (0, k.MS_NOEXEC, 0, k.MOUNT_ATTR_NOEXEC),
-    "noatime": (k.MS_NOATIME, 0, k.MOUNT_ATTR_NOATIME, _ATIME),
+    "noatime": (k.MS_NOATIME, k.MS_STRICTATIME, k.MOUNT_ATTR_NOATIME, _ATIME),
     "atime": (0, k.MS_NOATIME, k.MOUNT_ATTR_RELATIME, _ATIME),
-    "relatime": (k.MS_RELATIME, 0, k.MOUNT_ATTR_RELATIME, _ATIME),
+    "relatime": (k.MS_RELATIME, k.MS_STRICTATIME | k.MS_NOATIME, k.MOUNT_ATTR_RELATIME, _ATIME),
     "norelatime": (0, k.MS_RELATIME, k.MOUNT_ATTR_STRICTATIME, _ATIME),
-    "strictatime": (k.MS_STRICTATIME, 0, k.MOUNT_ATTR_STRICTATIME, _ATIME),
+    "strictatime": (k.MS_STRICTATIME, k.MS_RELATIME | k.MS_NOATIME, k.MOUNT_ATTR_STRICTATIME, _ATIME),
     "nostrictatime": (0, k.MS_STRICTATIME, k.MOUNT_ATTR_RELATIME, _ATIME),
     "nodiratime": (k.MS_NODIRATIME, 0, k.MOUNT_ATTR_NODIRATIME, 0),
     "diratime": (0, k.MS_NODIRATIME, 0, k.MOUNT_ATTR_NODIRATIME),
     "nosymfollow": (k.MS_NOSYMFOLLOW, 0, k.MOUNT_ATTR_NOSYMFOLLOW, 0),
     "symfollow": (0, k.MS_NOSYMFOLLOW, 0, k.MOUNT_ATTR_NOSYMFOLLOW),
 }
-#: Of a file system, not of a mount: they mean nothing to a bind.
+#: Of a file system, not of a mount (word -> MS_* to set, MS_* to clear): they mean nothing to a bind.
 _OF_FILE_SYSTEM = {
-    "sync": k.MS_SYNCHRONOUS,
-    "dirsync": k.MS_DIRSYNC,
-    "mand": k.MS_MANDLOCK,
-    "lazytime": k.MS_LAZYTIME,
-    "silent": k.MS_SILENT,
-    "iversion": k.MS_I_VERSION,
+    "sync": (k.MS_SYNCHRONOUS, 0),
+    "async": (0, k.MS_SYNCHRONOUS),
+    "dirsync": (k.MS_DIRSYNC, 0),
+    "mand": (k.MS_MANDLOCK, 0),
+    "nomand": (0, k.MS_MANDLOCK),
+    "lazytime": (k.MS_LAZYTIME, 0),
+    "nolazytime": (0, k.MS_LAZYTIME),
+    "silent": (k.MS_SILENT, 0),
+    "loud": (0, k.MS_SILENT),
+    "iversion": (k.MS_I_VERSION, 0),
+    "noiversion": (0, k.MS_I_VERSION),
 }
-_NOTHING = ("defaults", "async", "nomand", "nolazytime", "loud", "noiversion")
+#: For whoever reads fstab(5), not for the kernel: mount(8) does not hand them on. Those that let ordinary users mount
+#: imply others.
+_SECURE = ("nosuid", "nodev", "noexec")
+_OF_FSTAB: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("defaults", "auto", "noauto", "nouser", "nousers", "noowner", "nogroup", "nofail", "_netdev"), ()),
+    **dict.fromkeys(("user", "users"), _SECURE),
+    **dict.fromkeys(("owner", "group"), _SECURE[:2]),
+}
 _PROPAGATION = {
     "private": k.MS_PRIVATE,
     "shared": k.MS_SHARED,
@@ -52,12 +66,6 @@ _PROPAGATION = {
     "unbindable": k.MS_UNBINDABLE,
 }
 PROPAGATION = _PROPAGATION | {f"r{word}": flag | k.MS_REC for word, flag in _PROPAGATION.items()}
-#: File systems of filesystems(5) that a container may have mounted; each refuses what it does not know.
-KINDS = tuple(
-    "proc tmpfs devpts mqueue sysfs cgroup cgroup2 overlay ramfs fuse debugfs tracefs securityfs bpf pstore configfs"
-    " efivarfs binfmt_misc hugetlbfs ext2 ext3 ext4 xfs btrfs nfs nfs4 cifs 9p virtiofs erofs squashfs"
-    " iso9660 vfat".split()
-)
 
 
 @record(kw_only=True)
@@ -66,7 +74,11 @@ class Mount:
 
     A file system of *kind*: *flags* as in mount(2), *data* for it. Or, with *bind*, of what is at *source* on the host;
     with *recursive*, of what is mounted below it, too. *attributes* of mount_setattr(2) are (set, clear) for the mount,
-    *attributes_below* for all below, too. *propagation* is 0 or flags of mount(2). *identity* are uid and gid ranges.
+    *attributes_below* for all below, too. *propagation* is 0 or flags of mount(2).
+
+    With *remount* nothing comes: what is mounted there changes, with *bind* the mount alone, else its file system, too.
+
+    With *idmap*, owners are mapped by *identity*, uid and gid ranges; None is by the container's own user namespace.
     """
 
     source: str
@@ -79,59 +91,83 @@ class Mount:
     attributes: tuple[int, int] = (0, 0)
     attributes_below: tuple[int, int] = (0, 0)
     propagation: int = 0
+    remount: bool = False
     copy_up: bool = False
+    idmap: bool = False
     identity: tuple[tuple[Range, ...], tuple[Range, ...]] | None = None
     identity_below: bool = False
 
 
 def parse(item: Reader, *, directory: str) -> Mount:
     """One :class:`Mount`; a relative source of a bind stands below *directory*. Raises :class:`BundleError`."""
-    target, kind = item.take("destination", str), item.take("type", str, "")
-    if not target.startswith("/") or "\0" in target:
-        raise BundleError(item.at("destination"), "must be an absolute path", SEE)
-    target = posixpath.normpath(target)
-    if target.strip("/") == "":
-        raise BundleError(item.at("destination"), "would cover the root filesystem", "use root.path")
-    options = item.texts("options")
-    bind = kind == "bind" or "bind" in options or "rbind" in options
-    source = item.take("source", str, "")
+    target = _target(item)
+    kind, source, options = item.take("type", str, ""), item.take("source", str, ""), item.texts("options")
     if "\0" in source or "\0" in kind:
         raise BundleError(item.at("source"), "must be a path", SEE)
-    if bind:
-        if not source:
-            raise BundleError(item.at("source"), "is missing", SEE)
-        source = posixpath.join(directory, source)
-    elif kind not in KINDS:
-        raise BundleError(
-            item.at("type"), f"{kind!r} is no file system type known here", f"use one of {', '.join(KINDS)}"
-        )
-    words = _Words(item.at("options"), bind=bind)
+    words = _Words(item, bind=kind == "bind" or "bind" in options or "rbind" in options)
     for word in options:
         words.add(word)
+    _check(item, words, kind, source)
     identity = _identity(item)
     item.done()
-    if words.idmap and identity is None:
-        raise BundleError(item.at("options"), "idmap needs uidMappings and gidMappings of the mount", "add them")
-    if (identity is not None or words.copy_up) and (bind if words.copy_up else not bind):
-        raise BundleError(item.at("options"), "idmap is for binds and tmpcopyup for tmpfs", SEE)
+    if (identity is not None or words.idmap) and (not words.bind or words.remount):
+        raise BundleError(item.at("options"), "idmap is for binds alone", SEE)
+    if words.bind and source:
+        source = posixpath.join(directory, source)
     return Mount(
         source=source or kind,
-        target="/" + target.lstrip("/"),
-        kind="" if bind else kind,
+        target=target,
+        kind="" if words.bind else kind,
         flags=words.flags,
         data=",".join(words.data),
-        bind=bind,
+        bind=words.bind,
         recursive="rbind" in options,
         attributes=(words.set, words.clear),
         attributes_below=(words.set_below, words.clear_below),
         propagation=words.propagation,
+        remount=words.remount,
         copy_up=words.copy_up,
+        idmap=identity is not None or bool(words.idmap),
         identity=identity,
         identity_below=words.idmap == "ridmap",
     )
 
 
+def _target(item: Reader) -> str:
+    target = item.take("destination", str)
+    if not target or "\0" in target:
+        raise BundleError(item.at("destination"), "must be a path", SEE)
+    if not target.startswith("/"):
+        item.warn("destination", f"{target!r} is relative, which is deprecated: taken from /")
+    return "/" + posixpath.normpath(f"/{target}").lstrip("/")
+
+
+def _check(item: Reader, words: _Words, kind: str, source: str) -> None:
+    """Refuse what cannot be mounted as it stands. Raises BundleError."""
+    if words.copy_up and (words.bind or words.remount or kind != "tmpfs"):
+        raise BundleError(item.at("options"), "tmpcopyup is for tmpfs alone", SEE)
+    if words.remount:
+        return
+    if words.bind and not source:
+        raise BundleError(item.at("source"), "is missing", SEE)
+    if not words.bind and not kind:
+        raise BundleError(item.at("type"), "is missing, and the options have no bind", SEE)
+
+
+def check(mounts: Iterable[Mount], namespaces: Container[str]) -> None:
+    """Refuse mounts that need a namespace which the container does not have. Raises BundleError."""
+    for number, mount in enumerate(mounts):
+        if mount.idmap and mount.identity is None and "user" not in namespaces:
+            raise BundleError(
+                f"mounts[{number}].options",
+                "idmap needs uidMappings and gidMappings of the mount, or a user namespace that has some",
+                "add them",
+            )
+
+
 def _identity(item: Reader) -> tuple[tuple[Range, ...], tuple[Range, ...]] | None:
+    if item.lacks("uidMappings") and item.lacks("gidMappings"):
+        return None
     from . import idmap
 
     uids, gids = idmap.parse(item, "uidMappings"), idmap.parse(item, "gidMappings")
@@ -143,11 +179,11 @@ def _identity(item: Reader) -> tuple[tuple[Range, ...], tuple[Range, ...]] | Non
 class _Words:
     """The options of one mount, read one after another: of two that contradict each other, the later counts."""
 
-    def __init__(self, where: str, *, bind: bool) -> None:
-        self.where = where
+    def __init__(self, item: Reader, *, bind: bool) -> None:
+        self.item = item
         self.bind = bind
         self.flags = self.set = self.clear = self.set_below = self.clear_below = self.propagation = 0
-        self.copy_up = False
+        self.remount = self.copy_up = False
         self.idmap = ""
         self.data: list[str] = []
 
@@ -159,20 +195,27 @@ class _Words:
         elif word[:1] == "r" and word[1:] in _WORDS:
             _, _, add, take = _WORDS[word[1:]]
             self.set_below, self.clear_below = (self.set_below & ~take) | add, (self.clear_below & ~add) | take
+        elif word in _OF_FILE_SYSTEM:
+            on, off = (0, 0) if self.bind else _OF_FILE_SYSTEM[word]
+            self.flags = (self.flags & ~off) | on
         elif word in PROPAGATION:
             self.propagation = PROPAGATION[word]
-        elif word in ("bind", "rbind", *_NOTHING):
-            pass
+        elif word in _OF_FSTAB:
+            for implied in _OF_FSTAB[word]:
+                self.add(implied)
+        elif word == "remount":
+            self.remount = True
         elif word == "tmpcopyup":
             self.copy_up = True
         elif word in ("idmap", "ridmap"):
             self.idmap = word
-        elif word == "remount":
-            raise BundleError(self.where, "'remount' is not supported", "give the flags of the mount itself")
-        elif not self.bind and word in _OF_FILE_SYSTEM:
-            self.flags |= _OF_FILE_SYSTEM[word]
-        elif self.bind:
-            raise BundleError(self.where, f"{word!r} means nothing to a bind mount", SEE)
+        elif word not in ("bind", "rbind") and not word.startswith(("x-", "X-", "comment=")):
+            self._other(word)
+
+    def _other(self, word: str) -> None:
+        """An option for a file system. A bind has none of its own: the kernel would not look at it either."""
+        if self.bind:
+            self.item.warn("options", f"{word!r} means nothing to a bind: ignored")
         else:
             self.data.append(word)
 
@@ -180,5 +223,5 @@ class _Words:
 def words() -> list[str]:
     """Every option that a mount may have, sorted; others are handed to its file system."""
     below = (f"r{word}" for word in _WORDS)
-    rest = ("bind", "rbind", "tmpcopyup", "idmap", "ridmap")
-    return sorted({*_WORDS, *below, *PROPAGATION, *_OF_FILE_SYSTEM, *_NOTHING, *rest})
+    rest = ("bind", "rbind", "remount", "defaults", "tmpcopyup", "idmap", "ridmap")
+    return sorted({*_WORDS, *below, *PROPAGATION, *_OF_FILE_SYSTEM, *rest})

@@ -126,6 +126,19 @@ class BecomeUser(Strict):
 
 
 @record
+class BecomeFirstMapped(Strict):
+    """Be the first user and group of a user namespace that was joined, which need not be 0. Capabilities survive it."""
+
+    def describe(self) -> str:
+        return "become the first user and group of the user namespace"
+
+    def apply(self, sys: Sys) -> None:
+        sys.prctl(k.PR_SET_KEEPCAPS, 1)
+        sys.become_first_mapped()
+        sys.prctl(k.PR_SET_KEEPCAPS, 0)
+
+
+@record
 class SetCapabilities(Strict):
     """Keep these capabilities only."""
 
@@ -156,7 +169,7 @@ class NoNewPrivileges(Strict):
 
 @record
 class OwnStreams(Strict):
-    """Give the standard streams to the user that the program will be."""
+    """Give the standard streams that are pipes to the user that the program will be."""
 
     uid: int
 

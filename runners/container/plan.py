@@ -7,25 +7,12 @@ helper's containers take another order of the same steps: see :mod:`layered`.
 
 from __future__ import annotations
 
-from . import carry, person, views
+from . import carry, contents, person
 from . import syscalls as k
 from .bundle import NAMESPACES
-from .guarded import (
-    AttachRoot,
-    Bind,
-    CopyUp,
-    DeviceIn,
-    DirectoryIn,
-    LinkIn,
-    Mask,
-    MountIn,
-    Propagate,
-    PropagateIn,
-    Readonly,
-    SetAttributes,
-    Terminal,
-)
+from .guarded import AttachRoot, DirectoryIn, Mask, Propagate, PropagateIn, Readonly, SetAttributes, Terminal
 from .person import (
+    BecomeFirstMapped,
     BecomeUser,
     ChangeDirectory,
     DropBounding,
@@ -62,23 +49,6 @@ if TYPE_CHECKING:
     from .seccomp import Filter
     from .steps import Step
     from .stub import Call
-
-#: Permissions and numbers of the devices that every container has (OCI config-linux.md, "Default Devices").
-DEVICES = (
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-)
-LINKS = (
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-)
 
 
 @record(kw_only=True)
@@ -144,11 +114,12 @@ def plan(
 
         outside += [SetGroups(may_keep=True), BecomeUser(root(bundle.uids), root(bundle.gids))]
     elif "user" in bundle.namespaces:
-        outside += [SetGroups(may_keep=True), BecomeUser(0, 0)]
+        outside += [SetGroups(may_keep=True), BecomeFirstMapped()]
     outside += [Undumpable(), *namespaces(bundle), Umask(0)]
-    outside += _mounts_in(bundle, cgroup, trees)
-    outside += _devices_in(bundle)
+    outside += contents.mounted(bundle, cgroup, trees)
+    outside += contents.devices(bundle)
     outside.append(DirectoryIn(bundle.process.cwd))
+    outside += contents.closed(bundle)
     outside += [Sysctl(path, value) for path, value in bundle.sysctls]
     entering: list[Step] = [EnterRoot(".")]
     if bundle.process.terminal:
@@ -180,48 +151,6 @@ def namespaces(bundle: Bundle) -> Iterator[Step]:
         yield SetDomainname(bundle.domainname)
     if bundle.is_new("network"):
         yield LoopbackUp()
-
-
-def _mounts_in(bundle: Bundle, cgroup: str, trees: Mapping[int, int]) -> Iterator[Step]:
-    for number, mount in enumerate(bundle.mounts):
-        if mount.kind == "cgroup":
-            yield from views.cgroup(mount, cgroup, own_namespace="cgroup" in bundle.namespaces)
-        elif mount.bind:
-            below, propagation = mount.attributes_below, mount.propagation
-            tree = trees.get(number, -1)
-            yield Bind(mount.source, mount.target, tree, mount.recursive, mount.attributes, below, propagation)
-            continue
-        elif mount.copy_up:
-            yield CopyUp(mount.target, mount.flags, mount.data)
-        else:
-            yield MountIn(mount.source, mount.target, mount.kind, mount.flags, mount.data)
-        if any(mount.attributes_below):
-            yield SetAttributes(mount.target, *mount.attributes_below, recursive=True)
-        if mount.propagation:
-            yield PropagateIn(mount.target, mount.propagation)
-
-
-def _own_devices(bundle: Bundle) -> bool:
-    """Whether /dev is the container's: not where the configuration binds one of the host's."""
-    return not any(mount.bind and mount.target == "/dev" for mount in bundle.mounts)
-
-
-def _devices_in(bundle: Bundle) -> Iterator[Step]:
-    if not _own_devices(bundle):
-        return
-    # mknod(2) in a user namespace makes nothing that could be opened: the host's own are bound instead.
-    bound = "user" in bundle.namespaces or person.confined()
-    listed = {device.path for device in bundle.devices}
-    for name, major, minor in DEVICES:
-        if f"/dev/{name}" not in listed:
-            yield (Bind(f"/dev/{name}", f"/dev/{name}") if bound else DeviceIn(f"/dev/{name}", 0o020666, major, minor))
-    for device in bundle.devices:
-        if bound:
-            yield Bind(device.path, device.path)
-        else:
-            yield DeviceIn(device.path, device.mode, device.major, device.minor, device.uid, device.gid)
-    for name, target in LINKS:
-        yield LinkIn(target, f"/dev/{name}")
 
 
 def finish_root(bundle: Bundle) -> Iterator[Step]:

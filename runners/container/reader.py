@@ -66,6 +66,10 @@ class Reader:
         """Take *key* without a look at it."""
         self._left.pop(key, None)
 
+    def left(self) -> tuple[str, ...]:
+        """The keys that nobody has taken yet."""
+        return tuple(self._left)
+
     def lacks(self, key: str) -> bool:
         """Whether *key* is absent or null."""
         return self._left.get(key) is None

@@ -53,7 +53,8 @@ def _view(
     layout: Layout,
 ) -> Step:
     if own_namespace:
-        return MountIn("cgroup", target, kind, mount.flags, data)
+        # Of a namespace that was joined, a user namespace of the container's own may mount nothing.
+        return MountIn("cgroup", target, kind, mount.flags, data, f"{where}/{relative}" if relative else "")
     set_, clear = mount.attributes
     own = f"{where}/{relative}" if relative else ""
     # It may not have one in this hierarchy, see :mod:`claiming`.

@@ -65,7 +65,7 @@ OURS = {
     "hostname without uts": lambda config: config["linux"].update(
         namespaces=[each for each in config["linux"]["namespaces"] if each["type"] != "uts"]
     ),
-    "relative mount destination": put("mounts.0.destination", "proc"),
+    "empty mount destination": put("mounts.0.destination", ""),
     "mount options that are no list": put("mounts.0.options", "ro"),
     "negative user": put("process.user", {"uid": -1, "gid": 0}),
     "user out of range": put("process.user", {"uid": 1 << 32, "gid": 0}),

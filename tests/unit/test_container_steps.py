@@ -284,7 +284,7 @@ def test_look_does_not_follow_links(tmp_path: Path) -> None:
         ({"hooks": {"prestart": [{"path": "/x"}]}}, "hooks.prestart"),
         ({"process": config()["process"] | {"terminal": True}}, "process.terminal"),
         ({"process": config()["process"] | {"args": ["sh"]}}, "process.args"),
-        ({"mounts": [{"destination": "/x", "type": "bind", "source": "/y"}]}, "mounts[0].type"),
+        ({"mounts": [{"destination": "/x", "type": "bind", "source": "/y"}]}, "mounts[0]"),
         ({"linux": config()["linux"] | {"namespaces": [{"type": "mount"}, {"type": "uts"}]}}, "linux.namespaces"),
         (
             {"linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": "/x"}]}},
@@ -323,7 +323,7 @@ def test_both_ways_mount_and_mask_the_same() -> None:
 
     ours = [call for call in mounts(made()) if call[2] in ("proc", "tmpfs", "devpts", "mqueue", "sysfs")]
     kinds = [(m.source, m.target, m.kind, m.flags, m.data) for m in bundle().mounts]
-    assert [call for call in mounts(cold()) if call[1] != "/"] == kinds
+    assert [call[:5] for call in mounts(cold()) if call[1] != "/"] == kinds
     assert [call for call in ours if call in kinds] == kinds
 
 
@@ -437,7 +437,7 @@ def test_user_namespaces_bind_devices() -> None:
     assert planned.clone_flags & syscalls.CLONE_NEWUSER
     calls = recorded(*planned.outside)
     assert not [call for call in calls if call[0] == "device_in"]
-    assert [call[1] for call in calls if call[0] == "bind_in"] == [
+    assert [call[1] for call in calls if call[0] == "bound_device_in"] == [
         f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")
     ]
     names = [call[0] for call in calls]

@@ -1,0 +1,262 @@
+"""Mounts inside a root filesystem that nobody trusts: made and changed where :mod:`rootfs` finds their places.
+
+Sources: mount(2), open_tree(2), move_mount(2), mount_setattr(2), mount_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from . import syscalls as k
+from .hierarchies import read
+from .rootfs import OTHERWISE, directory, file, find
+
+_NULL = os.makedev(1, 3)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+#: The same bits in mount(2), in mount_setattr(2), and as statfs(2) tells them.
+_COMMON = k.MS_RDONLY | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
+
+
+def attach_root(source: str, tree: int, /) -> None:
+    """Mount the root filesystem (*tree*, or what is at *source*) on itself, and go there: it is the root henceforth."""
+    if tree < 0:
+        tree = open_source(source, recursive=True)
+    try:
+        place = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            k.move_mount(tree, place)
+        finally:
+            os.close(place)
+        os.fchdir(tree)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, source) from None
+    finally:
+        os.close(tree)
+
+
+def mount_in(source: str, target: str, kind: str, flags: int, data: str, instead: str, /) -> None:
+    """mount(2) of a file system on the directory *target*, made if absent.
+
+    Where the kernel refuses it in this user namespace, the host's *instead* is bound, and OSError with
+    :data:`rootfs.OTHERWISE` says so; so it does of owners that do not exist here.
+    """
+    if kind == "tmpfs":
+        data = _with_mode(target, data)
+    # procfs and sysfs by a link could come to stand where the masks and the program do not look.
+    place = directory(target, links=kind not in ("proc", "sysfs"))
+    try:
+        _mount_on(place, source, kind, flags, data, target)
+    except OSError as error:
+        if error.errno == errno.EINVAL and (other := _mapped(data)) != data:
+            _mount_on(place, source, kind, flags, other, target)
+            raise OSError(OTHERWISE, f"mounted without the owners that are not mapped here ({data})", target) from None
+        if error.errno not in (errno.EPERM, errno.EBUSY) or not instead:
+            raise
+        _bind_on(place, instead, flags)
+        why = f"{error.strerror}; the host's {instead} is bound instead"
+        raise OSError(OTHERWISE, why, target) from None
+    finally:
+        os.close(place)
+
+
+def _with_mode(target: str, data: str) -> str:
+    """The options of a tmpfs: it has the permissions of the directory that it covers, as crun and runc have it."""
+    if "mode=" in data:
+        return data
+    try:
+        place = find(target, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return data  # a new one: the kernel's 1777
+    try:
+        mode = f"mode={stat.S_IMODE(os.fstat(place).st_mode):o}"
+    finally:
+        os.close(place)
+    return f"{data},{mode}" if data else mode
+
+
+def _mapped(data: str) -> str:
+    """*data* without the options uid= and gid= of ids that this user namespace does not have."""
+
+    def exists(word: str) -> bool:
+        name, _, value = word.partition("=")
+        if name not in ("uid", "gid") or not value.isdigit():
+            return True
+        ranges = (line.split() for line in read(f"/proc/self/{name}_map").splitlines())
+        return any(int(first) <= int(value) < int(first) + int(size) for first, _, size in ranges)
+
+    return ",".join(filter(exists, data.split(",")))
+
+
+def _mount_on(place: int, source: str, kind: str, flags: int, data: str, name: str) -> None:
+    root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fchdir(place)
+        k.mount(source, ".", kind, flags, data)
+    except OSError as error:
+        why = error.strerror
+        if error.errno == errno.ENODEV and kind:
+            why = f"this kernel has no file system {kind!r} (see /proc/filesystems)"
+        raise OSError(error.errno, why, name) from None
+    finally:
+        os.fchdir(root)
+        os.close(root)
+
+
+def _bind_on(place: int, source: str, flags: int) -> None:
+    """Bind the host's *source*, with all below it, on *place*, each with the attributes in *flags* of mount(2)."""
+    tree = open_source(source, recursive=True)
+    try:
+        k.mount_setattr("", attributes=flags & _COMMON, recursive=True, dir_fd=tree)
+        k.move_mount(tree, place)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, source) from None
+    finally:
+        os.close(tree)
+
+
+def remount_in(target: str, flags: int, clear: int, data: str, /) -> None:
+    """Change the file system that is mounted at *target*; flags that it has stay, but for *clear* (mount(8))."""
+    place = find(target)
+    try:
+        kept = os.fstatvfs(place).f_flag & _COMMON & ~clear
+        _mount_on(place, "none", "", k.MS_REMOUNT | kept | flags, data, target)
+    finally:
+        os.close(place)
+
+
+def copy_up_in(target: str, flags: int, data: str, /) -> None:
+    """Mount a tmpfs on *target* that holds copies of what was there before."""
+    data = _with_mode(target, data)
+    below = directory(target)
+    try:
+        _mount_on(below, "tmpfs", "tmpfs", flags, data, target)
+        above = find(target, os.O_RDONLY | os.O_DIRECTORY)
+        # "." of the descriptor is what lies below the mount: only names lead across mounts.
+        before = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
+        try:
+            from .copyup import copy  # late: few mounts ask for it
+
+            copy(before, above)
+        finally:
+            os.close(before)
+            os.close(above)
+    finally:
+        os.close(below)
+
+
+def propagate_in(target: str, propagation: int, /) -> None:
+    """Set how mounts on *target* propagate: flags of mount(2)."""
+    _change(target, propagation=propagation & ~k.MS_REC, recursive=bool(propagation & k.MS_REC))
+
+
+def attributes_in(target: str, attributes: int, clear: int, recursive: int, /) -> None:
+    """Set and clear attributes of the mount at *target*, or with *recursive* of those below it, too."""
+    _change(target, attributes=attributes, clear=clear, recursive=bool(recursive))
+
+
+def _change(target: str, *, attributes: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:
+    place = find(target)
+    try:
+        k.mount_setattr(
+            "", attributes=attributes, clear=clear, propagation=propagation, recursive=recursive, dir_fd=place
+        )
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from None
+    finally:
+        os.close(place)
+
+
+def open_source(source: str, *, recursive: bool) -> int:
+    """A detached copy of what the host has mounted at *source*."""
+    return k.open_tree(source, recursive=recursive)
+
+
+def bind_in(
+    source: str,
+    tree: int,
+    target: str,
+    recursive: bool,  # noqa: FBT001 - as a system call takes its arguments: in order
+    attributes: tuple[int, int],
+    below: tuple[int, int],
+    propagation: int,
+    /,
+) -> None:
+    """Attach *tree* (negative: what is at *source*) at *target*, which is made if absent, with its final attributes.
+
+    They are set before anybody can reach it: there is no moment at which a read-only mount is writable.
+    """
+    if tree < 0:
+        tree = open_source(source, recursive=recursive)
+    try:
+        place = directory(target) if stat.S_ISDIR(os.fstat(tree).st_mode) else file(target)
+        try:
+            if any(below):
+                k.mount_setattr("", attributes=below[0], clear=below[1], recursive=True, dir_fd=tree)
+            if any(attributes):
+                k.mount_setattr("", attributes=attributes[0], clear=attributes[1], dir_fd=tree)
+            k.move_mount(tree, place)
+        finally:
+            os.close(place)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or target) from None
+    finally:
+        os.close(tree)
+    if propagation:
+        # After it was attached: what is shared before would come back as a copy of itself.
+        propagate_in(target, propagation)
+
+
+def mask_in(path: str, /) -> None:
+    """Hide what is at *path*: a directory behind an empty one, a file behind /dev/null. Absent is no error."""
+    try:
+        place = find(path)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return
+        raise
+    try:
+        if stat.S_ISDIR(os.fstat(place).st_mode):
+            _mount_on(place, "tmpfs", "tmpfs", k.MS_RDONLY, "nr_blocks=1,nr_inodes=1", path)
+            return
+        null = _null()
+        try:
+            k.move_mount(null, place)
+        finally:
+            os.close(null)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(place)
+
+
+def _null() -> int:
+    """A detached mount of /dev/null, which an image may have replaced."""
+    tree = k.open_tree("/dev/null")
+    found = os.fstat(tree)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL:
+        os.close(tree)
+        raise OSError(errno.ENODEV, "is not the null device", "/dev/null")
+    return tree
+
+
+def readonly_in(path: str, /) -> None:
+    """Bind *path*, with all mounts below it, on itself, read-only. Absent is no error."""
+    try:
+        place = find(path)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return
+        raise
+    try:
+        tree = k.open_tree("", recursive=True, dir_fd=place)
+        try:
+            k.mount_setattr("", attributes=k.MOUNT_ATTR_RDONLY, recursive=True, dir_fd=tree)
+            k.move_mount(tree, place)
+        finally:
+            os.close(tree)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(place)

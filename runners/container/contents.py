@@ -1,0 +1,178 @@
+"""What a root filesystem gets, as steps: the mounts of a configuration, in their order, then devices and links.
+
+Sources: OCI config.md ("Mounts"), config-linux.md ("Devices", "Default Devices"), runtime-linux.md.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+
+from . import person, views
+from . import syscalls as k
+from .guarded import (
+    Bind,
+    BindDevice,
+    CopyUp,
+    DeviceIn,
+    EnterCover,
+    LinkIn,
+    MountIn,
+    PropagateIn,
+    RemountIn,
+    SetAttributes,
+)
+from .record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Mapping
+
+    from .bundle import Bundle
+    from .mounts import Mount
+    from .parts import Device
+    from .steps import Step
+
+#: Permissions and numbers of the devices that every container has.
+DEVICES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+#: File systems that show a namespace, and that only its owner may mount: the namespace, and where the host has one.
+_SHOWING = {"proc": ("pid", "/proc"), "mqueue": ("ipc", "/dev/mqueue")}
+
+
+def mounted(bundle: Bundle, cgroup: str, trees: Mapping[int, int]) -> Iterator[Step]:
+    """The mounts. *cgroup* is the container's; *trees* are detached mounts by number, see :func:`plan.plan`."""
+    for number, mount in enumerate(bundle.mounts):
+        yield from covered(bundle.mounts, number)
+        if mount.remount:
+            yield from _remounted(mount)
+        elif mount.kind == "cgroup":
+            yield from views.cgroup(mount, cgroup, own_namespace="cgroup" in bundle.namespaces)
+        elif mount.bind:
+            below, propagation = mount.attributes_below, mount.propagation
+            tree = trees.get(number, -1)
+            yield Bind(mount.source, mount.target, tree, mount.recursive, mount.attributes, below, propagation)
+        else:
+            yield filled(mount, _instead(mount, bundle.namespaces))
+        if mount.target == "/" and not mount.remount:
+            yield EnterCover(bundle.rootfs)
+        if not mount.bind or mount.remount:
+            yield from changed(mount)
+
+
+def filled(mount: Mount, instead: str = "") -> Step:
+    """The file system of *mount*, a tmpfs writable for what comes below it: :func:`closed` ends that."""
+    if mount.kind == "tmpfs":
+        mount = replace(mount, flags=mount.flags & ~k.MS_RDONLY)
+    if mount.copy_up:
+        return CopyUp(mount.target, mount.flags, mount.data)
+    return MountIn(mount.source, mount.target, mount.kind, mount.flags, mount.data, instead)
+
+
+def changed(mount: Mount) -> Iterator[Step]:
+    """What is set once a file system is mounted."""
+    if any(mount.attributes_below):
+        yield SetAttributes(mount.target, *mount.attributes_below, recursive=True)
+    if mount.propagation:
+        yield PropagateIn(mount.target, mount.propagation)
+
+
+def _remounted(mount: Mount) -> Iterator[Step]:
+    """mount(8) with remount: with bind, of the mount alone; what is not named stays as it is."""
+    set_, clear = mount.attributes
+    if mount.bind:
+        yield SetAttributes(mount.target, set_, clear)
+    else:
+        yield RemountIn(mount.target, mount.flags, clear, mount.data)
+
+
+def _instead(mount: Mount, namespaces: Container[str]) -> str:
+    """What of the host's to bind where this user namespace may not mount *mount*: only what shows the same."""
+    if mount.kind == "sysfs":
+        # As crun: the host's is for looking at alone.
+        return "/sys" if mount.flags & k.MS_RDONLY else ""
+    namespace, path = _SHOWING.get(mount.kind, ("", ""))
+    return path if namespace not in namespaces else ""
+
+
+def covered(mounts: tuple[Mount, ...], number: int) -> Iterator[Step]:
+    """Close each read-only tmpfs that the mount of this *number* hides: later nobody could name it."""
+    target = mounts[number].target
+    for mount in _closing(mounts[:number]):
+        if not mounts[number].remount and _below(mount.target, target):
+            yield SetAttributes(mount.target, k.MOUNT_ATTR_RDONLY)
+
+
+def closed(bundle: Bundle) -> Iterator[Step]:
+    """Make each read-only tmpfs read-only, now that it holds the places for what is mounted below it."""
+    for mount in _closing(bundle.mounts):
+        yield SetAttributes(mount.target, k.MOUNT_ATTR_RDONLY)
+
+
+def _closing(mounts: tuple[Mount, ...]) -> list[Mount]:
+    """Each tmpfs that is to be read-only and that no later mount hides."""
+    found: list[Mount] = []
+    for mount in mounts:
+        if not mount.remount:
+            found = [each for each in found if not _below(each.target, mount.target)]
+            if mount.kind == "tmpfs" and mount.flags & k.MS_RDONLY:
+                found.append(mount)
+    return found
+
+
+def _below(path: str, top: str) -> bool:
+    """Whether *path* is *top* or lies below it."""
+    return posixpath.commonpath((path, top)) == top
+
+
+def _dev_is_bound(mounts: tuple[Mount, ...]) -> bool:
+    """Whether /dev is one of the host's, which nobody but the host fills."""
+    found = [mount.bind for mount in mounts if mount.target == "/dev" and not mount.remount]
+    return bool(found) and found[-1]
+
+
+def devices(bundle: Bundle) -> Iterator[Step]:
+    """The devices, and the links in /dev."""
+    bound = _dev_is_bound(bundle.mounts)
+    # mknod(2) in a user namespace makes nothing that could be opened: the host's own are bound instead.
+    unable = "user" in bundle.namespaces or person.confined()
+    if not bound:
+        # What the configuration mounts or lists there, it means.
+        named = {device.path for device in bundle.devices} | {mount.target for mount in bundle.mounts}
+        yield from _standard(named, unable=unable)
+    for device in bundle.devices:
+        if device.path != "/dev/ptmx" and not (bound and _below(device.path, "/dev")):
+            yield _device(device, unable=unable)
+    if not bound:
+        for name, target in LINKS:
+            yield LinkIn(target, f"/dev/{name}", replace=name == "ptmx")
+
+
+def _standard(named: Container[str], *, unable: bool) -> Iterator[Step]:
+    for name, major, minor in DEVICES:
+        path, mode = f"/dev/{name}", stat.S_IFCHR | 0o666
+        if path in named:
+            continue
+        if unable:
+            yield BindDevice(path, mode, major, minor)
+        else:
+            yield DeviceIn(path, mode, major, minor, standard=True)
+
+
+def _device(device: Device, *, unable: bool) -> Step:
+    if unable and not stat.S_ISFIFO(device.mode):
+        return BindDevice(device.path, device.mode, device.major, device.minor)
+    return DeviceIn(device.path, device.mode, device.major, device.minor, device.uid, device.gid)
