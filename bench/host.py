@@ -17,6 +17,8 @@ from typing import Literal
 
 import psutil
 
+from bench import disturbances
+from bench.disturbances import Tree
 from bench.metrics import show
 from bench.records import Finding, Host
 from runners.container import cgroups
@@ -24,7 +26,6 @@ from runners.container import cgroups
 _LIBRARIES = ("tarebench", "msgspec", "numpy", "scipy", "psutil", "libvirt-python")
 _LEAST_FREE_BYTES = 1 << 30
 _MOST_STEAL = 0.01
-_KSM_SLEEP = "/sys/kernel/mm/ksm/sleep_millisecs"
 _FAST_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
 
 
@@ -39,14 +40,14 @@ def collect() -> Host:
         kernel=platform.release(),
         cgroup_mode=cgroups.mode(),
         virtualization=_virtualization(),
-        facts=_facts(),
+        facts=_facts(Tree()),
         findings=tuple(findings()),
     )
 
 
 def findings() -> Iterable[Finding]:
-    """Every check's finding, in a fixed order."""
-    return [check() for check in _CHECKS]
+    """Every check's finding, in a fixed order; from the user on, what disturbs last (:mod:`bench.disturbances`)."""
+    return [*(check() for check in _CHECKS), *disturbances.findings()]
 
 
 def versions() -> dict[str, str]:
@@ -100,17 +101,11 @@ def _virtualization() -> str:
     return f"guest of {vendor}" if vendor else "guest of an unnamed hypervisor"
 
 
-def _facts() -> dict[str, str]:
+def _facts(tree: Tree) -> dict[str, str]:
     load = os.getloadavg()
     facts = {
         "distribution": _distribution(),
-        "clock source": _text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
-        "frequency governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "not exposed",
-        "transparent huge pages": _chosen(_text("/sys/kernel/mm/transparent_hugepage/enabled")),
-        "kernel samepage merging": {"0": "off", "1": "on", "2": "off, unmerged"}.get(
-            _text("/sys/kernel/mm/ksm/run"), "absent"
-        ),
-        "samepage merging pace": _pace(_text("/sys/kernel/mm/ksm/pages_to_scan"), _text(_KSM_SLEEP)),
+        **settings(tree),
         "swap": show(float(psutil.swap_memory().total), "bytes"),
         "load average": f"{load[0]:.2f} {load[1]:.2f} {load[2]:.2f}",
         "steal since boot": f"{_steal_fraction(_text('/proc/stat')):.2%}",
@@ -121,9 +116,53 @@ def _facts() -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
+def settings(tree: Tree) -> dict[str, str]:
+    """What somebody chose on this host, and what shows in numbers; in words also where there is nothing to read."""
+    cpu = "sys/devices/system/cpu"
+    boost = tree.text(f"{cpu}/cpufreq/boost") or {"0": "1", "1": "0"}.get(tree.text(f"{cpu}/intel_pstate/no_turbo"), "")
+    on_off = {"0": "off", "1": "on"}
+    return {
+        "clock source": tree.text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "frequency governor": tree.text(f"{cpu}/cpu0/cpufreq/scaling_governor") or "not exposed",
+        "turbo": on_off.get(boost, "not exposed"),
+        "hyperthreads": on_off.get(tree.text(f"{cpu}/smt/active"), "not exposed"),
+        "microcode": tree.line("proc/cpuinfo", "microcode") or "not exposed",
+        "mitigations": _mitigations(tree) or "not exposed",
+        "kernel command line": tree.text("proc/cmdline"),
+        "transparent huge pages": tree.chosen("sys/kernel/mm/transparent_hugepage/enabled") or "absent",
+        "huge page defragmentation": tree.chosen("sys/kernel/mm/transparent_hugepage/defrag") or "absent",
+        "kernel samepage merging": {"0": "off", "1": "on", "2": "off, unmerged"}.get(
+            tree.text("sys/kernel/mm/ksm/run"), "absent"
+        ),
+        "samepage merging pace": _pace(
+            tree.text("sys/kernel/mm/ksm/pages_to_scan"), tree.text("sys/kernel/mm/ksm/sleep_millisecs")
+        ),
+        "idle memory": disturbances.damon(tree).what,
+        "zswap": {"Y": "on", "N": "off"}.get(tree.text("sys/module/zswap/parameters/enabled"), "absent"),
+        "multi-generational LRU": tree.text("sys/kernel/mm/lru_gen/enabled") or "absent",
+        "protected working set": f"{tree.number('sys/kernel/mm/lru_gen/min_ttl_ms')} ms",
+        "overcommit": tree.text("proc/sys/vm/overcommit_memory"),
+        "swappiness": tree.text("proc/sys/vm/swappiness"),
+        "proactive compaction": tree.text("proc/sys/vm/compaction_proactiveness") or "absent",
+        "balancing between nodes": tree.text("proc/sys/kernel/numa_balancing") or "absent",
+        "tuning daemons": disturbances.daemons(tree).what,
+        "quota": disturbances.quota(tree).what,
+        "limits": disturbances.rights(tree).what.partition(":")[0],
+    }
+
+
+def _mitigations(tree: Tree) -> str:
+    """What the kernel does against each flaw that the processor has (Documentation/admin-guide/hw-vuln)."""
+    flaws = sorted((tree.root / "sys/devices/system/cpu/vulnerabilities").glob("*"))
+    said = {flaw.name: tree.text(f"sys/devices/system/cpu/vulnerabilities/{flaw.name}") for flaw in flaws}
+    return "; ".join(f"{name}: {text}" for name, text in said.items() if text and text != "Not affected") or (
+        "none needed" if said else ""
+    )
+
+
 def _pace(pages: str, milliseconds: str) -> str:
     """How fast samepage merging looks at memory when it is on."""
-    return f"{pages} pages every {milliseconds} ms" if pages and milliseconds else ""
+    return f"{pages} pages every {milliseconds} ms" if pages and milliseconds else "absent"
 
 
 def _distribution() -> str:
@@ -131,11 +170,6 @@ def _distribution() -> str:
         return platform.freedesktop_os_release().get("PRETTY_NAME", "")
     except OSError:
         return ""
-
-
-def _chosen(text: str) -> str:
-    """``always [madvise] never`` -> ``madvise``."""
-    return text.partition("[")[2].partition("]")[0] or text
 
 
 def _steal_fraction(proc_stat: str) -> float:
@@ -209,18 +243,6 @@ def _check_clock() -> Finding:
     return _judged("clock", source, trouble, "boot with clocksource=tsc if the processor's is stable")
 
 
-def _check_ksm() -> Finding:
-    trouble = "on: equal pages of different instances are merged, memory figures shrink with time"
-    merges = _text("/sys/kernel/mm/ksm/run") == "1"
-    return _judged("samepage merging", "off", trouble if merges else "", "echo 0 > /sys/kernel/mm/ksm/run")
-
-
-def _check_swap() -> Finding:
-    swap = psutil.swap_memory()
-    sizes = f"{show(float(swap.total), 'bytes')}, {show(float(swap.used), 'bytes')} used"
-    return _judged("swap", "none", f"{sizes}: memory may leave unseen" if swap.total else "", "swapoff -a")
-
-
 _CHECKS: tuple[Callable[[], Finding], ...] = (
     _check_user,
     _check_cgroups,
@@ -230,6 +252,4 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _check_virtualization,
     _check_governor,
     _check_clock,
-    _check_ksm,
-    _check_swap,
 )

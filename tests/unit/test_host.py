@@ -28,11 +28,6 @@ def test_steal_is_the_eighth_column() -> None:
     assert host._steal_fraction("cpu  0 0 0 0 0 0 0 0 0 0\n") == 0.0
 
 
-def test_the_chosen_word_is_the_one_in_brackets() -> None:
-    assert host._chosen("always [madvise] never") == "madvise"
-    assert host._chosen("absent") == "absent"
-
-
 def test_the_cpu_model_is_read_on_both_architectures() -> None:
     assert host._cpu_model("processor : 0\nmodel name\t: Intel(R) Xeon(R)\n") == "Intel(R) Xeon(R)"
     assert host._cpu_model("Model\t\t: Raspberry Pi 4\n") == "Raspberry Pi 4"
