@@ -186,6 +186,7 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks; return the exit status. Does not raise for bad input."""
+    _own_children()
     messages = Log()
     try:
         given = parse(sys.argv[1:] if arguments is None else arguments, GLOBAL, what="tare-oci", in_order=True)
@@ -216,6 +217,18 @@ def _unforeseen(error: Exception) -> str:
     said = f"{type(error).__name__}: {error}".replace("\n", " ")
     fix = "please report it, with the command; TARE_DEBUG=1 shows the traceback"
     return f"a fault of this program ({said}, at {place}); {fix}"
+
+
+def _own_children() -> None:
+    """Be told of the ends of our children, whatever the caller does about its own: exec hands on what is ignored.
+
+    Ignored, SIGCHLD has the kernel throw their statuses away (wait(2)); blocked, it would never come.
+    """
+    import _signal  # type: ignore[import-not-found]
+
+    if _signal.getsignal(_signal.SIGCHLD) != _signal.SIG_DFL:
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGCHLD,))
 
 
 def _dispatch(given: Parsed, messages: Log) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 
 from . import inside, plan, stub, syscalls
 from . import mounts as mounting
@@ -36,6 +37,8 @@ _SIGKILL = 9
 #: Descriptors that every usual limit has room for.
 _FEW_TREES = 64
 _MESSAGE_BYTES = 1 << 16
+#: A mount can wait for a server on the network, and a cgroup for being thawed.
+_SET_UP_MS = 120_000
 
 
 def create(
@@ -45,6 +48,7 @@ def create(
     fifo: str,
     cgroup: Cgroup | None,
     console_socket: int,
+    shown: bool = False,
     preserve_fds: int,
     run_hooks: Callable[[str, int], None],
     listen_fds: int = 0,
@@ -54,11 +58,11 @@ def create(
     """Make the container's first process, set up to the point where ``start`` lets it execute its program.
 
     *fifo* is the path of an existing FIFO; *cgroup* exists, and its limits are in force. *console_socket* is a
-    connected unix socket for the terminal's master, or negative. Of the *preserve_fds* descriptors from 3 on, the first
-    *listen_fds* are a service manager's sockets. *run_hooks* is called with a kind and the first
-    process' number: always for "prestart" and "createRuntime", here; for "createContainer" and "startContainer" in the
-    copy inside, with the number that it has there. It raises OSError. *filters* is a directory for compiled system call
-    filters. Raises OSError and BundleError; nothing is left then.
+    connected unix socket for the terminal's master, or negative; with *shown*, its other end is ours. Of the
+    *preserve_fds* descriptors from 3 on, the first *listen_fds* are a service manager's sockets. *run_hooks* is called
+    with a kind and the first process' number: always for "prestart" and "createRuntime", here; for "createContainer"
+    and "startContainer" in the copy inside, with the number that it has there. It raises OSError. *filters* is a
+    directory for compiled system call filters. Raises OSError and BundleError; nothing is left then.
     """
     for fd in range(3, 3 + preserve_fds):
         _check_open(fd)
@@ -73,6 +77,7 @@ def create(
             cgroup=cgroup.relative if cgroup is not None else "",
             trees=found,
             console=console_socket,
+            shown=shown,
             new_keyring=new_keyring,
             filtering=filtering(bundle, filters),
         )
@@ -295,7 +300,16 @@ def _attend(
     for kind in (inside.CREATED, inside.HOOKS):
         if kind not in awaited:
             _act(kind, bundle, made.pid, run_hooks)
+    # Hooks have limits of their own, or none.
+    limit_ms = None if bundle.hooks.get("createContainer") else _SET_UP_MS
+    poll = select.poll()
+    poll.register(up, select.POLLIN)
     while True:
+        if not poll.poll(limit_ms):
+            why = (
+                f"the first process of the container is not set up within {_SET_UP_MS // 1000} s: see what it waits for"
+            )
+            raise TimeoutError(errno.ETIMEDOUT, why, f"/proc/{made.pid}/stack")
         message = os.read(up, _MESSAGE_BYTES)
         kind, text = message[:1], message[1:].decode(errors="surrogateescape")
         if not kind or kind not in awaited:

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
 
+    from .notify import Relay
     from .terminal import Proxy
 else:
     import _signal as signal  # the module itself imports enum: 5 ms
@@ -25,7 +26,7 @@ _OURS = frozenset(
 
 
 class Signals:
-    """From ``with`` on, signals are kept as bytes in a pipe, to be handed on.
+    """From ``with`` on, signals are kept as bytes in a pipe, to be handed on; also those that the caller has blocked.
 
     Afterwards they are still caught, and mean nothing: a container's removal is not to be left half done.
     """
@@ -42,6 +43,7 @@ class Signals:
                 signal.signal(number, _noted)
             except OSError:  # 32 and 33 are the C library's
                 continue
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,10 +63,12 @@ def _noted(_number: int, _frame: object) -> None:
     """The byte in the pipe says it."""
 
 
-def attend(pid: int, pidfd: int, signals: Signals, proxy: Proxy | None = None) -> int:
+def attend(pid: int, pidfd: int, signals: Signals, proxy: Proxy | None = None, relay: Relay | None = None) -> int:
     """Wait for the end of our child *pid*; return its exit status, or 128 and its signal. Raises OciError."""
     poll = select.poll()
     poll.register(signals.pipe, select.POLLIN)
+    if relay is not None:
+        poll.register(relay.fileno(), select.POLLIN)
     watched: set[int] = set()
     status = _reap(pid)
     while status is None:
@@ -77,6 +81,8 @@ def attend(pid: int, pidfd: int, signals: Signals, proxy: Proxy | None = None) -
         for fd, _ in poll.poll():
             if fd == signals.pipe:
                 status = _handle(signals.take(), pid, pidfd, proxy, status)
+            elif relay is not None and fd == relay.fileno():
+                relay.move()
             elif proxy is not None and not proxy.move(fd):
                 # Nobody has the terminal open: the program may run on without it.
                 poll.unregister(proxy.master)

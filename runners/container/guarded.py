@@ -293,9 +293,10 @@ class Terminal(Strict):
     size: tuple[int, int] | None
     uid: int
     console: bool = True
+    plain: bool = False
 
     def describe(self) -> str:
         return "make the terminal, hand it out" + (", and bind it on /dev/console" if self.console else "")
 
     def apply(self, sys: Sys) -> None:
-        sys.terminal(self.carrier, self.size, self.uid, int(self.console))
+        sys.terminal(self.carrier, self.size, self.uid, int(self.console), int(self.plain))

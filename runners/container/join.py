@@ -8,6 +8,7 @@ Neither may be looked into from inside while it is still this program (prctl(2),
 from __future__ import annotations
 
 import os
+import select
 
 from . import (
     configuration,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 _FAILED = 255  # as runc: no exit status of a program that ran, mostly
 _REPORT_BYTES = 1 << 16
+_ENTER_MS = 60_000
 
 
 @record(kw_only=True)
@@ -68,6 +70,8 @@ class _Entry:
     listen_fds: int
     filters: str
     known: State
+    #: Whether we show its terminal ourselves.
+    shown: bool = False
 
 
 def execute(call: Call) -> int:
@@ -200,7 +204,7 @@ def _in_terminal(options: Parsed, entry: _Entry) -> int:
     try:
         # It may look at its size at once, before the proxy has set it.
         sized = replace(entry.process, console_size=terminals.own_size())
-        pid = _enter(options, replace(entry, console=theirs, process=sized))
+        pid = _enter(options, replace(entry, console=theirs, process=sized, shown=True))
         os.close(theirs)
         with terminals.Proxy(terminals.receive(ours)) as proxy:
             return _attend(pid, proxy)
@@ -238,14 +242,7 @@ def _enter(options: Parsed, entry: _Entry) -> int:
         os.close(numbers_in)
         os.close(program)
     try:
-        number = os.read(numbers, 32)
-        said = b""
-        while part := os.read(report, _REPORT_BYTES):  # closed by exec, or by the end of both
-            if agent >= 0 and part[:1] == b"0" and entry.config.seccomp is not None:
-                listener.hand_on(agent, entry.config.seccomp, int(number), entry.known.report("running"))
-                part = part[1:]
-            said += part
-        os.waitpid(helper, 0)
+        number, said = _follow(options, entry, agent, helper, numbers, report)
     finally:
         os.close(report)
         os.close(numbers)
@@ -253,11 +250,42 @@ def _enter(options: Parsed, entry: _Entry) -> int:
             os.close(agent)
     if said or not number:
         if number:
-            os.waitpid(int(number), 0)
+            os.waitpid(number, 0)
         raise OciError(stub.said(said, entry.process.argv[0]) if said else "the process ended before it had entered")
     if options.text("pid-file"):
-        state.place_file(options.text("pid-file"), str(int(number)), 0o644)
-    return int(number)
+        state.place_file(options.text("pid-file"), str(number), 0o644)
+    return number
+
+
+def _follow(options: Parsed, entry: _Entry, agent: int, helper: int, numbers: int, report: int) -> tuple[int, bytes]:
+    """The program's number, 0 if it got none, and what is said until it runs: nothing, or what failed."""
+    # In a paused container it waits for its resumption, which --ignore-paused asks for.
+    limit_ms = None if options.on("ignore-paused") else _ENTER_MS
+    number, said = 0, b""
+    try:
+        number = int(_next(numbers, limit_ms) or b"0")
+        while part := _next(report, limit_ms):  # closed by exec, or by the end of both
+            if agent >= 0 and part[:1] == b"0" and entry.config.seccomp is not None:
+                listener.hand_on(agent, entry.config.seccomp, number, entry.known.report("running"))
+                part = part[1:]
+            said += part
+    except BaseException:
+        for pid in (helper, number):
+            if pid:
+                os.kill(pid, lifecycle.SIGKILL)  # ours, and not waited for: the numbers are still theirs
+        raise
+    os.waitpid(helper, 0)
+    return number, said
+
+
+def _next(pipe: int, limit_ms: int | None) -> bytes:
+    """What comes next out of *pipe*. Raises OciError if that is nothing for too long."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if not poll.poll(limit_ms):
+        why = f"nothing happened for {_ENTER_MS // 1000} s"
+        raise OciError("the program is not executed", why, "see whether the container's cgroup is frozen")
+    return os.read(pipe, _REPORT_BYTES)
 
 
 def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, numbers: int) -> NoReturn:
@@ -307,7 +335,7 @@ def _before(entry: _Entry) -> Iterator[Step]:
     if entry.config.personality is not None:
         yield SetPersonality(entry.config.personality)
     if entry.process.terminal:
-        yield OwnTerminal(entry.console, entry.process.console_size, entry.process.uid)
+        yield OwnTerminal(entry.console, entry.process.console_size, entry.process.uid, entry.shown)
 
 
 def _first(known: State) -> tuple[int, int]:
@@ -323,6 +351,7 @@ class OwnTerminal(Strict):
     carrier: int
     size: tuple[int, int] | None
     uid: int
+    plain: bool = False
 
     def describe(self) -> str:
         """See :class:`steps.Step`."""
@@ -330,4 +359,4 @@ class OwnTerminal(Strict):
 
     def apply(self, _sys: Sys) -> None:
         """See :class:`steps.Step`."""
-        os.close(terminals.inside(self.carrier, size=self.size, uid=self.uid))
+        os.close(terminals.inside(self.carrier, size=self.size, uid=self.uid, plain=self.plain))

@@ -119,7 +119,7 @@ class Sys(Protocol):
     def new_keyring(self) -> None:
         """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING without a name."""
 
-    def terminal(self, carrier: int, size: tuple[int, int] | None, uid: int, console: int, /) -> None:
+    def terminal(self, carrier: int, size: tuple[int, int] | None, uid: int, console: int, plain: int, /) -> None:
         """Make a terminal, hand its master out over *carrier*; see :func:`terminal.inside`."""
 
     def attach_root(self, source: str, tree: int, /) -> None:
@@ -264,11 +264,11 @@ class Kernel:
                     raise
 
     @staticmethod
-    def terminal(carrier: int, size: tuple[int, int] | None, uid: int, console: int) -> None:
+    def terminal(carrier: int, size: tuple[int, int] | None, uid: int, console: int, plain: int) -> None:
         """Make a terminal, hand its master out over *carrier*, and with *console* bind its slave on /dev/console."""
         from . import terminal
 
-        slave = terminal.inside(carrier, size=size, uid=uid)
+        slave = terminal.inside(carrier, size=size, uid=uid, plain=bool(plain))
         try:
             if not console:
                 return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .bundle import Bundle
     from .cgroups import Cgroup
+    from .notify import Relay
 
 _DEATH_MS = 10_000
 _EXECUTE_MS = 60_000
@@ -35,6 +36,8 @@ SIGKILL = 9
 class Request:
     """What ``create`` and ``run`` were asked. *console* is a connected socket for the terminal's master, or -1.
 
+    *shown* says that its other end is ours: we show the terminal.
+
     *network* is one of :data:`network.MODES`; empty takes the configuration as it is.
     """
 
@@ -42,6 +45,7 @@ class Request:
     bundle: str
     pid_file: str = ""
     console: int = -1
+    shown: bool = False
     preserve_fds: int = 0
     listen_fds: int = 0
     new_keyring: bool = True
@@ -160,6 +164,11 @@ def _fill(
     checkpoint("create:cgroup")
     fifo = store.file(known.name, FIFO)
     os.mkfifo(fifo, 0o622)
+    if os.environ.get("NOTIFY_SOCKET"):
+        from . import notify
+
+        if notify.manager():
+            config = notify.prepared(config, store.file(known.name, notify.DIRECTORY))
     current = known
 
     def run_hooks(kind: str, pid: int) -> None:
@@ -180,6 +189,7 @@ def _fill(
         fifo=fifo,
         cgroup=group,
         console_socket=asked.console,
+        shown=asked.shown,
         preserve_fds=asked.preserve_fds + asked.listen_fds,
         listen_fds=asked.listen_fds,
         run_hooks=run_hooks,
@@ -222,6 +232,15 @@ def run_kind(
     except OSError:
         pass  # the bundle may be gone by the end
     hooks.run(config.hooks[kind], text, kind=kind, excuse=excuse)
+
+
+def relay(store: Store, known: State) -> Relay | None:
+    """The socket by which the container tells a service manager that it is ready; None where none wants to know."""
+    if not os.environ.get("NOTIFY_SOCKET") or not os.path.isdir(store.file(known.name, "notify")):
+        return None
+    from . import notify
+
+    return notify.Relay(store.file(known.name, notify.DIRECTORY)) if notify.manager() else None
 
 
 def start(store: Store, messages: log.Log, known: State, config: Bundle) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from . import terminal
     from .bundle import Bundle
     from .cli import Call
+    from .notify import Relay
+    from .state import State
 
 
 def create(call: Call) -> int:
@@ -34,10 +36,27 @@ def start(call: Call) -> int:
         known = call.store.read(name)
         if freezing.is_frozen(known):
             raise OciError(f"cannot start the container {name}", "it is paused", f"resume {name}")
+        relay = lifecycle.relay(call.store, known)
         lifecycle.start(call.store, call.log, known, configuration.stored(call.store, known))
     finally:
         os.close(lock)
+    if relay is not None:
+        _await_ready(relay, known)
     return 0
+
+
+def _await_ready(relay: Relay, known: State) -> None:
+    """Return when the container is ready, or has ended, and the service manager has been told."""
+    from . import state
+
+    pidfd = state.open_process(known)
+    if pidfd is None:
+        return
+    try:
+        with relay:
+            relay.await_ready(known.pid, pidfd)
+    finally:
+        os.close(pidfd)
 
 
 def run(call: Call) -> int:
@@ -51,8 +70,11 @@ def run(call: Call) -> int:
         asked = _with_console(asked, _connect(path))
     if call.options.on("detach"):
         made = lifecycle.make(call.store, call.log, asked)
+        relay = lifecycle.relay(call.store, made.state)
         _start(call, made)
         os.close(made.pidfd)
+        if relay is not None:
+            _await_ready(relay, made.state)
         return 0
     from . import syscalls
 
@@ -89,7 +111,7 @@ def _run_in_terminal(call: Call, asked: Request, loaded: tuple[Bundle, bytes]) -
 
     ours, theirs = terminal.pair()
     try:
-        made = lifecycle.make(call.store, call.log, _with_console(asked, theirs), loaded)
+        made = lifecycle.make(call.store, call.log, _with_console(asked, theirs, shown=True), loaded)
         os.close(theirs)
         with terminal.Proxy(terminal.receive(ours)) as proxy:
             return _run(call, made, proxy)
@@ -103,8 +125,9 @@ def _run(call: Call, made: Made, proxy: terminal.Proxy | None = None) -> int:
 
     # From before the start on: the program may ask for a signal at once.
     with foreground.Signals() as signals:
+        relay = lifecycle.relay(call.store, made.state)
         _start(call, made)
-        status = foreground.attend(made.state.pid, made.pidfd, signals, proxy)
+        status = foreground.attend(made.state.pid, made.pidfd, signals, proxy, relay)
     os.close(made.pidfd)
     if not call.options.on("keep"):
         try:
@@ -147,10 +170,10 @@ def _request(call: Call) -> Request:
     )
 
 
-def _with_console(asked: Request, console: int) -> Request:
+def _with_console(asked: Request, console: int, *, shown: bool = False) -> Request:
     from .record import replace
 
-    return replace(asked, console=console)
+    return replace(asked, console=console, shown=shown)
 
 
 def _explain(asked: Request) -> int:

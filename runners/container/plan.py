@@ -94,6 +94,7 @@ def plan(
     cgroup: str = "",
     trees: Mapping[int, int] | None = None,
     console: int = -1,
+    shown: bool = False,
     new_keyring: bool = True,
     last_capability: int = -1,
     filtering: Filter | None = None,
@@ -101,8 +102,9 @@ def plan(
     """All steps to make a container of *bundle* in place.
 
     Joining cgroups is left out: it comes first, see :class:`steps.JoinCgroup`. *cgroup* is the path of the joined one.
-    *trees* are detached mounts that the parent has opened, by number of the mount (-1 is the root
-    filesystem). *console* is a socket for the terminal's master. For the others see :func:`becoming`.
+    *trees* are detached mounts that the parent has opened, by number of the mount (-1 is the root filesystem).
+    *console* is a socket for the terminal's master, which with *shown* we show ourselves. For the others see
+    :func:`becoming`.
     """
     trees = trees or {}
     outside: list[Step] = [NewSession()]
@@ -123,7 +125,7 @@ def plan(
     outside += [Sysctl(path, value) for path, value in bundle.sysctls]
     entering: list[Step] = [EnterRoot(".")]
     if bundle.process.terminal:
-        entering.append(Terminal(console, bundle.process.console_size, bundle.process.uid))
+        entering.append(Terminal(console, bundle.process.console_size, bundle.process.uid, plain=shown))
     entering += [Mask(path) for path in bundle.masked]
     entering += [Readonly(path) for path in bundle.readonly]
     entering += finish_root(bundle)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
+import time
 
 from . import jsontext
 from .failure import OciError, reason
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 STATE, CONFIG, FIFO, _LOCK = "state.json", "config.json", "exec.fifo", "lock"
 _KINDS = {"annotations": dict, "owner_uid": int, "pid": int, "pid_start": int}  # all others are texts
+#: How long a container may be changed by one process while another wants to: longer than hooks usually take.
+_LOCK_S = 60
 #: As runc's names.
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
@@ -102,8 +106,18 @@ class Store:
     @staticmethod
     def _open_lock(directory: str) -> int:
         lock = os.open(f"{directory}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.lockf(lock, fcntl.LOCK_EX)
-        return lock
+        deadline = time.monotonic() + _LOCK_S
+        while True:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.01)  # fcntl(2) has no wait with a limit
+                    continue
+                name, why = os.path.basename(directory), f"process {_holder(lock)} has been changing it for {_LOCK_S} s"
+                os.close(lock)
+                raise OciError(f"container {name} is locked", why, "wait for that process, or end it") from None
+            return lock
 
     def write(self, state: State) -> None:
         """Store *state*."""
@@ -138,7 +152,7 @@ class Store:
         while True:
             try:
                 for each in sorted(os.listdir(directory), key=_LOCK.__eq__):
-                    os.unlink(f"{directory}/{each}")
+                    _remove(f"{directory}/{each}")
                 os.rmdir(directory)
             except FileNotFoundError:
                 if not os.path.exists(directory):
@@ -178,6 +192,23 @@ def _judged(value: object) -> State:
         if not isinstance(getattr(made, name), kind) or isinstance(getattr(made, name), bool):
             raise ValueError(f"{name} is not of type {kind.__name__}")
     return made
+
+
+def _holder(lock: int) -> int:
+    """Who holds the lock of a file: fcntl(2), F_GETLK, on struct flock."""
+    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    holder: int = struct.unpack("hhqqi4x", fcntl.fcntl(lock, fcntl.F_GETLK, asked))[4]
+    return holder
+
+
+def _remove(path: str) -> None:
+    """A file, or a directory with files in it."""
+    try:
+        os.unlink(path)
+    except IsADirectoryError:
+        for each in os.listdir(path):
+            os.unlink(f"{path}/{each}")
+        os.rmdir(path)
 
 
 def _unknown(name: str, root: str) -> OciError:

