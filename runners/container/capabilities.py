@@ -32,7 +32,7 @@ def parse(sets: Reader) -> Capabilities:
     with a warning.
     """
     made = Capabilities(
-        **{name: _mask(sets, name) for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+        **{name: mask_of(sets, name) for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
     )
     sets.done()
     permitted = made.permitted
@@ -46,7 +46,8 @@ def parse(sets: Reader) -> Capabilities:
     return replace(made, effective=made.effective & permitted, ambient=made.ambient & permitted & made.inheritable)
 
 
-def _mask(sets: Reader, key: str) -> int:
+def mask_of(sets: Reader, key: str) -> int:
+    """The bit mask of the names in the list at *key*; those that are not known get a warning."""
     mask = 0
     for name in sets.texts(key):
         short = name.removeprefix("CAP_")

@@ -27,8 +27,7 @@ from . import (
 )
 from . import terminal as terminals
 from .bundle import NAMESPACES
-from .capabilities import Capabilities
-from .capabilities import parse as parse_capabilities
+from .capabilities import Capabilities, mask_of
 from .entering import Doors
 from .failure import OciError, reason
 from .freezing import is_frozen
@@ -189,7 +188,7 @@ def _user(text: str, base: Process) -> tuple[int, int]:
 
 def _with(kept: Capabilities, names: list[str], warnings: list[str]) -> Capabilities:
     """Also in the ambient set, and so in the inheritable one: a user that is not root has it in no other way."""
-    more = parse_capabilities(Reader({"bounding": names}, "--cap", warnings)).bounding
+    more = mask_of(Reader({"--cap": names}, "", warnings), "--cap")
     return Capabilities(
         bounding=kept.bounding | more,
         effective=kept.effective | more,

@@ -219,8 +219,11 @@ class Schedule(Strict):
     wanted: Scheduler
 
     def describe(self) -> str:
+        from .scheduling import POLICIES
+
         wanted = self.wanted
-        said = f"set the scheduling policy to {wanted.policy}, nice {wanted.nice}, priority {wanted.priority}"
+        name = next(name for name, number in POLICIES.items() if number == wanted.policy)
+        said = f"set the scheduling policy to {name}, nice {wanted.nice}, priority {wanted.priority}"
         times = f"{wanted.runtime_ns} ns in {wanted.deadline_ns} of {wanted.period_ns}"
         return f"{said}, {times}" if wanted.deadline_ns else said
 

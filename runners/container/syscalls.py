@@ -196,7 +196,11 @@ def ioprio_set(priority: int) -> None:
 def sched_setattr(attributes: bytes) -> None:
     """sched_setattr(2) of the calling thread; *attributes* are a struct sched_attr."""
     if _libc.syscall(_long(_SYS_SCHED_SETATTR), _long(0), attributes, _long(0)) < 0:
-        raise failed("sched_setattr")
+        error = failed("sched_setattr")
+        if error.errno == errno.EPERM:
+            why = "needs CAP_SYS_NICE; real time in a cpu cgroup of v1 also needs linux.resources.cpu.realtimeRuntime"
+            raise OSError(error.errno, f"sched_setattr: {os.strerror(errno.EPERM)} ({why})")
+        raise error
 
 
 def openat2(path: str, flags: int, resolve: int, *, dir_fd: int = AT_FDCWD) -> int:
