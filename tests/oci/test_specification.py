@@ -421,3 +421,31 @@ def test_a_level_of_the_log(our_box: Box) -> None:
     assert our_box.call("--log-level", "error", "run", our_box.name).ok().err == ""
     assert "level=debug" in our_box.call("--log-level", "debug", "run", our_box.name).ok().err
     assert "--log-level" in our_box.call("--log-level", "much", "run", our_box.name).refused().err
+
+
+def test_the_state_follows_the_schema(box: Box) -> None:
+    box.config["annotations"] = {"a": "b"}
+    box.live()
+    for status in ("running", "stopped"):
+        state = box.state()
+        assert state["status"] == status
+        assert all(isinstance(state[key], str) for key in ("ociVersion", "id", "status", "bundle"))
+        assert isinstance(state["pid"], int)
+        assert (state["pid"] > 0) == (status == "running")
+        if status == "running":
+            box.kill().ok()
+            box.until_stopped()
+
+
+def test_verbs_without_a_name_are_errors(box: Box) -> None:
+    for verb in ("create", "start", "state", "kill", "delete", "run", "exec", "ps", "pause", "resume"):
+        assert box.call(verb).status != 0, verb
+
+
+def test_a_device_may_have_two_names(box: Box) -> None:
+    for name in ("/dev/one", "/opt/two"):
+        device = {"path": name, "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}
+        box.linux.setdefault("devices", []).append(device)
+    box.resources["devices"].append({"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"})
+    said = box.run("/bin/stat", "-c", "%t:%T %n", "/dev/one", "/opt/two").ok().lines
+    assert said == ["1:3 /dev/one", "1:3 /opt/two"]

@@ -356,6 +356,21 @@ def test_features_are_json_with_what_the_specification_names() -> None:
     assert said["potentiallyUnsafeConfigAnnotations"] == []
 
 
+def test_nothing_in_features_is_null() -> None:
+    assert "null" not in oci("features").stdout
+
+
+def test_features_have_no_other_properties() -> None:
+    """Than those of features.md and features-linux.md 1.2.1."""
+    said = json.loads(oci("features").stdout)
+    names = "ociVersionMin ociVersionMax hooks mountOptions linux annotations potentiallyUnsafeConfigAnnotations"
+    assert set(said) == set(names.split())
+    names = "namespaces capabilities cgroup seccomp apparmor selinux intelRdt mountExtensions"
+    assert set(said["linux"]) == set(names.split())
+    assert set(said["linux"]["cgroup"]) == {"v1", "v2", "systemd", "systemdUser", "rdma"}
+    assert set(said["linux"]["seccomp"]) == set("enabled actions operators archs knownFlags supportedFlags".split())
+
+
 def test_what_features_names_is_recognised() -> None:
     """features.md: each element must be recognised in a configuration."""
     said: Any = features.structure("1.2.1")
