@@ -42,6 +42,8 @@ def parse_block_io(reader: Reader) -> BlockIo:
     _no_leaf(reader)
     weights, rates = [], []
     for item, device in _devices(reader, "weightDevice"):
+        if item.lacks("weight") and item.lacks("leafWeight"):
+            raise BundleError(item.at("weight"), "is missing, and so is leafWeight", SEE)
         weights.append((device, _weight(item, "weight")))
         _no_leaf(item)
         item.done()

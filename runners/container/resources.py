@@ -216,6 +216,8 @@ def _network(reader: Reader) -> _Network:
     class_id = _number(reader, "classID", least=0)
     priorities = []
     for item in reader.each("priorities"):
+        if item.lacks("priority"):
+            raise BundleError(item.at("priority"), "is missing", SEE)
         priorities.append((item.take("name", str), _number(item, "priority", least=0)))
         item.done()
     reader.done()

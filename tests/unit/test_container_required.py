@@ -45,6 +45,18 @@ def whole() -> dict[str, Any]:
         "devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}],
         "personality": {"domain": "LINUX"},
     }
+    device, rate = {"major": 8, "minor": 0}, {"major": 8, "minor": 0, "rate": 1}
+    made["linux"]["resources"] = {
+        "devices": [{"allow": False}],
+        "blockIO": {
+            "weightDevice": [device | {"weight": 100}],
+            **{f"throttle{kind}Device": [dict(rate)] for kind in ("ReadBps", "WriteBps", "ReadIOPS", "WriteIOPS")},
+        },
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+        "network": {"priorities": [{"name": "lo", "priority": 1}]},
+    }
+    condition = {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}
+    made["linux"]["seccomp"]["syscalls"] = [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [condition]}]
     return made
 
 
@@ -55,6 +67,15 @@ REQUIRED = """
     linux.uidMappings.0.size linux.gidMappings.0.containerID linux.gidMappings.0.hostID linux.gidMappings.0.size
     linux.devices.0.type linux.devices.0.path linux.devices.0.major linux.devices.0.minor linux.personality.domain
     linux.seccomp.defaultAction linux.seccomp.syscalls.0.names linux.seccomp.syscalls.0.action
+    linux.seccomp.syscalls.0.args.0.index linux.seccomp.syscalls.0.args.0.value linux.seccomp.syscalls.0.args.0.op
+    linux.resources.devices.0.allow linux.resources.blockIO.weightDevice.0.major
+    linux.resources.blockIO.weightDevice.0.minor linux.resources.blockIO.weightDevice.0.weight
+    linux.resources.blockIO.throttleReadBpsDevice.0.rate
+    linux.resources.blockIO.throttleWriteBpsDevice.0.rate linux.resources.blockIO.throttleReadIOPSDevice.0.rate
+    linux.resources.blockIO.throttleWriteIOPSDevice.0.rate linux.resources.blockIO.throttleReadBpsDevice.0.major
+    linux.resources.blockIO.throttleWriteIOPSDevice.0.minor linux.resources.hugepageLimits.0.pageSize
+    linux.resources.hugepageLimits.0.limit linux.resources.network.priorities.0.name
+    linux.resources.network.priorities.0.priority
 """.split()
 
 
