@@ -62,6 +62,7 @@ def _cgroups(prefix: str) -> list[str]:
     """Every cgroup below the run's own, in any hierarchy, and any elsewhere that bears the run's name.
 
     crun and runc make the run's own cgroup in hierarchies that tare does not use: it is removed with the rest of it.
+    But what crun makes where there is no hierarchy stays for ever.
     """
     where = cgroups.layout()
     found: list[str] = []
@@ -71,6 +72,8 @@ def _cgroups(prefix: str) -> list[str]:
             found += [
                 path for path in paths if prefix in path and path not in (f"{mount}/{prefix}", f"{mount}/{prefix}/load")
             ]
+    for directory in cgroups.strays(prefix):
+        found += [place for place, _, _ in os.walk(directory)]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import runners
@@ -20,6 +21,9 @@ def clean(report: Callable[[str], None]) -> None:
         for relative in pan.leftovers():
             report(f"cgroup {relative}")
             pan.remove(relative)
+        for stray in pan.strays():
+            report(f"directory {stray}")
+            shutil.rmtree(stray)
         for directory in workspace.leftovers():
             report(f"directory {directory}")
             workspace.remove(directory)

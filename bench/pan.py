@@ -120,3 +120,8 @@ def remove(relative: str) -> None:
     cgroup = cgroups.at(relative)
     cgroup.kill()
     cgroup.remove()
+
+
+def strays() -> list[str]:
+    """What bears the name of a run where a cgroup hierarchy should be and is none; see :func:`cgroups.strays`."""
+    return cgroups.strays(PREFIX)

@@ -44,8 +44,13 @@ __all__ = [
     "mode",
     "place",
     "reclaimer",
+    "strays",
     "usable",
 ]
+
+
+#: Where hierarchies are mounted as a rule: on directories of a file system in memory.
+_TOP = "/sys/fs/cgroup"
 
 
 def mode() -> Mode:
@@ -141,3 +146,23 @@ def find(prefix: str) -> list[str]:
         except OSError:
             pass
     return sorted(names)
+
+
+def strays(prefix: str, top: str = _TOP) -> list[str]:
+    """Directories whose name starts with *prefix* in those below *top* that are no cgroup hierarchies; sorted.
+
+    crun makes the path of a cgroup in a plain directory where a hierarchy has been unmounted, or was never mounted: one
+    with ordinary files, in memory, which no kernel ever removes.
+    """
+    if top in layout().mounts:  # v2 alone: there is nothing beside
+        return []
+    found = []
+    try:
+        device = os.stat(top).st_dev
+        plain = [e.path for e in os.scandir(top) if e.is_dir(follow_symlinks=False) and e.stat().st_dev == device]
+        for directory in plain:
+            named = (entry for entry in os.scandir(directory) if entry.name.startswith(prefix))
+            found += [entry.path for entry in named if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # another removes it meanwhile, or it is not ours to read
+        pass
+    return sorted(found)

@@ -76,6 +76,11 @@ def _remove_cgroups() -> Iterator[str]:
             group.kill()
             group.remove()
             yield f"cgroup {name}"
+    for path in cgroups.strays("tare-probe-"):
+        owner = _PROBE.fullmatch(os.path.basename(path))
+        if owner and not alive(int(owner[1])):
+            shutil.rmtree(path)
+            yield f"directory {path}"
 
 
 def _remove_directories() -> Iterator[str]:

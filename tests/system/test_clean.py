@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import runners
-from bench import workspace
+from bench import audit, workspace
 from runners.container import network as networking
 from runners.container.checkpoint import NAMES
 from runners.image.cache import cache_dir
@@ -148,3 +149,33 @@ def test_what_a_live_run_owns_is_not_swept() -> None:
         live.communicate(timeout=60)
     assert live.returncode == 0
     assert left(words) == []
+
+
+def test_what_is_made_where_no_cgroup_hierarchy_is() -> None:
+    """crun makes a cgroup's path in a plain directory, too: it is told as a leak, and removed; what is beside stays."""
+    top = Path("/sys/fs/cgroup")
+    if (top / "cgroup.controllers").exists():
+        pytest.skip("this host has v2 alone, and nothing beside it")
+    plain = top / "tare-test-plain"
+    ours, others = plain / "tare-0123ab/load/i1", plain / "someone/else"
+    probe = plain / f"tare-probe-crun-{_dead()}"
+    try:
+        for directory in (ours, others, probe):
+            directory.mkdir(parents=True)
+            (directory / "cgroup.procs").write_text("1\n")
+        assert set(audit._cgroups("tare-0123ab")) == {str(plain / path) for path in ("tare-0123ab", *LOAD)}
+        done = cli.tare("clean")
+        assert f"{plain}/tare-0123ab" in done.stdout, done
+        assert str(probe) in done.stdout, done
+        assert [path.name for path in plain.iterdir()] == ["someone"]
+        assert (others / "cgroup.procs").exists()
+    finally:
+        shutil.rmtree(plain)
+
+
+LOAD = ("tare-0123ab/load", "tare-0123ab/load/i1")
+
+
+def _dead() -> int:
+    """The number of a process that has ended."""
+    return int(subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout)

@@ -380,3 +380,19 @@ def test_more_processes_than_descriptors_are_killed(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("path", ["system.slice:tare:one", "tare-ü/ß", "a:b"])
 def test_names_of_any_letters_are_paths(path: str) -> None:
     assert cgroups.place(path, "unused") == path
+
+
+def test_what_bears_a_name_where_no_hierarchy_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of crun: directories with ordinary files, beside the hierarchies. Links and other names are none of it."""
+    fake(tmp_path / "hugetlb/tare-1/load/i3", "cgroup.procs")
+    fake(tmp_path / "hugetlb/other", "cgroup.procs")
+    fake(tmp_path / "rdma/tare-0")
+    fake(tmp_path / "rdma", "tare-file")
+    (tmp_path / "rdma/tare-link").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "hugetlb")
+    monkeypatch.setattr(cgroups, "layout", lambda: hierarchies.parse(""))
+    found = [str(tmp_path / "hugetlb/tare-1"), str(tmp_path / "rdma/tare-0")]
+    assert cgroups.strays("tare-", str(tmp_path)) == found
+    assert cgroups.strays("tare-", str(tmp_path / "gone")) == []
+    monkeypatch.setattr(cgroups, "layout", lambda: Layout("v2", {}, (), str(tmp_path)))
+    assert cgroups.strays("tare-", str(tmp_path)) == []
