@@ -146,7 +146,7 @@ def start(config: str, directory: Path, stack: ExitStack) -> list[Helper]:
         arguments = [os.fspath(Path(__file__).parent), MARKER, numbers, str(os.getpid()), leftovers.mine(), str(base)]
         with file.open("rb") as stdin, log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-E", "-c", _CODE, *arguments],
+                [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _CODE, *arguments],
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

@@ -38,6 +38,7 @@ REQUIREMENTS = {
     "idmap": "a file system whose mounts can be mapped to other ids",
     "ksm": "samepage merging, and the right to turn it on",
     "kvm": "hardware acceleration that a Linux guest gets through",
+    "latin": "a locale that is not UTF-8 (apt-get install locales)",
     "libvirt": "libvirt-python with the QEMU driver",
     "nat": "nft or iptables",
     "podman": "podman and conmon",

@@ -9,6 +9,9 @@ import gc
 import os
 import sys
 
+if sys.getfilesystemencoding() != "utf-8":
+    # JSON is UTF-8, and so are the names in it, whatever the caller's locale makes of letters.
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 gc.disable()  # what a start makes lives until its end: looking for garbage in it costs a millisecond
 if __package__:
     from .cli import main

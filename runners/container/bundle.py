@@ -226,6 +226,9 @@ def _ids(linux: Reader, namespaces: dict[str, str], process: Process) -> tuple[t
         if (uids or gids) and "user" not in namespaces:
             raise BundleError(linux.at("uidMappings"), "need a user namespace", 'add {"type": "user"} to namespaces')
         return (), ()  # a joined one has its own
+    if not uids and not gids:
+        linux.warn("uidMappings", "is missing: the container has one user, who is the caller outside")
+        return (idmap.Range(process.uid, os.geteuid(), 1),), (idmap.Range(process.gid, os.getegid(), 1),)
     if not uids or not gids:
         raise BundleError(
             linux.at("gidMappings" if uids else "uidMappings"), "is missing: a new user namespace needs users", SEE

@@ -110,7 +110,7 @@ class Sys(Protocol):
     def become_first_mapped(self) -> None:
         """setresgid(2) and setresuid(2) to the first ids that the caller's user namespace maps."""
 
-    def own_streams(self, uid: int, /) -> None:
+    def own_streams(self, uid: int, gid: int, /) -> None:
         """fchown(2) of the standard streams that are pipes, so that /dev/stdout can be opened by who writes to it."""
 
     def link_up(self, interface: str, /) -> None:
@@ -251,13 +251,13 @@ class Kernel:
         os.setresuid(uid, uid, uid)
 
     @staticmethod
-    def own_streams(uid: int) -> None:
+    def own_streams(uid: int, gid: int) -> None:
         """fchown(2) of the standard streams that are pipes without a name: any other is a file of the host's."""
         for stream in (0, 1, 2):
             try:
                 found = os.fstat(stream)
                 if found.st_uid != uid and stat.S_ISFIFO(found.st_mode) and _nameless(found):
-                    os.fchown(stream, uid, -1)
+                    os.fchown(stream, uid, gid)
             except OSError as error:
                 # Closed; of a user that is not mapped here: none of these stops a program.
                 if error.errno not in (errno.EBADF, errno.EPERM, errno.EINVAL):

@@ -1,6 +1,7 @@
 #!/bin/sh
 # tare-oci, as it is installed: start Python without its site module (3 ms) and run the package's own front door.
 # A console script made by an installer would import site, re and the table of all runners first: some 30 ms more.
+# -X utf8: configurations are UTF-8, whatever the caller's locale.
 here=$0
 while [ -L "$here" ]; do
     link=$(readlink "$here")
@@ -18,8 +19,8 @@ if [ -x "$bin/python3" ]; then
             read -r root <"$lib/_tarebench.pth" || : # the line has no end
             main=$root/runners/container/__main__.py
         fi
-        [ -f "$main" ] && exec "$bin/python3" -I -S "$main" "$@"
+        [ -f "$main" ] && exec "$bin/python3" -I -S -X utf8 "$main" "$@"
     done
 fi
 # Installed into the system's Python: it knows where.
-exec python3 -m runners.container "$@"
+exec python3 -X utf8 -m runners.container "$@"

@@ -172,12 +172,13 @@ class OwnStreams(Strict):
     """Give the standard streams that are pipes to the user that the program will be."""
 
     uid: int
+    gid: int
 
     def describe(self) -> str:
         return f"give the standard streams to user {self.uid}"
 
     def apply(self, sys: Sys) -> None:
-        sys.own_streams(self.uid)
+        sys.own_streams(self.uid, self.gid)
 
 
 @record

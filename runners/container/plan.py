@@ -208,7 +208,7 @@ def becoming(
     if process.io_priority is not None:
         found.append(IoPriority(process.io_priority))
     if not process.terminal:
-        found.append(OwnStreams(process.uid))
+        found.append(OwnStreams(process.uid, process.gid))
     if carried is not None and carried.inheritable != process.capabilities.inheritable:
         found.append(carry.Inherit(carried.mask))
     found += [

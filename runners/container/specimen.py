@@ -22,6 +22,8 @@ def specimen(*, rootless: bool) -> dict[str, object]:
         cpus=0,
     )
     config["process"]["terminal"] = True
+    # As runc's: whoever starts from it expects an image that stays as it is, and sees its cgroups.
+    config["root"]["readonly"] = True
     if rootless:
         linux = config["linux"]
         # One id of the caller's is all that needs no newuidmap; devpts cannot give its devices to group 5 then.
@@ -30,4 +32,9 @@ def specimen(*, rootless: bool) -> dict[str, object]:
             linux[key] = [{"containerID": 0, "hostID": number, "size": 1}]
         for mount in config["mounts"]:
             mount["options"] = [word for word in mount["options"] if word != "gid=5"]
+    else:
+        options = ["nosuid", "noexec", "nodev", "relatime", "ro"]
+        config["mounts"].append(
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}
+        )
     return config

@@ -145,7 +145,8 @@ def failed(call: str, path: str | None = None) -> OSError:
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     """mount(2). *kind* and *data* may be empty where the call ignores them (bind, remount, propagation)."""
-    if _libc.mount(source.encode(), os.fsencode(target), kind.encode() or None, flags, data.encode() or None) < 0:
+    words = os.fsencode(source), os.fsencode(target), os.fsencode(kind) or None
+    if _libc.mount(*words, flags, os.fsencode(data) or None) < 0:
         raise failed(f"mount {kind or source}", target)
 
 

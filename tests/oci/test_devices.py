@@ -136,3 +136,140 @@ def test_dev_of_the_image_cannot_be_used(box: Box) -> None:
     """A device node that the image brings is no way around the rules."""
     os.mknod(box.rootfs / "disk", stat.S_IFCHR | 0o666, os.makedev(*FUSE))
     assert "Operation not permitted" in box.sh("head -c 0 /disk").err
+
+
+# -- what is there already
+
+
+@pytest.fixture
+def node(box: Box) -> Path:
+    """A device node of the host's: anybody's, as /dev/fuse."""
+    made = box.directory / "node"
+    os.mknod(made, stat.S_IFCHR | 0o600, os.makedev(*FUSE))
+    return made
+
+
+def listed(path: str, **more: object) -> dict[str, Any]:
+    return {"path": path, "type": "c", "major": FUSE[0], "minor": FUSE[1], **more}
+
+
+@pytest.mark.parametrize("wish", [{}, {"fileMode": 0o666}, {"uid": 7, "gid": 8}, {"fileMode": 0o640, "uid": 1000}])
+def test_a_device_of_the_host_keeps_owner_and_mode(box: Box, node: Path, wish: dict[str, int]) -> None:
+    """Bound, and listed, too: the container gets what was mounted, and the host keeps what it has."""
+    box.mount("/dev/node", "bind", node, "bind")
+    box.linux["devices"] = [listed("/dev/node", **wish)]
+    done = box.run("/bin/stat", "-c", "%a %u:%g %t:%T", "/dev/node").ok()
+    assert done.out == "600 0:0 a:e5\n"
+    found = node.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o600, 0, 0)
+    if box.runtime.ours:
+        log = box.directory / "log"
+        box.call("--log", str(log), "run", "--bundle", str(box.bundle), box.name).ok()
+        assert log.read_text().count("keeps its mode 600 and owner 0:0") == 1
+
+
+def test_nothing_of_a_bound_dev_is_touched(box: Box, node: Path) -> None:
+    """It is the host's: no device is made in it, none changes its owner."""
+    other = box.directory / "other"
+    other.mkdir()
+    node.rename(other / "node")
+    box.config["mounts"] = [each for each in box.config["mounts"] if not each["destination"].startswith("/dev")]
+    box.mount("/dev", "bind", other, "bind")
+    box.linux["devices"] = [listed("/dev/node", uid=7), listed("/dev/absent")]
+    box.run("/bin/true")
+    assert sorted(os.listdir(other)) == ["node"]
+    assert (other / "node").stat().st_uid == 0
+
+
+@pytest.mark.deviates("runc", "1.1 says nothing")
+@pytest.mark.deviates("crun", "1.8 says nothing")
+@pytest.mark.parametrize("kind", ["file", "directory", "another device", "fifo"])
+def test_another_file_in_the_place_of_a_device_is_an_error(box: Box, kind: str) -> None:
+    """config-linux.md: "the runtime MUST generate an error"."""
+    place = box.rootfs / "node"
+    if kind == "file":
+        place.touch()
+    elif kind == "directory":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    else:
+        os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    box.linux["devices"] = [listed("/node")]
+    assert "/node" in box.run("/bin/true").refused().err
+
+
+def test_a_device_that_the_image_has(box: Box) -> None:
+    os.mknod(box.rootfs / "node", stat.S_IFCHR | 0o600, os.makedev(*FUSE))
+    (box.rootfs / "link").symlink_to("node")
+    box.linux["devices"] = [listed("/node"), listed("/link")]
+    assert box.run("/bin/stat", "-L", "-c", "%t:%T", "/node", "/link").ok().lines == ["a:e5"] * 2
+
+
+@pytest.mark.parametrize("path", ["/dev/deep/../node", "/dev//node", "/dev/./node", "/dev/node/"])
+@pytest.mark.deviates("crun", "1.8 takes paths as they stand")
+def test_paths_of_devices_are_put_in_order(box: Box, path: str) -> None:
+    box.linux["devices"] = [listed(path)]
+    assert box.run("/bin/stat", "-c", "%t:%T %a", "/dev/node").ok().out == "a:e5 666\n"
+
+
+def test_what_is_mounted_over_a_standard_device_stays(box: Box) -> None:
+    """The mounts of the configuration come first, and are meant."""
+    source = box.directory / "source"
+    source.write_text("mine\n")
+    box.mount("/dev/zero", "bind", source, "bind")
+    assert box.run("/bin/cat", "/dev/zero").ok().out == "mine\n"
+
+
+@pytest.mark.deviates("runc", "1.1 leaves what the image has")
+@pytest.mark.deviates("crun", "1.8 leaves what the image has")
+def test_a_file_of_the_image_is_no_standard_device(box: Box) -> None:
+    """Images are built with such files in /dev."""
+    (box.rootfs / "dev" / "zero").touch()
+    box.config["mounts"] = [each for each in box.config["mounts"] if not each["destination"].startswith("/dev")]
+    assert box.sh("head -c 3 /dev/zero | wc -c").ok().out == "3\n"
+
+
+def test_ptmx_is_the_containers(box: Box) -> None:
+    """Whatever the image has there, and whatever is listed."""
+    box.linux["devices"] = [{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}]
+    assert box.run("/bin/stat", "-L", "-c", "%t:%T", "/dev/ptmx").ok().out == "5:2\n"
+
+
+@pytest.mark.deviates("crun", "1.8 makes nodes of devices alone")
+def test_without_the_right_to_make_nodes(box: Box) -> None:
+    """A runtime without CAP_MKNOD binds the host's, as in a user namespace."""
+    prefix = ("setpriv", "--bounding-set=-mknod", "--inh-caps=-mknod")
+    for kind in box.process["capabilities"].values():
+        kind.remove("CAP_MKNOD")
+    box.linux["devices"] = [{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]
+    done = box.sh("[ -c /dev/null ] && [ -c /dev/kmsg ] && head -c 2 /dev/zero | wc -c", prefix=prefix)
+    assert done.ok().lines == ["2"]
+
+
+@pytest.mark.deviates("crun", "1.8 gives them away")
+@pytest.mark.deviates("runc", "gives them away")
+@pytest.mark.parametrize("kind", ["file", "fifo"])
+def test_a_standard_stream_of_the_host_keeps_its_owner(box: Box, kind: str) -> None:
+    """A file, a terminal, a FIFO with a name: it is the caller's, and stays so when the container has ended."""
+    path = box.directory / "stream"
+    path.touch() if kind == "file" else os.mkfifo(path)
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    stream = os.open(path, os.O_RDWR)
+    try:
+        box.run("/bin/true", stderr=stream).ok()
+    finally:
+        os.close(stream)
+    assert path.stat().st_uid == 0
+
+
+def test_a_pipe_is_given_to_the_containers_user(box: Box) -> None:
+    """So that it can open /dev/stderr, as a web server does for its log."""
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    reader, writer = os.pipe()
+    try:
+        box.sh("echo logged > /dev/stderr", stderr=writer).ok()
+        assert os.read(reader, 100) == b"logged\n"
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -152,3 +152,106 @@ def test_a_sysctl_of_the_host_is_refused(box: Box, key: str, namespace: str) -> 
         box.config["mounts"] = [each for each in box.config["mounts"] if each["type"] not in ("sysfs", "mqueue")]
     box.run("/bin/true").refused()
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+        ("net/ipv4/ip_forward", "net/ipv4/ip_forward"),
+        ("net/ipv4/conf/lo.5/forwarding", "net/ipv4/conf/lo.5/forwarding"),
+        ("net.ipv4.conf.lo/5.forwarding", "net/ipv4/conf/lo.5/forwarding"),
+    ],
+)
+@pytest.mark.deviates("runc", "1.1.5 has no interface names with dots", only=["lo"])
+@pytest.mark.deviates("crun", "1.8 has no interface names with dots", only=["lo"])
+def test_names_of_sysctls(box: Box, key: str, path: str) -> None:
+    """sysctl(8): the first separator decides; the other stands for a dot in a name."""
+    with network("lo.5") as pid:
+        box.without("network")
+        box.linux["namespaces"].append({"type": "network", "path": f"/proc/{pid}/ns/net"})
+        box.linux["sysctl"] = {key: "1"}
+        assert box.run("/bin/cat", f"/proc/sys/{path}").ok().out == "1\n"
+
+
+@contextmanager
+def network(interface: str) -> Iterator[int]:
+    """A network namespace with this interface."""
+    with another("--net") as pid:
+        enter = ("nsenter", f"--net=/proc/{pid}/ns/net")
+        subprocess.run([*enter, "ip", "link", "add", interface, "type", "veth"], check=True)
+        yield pid
+
+
+@pytest.mark.parametrize(
+    "key", ["net/../kernel/pid_max", "net.ipv4..x", "kernel.hostname", "kernel/pid_max", "net.", ".net.x"]
+)
+def test_sysctls_that_are_none_of_the_containers(box: Box, key: str) -> None:
+    box.linux["sysctl"] = {key: "1"}
+    box.run("/bin/true").refused()
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("network", "net.ipv4.ip_forward"), ("ipc", "kernel.shm_rmid_forced"), ("uts", "kernel.domainname")],
+)
+@pytest.mark.parametrize("whose", ["self", str(os.getpid())], ids=["self", "pid"])
+@pytest.mark.deviates("runc", "1.1 looks at the network alone", only=["ipc", "uts"])
+@pytest.mark.deviates("crun", "1.8 writes them to the host")
+def test_sysctls_of_a_namespace_that_is_the_callers(box: Box, kind: str, key: str, whose: str) -> None:
+    """A path is no sign of another namespace: the host's would change."""
+    path = Path("/proc/sys", *key.split("."))
+    before = path.read_text()
+    box.without(kind)
+    box.linux["namespaces"].append({"type": kind, "path": f"/proc/{whose}/ns/{FILES[kind]}"})
+    box.linux["sysctl"] = {key: before.strip()}
+    done = box.run("/bin/true").refused()
+    assert path.read_text() == before
+    assert "caller" in done.err or not box.runtime.ours
+
+
+@pytest.mark.parametrize("key", ["hostname", "domainname"])
+@pytest.mark.deviates("runc", "1.1 renames the host")
+@pytest.mark.deviates("crun", "1.8 renames the host")
+def test_a_name_for_the_callers_uts_namespace_is_refused(box: Box, key: str) -> None:
+    before = os.uname().nodename
+    box.without("uts")
+    box.linux["namespaces"].append({"type": "uts", "path": "/proc/self/ns/uts"})
+    box.config[key] = before  # the same: nothing is lost where a runtime does it
+    assert "caller" in box.run("/bin/true").refused().err
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_namespaces_joined_in_any_order(box: Box, order: int) -> None:
+    with another("--net", "--ipc", "--uts") as pid:
+        joined = [{"type": kind, "path": f"/proc/{pid}/ns/{FILES[kind]}"} for kind in ("network", "ipc", "uts")]
+        box.without("network", "ipc", "uts")
+        box.linux["namespaces"] = (joined + box.linux["namespaces"])[::order]
+        found = inside(box)
+        for kind in ("network", "ipc", "uts"):
+            assert found[kind] == os.fspath(Path(f"/proc/{pid}/ns/{FILES[kind]}").readlink())
+
+
+@pytest.mark.deviates("runc", "1.1 is older than time namespaces")
+@pytest.mark.deviates("crun", "1.8 is older than their offsets")
+@pytest.mark.parametrize(
+    ("offsets", "works"),
+    [
+        ({"monotonic": {"secs": 1000}}, True),
+        ({"boottime": {"secs": 7881, "nanosecs": 500_000_000}}, True),
+        ({"monotonic": {"secs": 5}, "boottime": {"secs": 100_000, "nanosecs": 0}}, True),
+        ({"monotonic": {}, "boottime": {}}, True),
+        ({"realtime": {"secs": 5}}, False),
+    ],
+    ids=["monotonic", "boottime", "both", "none", "realtime"],
+)
+def test_time_offsets(box: Box, offsets: dict[str, dict[str, int]], works: bool) -> None:
+    box.linux["namespaces"].append({"type": "time"})
+    box.linux["timeOffsets"] = offsets
+    done = box.sh("cat /proc/uptime")
+    if not works:
+        done.refused()
+        return
+    inside_s = float(done.ok().out.split()[0])
+    wanted = offsets.get("boottime", {}).get("secs", 0)
+    assert inside_s - float(Path("/proc/uptime").read_text().split()[0]) > wanted - 60

@@ -294,7 +294,6 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("linux.namespaces.0", {"type": "user"}, "linux.namespaces"),
         ("linux.namespaces.1", {"type": "planet"}, "linux.namespaces[1].type"),
         ("linux.namespaces.1", {"type": "mount"}, "linux.namespaces[1].type"),
-        ("linux.namespaces.1", {"type": "user"}, "linux.uidMappings"),
         ("linux.namespaces.1", {"type": "network", "path": "x"}, "linux.namespaces[1].path"),
         ("linux.resources.memory.swappiness", 101, "linux.resources.memory.swappiness"),
         ("linux.maskedPaths", ["proc/x"], "linux.maskedPaths"),
