@@ -121,11 +121,12 @@ def plan(
     outside += contents.mounted(bundle, cgroup, trees)
     outside += contents.devices(bundle)
     outside.append(DirectoryIn(bundle.process.cwd))
-    outside += contents.closed(bundle)
     outside += [Sysctl(path, value) for path, value in bundle.sysctls]
     entering: list[Step] = [EnterRoot(".")]
     if bundle.process.terminal:
         entering.append(Terminal(console, bundle.process.console_size, bundle.process.uid, plain=shown))
+    # Not before: hooks and the terminal may want a place in it.
+    entering += contents.closed(bundle)
     entering += [Mask(path) for path in bundle.masked]
     entering += [Readonly(path) for path in bundle.readonly]
     entering += finish_root(bundle)

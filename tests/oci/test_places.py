@@ -126,6 +126,26 @@ def test_a_read_only_dev(box: Box) -> None:
     assert "Read-only file system" in done.err
 
 
+@pytest.mark.parametrize("place", ["/dev", "/"])
+def test_a_terminal_on_a_read_only_dev(box: Box, place: str) -> None:
+    """/dev/console has its place before /dev, or the root with its own /dev, becomes read-only."""
+    if place == "/":
+        box.config["root"]["readonly"] = True
+        box.config["mounts"] = [
+            each for each in box.config["mounts"] if each["destination"] not in ("/dev", "/dev/shm", "/dev/mqueue")
+        ]
+    else:
+        box.config["mounts"][1]["options"].append("ro")
+    box.process["terminal"] = True
+    box.process["args"] = ["/bin/sh", "-c", "[ -c /dev/console ] && echo there"]
+    box.save()
+    done = subprocess.run(
+        ["script", "-qec", " ".join(box.command("run", "--bundle", str(box.bundle), box.name)), "/dev/null"],
+        capture_output=True, text=True, check=False, timeout=30, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert "there" in done.stdout
+
+
 def test_a_working_directory_in_a_read_only_tmpfs(box: Box) -> None:
     box.mount("/work", "tmpfs", "tmpfs", "ro")
     box.process["cwd"] = "/work/deep"
