@@ -22,7 +22,22 @@ from typing import Any
 import msgspec
 
 import runners
-from bench import audit, bringup, caches, descriptors, host, ksm, pan, plan, stalls, start, store, trial, workspace
+from bench import (
+    audit,
+    bringup,
+    caches,
+    conditions,
+    descriptors,
+    host,
+    ksm,
+    pan,
+    plan,
+    stalls,
+    start,
+    store,
+    trial,
+    workspace,
+)
 from bench.bringup import Place, Ready
 from bench.errors import Interrupted, NothingToRunError, UsageError
 from bench.interrupts import Interrupts
@@ -90,22 +105,22 @@ def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Res
 def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
     """Run what is missing of the run at *path*: trials that have no outcome.
 
-    Raises UsageError when the run is complete, or was made on another machine, kernel or version of tare: numbers of
-    two conditions never share a directory.
+    Raises UsageError when the run is complete, or when anything that has a part in measuring is no longer what it was
+    (:mod:`bench.conditions`): numbers of two conditions never share a directory.
     """
     with workspace.locked():
         recorded = store.load(path)
-        header, now = recorded.header, host.collect()
-        conditions = {
-            "machine": (header.host.machine_id, now.machine_id),
-            "kernel": (header.host.kernel, now.kernel),
-            "version of tare": (header.tare_version, metadata.version("tarebench")),
-        }
-        for name, (then, here) in conditions.items():
-            if then != here:
-                raise UsageError(
-                    f"{path} cannot go on here", f"its {name} was {then}, this is {here}", "start a new run"
-                )
+        header = recorded.header
+        changed = conditions.parted(
+            header,
+            host.collect(),
+            tare_version=metadata.version("tarebench"),
+            git=host.git_revision(),
+            versions=host.versions(),
+        )
+        if changed:
+            fix = "start a new run; `tare compare` holds it against this one"
+            raise UsageError(f"{path} cannot go on: what it was measured under changed", "; ".join(changed), fix)
         done = {outcome.trial for outcome in recorded.outcomes if outcome.status != "invalid"}
         missing = tuple(planned for planned in header.plan if planned.id not in done)
         skipped = {subject.label for subject in header.subjects if subject.skipped}

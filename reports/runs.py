@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench import conditions
 from bench.errors import UsageError
 from bench.metrics import Metric
 from bench.records import RunHeader, SubjectRecord
@@ -62,7 +63,10 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
         comparisons=comparisons,
         only_before=tuple(label for label in mine if label not in theirs or theirs[label].skipped),
         only_after=tuple(label for label in theirs if label not in mine or mine[label].skipped),
-        differs=tuple(line for label in shared for line in _differs(mine[label], theirs[label])),
+        differs=(
+            *_conditions(first, second),
+            *(line for label in shared for line in _differs(mine[label], theirs[label])),
+        ),
         warnings=(
             *_warnings(before, after),
             *(f"{first.run}: {text}" for text in several_modes(old.figures.values())),
@@ -80,9 +84,21 @@ def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
         ("probe", measures.probe(first), measures.probe(second)),
         ("cache", first.cache, second.cache),
         ("ready", first.ready, second.ready),
+        ("root filesystem", _rootfs(first), _rootfs(second)),
+        ("samepage merging", _rule(first, "ksm"), _rule(second, "ksm")),
+        ("starts at once", _rule(first, "at_once"), _rule(second, "at_once")),
     ):
-        if one != other:
+        if one != other and None not in (one, other):
             yield f"{name} is {one!r} in the one and {other!r} in the other"
+
+
+def _rootfs(header: RunHeader) -> str:
+    return str(header.scenario.get("rootfs") or "the built-in one")
+
+
+def _rule(header: RunHeader, key: str) -> object:
+    """What ``[stack]`` of the run's scenario says, which is part of the contract of an ascent; None in older runs."""
+    return header.scenario.get("stack", {}).get(key)
 
 
 def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
@@ -94,6 +110,7 @@ def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[s
         ("memory", f"{first.memory_bytes} bytes", f"{second.memory_bytes} bytes"),
         ("cpus", first.cpus, second.cpus),
         ("payload", " ".join(first.argv), " ".join(second.argv)),
+        ("memory asked back", f"{first.reclaim_bytes} bytes", f"{second.reclaim_bytes} bytes"),
     )
     for name, one, other in pairs:
         if one != other:
@@ -101,10 +118,20 @@ def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[s
 
 
 def _differs(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
-    for name in ("runner", "version", "options", "walls", "unlimited"):
+    for name in ("runner", "version", "options", "walls", "unlimited", "reclaims"):
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             yield f"{first.label}: {name} was {_said(one)}, is {_said(other)}"
+    yield from (f"{first.label}: {text}" for text in conditions.differences(first.facts, second.facts))
+
+
+def _conditions(first: RunHeader, second: RunHeader) -> Iterator[str]:
+    """What else was not the same; the hosts themselves, and the version of tare, are a warning."""
+    then, now = (conditions.of_measuring(one.host, git=one.git, versions=one.versions) for one in (first, second))
+    if first.host.machine_id != second.host.machine_id:
+        del then["start of the host"]
+    yield from conditions.differences(then, now)
+    yield from conditions.differences(conditions.of_scenario(first), conditions.of_scenario(second))
 
 
 def _said(value: object) -> str:

@@ -88,7 +88,7 @@ def _runs(report: RunsComparison, width: int) -> Iterable[RenderableType]:
     yield _list(_claim(claim) for claim in report.answer)
     yield _headed("In the first run alone", report.only_before)
     yield _headed("In the second run alone", report.only_after)
-    yield _headed("What else changed", report.differs)
+    yield _headed("What else differs between the two runs", report.differs)
     yield _headed("Know this before you trust the numbers", report.warnings)
 
 

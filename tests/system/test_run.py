@@ -173,6 +173,25 @@ def test_an_interrupted_run_is_valid_and_goes_on(tmp_path: Path, number: signal.
     nothing_is_left()
 
 
+def test_a_run_goes_on_only_under_the_settings_that_it_began_with(tmp_path: Path) -> None:
+    running = Running(tmp_path, scenario(tmp_path, delay_ms=50))
+    run = running.after(6)
+    assert running.end(signal.SIGINT) == 130
+    setting = Path("/proc/sys/vm/swappiness")
+    before = setting.read_text().strip()
+    other = str(int(before) + 1)
+    setting.write_text(other)
+    try:
+        refused = cli.tare("run", "--resume", run)
+    finally:
+        setting.write_text(before)
+    assert refused.returncode == 2
+    assert f"swappiness was {before}, is {other}" in refused.stderr
+    assert store.load(run).header.state == "interrupted"
+    done = cli.tare("run", "--resume", run)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_killed_run_is_reported_cleaned_and_goes_on(tmp_path: Path) -> None:
     running = Running(tmp_path, scenario(tmp_path, delay_ms=100))
     run = running.after(6)
