@@ -42,6 +42,8 @@ NAMESPACES = {
     "user": k.CLONE_NEWUSER,
     "time": k.CLONE_NEWTIME,
 }
+#: There where the kernel's SELinux is in use.
+_SELINUX = "/sys/fs/selinux/enforce"
 #: Sections that the specification has for other platforms.
 PLATFORMS = ("windows", "solaris", "vm", "zos", "freebsd")
 #: Keys of ``linux`` that promise what is not done here. The last two are of version 1.3 of the specification.
@@ -165,7 +167,9 @@ def _version(top: Reader) -> str:
 def _impossible(linux: Reader) -> None:
     """Refuse what the specification knows and this runtime cannot do. Raises BundleError."""
     if linux.take("mountLabel", str, ""):
-        raise BundleError("linux.mountLabel", NO_SELINUX, "remove it")
+        if os.path.exists(_SELINUX):
+            raise BundleError("linux.mountLabel", NO_SELINUX, "remove it")
+        linux.warn("mountLabel", "files have no labels on this host, which is without SELinux: ignored")
     for key, why in _IMPOSSIBLE.items():
         if not linux.lacks(key):
             raise BundleError(linux.at(key), why, "remove it")

@@ -178,8 +178,8 @@ def _fill(
             current = store.update(current, pid=pid, pid_start=state.start_time(pid) or 0)
             checkpoint("create:pid")
             meanwhile()
-        status = "created" if kind == "startContainer" else "creating"
-        run_kind(config, kind, current if current.pid else replace(current, pid=pid), status)
+        # After step 2 of runtime.md's lifecycle: its state is "created" (runtime-tools asks for it, crun says it).
+        run_kind(config, kind, current if current.pid else replace(current, pid=pid), "created")
         if kind == "createRuntime":
             checkpoint("create:hooks")
 

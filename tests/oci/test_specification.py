@@ -34,6 +34,7 @@ def run_warned(box: Box, *argv: str) -> list[str]:
 # -- config.md
 
 
+@pytest.mark.deviates("crun", "1.8 knows none after 1.1", only=["1.2.1", "1.3.0"])
 @pytest.mark.parametrize("version", ["1.0.0", "1.0.0-rc5", "1.0.2-dev", "1.1.0-rc.2+build.7", "1.2.1", "1.3.0"])
 def test_versions_of_the_specification(box: Box, version: str) -> None:
     box.config["ociVersion"] = version
@@ -187,6 +188,7 @@ def test_a_hook_with_an_empty_environment_has_none(our_box: Box) -> None:
     assert record.read_text() == "x\n"
 
 
+@pytest.mark.deviates("crun", "1.8 takes relative paths from the bundle")
 def test_hooks_on_the_host_run_in_the_bundle(box: Box) -> None:
     """And relative paths of the command line are the caller's all the same."""
     record, kinds = box.directory / "record", ("createRuntime", "poststart", "poststop")
@@ -295,6 +297,7 @@ def test_an_owner_of_cgroups_is_not_changed(box: Box) -> None:
 # -- the names, and what is kept
 
 
+@pytest.mark.deviates("crun", "1.8 names a keyring by it, of which none may begin so", only=["-.hidden"])
 @pytest.mark.parametrize("name", [".hidden", "a..b", "A_b+c-1.2", "0", "x" * 200])
 def test_names_that_are_possible(box: Box, name: str) -> None:
     box.process["args"] = ["/bin/sleep", "1000"]
@@ -306,7 +309,7 @@ def test_names_that_are_possible(box: Box, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "a:b", "é", "a\nb", "@seccomp"])
-@pytest.mark.deviates("crun", "1.8 takes any but a path", only=["a b", "a:b", "é", "a\\nb", "@", "name0", "-."])
+@pytest.mark.deviates("crun", "1.8 takes any but a path", only=["a b", "a:b", "xe9", "nb", "@", "name0", "-."])
 def test_names_that_are_not(box: Box, name: str) -> None:
     box.save()
     box.call("create", name).refused()
@@ -348,6 +351,7 @@ def test_a_damaged_configuration_does_not_keep_a_container(our_box: Box) -> None
     assert our_box.gone()
 
 
+@pytest.mark.deviates("crun", "1.8 takes relative paths from the bundle")
 def test_relative_directories_are_the_callers(box: Box) -> None:
     box.process["args"] = ["/bin/sleep", "1000"]
     box.save()

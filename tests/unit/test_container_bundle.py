@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -282,7 +284,6 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("linux.uidMappings", [{}], "linux.uidMappings[0].containerID"),
         ("linux.rootfsPropagation", "all", "linux.rootfsPropagation"),
         ("linux.timeOffsets", {"boottime": {"secs": 1}}, "linux.timeOffsets"),
-        ("linux.mountLabel", "x", "linux.mountLabel"),
         ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt"),
         ("linux.intelRdt", {}, "linux.intelRdt"),
         ("linux.netDevices", {"eth0": {}}, "linux.netDevices"),
@@ -377,6 +378,20 @@ def test_annotations_and_empty_values_are_no_demands() -> None:
     made = config() | {"hooks": {}, "domainname": ""}
     assert read(made) == read(config())
     assert read(config() | {"annotations": {"org.x": "y"}}).annotations == {"org.x": "y"}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_label_of_mounts_is_a_demand_where_there_are_labels(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runners.container.bundle._SELINUX", os.fspath(tmp_path if there else tmp_path / "nothing"))
+    made = put(config(), "linux.mountLabel", "system_u:object_r:x:s0")
+    if there:
+        with pytest.raises(BundleError, match=r"linux\.mountLabel: cannot be in force"):
+            read(made)
+    else:
+        (line,) = read(made).warnings
+        assert line.startswith("linux.mountLabel: files have no labels")
 
 
 def test_hostname_needs_its_namespace() -> None:
