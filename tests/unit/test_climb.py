@@ -16,7 +16,7 @@ import pytest
 from bench import climb as climbing
 from bench.climb import Mountain, climb
 from bench.errors import Interrupted
-from bench.interrupts import Interrupts
+from bench.interrupts import Interrupts, TrialTimeout
 from bench.metrics import METRICS
 from bench.reading import Weighing
 from bench.scenario_file import StackTable
@@ -538,6 +538,37 @@ def test_a_reading_that_always_stalls_is_given_up_and_the_ascent_goes_on() -> No
     found = up(Fleet(), watch=Scripted(*range(2, 3 + MOST_REPEATS)))
     assert (found.status, found.reached) == ("ok", 5)
     assert counted(found, "host_free_bytes")[1:-3] == [(1, False)] * (1 + MOST_REPEATS)
+
+
+def alarmed(monkeypatch: pytest.MonkeyPatch, fleet: Fleet, times: int) -> None:
+    """The alarm of the window goes off so many times with one alive."""
+    left = [times]
+
+    def watch(*told: object) -> dict[str, float]:
+        if len(fleet.alive) == 1 and left[0]:
+            left[0] -= 1
+            raise TrialTimeout
+        return {}
+
+    monkeypatch.setattr(climbing, "watch", watch)
+
+
+def test_a_window_in_which_it_was_stopped_for_minutes_is_watched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet()
+    alarmed(monkeypatch, fleet, MOST_REPEATS)
+    found = up(fleet)
+    assert (found.status, found.reached) == ("ok", 5)
+    assert found.warnings == ("a reading at 1 does not count: it took longer than it can",) * MOST_REPEATS
+    assert counted(found, "host_free_bytes")[:3] == [(0, True), (1, True), (3, True)]
+
+
+def test_an_ascent_whose_window_never_ends_is_invalid_and_all_come_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet()
+    alarmed(monkeypatch, fleet, 1 + MOST_REPEATS)
+    found = up(fleet)
+    assert found.status == "invalid"
+    assert "it took longer than it can" in found.reason
+    assert fleet.alive == set()
 
 
 def test_without_a_ground_the_whole_ascent_is_invalid() -> None:
