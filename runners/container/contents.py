@@ -144,8 +144,8 @@ def _dev_is_bound(mounts: tuple[Mount, ...]) -> bool:
     return bool(found) and found[-1]
 
 
-def devices(bundle: Bundle) -> Iterator[Step]:
-    """The devices, and the links in /dev."""
+def devices(bundle: Bundle, nodes: Mapping[str, int]) -> Iterator[Step]:
+    """The devices, and the links in /dev. *nodes* are those that were made outside, by path (:mod:`lent`)."""
     bound = _dev_is_bound(bundle.mounts)
     # mknod(2) in a user namespace makes nothing that could be opened: the host's own are bound instead.
     unable = "user" in bundle.namespaces or person.confined()
@@ -155,7 +155,8 @@ def devices(bundle: Bundle) -> Iterator[Step]:
         yield from _standard(named, unable=unable)
     for device in bundle.devices:
         if device.path != "/dev/ptmx" and not (bound and _below(device.path, "/dev")):
-            yield _device(device, unable=unable)
+            made = nodes.get(device.path, -1)
+            yield Bind(device.path, device.path, made) if made >= 0 else _device(device, unable=unable)
     if not bound:
         for name, target in LINKS:
             yield LinkIn(target, f"/dev/{name}", replace=name == "ptmx")

@@ -72,10 +72,12 @@ def create(
     opened: list[int] = []
     try:
         found = _open_trees(bundle, trees)
+        nodes = _nodes(bundle, trees)
         planned = plan.plan(
             bundle,
             cgroup=cgroup.relative if cgroup is not None else "",
             trees=found,
+            nodes=nodes,
             console=console_socket,
             shown=shown,
             new_keyring=new_keyring,
@@ -161,6 +163,18 @@ def _open_trees(bundle: Bundle, opened: Trees) -> dict[int, int]:
         for fd in users.values():
             os.close(fd)
     return trees
+
+
+def _nodes(bundle: Bundle, opened: Trees) -> dict[str, int]:
+    """Devices that the first process could not make itself, by path."""
+    if "user" not in bundle.namespaces or not bundle.devices:
+        return {}
+    from . import lent  # late: few containers have such devices
+
+    nodes = lent.nodes(bundle)
+    for fd in nodes.values():
+        opened.add(fd)
+    return nodes
 
 
 def _tree(path: str, opened: Trees, *, recursive: bool, apart: bool) -> int:

@@ -62,6 +62,11 @@ def covers(ranges: tuple[Range, ...], number: int) -> bool:
     return any(each.inside <= number < each.inside + each.size for each in ranges)
 
 
+def outside(ranges: tuple[Range, ...], number: int) -> int:
+    """The host's id for the id *number* of the container; 0, which is nobody inside, if there is none."""
+    return next((r.outside + number - r.inside for r in ranges if r.inside <= number < r.inside + r.size), 0)
+
+
 def _lines(ranges: tuple[Range, ...]) -> str:
     return "".join(f"{each.inside} {each.outside} {each.size}\n" for each in ranges)
 

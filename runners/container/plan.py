@@ -93,6 +93,7 @@ def plan(
     *,
     cgroup: str = "",
     trees: Mapping[int, int] | None = None,
+    nodes: Mapping[str, int] | None = None,
     console: int = -1,
     shown: bool = False,
     new_keyring: bool = True,
@@ -119,7 +120,7 @@ def plan(
         outside += [SetGroups(may_keep=True), BecomeFirstMapped()]
     outside += [Undumpable(), *namespaces(bundle), Umask(0)]
     outside += contents.mounted(bundle, cgroup, trees)
-    outside += contents.devices(bundle)
+    outside += contents.devices(bundle, nodes or {})
     outside.append(DirectoryIn(bundle.process.cwd))
     outside += [Sysctl(path, value) for path, value in bundle.sysctls]
     entering: list[Step] = [EnterRoot(".")]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.oci import config
 from tests.oci.harness import READY, Box
 
 
@@ -278,3 +279,49 @@ def test_created_container_sees_nothing_later(box: Box, outside: Path) -> None:
     outside.rename(box.directory / "elsewhere")
     box.call("start", box.name).ok()
     assert made.until(READY).startswith("outside\n")
+
+
+@pytest.fixture
+def shared(outside: Path) -> Iterator[Path]:
+    """A directory of the host whose mounts reach others."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", outside], check=True)
+    subprocess.run(["mount", "--make-shared", outside], check=True)
+    for name in ("inside", "later"):
+        (outside / name).mkdir()
+    yield outside
+    for name in ("inside", "later", ""):
+        subprocess.run(["umount", outside / name], check=False, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("word", "comes", "goes"),
+    [("rshared", True, True), ("shared", True, True), ("rslave", True, False), ("rprivate", False, False)],
+)
+@pytest.mark.deviates("crun", "1.8 has its own root as master", only=["rslave"])
+def test_mounts_made_later_in_a_bind(box: Box, shared: Path, word: str, comes: bool, goes: bool) -> None:
+    """shared: what is mounted outside comes in, and what is mounted inside goes out."""
+    if word.endswith("shared"):
+        box.linux["rootfsPropagation"] = "shared"  # runc wants it said twice
+    box.process["capabilities"] = config.capabilities("CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE")
+    box.mount("/data", "bind", shared, "rbind", word)
+    box.live("mount -t tmpfs tmpfs /data/inside && touch /data/inside/file")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shared / "later"], check=True)
+    (shared / "later" / "file").touch()
+    assert box.exec("/bin/ls", "/data/later").ok().lines == (["file"] if comes else [])
+    assert (shared / "inside" / "file").exists() == goes
+    box.delete("--force")
+
+
+@pytest.mark.parametrize(
+    ("word", "optional"), [("shared", "shared:"), ("rshared", "shared:"), ("slave", ""), ("private", ""),
+                           ("unbindable", "unbindable"), ("runbindable", "unbindable")]
+)  # fmt: skip
+@pytest.mark.deviates("runc", "1.1 makes the root private for good", only=["shared"])
+@pytest.mark.deviates("runc", "1.1 cannot bind what it has made unbindable", only=["unbindable"])
+@pytest.mark.deviates("crun", "1.8 does not reach the root", only=["runbindable"])
+def test_every_word_of_rootfs_propagation(box: Box, word: str, optional: str) -> None:
+    box.linux["rootfsPropagation"] = word
+    (line,) = [line for line in mountinfo(box) if line.split(" ")[4] == "/"]
+    found = line.partition(" - ")[0]
+    assert optional in found
+    assert optional or "shared:" not in found

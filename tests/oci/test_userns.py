@@ -211,19 +211,28 @@ def test_a_fifo_is_made(mapped: Box) -> None:
         assert done.ok().out == "fifo 640 3:4\n"
 
 
-@pytest.mark.parametrize("path", ["/dev/nothing-like-this", "/dev/null-of-another-name"])
+@pytest.mark.deviates("runc", "1.1 binds the host's, which there must be")
+@pytest.mark.deviates("crun", "1.8 binds the host's, if there is one")
+@pytest.mark.parametrize("path", ["/dev/nothing-like-this", "/dev/zero", "/deep/node"])
+def test_a_device_that_the_host_has_otherwise(mapped: Box, path: str) -> None:
+    """It is made outside, with its owner and mode, and can be opened."""
+    mapped.linux["devices"] = [
+        {"path": path, "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 3, "gid": 4},
+        {"path": "/dev/block", "type": "b", "major": 7, "minor": 200},
+    ]
+    done = mapped.sh(f"stat -c '%t:%T %a %u:%g %F' {path} /dev/block; echo x > {path} && wc -c < {path}").ok()
+    assert done.lines == ["1:3 640 3:4 character special file", "7:c8 666 0:0 block special file", "0"]
+
+
 @pytest.mark.deviates("crun", "1.8 leaves its cgroups")
-def test_a_device_that_the_host_lacks_is_refused(mapped: Box, path: str) -> None:
-    mapped.linux["devices"] = [{"path": path, "type": "c", "major": 1, "minor": 3}]
-    done = mapped.run("/bin/true").refused()
-    assert path in done.err or not mapped.runtime.ours
-
-
-@pytest.mark.deviates("runc", "1.1 binds whatever is there")
-@pytest.mark.deviates("crun", "1.8 binds whatever is there")
-def test_a_device_that_is_another_on_the_host_is_refused(mapped: Box) -> None:
-    mapped.linux["devices"] = [{"path": "/dev/zero", "type": "c", "major": 10, "minor": 229}]
-    assert "/dev/zero" in mapped.run("/bin/true").refused().err
+def test_a_device_that_nobody_can_make_is_refused(mapped: Box) -> None:
+    """A runtime without CAP_MKNOD has the host's alone, and here is none."""
+    mapped.linux["devices"] = [{"path": "/dev/nothing-like-this", "type": "c", "major": 1, "minor": 3}]
+    prefix = ("setpriv", "--bounding-set=-mknod", "--inh-caps=-mknod")
+    for kind in mapped.process["capabilities"].values():
+        kind.remove("CAP_MKNOD")
+    done = mapped.run("/bin/true", prefix=prefix).refused()
+    assert "/dev/nothing-like-this" in done.err or not mapped.runtime.ours
 
 
 @pytest.mark.deviates("runc", "1.1 binds with all rights")
