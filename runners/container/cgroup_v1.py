@@ -78,6 +78,10 @@ class V1:
         in_v2 = here.pop() if self.unified and self.layout.v2 is not None else None
         return tuple(f"{directory}/tasks" for directory in here) + ((f"{in_v2}/cgroup.procs",) if in_v2 else ())
 
+    def by_controller(self) -> dict[str, str]:
+        """The directory of each controller, and of each named hierarchy."""
+        return {word: f"{mount}/{self.relative}" for word, mount in self.layout.v1.items() if word in self.controllers}
+
     def child(self, name: str) -> V1:
         """The cgroup *name* below this one; nothing is created, and no file is read."""
         return V1(f"{self.relative}/{name}", self.layout, self.controllers, self.unified)

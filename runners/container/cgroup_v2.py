@@ -68,6 +68,9 @@ class V2:
     def entrances(self) -> tuple[str, ...]:
         return (f"{self.directory}/cgroup.procs",)
 
+    def by_controller(self) -> dict[str, str]:
+        return {}  # they share a directory
+
     def child(self, name: str) -> V2:
         return V2(f"{self.relative}/{name}", self.layout, self.controllers)
 

@@ -155,7 +155,7 @@ VERBS = {
             Option("process-label", "LABEL", help="refused: SELinux"),
             Option("apparmor", "PROFILE", help="refused: AppArmor"),
             Option("no-subreaper", help="accepted"),
-            Option("cgroup", "PATH", help="refused: it runs in the container's own"),
+            Option("cgroup", "[CONTROLLERS:]PATH", help="in a cgroup below the container's", many=True),
         ),
     ),
     "ps": Verb(

@@ -11,9 +11,12 @@ import errno
 import os
 
 from . import hierarchies, syscalls
+from .failure import OciError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .cgroups import Cgroup
 
 #: How a v2 cgroup refuses a process: no task left; it hands down controllers, so that its processes must be in cgroups
@@ -24,17 +27,20 @@ _REFUSALS = (errno.EAGAIN, errno.EBUSY, errno.EOPNOTSUPP)
 class Doors:
     """The files by which a process enters, open: once it is in the container's namespaces, it cannot find them."""
 
-    def __init__(self, group: Cgroup, first: int) -> None:
-        """*first* is the number of the container's first process. Raises OSError where there is no cgroup at all."""
-        files = list(group.entrances())
+    def __init__(self, group: Cgroup, first: int, asked: tuple[str, ...]) -> None:
+        """*first* is the number of the container's first process; *asked* are entrances by :func:`below`, if any.
+
+        Raises OSError where there is no cgroup at all.
+        """
+        files = list(asked or group.entrances())
         unified = files.pop() if files[-1].endswith("/cgroup.procs") else ""
         #: A descriptor of the v2 cgroup's directory, for clone3; -1 where there is none.
         self.born = -1
-        self._v1 = [fd for fd in map(_opened, files) if fd >= 0]
-        self._v2: list[int] = []
+        self._v1 = _opened(files)
+        self._v2: list[tuple[int, str]] = []
         if unified:
-            other = _cgroup_of(first, group)
-            self._v2 = [fd for fd in map(_opened, dict.fromkeys((unified, *other))) if fd >= 0]
+            other = [] if asked else _cgroup_of(first, group)
+            self._v2 = _opened(dict.fromkeys((unified, *other)))
             if os.path.isdir(os.path.dirname(unified)):
                 self.born = os.open(os.path.dirname(unified), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if not self._v1 and not self._v2:
@@ -56,30 +62,68 @@ class Doors:
 
     def _enter(self, *, born: bool) -> None:
         # v1: by the file tasks, which moves this thread alone and stops no forks of others.
-        for fd in self._v1:
-            os.write(fd, b"0")
-        refused = None
-        for fd in () if born else self._v2:
+        for fd, path in self._v1:
+            _step(fd, path)
+        for fd, path in () if born else self._v2:
             try:
-                os.write(fd, b"0")
-            except OSError as error:
-                refused = error
-            else:
-                refused = None
+                _step(fd, path)
                 break
-        if refused is not None:
-            raise refused
-        for fd in (self.born, *self._v1, *self._v2):
-            if fd >= 0:
-                os.close(fd)
+            except OSError:
+                if path == self._v2[-1][1]:
+                    raise
+        for fd, _ in (*self._v1, *self._v2):
+            os.close(fd)
+        if self.born >= 0:
+            os.close(self.born)
 
 
-def _opened(path: str) -> int:
-    """A descriptor to write to *path*; -1 where there is none, as in a hierarchy that was mounted later."""
+def below(group: Cgroup, asked: list[str]) -> tuple[str, ...]:
+    """The entrances where ``--cgroup`` has ``[CONTROLLERS:]PATH``, as runc takes it. Raises OciError."""
+    paths: dict[str, str] = {}
+    if not asked:
+        return ()
+    for text in asked:
+        words, colon, path = text.rpartition(":")
+        if not colon and len(asked) > 1:
+            raise OciError("--cgroup", f"{text!r} stands beside others, without a controller", "write CONTROLLER:PATH")
+        if ".." in path.split("/") or ":" in words:
+            raise OciError("--cgroup", f"{path} is not a sub cgroup path", "give one below the container's")
+        paths.update(dict.fromkeys(words.split(","), "/".join(word for word in path.split("/") if word)))
+    known = group.by_controller()
+    for word in paths:
+        if word and word not in known:
+            raise OciError("--cgroup", f"unknown controller {word}", f"there are: {', '.join(known) or 'none in v2'}")
+    files = []
+    for entrance in group.entrances():
+        directory, file = os.path.split(entrance)
+        named = [paths[word] for word, where in known.items() if where == directory and word in paths]
+        path = (named or [paths.get("", "")])[0]
+        place = f"{directory}/{path}" if path else directory
+        if not os.path.isdir(place):
+            # runc's words, which callers may know.
+            raise OciError(
+                "--cgroup", f"adding pid to {place}/cgroup.procs: no such file or directory", "make it first"
+            )
+        files.append(f"{place}/{file}")
+    return tuple(files)
+
+
+def _opened(paths: Iterable[str]) -> list[tuple[int, str]]:
+    """Descriptors to write to *paths*, without those that are not there, as in a hierarchy that was mounted later."""
+    found = []
+    for path in paths:
+        try:
+            found.append((os.open(path, os.O_WRONLY | os.O_CLOEXEC), path))
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def _step(fd: int, path: str) -> None:
     try:
-        return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return -1
+        os.write(fd, b"0")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def _cgroup_of(pid: int, group: Cgroup) -> list[str]:

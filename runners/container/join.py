@@ -13,6 +13,7 @@ import select
 from . import (
     configuration,
     create,
+    entering,
     foreground,
     handed,
     inside,
@@ -28,7 +29,6 @@ from . import (
 from . import terminal as terminals
 from .bundle import NAMESPACES
 from .capabilities import Capabilities, mask_of
-from .entering import Doors
 from .failure import OciError, reason
 from .freezing import is_frozen
 from .person import BecomeUser, SetGroups, SetPersonality, Undumpable
@@ -63,6 +63,7 @@ class _Entry:
     process: Process
     group: Cgroup | None
     first: int
+    entrances: tuple[str, ...]
     target: int
     console: int
     preserve_fds: int
@@ -86,7 +87,7 @@ def execute(call: Call) -> int:
 
 def _execute(call: Call) -> int:
     options = call.options
-    for name in ("process-label", "apparmor", "cgroup"):
+    for name in ("process-label", "apparmor"):
         if options.text(name):
             raise OciError(f"--{name}", "is not supported", "leave it out")
     name = call.name(more=True)
@@ -96,6 +97,7 @@ def _execute(call: Call) -> int:
     wanted = _process(call, config)
     wanted = lifecycle.within_reach(replace(config, process=wanted), call.log).process
     target = _target(call, known)
+    group = lifecycle.group_of(known)
     path = options.text("console-socket")
     if path and not wanted.terminal:
         raise OciError("--console-socket", "the process asks for no terminal", "set process.terminal, or give --tty")
@@ -104,8 +106,9 @@ def _execute(call: Call) -> int:
     entry = _Entry(
         config=config,
         process=wanted,
-        group=lifecycle.group_of(known),
+        group=group,
         first=known.pid,
+        entrances=() if group is None else entering.below(group, options.texts("cgroup")),
         target=target,
         console=terminals.connect(path) if path else -1,
         preserve_fds=options.number("preserve-fds"),
@@ -296,7 +299,7 @@ def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, num
             inside.run((RunOn(before),))
         # Inside a user namespace no limit could be raised, and the cgroups' files are the host's.
         inside.run(plan.limits(entry.process, pid=0))
-        doors = None if entry.group is None else Doors(entry.group, entry.first)
+        doors = None if entry.group is None else entering.Doors(entry.group, entry.first, entry.entrances)
         flags = 0
         for kind in entry.config.namespaces:
             flags |= NAMESPACES[kind]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from . import hierarchies
 from .defaults import default_config
 
 TYPE_CHECKING = False
@@ -24,8 +25,11 @@ def specimen(*, rootless: bool) -> dict[str, object]:
     config["process"]["terminal"] = True
     # As runc's: whoever starts from it expects an image that stays as it is, and sees its cgroups.
     config["root"]["readonly"] = True
+    # And as runc's: with cgroup v1 it sees its place in the host's hierarchies, whoever adds a namespace.
+    linux = config["linux"]
+    if hierarchies.layout().mode != "v2":
+        linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "cgroup"]
     if rootless:
-        linux = config["linux"]
         # One id of the caller's is all that needs no newuidmap; devpts cannot give its devices to group 5 then.
         linux["namespaces"].append({"type": "user"})
         for key, number in (("uidMappings", os.geteuid()), ("gidMappings", os.getegid())):

@@ -295,3 +295,46 @@ def test_limits_land_in_the_whole_hierarchy_where_a_part_is_bound_first(our_box:
     assert [path for path in part.iterdir() if path.is_dir()] == []
     our_box.delete("--force").ok()
     part.rmdir()
+
+
+# -- exec --cgroup
+
+
+@pytest.mark.skipif(V2, reason="v1's hierarchies; v2's is in the guest of test_v2_guest.py")
+def test_exec_in_a_cgroup_below(box: Box) -> None:
+    """In one of all hierarchies, or by controller; never outside of the container's own."""
+    if box.runtime.name == "crun":
+        pytest.skip("1.8 takes one path for all")
+    box.without("cgroup")
+    box.live()
+    for path in leftovers.hierarchies():
+        Path(path, box.name, "sub/deep").mkdir(parents=True)
+        for each in (Path(path, box.name, "sub"), Path(path, box.name, "sub/deep")):
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if (each / file).exists():
+                    (each / file).write_text("0")
+
+    def places(*words: str) -> dict[str, str]:
+        options = [word for each in words for word in ("--cgroup", each)]
+        out = box.exec("/bin/cat", "/proc/self/cgroup", options=options).ok().out
+        return {line.split(":")[1]: line.split(":")[2] for line in out.splitlines()}
+
+    assert set(places("/").values()) >= {f"/{box.name}"}
+    assert places("sub/deep")["memory"] == places("sub/deep")["pids"] == f"/{box.name}/sub/deep"
+    found = places("memory:sub", "pids,freezer:/sub/deep")
+    assert (found["memory"], found["pids"], found["freezer"]) == tuple(
+        f"/{box.name}/{p}" for p in ("sub", *["sub/deep"] * 2)
+    )
+    assert found["blkio"] == f"/{box.name}"
+    for words, said in (
+        ([".."], ".. is not a sub cgroup path"),
+        (["sub/../.."], "is not a sub cgroup path"),
+        (["memory:../x"], "is not a sub cgroup path"),
+        (["nope"], "/nope/cgroup.procs: no such file or directory"),
+        (["pids:nope"], "/nope/cgroup.procs: no such file or directory"),
+        (["whaaat:/"], "unknown controller whaaat"),
+        (["sub", "memory:sub"], "--cgroup"),
+    ):
+        done = box.exec("/bin/true", options=[word for each in words for word in ("--cgroup", each)])
+        assert done.status == 255, words
+        assert said in done.err
