@@ -4,7 +4,7 @@ Each function named ``check_...`` is a test of its own there. One line of JSON a
 """
 
 # The guest's processor is emulated: importing pathlib takes it a while. And there is no pytest in the guest.
-# ruff: noqa: PTH100, PTH103, PTH108, PTH110, PTH120, PTH211, BLE001, PT017, PT018, N818
+# ruff: noqa: PTH100, PTH102, PTH103, PTH108, PTH110, PTH120, PTH211, BLE001, PT017, PT018, N818
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,8 +122,9 @@ def check_idle_and_burst() -> None:
         assert value(group, "cpu.max.burst") == "20000"
 
 
-def check_what_v2_lacks_is_refused() -> None:
-    from runners.container.reader import BundleError
+def check_what_v2_lacks_is_ignored_with_a_warning() -> None:
+    from runners.container import resources as r
+    from runners.container.reader import BundleError, Reader
 
     for asked, word in (
         ({"memory": {"limit": 1 << 26, "swappiness": 5}}, "swappiness"),
@@ -130,14 +132,97 @@ def check_what_v2_lacks_is_refused() -> None:
         ({"memory": {"kernelTCP": 4096}}, "kernelTCP"),
         ({"cpu": {"realtimeRuntime": 1000}}, "realtimeRuntime"),
         ({"network": {"classID": 1}}, "network"),
-        ({"unified": {"memory.nonsense": "1"}}, "memory.nonsense"),
     ):
-        try:
-            with limited("/tare-refused", asked):
-                raise AssertionError(f"{asked} was taken")
-        except BundleError as error:
-            assert word in error.where, error
+        said: list[str] = []
+        with limited("/tare-ignored", {}) as group:
+            r.apply(r.parse(Reader(asked, "linux.resources")), group, said.append)
+        assert len(said) == 1 and word in said[0] and "ignored" in said[0], (asked, said)
+    try:
+        with limited("/tare-refused", {"unified": {"memory.nonsense": "1"}}):
+            raise AssertionError("it was taken")
+    except BundleError as error:
+        assert "memory.nonsense" in error.where, error
     assert not os.path.exists(group_at("/tare-refused").directory)
+
+
+def update(group: Any, asked: dict[str, Any]) -> None:
+    from runners.container import resources as r
+    from runners.container.reader import Reader
+
+    r.update(r.parse(Reader(asked, "linux.resources")), group, lambda _: None)
+
+
+def check_updates_of_pairs() -> None:
+    from runners.container.reader import BundleError
+
+    with limited("/tare-update/one", {"memory": {"limit": 32 << 20, "swap": 48 << 20}}) as group:
+        counted = os.path.exists(f"{group.directory}/memory.swap.max")
+        for memory, both in ((64, 80), (16, 16), (-1, -1), (32, 64), (128, -1), (16, 32)):
+            sizes = [size if size < 0 else size << 20 for size in (memory, both)]
+            update(group, {"memory": {"limit": sizes[0], "swap": sizes[1]}})
+            assert value(group, "memory.max") == ("max" if memory < 0 else str(sizes[0])), (memory, both)
+            expected = "max" if both < 0 else str(sizes[1] - sizes[0])
+            assert not counted or value(group, "memory.swap.max") == expected, (memory, both)
+        update(group, {"memory": {"swap": 24 << 20}})
+        assert not counted or value(group, "memory.swap.max") == str(8 << 20)
+        for asked in ({"swap": 8 << 20}, {"limit": -1, "swap": 1 << 20}):
+            try:
+                update(group, {"memory": asked, "pids": {"limit": 3}})
+            except BundleError as error:
+                assert error.where.endswith("memory.swap"), error
+            else:
+                raise AssertionError(f"{asked} was taken")
+        assert value(group, "pids.max") == "max"
+        update(group, {"memory": {"limit": -1}})
+        assert not counted or value(group, "memory.swap.max") == "max"
+
+
+def check_updates_of_processor_time() -> None:
+    with limited("/tare-cpu/one", {"cpu": {"quota": 20_000, "period": 50_000}}) as group:
+        for asked, expected in (
+            ({"period": 100_000}, "20000 100000"),
+            ({"quota": 30_000}, "30000 100000"),
+            ({"quota": -1}, "max 100000"),
+            ({"period": 10_000}, "max 10000"),
+            ({"quota": 5000, "period": 10_000, "burst": 4000}, "5000 10000"),
+            ({"quota": 2000, "burst": 1000}, "2000 10000"),
+            ({"quota": 9000, "burst": 8000}, "9000 10000"),
+            ({"shares": 2048, "idle": 1}, "9000 10000"),
+            ({"shares": 1024, "idle": 0}, "9000 10000"),
+        ):
+            update(group, {"cpu": asked})
+            assert value(group, "cpu.max") == expected, (asked, value(group, "cpu.max"))
+        assert value(group, "cpu.max.burst") == "8000"
+        assert value(group, "cpu.weight") == "39"
+        try:
+            update(group, {"pids": {"limit": 4}, "cpu": {"quota": 5000}})  # below the burst
+        except OSError as error:
+            assert error.errno == errno.EINVAL, error
+        else:
+            raise AssertionError("it was taken")
+        assert (value(group, "cpu.max"), value(group, "pids.max")) == ("9000 10000", "max")
+
+
+def check_controllers_that_cannot_be_handed_down_are_not_missed() -> None:
+    """Below a cgroup with processes no domain controller can be had: as in a container without an own hierarchy."""
+    from runners.container import cgroups
+
+    os.makedirs(f"{cgroups.layout().v2}/tare-busy")
+    pid = inside(group_at("/tare-busy"), spin, wait=False)
+    try:
+        while pid not in group_at("/tare-busy").pids():
+            pass
+        with limited("/tare-busy/one", {}) as group:
+            assert "memory" not in value(group, "cgroup.controllers"), value(group, "cgroup.controllers")
+        try:
+            with limited("/tare-busy/one", {"memory": {"limit": 1 << 26}}):
+                raise AssertionError("it was taken")
+        except ValueError as error:
+            assert "memory.max" in str(error), error
+    finally:
+        group_at("/tare-busy").kill()
+        os.waitpid(pid, 0)
+        group_at("/tare-busy").remove()
 
 
 def check_pids_limit_holds() -> None:
@@ -410,6 +495,96 @@ def check_a_container_from_create_to_delete() -> None:
             pass
         assert json.loads(runtime("state", "one"))["status"] == "stopped"
         runtime("delete", "one")
+        assert not os.path.exists(group.directory)
+
+
+def until(there: Callable[[], bool]) -> None:
+    """Wait for it, half a minute at most: the guest's processor is slow."""
+    deadline = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def refused(*words: str, status: int = 1) -> str:
+    """What it said on standard error."""
+    runtime(*words, status=status)
+    with open("/tmp/complained", encoding="utf-8") as complained:
+        return complained.read()
+
+
+def check_a_frozen_cgroup_is_refused_and_so_is_a_paused_container() -> None:
+    group = group_at("/tare-guest/one")
+    with bundle("while :; do /bin/busybox sleep 1; done") as directory:
+        os.makedirs(os.path.dirname(group.directory), exist_ok=True)
+        above = f"{os.path.dirname(group.directory)}/cgroup.freeze"
+        for verb in ("run", "create"):
+            with open(above, "w", encoding="ascii") as file:
+                file.write("1")
+            said = refused(verb, "--bundle", directory, "one")
+            assert "container's cgroup unexpectedly frozen: /tare-guest;" in said, said
+            assert not os.path.exists(group.directory)
+            with open(above, "w", encoding="ascii") as file:
+                file.write("0")
+        runtime("create", "--bundle", directory, "one")
+        runtime("pause", "one")
+        assert "it is paused" in refused("start", "one")
+        runtime("resume", "one")
+        runtime("start", "one")
+        assert "container's cgroup is not empty" in refused("run", "--bundle", directory, "two")
+        runtime("pause", "one")
+        assert "cannot exec in a paused container" in refused("exec", "one", "/bin/sh", status=255)
+        runtime("delete", "--force", "one")
+        assert not os.path.exists(group.directory)
+
+
+def check_exec_where_no_task_is_left_and_where_controllers_are_handed_down() -> None:
+    group = group_at("/tare-guest/one")
+    where = ("exec", "one", "/bin/sh", "-c", "read line </proc/self/cgroup; echo $line")
+    with bundle("while :; do /bin/busybox sleep 1000; done") as directory:
+        runtime("run", "--detach", "--bundle", directory, "one")
+        until(lambda: value(group, "pids.current") == "2")
+        for limit in ("2", "1"):
+            runtime("update", "--pids-limit", limit, "one")
+            assert runtime(*where) == "0::/\n", limit
+        runtime("update", "--pids-limit", "-1", "one")
+        # As systemd does it inside: all processes below, and controllers handed down to there.
+        os.mkdir(f"{group.directory}/init")
+        for pid in group.pids():
+            with open(f"{group.directory}/init/cgroup.procs", "w", encoding="ascii") as file:
+                file.write(str(pid))
+        with open(f"{group.directory}/cgroup.subtree_control", "w", encoding="ascii") as file:
+            file.write("+memory")
+        assert runtime(*where) == "0::/init\n"
+        os.mkdir(f"{group.directory}/sub")
+        assert runtime("exec", "--cgroup", "sub", *where[1:]) == "0::/sub\n"
+        assert "is not a sub cgroup path" in refused("exec", "--cgroup", "../x", *where[1:], status=255)
+        assert "unknown controller" in refused("exec", "--cgroup", "memory:sub", *where[1:], status=255)
+        runtime("delete", "--force", "one")
+        assert not os.path.exists(group.directory)
+
+
+def check_delete_by_force_removes_threaded_cgroups_below() -> None:
+    group = group_at("/tare-guest/one")
+    with bundle("/bin/busybox sleep 1000 & /bin/busybox sleep 1000 & wait") as directory:
+        runtime("run", "--detach", "--bundle", directory, "one")
+        until(lambda: value(group, "pids.current") == "3")
+        threads = f"{group.directory}/threads"
+        os.makedirs(f"{threads}/deeper")
+        with open(f"{group.directory}/cgroup.subtree_control", "w", encoding="ascii") as file:
+            try:
+                file.write("+pids")
+                file.flush()
+            except OSError:
+                pass  # with processes beside, only of a threaded one
+        for each in (threads, f"{threads}/deeper"):
+            with open(f"{each}/cgroup.type", "w", encoding="ascii") as file:
+                file.write("threaded")
+        pid = max(group.pids())
+        with open(f"{threads}/deeper/cgroup.threads", "w", encoding="ascii") as file:
+            file.write(str(pid))
+        assert str(pid) in value(group, "threads/deeper/cgroup.threads").split()
+        runtime("delete", "--force", "one")
         assert not os.path.exists(group.directory)
 
 
