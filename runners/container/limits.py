@@ -199,15 +199,16 @@ class _V2(_V1):
             ("disableOOMKiller", asked.disable_oom_killer),
         ):
             if given:
-                self._ignored(f"memory.{key}")
+                self._impossible(f"memory.{key}")
         return found
 
-    def _ignored(self, key: str) -> None:
-        self.warn(f"{where(key)}: ignored, as runc does: cgroup v2 has no counterpart")
+    def _impossible(self, key: str) -> None:
+        """The specification has what cannot be converted be an error ("Unified"); crun does so, runc ignores it."""
+        raise BundleError(where(key), "has no counterpart in cgroup v2", "leave it out")
 
     def cpu(self, asked: Cpu) -> list[Write | Pair]:
         if asked.realtime_runtime_us or asked.realtime_period_us:
-            self._ignored("cpu.realtimeRuntime")
+            self._impossible("cpu.realtimeRuntime" if asked.realtime_runtime_us else "cpu.realtimePeriod")
         found = self.weight(asked, "cpu.weight", weight_of_shares(asked.shares) if asked.shares else 0)
         limit = None
         if asked.quota_us or asked.period_us:
@@ -223,7 +224,7 @@ class _V2(_V1):
 
     def others(self, asked: Resources) -> list[Write | Pair]:
         if asked.class_id or asked.priorities:
-            self._ignored("network")
+            self._impossible("network.classID" if asked.class_id else "network.priorities")
         # Last: the words of cgroup v2 itself overrule their translations. A file takes one line at a time.
         return [
             self.put(f"unified.{name}", name, line) for name, text in asked.unified for line in text.split("\n") if line

@@ -2,8 +2,8 @@
 
 :func:`parse` reads, and refuses what no kernel does; :mod:`limits` says which text goes into which file of a v1 or v2
 cgroup; ``apply`` and ``update`` (of :mod:`applying`) write. As in crun and runc, zero means "not set" and -1 "no
-limit". A limit that is asked is in force, or it is refused by its name. What kernels took away, or what v2 has not and
-runc ignores there (hints for swapping and for the network, mostly), is ignored with a warning.
+limit". A limit that is asked is in force, or it is refused by its name; what newer kernels took away is ignored with
+a warning.
 
 Source: the OCI runtime specification (config-linux.md, "Control groups").
 """

@@ -148,16 +148,17 @@ def test_v1_only_words(v1: cgroups.V1) -> None:
         ({"memory": {"swappiness": 0}}, "memory.swappiness"),
         ({"memory": {"disableOOMKiller": True}}, "memory.disableOOMKiller"),
         ({"memory": {"kernelTCP": 1}}, "memory.kernelTCP"),
-        ({"cpu": {"realtimePeriod": 10}}, "cpu.realtimeRuntime"),
+        ({"cpu": {"realtimePeriod": 10}}, "cpu.realtimePeriod"),
         ({"cpu": {"realtimeRuntime": 10}}, "cpu.realtimeRuntime"),
-        ({"network": {"classID": 1}}, "network"),
-        ({"network": {"priorities": [{"name": "lo", "priority": 0}]}}, "network"),
+        ({"network": {"classID": 1}}, "network.classID"),
+        ({"network": {"priorities": [{"name": "lo", "priority": 0}]}}, "network.priorities"),
     ],
 )
-def test_v2_ignores_what_runc_ignores_there_and_says_so(v2: cgroups.V2, asked: Any, where: str) -> None:
-    said: list[str] = []
-    assert written(v2, asked | {"pids": {"limit": 3}}, said.append) == [("pids.max", "3")]
-    assert [line.partition(": ")[0] for line in said] == [f"linux.resources.{where}"]
+def test_v2_refuses_what_it_lacks(v2: cgroups.V2, asked: Any, where: str) -> None:
+    """The specification has what cannot be converted be an error."""
+    with pytest.raises(BundleError, match="no counterpart in cgroup v2") as caught:
+        written(v2, asked | {"pids": {"limit": 3}})
+    assert caught.value.where == f"linux.resources.{where}"
 
 
 @pytest.mark.parametrize(
