@@ -31,37 +31,44 @@ class Mount:
 
 def visible(mountinfo: str) -> list[Mount]:
     """The cgroup mounts of a ``/proc/PID/mountinfo`` text that a path leads to, in its order."""
-    found: list[tuple[str, str, Mount]] = []
     over: dict[tuple[str, str], str] = {}
     numbers: set[str] = set()
+    found: list[tuple[str, str, str]] = []
     for line in mountinfo.splitlines():
-        left, dash, right = line.partition(" - ")
-        fields = left.split(" ", 6)
-        if not dash or len(fields) < 6:
+        fields = line.split(" ", 5)
+        if len(fields) < 6:
             continue
-        number, parent, _, root, point, _ = fields[:6]
+        number, parent, _, _, point, rest = fields
         numbers.add(number)
         # The very first mount of a machine is its own parent.
         over["" if number == parent else parent, point] = number
-        if right.startswith("cgroup"):
-            kind = right.split(" ")
-            if kind[0] in ("cgroup", "cgroup2") and len(kind) > 2:
-                version = 2 if kind[0] == "cgroup2" else 1
-                mount = Mount(version, unescape(point), unescape(root), tuple(kind[2].split(",")))
-                found.append((number, point, mount))
+        if " - cgroup" in rest:
+            found.append((number, point, line))
     # A mount whose parent is not in the list is one where paths begin: the root, or each below a chroot(2).
     first = {point: number for (parent, point), number in over.items() if parent not in numbers}
-    return [mount for number, point, mount in found if _reached(point, over, first) == number]
+    ends: dict[str, str | None] = {}
+    mounts = (_mount(line) for number, point, line in found if _end(point, over, first, ends) == number)
+    return [mount for mount in mounts if mount is not None]
 
 
-def _reached(point: str, over: dict[tuple[str, str], str], first: dict[str, str]) -> str | None:
-    """The number of the mount in which the path *point* ends."""
-    now, path = None, ""
-    for word in ("", *point.strip("/").split("/")):
-        path = f"{path.rstrip('/')}/{word}"
-        while (above := first.get(path) if now is None else over.get((now, path))) is not None:
-            now = above
-    return now
+def _mount(line: str) -> Mount | None:
+    left, _, right = line.partition(" - ")
+    fields, kind = left.split(" "), right.split(" ")
+    if len(fields) < 6 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2"):
+        return None
+    version = 2 if kind[0] == "cgroup2" else 1
+    return Mount(version, unescape(fields[4]), unescape(fields[3]), tuple(kind[2].split(",")))
+
+
+def _end(path: str, over: dict[tuple[str, str], str], first: dict[str, str], ends: dict[str, str | None]) -> str | None:
+    """The number of the mount in which *path* ends. *ends* keeps those of the directories above, which many share."""
+    if path not in ends:
+        above = path.rpartition("/")[0]
+        now = _end(above or "/", over, first, ends) if path != "/" and path else None
+        while (next_ := first.get(path) if now is None else over.get((now, path))) is not None:
+            now = next_
+        ends[path] = now
+    return ends[path]
 
 
 def best(mounts: list[Mount], own: Callable[[], str]) -> Mount:

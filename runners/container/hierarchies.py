@@ -118,9 +118,20 @@ def _sorted(mounts: list[Mount]) -> dict[tuple[str, ...], list[Mount]]:
     return found
 
 
+#: The last text of mountinfo that was read, and what it says: a start asks three times, and it seldom changes.
+_known: dict[str, Layout] = {}
+
+
 def layout() -> Layout:
     """What this host has now: it may change (the fix for crun on a hybrid host mounts a hierarchy)."""
-    return parse(read("/proc/self/mountinfo"), lambda: read("/proc/self/cgroup"))
+    text = read("/proc/self/mountinfo")
+    found = _known.get(text)
+    if found is None:
+        found = parse(text, lambda: read("/proc/self/cgroup"))
+        _known.clear()
+        if not found.parts:  # else it depends on our own cgroup, too
+            _known[text] = found
+    return found
 
 
 def read(path: str) -> str:

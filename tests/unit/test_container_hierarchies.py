@@ -103,3 +103,14 @@ def test_where_a_cgroup_is_in_a_mount_of_a_part() -> None:
     assert whole.below("/m", "/c/d") == part.below("/m", "/a/b/c/d") == "c/d"
     assert part.below("/m", "/a/b") == whole.below("/m", "/") == ""
     assert part.below("/m", "/c/d") == part.below("/m", "/a/bc") == above.below("/m", "/c/d") == ""
+
+
+def test_the_layout_is_read_anew_where_it_may_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"/proc/self/mountinfo": ROOT + _line(3, 1, "/", "/one"), "/proc/self/cgroup": "4:memory:/a\n"}
+    monkeypatch.setattr(hierarchies, "read", texts.__getitem__)
+    assert hierarchies.layout() is hierarchies.layout()
+    assert hierarchies.layout().v1 == {"memory": "/one"}
+    texts["/proc/self/mountinfo"] = ROOT + _line(3, 1, "/a", "/a") + _line(4, 1, "/b", "/b")
+    assert hierarchies.layout().v1 == {"memory": "/a"}
+    texts["/proc/self/cgroup"] = "4:memory:/b\n"
+    assert hierarchies.layout().v1 == {"memory": "/b"}
