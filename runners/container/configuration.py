@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import jsontext, state
 from .failure import OciError, reason
 from .reader import BundleError
@@ -16,7 +18,7 @@ def load(directory: str, *, network: str = "") -> tuple[Bundle, bytes]:
     """The configuration in *directory*, read and judged, and its text; with *network*, a mode. Raises OciError."""
     path = f"{directory}/config.json"
     try:
-        text = state.read_bytes(path)
+        text = state.read_bytes(path, os.O_NONBLOCK)
     except OSError as error:
         raise OciError("cannot read the configuration", reason(error), "name its directory by --bundle") from None
     if network:

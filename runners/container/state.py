@@ -228,9 +228,9 @@ def default_root() -> str:
     return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.geteuid()}'}/tare-oci"
 
 
-def read_bytes(path: str) -> bytes:
-    """All of a file."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def read_bytes(path: str, flags: int = 0) -> bytes:
+    """All of a file. With O_NONBLOCK in *flags*, a pipe that nobody writes to is empty, and not waited for."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         parts = []
         while part := os.read(fd, 1 << 16):

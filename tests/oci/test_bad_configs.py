@@ -156,6 +156,11 @@ def test_a_configuration_that_is_a_directory(box: Box) -> None:
     box.call("create", "--bundle", os.fspath(box.bundle), box.name).refused()
 
 
+def test_a_configuration_that_is_a_pipe_is_not_waited_for(our_box: Box) -> None:
+    os.mkfifo(our_box.bundle / "config.json")
+    our_box.call("create", "--bundle", os.fspath(our_box.bundle), our_box.name).refused()
+
+
 def test_a_failed_creation_leaves_the_name_free(box: Box) -> None:
     """The next one, put right, works."""
     box.config["root"]["path"] = "nowhere"
