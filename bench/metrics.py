@@ -250,18 +250,40 @@ def misfit(name: str, unit: str) -> str:
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+_COUNTS = ((1.0, ""),)
+_SCALES = {"seconds": _SECONDS, "bytes": _BYTES, "count": _COUNTS}
+#: What is smaller is told as smaller than this: more zeros say no more to a reader.
+_LEAST = 1e-6
+
+
+def digits(value: float) -> str:
+    """*value* with three significant digits, all of those before the point, and never as a power of ten.
+
+    ``0.0000400``, ``0.304``, ``10.0``, ``3134``; ``< 0.000001`` for what is nearer to zero than that.
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    if abs(value) < _LEAST:
+        return f"> -{_LEAST:f}" if value < 0 else f"< {_LEAST:f}"
+    # The place of the first digit is that of the rounded number: 9.996 has two before the point, as 10.0.
+    exponent = int(f"{value:.2e}".partition("e")[2])
+    return f"{value:.{max(0, 2 - exponent)}f}"
 
 
 def show(value: float, unit: str) -> str:
-    """*value* for a reader: three significant digits and a scaled unit. Never feed the result to arithmetic."""
-    if unit == "count":
-        return f"{value:g}"
+    """*value* for a reader: three significant digits and a scaled unit. Never feed the result to arithmetic.
+
+    The unit is the largest of which the *rounded* number is at least one: 999.6 ms are ``1.00 s``.
+    """
     if unit == "ratio":
-        return f"{100 * value:.3g} %"
-    scales = _SECONDS if unit == "seconds" else _BYTES
-    factor, suffix = next((pair for pair in scales if abs(value) >= pair[0]), scales[-1])
-    scaled = value / factor
-    if value == 0:
-        return f"0 {scales[0][1] if unit == 'seconds' else 'B'}"
-    digits = max(0, 2 - math.floor(math.log10(abs(scaled))))
-    return f"{scaled:.{digits}f} {suffix}"
+        return f"{digits(100 * value)} %"
+    if unit == "count" and float(value).is_integer():
+        return f"{value:.0f}"
+    scales = _SCALES.get(unit, _COUNTS)
+    if value == 0 or not math.isfinite(value):
+        return f"{digits(value)} {'B' if unit == 'bytes' else scales[0][1]}".rstrip()
+    fitting = (scale for scale in scales if abs(float(f"{value / scale[0]:.2e}")) >= 1)
+    factor, suffix = next(fitting, scales[-1])
+    return f"{digits(value / factor)} {suffix}".rstrip()

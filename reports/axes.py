@@ -72,7 +72,7 @@ def linear_ticks(axes: Axes, limits: tuple[float, float], unit: str) -> None:
     candidates = MaxNLocator(3).tick_values(low / factor, high / factor)
     found = [value for value in candidates if low <= value * factor <= high]
     axes.set_yticks([value * factor for value in found])
-    axes.set_yticklabels([f"{value:.4g} {suffix}" for value in found])
+    axes.set_yticklabels([f"{round(value, 4):.10g} {suffix}" for value in found])
 
 
 def factor(value: float, unit: str) -> float:
@@ -82,7 +82,7 @@ def factor(value: float, unit: str) -> float:
 
 def tick(value: float, unit: str) -> str:
     """*value* with its unit and no needless zeros: ``1 ms``, ``1.5 s``."""
-    number, _, suffix = show(value, unit).partition(" ")
+    number, _, suffix = show(value, unit).rpartition(" ")
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {suffix}"
 
 

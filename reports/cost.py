@@ -17,6 +17,8 @@ from reports.memory_model import Cost, CostArm, CostRow, LedgerRow, Line
 from reports.prices import Book, Size
 
 MOST = 50
+#: A smaller sum is said to be smaller than this.
+_LEAST_MONEY = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,14 +228,16 @@ def _even(one: CostArm, other: CostArm, even: int | None, ends: list[int | None]
 
 def money(value: float, currency: str) -> str:
     """``0.16 USD``: three significant digits, never in powers of ten."""
-    digits = max(2, 2 - math.floor(math.log10(value))) if value > 0 else 2
-    return f"{value:.{min(digits, 6)}f} {currency}"
+    if 0 < value < _LEAST_MONEY:
+        return f"< {_LEAST_MONEY:f} {currency}"
+    exponent = int(f"{value:.2e}".partition("e")[2]) if value else 0
+    return f"{value:.{max(2, 2 - exponent)}f} {currency}"
 
 
 def _between(values: list[float], book: Book) -> str:
     if len(values) < 2:
         return ""
-    low, high = (money(end, book.currency).split()[0] for end in (min(values), max(values)))
+    low, high = (money(end, book.currency).removesuffix(f" {book.currency}") for end in (min(values), max(values)))
     return f" (95 % CI {low} to {high})" if low != high else " (the same over its 95 % CI)"
 
 

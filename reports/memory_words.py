@@ -219,7 +219,7 @@ def _of_processors(row: DensityRow) -> str:
     """What the processors would allow, where it was read; which of the two is the bound; what others did meanwhile."""
     if row.cpu_instances is None:
         return f"; processors: {capacity.short(row.cpu_why)}" if row.cpu_why else ""
-    each = f"an instance uses {100 * (row.cpu_margin or 0.0):.2g} % of one"
+    each = f"an instance uses {words.plain(100 * (row.cpu_margin or 0.0))} % of one"
     if row.bound == "processors" and row.compared == "instances":
         known = "" if row.memory_instances is None else f"; memory would hold {words.number(row.memory_instances)}"
         said = f"; the processors are the bound: {each}{known}"
@@ -230,7 +230,7 @@ def _of_processors(row: DensityRow) -> str:
     if abs(others) < _OTHERS:
         return said
     change = "more" if others > 0 else "less"
-    return f"{said}; other work used {change} of the processors at the end (by {abs(others):.2g})"
+    return f"{said}; other work used {change} of the processors at the end (by {words.plain(abs(others))})"
 
 
 def numbers(row: DensityRow) -> str:

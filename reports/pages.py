@@ -45,7 +45,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "share": words.share,
     "number": words.number,
     "reason": capacity.short,
-    "figures": lambda value: f"{value:.3g}",
+    "figures": words.plain,
     "part": ledger.title,
     "way": giving_back.way,
     "bend": memory_words.bend,

@@ -57,7 +57,7 @@ def processors(window_s: float) -> Gauge:
     """Processors used, as processor time in a window of *window_s* divided by its length."""
     return Gauge(
         still=TICK_S / window_s,
-        show=lambda value: f"{value:.2g} processors",
+        show=lambda value: f"{words.plain(value)} processors",
         none="too little to be seen: the first instances used no processor time that can be seen",
         small="too little to be seen",
         verb="used",

@@ -86,7 +86,7 @@ def capacity(report: Report, width: int) -> Table:
         ends = "—" if row.instances is None else f"{_number(row.low)} to {_number(row.high)}"
         table.add_row(
             Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
-            Text(f"{row.ram_bytes / GIB:g} GiB, {row.processors}"),
+            Text(f"{words.plain(row.ram_bytes / GIB)} GiB, {row.processors}"),
             Text(f"{row.floor_percent:g} %"),
             Text("—" if row.instances is None else _number(row.instances)),
             Text(ends),

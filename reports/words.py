@@ -6,10 +6,11 @@ A sentence never says more than the data: the word faster, slower, lighter or he
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
-from bench.metrics import show
+from bench.metrics import digits, show
 from bench.stats import ALPHA
 from reports import measures
 from reports.model import Compared, Counts, Figure, Verdict
@@ -77,10 +78,16 @@ def ratio(value: float | None) -> str:
     """A ratio with three significant digits, never in powers of ten: ``0.304``, ``12.5``, ``3090``."""
     if value is None:
         return "—"
-    if value >= 100:
-        digits = len(str(int(value))) - 3
-        return f"{round(value, -digits):.0f}"
-    return f"{value:#.3g}" if value >= 0.001 else f"{value:.6f}"
+    if not math.isfinite(value):
+        return str(value)
+    # Beyond three digits before the point, the others are said as zeros.
+    return digits(float(f"{value:.2e}"))
+
+
+def plain(value: float) -> str:
+    """*value* with three significant digits, without needless zeros: ``15``, ``0.304``."""
+    text = digits(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "<" not in text else text
 
 
 def modes(figure: Figure) -> str:
@@ -160,7 +167,7 @@ def grounds(compared: Compared) -> str:
     given.append(plural(compared.rounds, "round"))
     text += f" ({', '.join(given)})"
     if compared.verdict == "no difference shown" and compared.threshold is not None and compared.p is not None:
-        small = f"; the change is below the {compared.threshold * 100:.3g} % that it takes here"
+        small = f"; the change is below the {plain(compared.threshold * 100)} % that it takes here"
         text += f"; p is above {ALPHA}" if compared.p > ALPHA else small
     return text + (f" ({EMULATED})" if compared.emulated else "") + "."
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import reports
 from bench import scenario, store
 from bench.errors import UsageError
-from reports import cost, prices
+from reports import cost, prices, words
 from reports.cost import BillError, Need
 from reports.prices import Book, OwnHost, Size
 from tests.unit import ascents_fixture as synthetic
@@ -185,3 +185,18 @@ def test_granularity_is_a_scenario_that_can_be_meant() -> None:
     assert found.probe == "memory"
     assert {subject.label for subject in found.subjects} >= {"container", "vm"}
     assert len({subject.argv for subject in found.subjects if subject.runner in ("container", "vm")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.00"), (16.0, "16.00"), (0.16, "0.160"), (0.9996, "1.00"), (1e6, "1000000.00"), (1e-9, "< 0.000001")],
+)
+def test_money_has_three_digits_and_no_power_of_ten(value: float, text: str) -> None:
+    assert cost.money(value, "USD") == f"{text} USD"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(15.0, "15"), (0.0004, "0.0004"), (100.0, "100"), (12345.6, "12346"), (1e-9, "< 0.000001")]
+)
+def test_plain_numbers_have_no_needless_zeros(value: float, text: str) -> None:
+    assert words.plain(value) == text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,15 +34,50 @@ def test_names_bear_their_unit_as_suffix() -> None:
         (0.0, "ratio", "0 %"),
         (0.01234, "ratio", "1.23 %"),
         (1.0, "ratio", "100 %"),
+        (12345.0, "ratio", "1234500 %"),
+        (1e-12, "ratio", "< 0.000001 %"),
+        (0.9996, "seconds", "1.00 s"),
+        (0.9994, "seconds", "999 ms"),
+        (0.0009996, "seconds", "1.00 ms"),
+        (9.996e-7, "seconds", "1.00 µs"),
+        (0.009996, "seconds", "10.0 ms"),
+        (1e-10, "seconds", "0.100 ns"),
+        (1e-19, "seconds", "< 0.000001 ns"),
+        (-1e-19, "seconds", "> -0.000001 ns"),
+        (86400.0, "seconds", "86400 s"),
+        (1023.0, "bytes", "1023 B"),
+        (1023.4 * 1024, "bytes", "1023 KiB"),
+        (1023.7 * 1024, "bytes", "1.00 MiB"),
+        (1023.9 * 2.0**20, "bytes", "1.00 GiB"),
+        (-1023.9 * 2.0**20, "bytes", "-1.00 GiB"),
+        (4096 * 2.0**30, "bytes", "4096 GiB"),
+        (1e9, "count", "1000000000"),
+        (2.5, "count", "2.50"),
+        (float("inf"), "seconds", "inf s"),
+        (float("nan"), "bytes", "nan B"),
     ],
 )
 def test_three_digits_and_a_scaled_unit(value: float, unit: str, text: str) -> None:
     assert show(value, unit) == text
 
 
-@given(st.floats(1e-9, 1e6), st.sampled_from(["seconds", "bytes", "ratio", "count"]))
-def test_any_value_can_be_shown(value: float, unit: str) -> None:
-    assert show(value, unit)
+@given(st.floats(), st.sampled_from(["seconds", "bytes", "ratio", "count"]))
+def test_any_value_can_be_shown_without_powers_of_ten(value: float, unit: str) -> None:
+    text = show(value, unit)
+    assert text
+    assert not re.search(r"\de[+-]?\d", text)
+
+
+@given(st.floats(1e-5, 1e15), st.sampled_from([("seconds", 1000), ("bytes", 1024)]))
+def test_the_unit_is_the_one_that_the_rounded_number_needs(value: float, scale: tuple[str, int]) -> None:
+    """Never ``1000 ms`` or ``1024 KiB``, and the number told is the number, to three digits."""
+    unit, step = scale
+    number, suffix = show(value, unit).split()
+    if suffix not in ("s", "GiB"):
+        assert float(number) < step
+    factor = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "B": 1.0}[suffix]
+    assert float(number) * factor == pytest.approx(value, rel=0.00501)
+    assert len(number.replace(".", "").lstrip("0")) >= 3
 
 
 def test_what_cannot_be_true_is_said() -> None:

@@ -228,7 +228,18 @@ def test_the_terminal_compares_two_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(3134.2, "3130"), (12.46, "12.5"), (1.0, "1.00"), (0.98, "0.980"), (0.00004, "0.000040"), (None, "—")],
+    [
+        (3134.2, "3130"),
+        (12.46, "12.5"),
+        (1.0, "1.00"),
+        (0.98, "0.980"),
+        (0.00004, "0.0000400"),
+        (1e-9, "< 0.000001"),
+        (0.0, "0"),
+        (99.96, "100"),
+        (999.6, "1000"),
+        (None, "—"),
+    ],
 )
 def test_ratios_have_three_digits_and_no_exponent(value: float | None, shown: str) -> None:
     assert words.ratio(value) == shown
