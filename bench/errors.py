@@ -5,16 +5,18 @@
     TareError
     ├── UsageError        2   bad input: a scenario, a flag, a path
     ├── NothingToRunError 3   every subject was skipped
-    ├── RegressionError   4   a gate says that something became worse
     ├── InvalidError      5   the measurement cannot be trusted: a leak, an impossible value
     ├── HostError         6   this host is not fit to measure on
+    ├── OutputError      74   what was made could not be written: a full disk, a closed stream (EX_IOERR of sysexits.h)
     └── Interrupted     130   the user stopped it; what was measured is kept
 
-Exit code 1, "some trials failed", is an outcome of a run and no exception.
+Exit code 1, "some trials failed", is an outcome of a run and no exception. 70 (EX_SOFTWARE) is a fault of tare itself,
+an exception that nobody foresaw; 141 is the reader of standard output who went away (``tare plan startup | head``).
 """
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -45,12 +47,6 @@ class NothingToRunError(TareError):
     exit_code = 3
 
 
-class RegressionError(TareError):
-    """A metric became worse by more than its threshold."""
-
-    exit_code = 4
-
-
 class InvalidError(TareError):
     """The run ended, but its numbers cannot be trusted."""
 
@@ -63,7 +59,28 @@ class HostError(TareError):
     exit_code = 6
 
 
+class OutputError(TareError):
+    """What was made cannot be kept: the disk is full or broken, or nobody takes what is printed."""
+
+    exit_code = 74
+
+
 class Interrupted(TareError):  # noqa: N818 - not an error: the user's will
     """SIGINT or SIGTERM arrived."""
 
     exit_code = 130
+
+
+#: A device that is full or broken, not a path that was chosen badly.
+_DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+
+
+def unwritten(what: str, error: OSError, fix: str) -> TareError:
+    """The error for *what* could not be written: OutputError where the disk is full or broken, else UsageError.
+
+    *fix* is for a path that was chosen badly.
+    """
+    why = error.strerror or str(error)
+    if error.errno in _DEVICE:
+        return OutputError(what, why, "make room there, or choose another place; then again")
+    return UsageError(what, why, fix)

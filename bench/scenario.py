@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 import runners
+from bench import inputs
 from bench.errors import UsageError
 from bench.scenario_file import LeastTable, Option, RunTable, ScenarioFile, StackTable, SubjectTable, near, parse, words
 from runners import payload
@@ -54,10 +56,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     subjects: tuple[Subject, ...]
 
 
+#: Each is started in every round; the tables of a file may be no more either.
+_MOST_SUBJECTS = 200
 #: Probes that stack instances. Theirs say what they see of memory; the others' do not: it takes time, and memory.
 ASCENTS = ("memory", "density")
 #: Keys that a subject or a matrix may set, besides the options of its runner.
 _OVERRIDES = ("memory_mib", "cpus", "delay_ms", "touch_mib", "busy_percent")
+_PLACE = re.compile(r"\{([^{}]*)\}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,39}")
 
 
@@ -75,21 +80,23 @@ def find(name: str) -> Path:
     path = Path(name)
     if path.exists() or "/" in name or name.endswith(".toml"):
         return path
-    raise UsageError(f"there is no scenario '{name}'", near(name, known), "`tare list` names them; a path works too")
+    raise UsageError(f"there is no scenario '{name}'", near(name, known), "a path works, too")
 
 
 def load(path: Path, flags: Mapping[str, object] | None = None) -> Scenario:
     """Read and validate *path*. *flags* replace keys of ``[run]``. Raises UsageError; nothing was started then."""
     text, file = parse(path, flags or {})
-    return _Resolver(path, file).scenario(text)
+    with inputs.parsing(f"{path} is not a valid scenario", "correct it"):
+        return _Resolver(path, file).scenario(text)
 
 
 def select(scenario: Scenario, labels: Iterable[str]) -> Scenario:
     """The scenario with these subjects alone, and its reference. Raises UsageError for a label it does not have."""
     wanted = set(labels)
-    known = {subject.label for subject in scenario.subjects}
-    for label in sorted(wanted - known):
-        raise UsageError(f"{scenario.name} has no subject '{label}'", near(label, known), "`tare plan` names them")
+    known = {subject.label: subject for subject in scenario.subjects}
+    for label in sorted(wanted - known.keys()):
+        why = f"{scenario.name} has no such subject"
+        raise UsageError(f"--subject {label} cannot be used", why, near(label, known))
     wanted.add(scenario.reference)
     return msgspec.structs.replace(
         scenario,
@@ -134,6 +141,8 @@ class _Resolver:
         if self.file.probe != "least-memory" and not any(subject.runner == "process" for subject in subjects):
             subjects.insert(0, self._subject(SubjectTable(label="process", runner="process"), "process", {}))
         labels = [subject.label for subject in subjects]
+        if len(labels) > _MOST_SUBJECTS:
+            raise self._error(f"it has {len(labels)} subjects", f"no more than {_MOST_SUBJECTS} can be weighed at once")
         for label in labels:
             if labels.count(label) > 1:
                 raise self._error(
@@ -141,7 +150,7 @@ class _Resolver:
                 )
         for label in (self.file.reference, *itertools.chain.from_iterable(self.file.pairs)):
             if label not in labels:
-                raise self._error(f"'{label}' is no subject of this scenario", near(label, labels) or "name a subject")
+                raise self._error(f"'{label}' is no subject of this scenario", near(label, labels))
         return Scenario(
             name=_shown(self.path.stem),
             text=text,
@@ -161,7 +170,7 @@ class _Resolver:
         known = {Path(str(file)).stem for file in resources.files("scenarios").joinpath("prices").iterdir()}
         for name in self.file.prices:
             if name not in known:
-                raise self._error(f"there is no price book '{name}'", near(name, known) or f"known: {', '.join(known)}")
+                raise self._error(f"there is no price book '{name}'", near(name, sorted(known)))
         return tuple(self.file.prices)
 
     def _rootfs(self) -> str | None:
@@ -184,6 +193,9 @@ class _Resolver:
         for key, values in table.matrix.items():
             if not values:
                 raise self._error(f"subject '{table.label}': matrix.{key} is empty", "give at least one value")
+        if math.prod(len(values) for values in table.matrix.values()) > _MOST_SUBJECTS:
+            why = f"subject '{table.label}': its matrix makes more than {_MOST_SUBJECTS} subjects"
+            raise self._error(why, "take fewer values")
         for combination in itertools.product(*table.matrix.values()):
             chosen = dict(zip(table.matrix, combination, strict=True))
             yield self._subject(table, self._label(table.label, chosen), chosen)
@@ -228,8 +240,8 @@ class _Resolver:
     def _label(self, label: str, chosen: Mapping[str, Option]) -> str:
         if "{" in label:
             try:
-                label = label.format_map(chosen)
-            except (KeyError, ValueError, IndexError, AttributeError):
+                label = _PLACE.sub(lambda place: str(chosen[place[1]]), label)
+            except KeyError:
                 raise self._error(
                     f"the label '{label}' names what is not in its matrix", f"known: {', '.join(chosen) or 'nothing'}"
                 ) from None
@@ -249,7 +261,7 @@ class _Resolver:
         known = runners.load(table.runner).OPTIONS
         for key in (*table.options, *(key for key in table.matrix if key not in _OVERRIDES)):
             if key not in known:
-                hint = near(key, (*known, *_OVERRIDES)) or f"known: {', '.join(known) or 'none'}"
+                hint = near(key, (*known, *_OVERRIDES) if key in table.matrix else known)
                 raise self._error(f"subject '{table.label}': the runner {table.runner} has no option '{key}'", hint)
 
     def _check_options(self, label: str, runner: str, options: Mapping[str, Option]) -> None:

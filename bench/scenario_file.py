@@ -6,17 +6,24 @@ An error names the file, the table and the key, says what would have been right,
 from __future__ import annotations
 
 import difflib
+import itertools
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
+from bench import inputs
 from bench.errors import UsageError
 
 MOST_BYTES = 256 * 1024
+#: Of names that are known, so many are told; of one that is not, so much is compared.
+_MOST_NAMED, _LONGEST = 24, 80
+_BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Warmups = Annotated[int, Meta(ge=0, le=100)]
@@ -145,39 +152,31 @@ class ScenarioFile(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def parse(path: Path, flags: Mapping[str, object]) -> tuple[str, ScenarioFile]:
     """The text of *path*, and the same well-typed, with *flags* in place of keys of ``[run]``. Raises UsageError."""
-    text = read(path)
-    try:
+    check_flags(flags)
+    text = inputs.text(path, most=MOST_BYTES, fix="give a scenario (*.toml); `tare list` names those that are shipped")
+    with inputs.parsing(f"{path} is not valid TOML", "correct that line"):
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML", str(error), "correct that line") from None
-    check_keys(path, data, ScenarioFile, "")
-    if flags:
-        data["run"] = {**data.get("run", {}), **flags}
-    try:
-        return text, msgspec.convert(data, ScenarioFile)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{path} is not a valid scenario", words(str(error)), "correct that key") from None
+    with inputs.parsing(f"{path} is not a valid scenario", "correct it"):
+        check_keys(path, data, ScenarioFile, "")
+        if flags and isinstance(data.get("run", {}), dict):
+            data["run"] = {**data.get("run", {}), **flags}
+        try:
+            return text, msgspec.convert(data, ScenarioFile)
+        except msgspec.ValidationError as error:
+            fix = _one_of(str(error)) or "correct that key"
+            raise UsageError(f"{path} is not a valid scenario", words(str(error)), fix) from None
 
 
-def read(path: Path) -> str:
-    """The text of *path*, of which no more is read than a scenario may hold."""
-    try:
-        if path.is_dir():
-            raise UsageError(f"{path} is a directory", "", "give one scenario file (*.toml)")
-        with path.open("rb") as file:  # at most one byte more than allowed, whatever the file is
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}", error.strerror or str(error), "`tare list` names the scenarios"
-        ) from None
-    if len(data) > MOST_BYTES:
-        raise UsageError(
-            f"{path} is no scenario", f"it is larger than {MOST_BYTES // 1024} KiB", "give a scenario (*.toml)"
-        )
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is no scenario", "it is not UTF-8 text", "give a scenario (*.toml)") from None
+def check_flags(flags: Mapping[str, object]) -> None:
+    """Judge *flags* by the keys of ``[run]`` that they replace, so that none is taken for a fault of the file."""
+    for name, value in flags.items():
+        try:
+            msgspec.convert({name: value}, RunTable)
+        except msgspec.ValidationError as error:
+            found = re.search("(>=|<=|>|<) ([0-9]+)", str(error))
+            why = f"it must be {_BOUNDS[found[1]]} {found[2]}" if found else words(str(error))
+            flag = name.removesuffix("_s").replace("_", "-")
+            raise UsageError(f"--{flag} {value} cannot be used", why, "give another value, or none") from None
 
 
 def check_keys(path: Path, data: object, kind: Any, where: str) -> None:
@@ -194,14 +193,17 @@ def check_keys(path: Path, data: object, kind: Any, where: str) -> None:
         if key not in fields:
             table = f"the table [{where}]" if where else "the file"
             why = f"{table} has an unknown key '{key}'"
-            raise UsageError(f"{path} is not a valid scenario", why, near(key, fields) or f"known: {', '.join(fields)}")
+            raise UsageError(f"{path} is not a valid scenario", why, near(key, fields))
         check_keys(path, value, fields[key], f"{where}.{key}" if where else key)
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """A question that offers the nearest of *known*, or an empty text."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else ""
+    """A question that offers the nearest of *known*, if one is near, and all that there are, or the first of many."""
+    names = list(known)
+    close = difflib.get_close_matches(word[:_LONGEST], names, n=1, cutoff=0.5)
+    question = f"did you mean '{close[0]}'? " if close else ""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{question}known: {', '.join(names[:_MOST_NAMED]) or 'none'}{more}"
 
 
 def words(message: str) -> str:
@@ -210,3 +212,36 @@ def words(message: str) -> str:
     place = at.strip("`").removeprefix("$").lstrip(".").replace("[...]", "[]")
     text = text.replace("Object missing required field", "missing key")
     return f"{place}: {text[0].lower()}{text[1:]}" if place else text
+
+
+def _one_of(message: str) -> str:
+    """The words that may stand where msgspec met another: ``known: startup, memory, ...``; empty for other mistakes."""
+    found = re.match(r"Invalid enum value (.*) - at `\$\.?([^`]*)`", message)
+    if found is None:
+        return ""
+    kind: Any = ScenarioFile
+    for part in re.findall(r"\w+|\[\.\.\.\]", found[2]):
+        kind = next(_inner(kind), None) if part == "[...]" else _fields(kind).get(part)
+    choices = [str(choice) for one in _flat(kind) for choice in get_args(one) if get_origin(one) is Literal]
+    return near(found[1].strip("'"), choices) if choices else ""
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """The keys of the table among what *kind* may be."""
+    tables = (one for one in _flat(kind) if isinstance(one, type) and issubclass(one, msgspec.Struct))
+    return {field.name: field.type for table in tables for field in msgspec.structs.fields(table)}
+
+
+def _inner(kind: Any) -> Iterator[Any]:
+    """What the list among what *kind* may be holds."""
+    return (get_args(one)[0] for one in _flat(kind) if get_origin(one) in (list, tuple))
+
+
+def _flat(kind: Any) -> Iterator[Any]:
+    """The alternatives of a union, without what only annotates them."""
+    if get_origin(kind) is Annotated:
+        yield from _flat(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        yield from itertools.chain.from_iterable(map(_flat, get_args(kind)))
+    else:
+        yield kind

@@ -1,13 +1,17 @@
 """Run directories: written so that nothing measured is lost, read so that nothing is believed unchecked.
 
 The layout is described in :mod:`bench.records`. Each trial's rows go to the kernel in one write(2) before the next
-trial begins, so that a killed run keeps all its finished trials.
+trial begins, so that a killed run keeps all its finished trials. Where the disk is full, what was begun is taken back,
+and the header still gets its end: over the old one, in the blocks that that has.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
+import stat
 import string
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -16,11 +20,16 @@ from typing import TypeVar
 
 import msgspec
 
-from bench.errors import InvalidError, UsageError
+from bench import inputs
+from bench.errors import InvalidError, TareError, UsageError, unwritten
 from bench.metrics import misfit
 from bench.records import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
 
 _Row = TypeVar("_Row", bound=Record)
+
+#: A header holds the whole plan, a file of rows every number: more than any run that ends, less than a host's memory.
+_MOST_HEADER, _MOST_ROWS = 256 << 20, 2 << 30
+_RUN_NAME = re.compile(r"\d{8}T\d{6}Z-.+")
 
 HEADER, SAMPLES, OUTCOMES, LOGS, SUBJECTS = "run.json", "samples.jsonl", "outcomes.jsonl", "logs", "subjects"
 OUTPUT = "output.log"
@@ -45,12 +54,23 @@ class Run:
 
 
 class RunWriter:
-    """Appends to one run directory. Use as a context manager."""
+    """Appends to one run directory. Use as a context manager.
+
+    Its methods raise OutputError where the disk is full or broken, UsageError where it may not be written. Nothing
+    half-written stays then, and what was written before can be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._samples = _open_append(path / SAMPLES)
-        self._outcomes = _open_append(path / OUTCOMES)
+        try:
+            self._samples = _open_append(path / SAMPLES)
+            try:
+                self._outcomes = _open_append(path / OUTCOMES)
+            except OSError:
+                os.close(self._samples)
+                raise
+        except OSError as error:
+            raise self._stopped(path, error) from error
 
     def __enter__(self) -> RunWriter:
         return self
@@ -61,7 +81,15 @@ class RunWriter:
 
     def header(self, header: RunHeader) -> None:
         """Replace run.json atomically: a reader sees the old one or the new one, never a part."""
-        write_atomically(self.path / HEADER, msgspec.json.format(msgspec.json.encode(header), indent=1) + b"\n")
+        file, data = self.path / HEADER, msgspec.json.encode(header)
+        try:
+            _replace(file, msgspec.json.format(data, indent=1) + b"\n")
+        except OSError as error:
+            if self._end_without_room(file, header, data):
+                return
+            if not file.exists():  # without a header it is no run: nothing was measured
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise self._stopped(file, error) from error
 
     def trial(self, samples: Iterable[Sample], outcome: Outcome) -> None:
         """Append one trial: its samples first, then the outcome that makes them count.
@@ -72,14 +100,18 @@ class RunWriter:
         for row in rows:
             if why := misfit(row.metric, row.unit):
                 raise InvalidError(f"trial {row.trial} has a number in a wrong unit", why, "this is a defect of tare")
-        _append(self._samples, rows)
-        _append(self._outcomes, (outcome,))
+        before = os.fstat(self._samples).st_size
+        try:
+            _append(self._samples, rows)
+            _append(self._outcomes, (outcome,))
+        except OSError as error:
+            os.ftruncate(self._samples, before)
+            raise self._stopped(self.path / OUTCOMES, error) from error
 
     def log(self, trial: str, text: str) -> str:
         """Keep the console of a trial; return the path to put into its outcome."""
         relative = Path(LOGS, f"{file_name(trial)}.log")
-        (self.path / LOGS).mkdir(exist_ok=True)
-        (self.path / relative).write_text(text, encoding="utf-8")
+        self._keep(relative, text)
         return str(relative)
 
     def output(self, subject: str, trial: str, console: str) -> None:
@@ -87,17 +119,43 @@ class RunWriter:
         said = [line for line in console.splitlines() if line.strip() and not line.startswith("tare ")]
         file = self.path / SUBJECTS / file_name(subject) / OUTPUT
         if said and (not file.exists() or file.stat().st_size < _OUTPUT_BYTES):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("a", encoding="utf-8") as log:
-                log.write(f"{trial}\n" + "".join(f"    {line}\n" for line in said))
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("a", encoding="utf-8", errors="backslashreplace") as log:
+                    log.write(f"{trial}\n" + "".join(f"    {line}\n" for line in said))
+            except OSError as error:
+                raise self._stopped(file, error) from error
 
     def manifest(self, subject: str, files: dict[str, str]) -> tuple[str, ...]:
         """Keep the exact configuration of a subject; return the relative paths."""
         folder = Path(SUBJECTS, file_name(subject))
-        (self.path / folder).mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (self.path / folder / name).write_text(text, encoding="utf-8")
+            self._keep(folder / name, text)
         return tuple(str(folder / name) for name in files)
+
+    def _keep(self, relative: Path, text: str) -> None:
+        file = self.path / relative
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            file.unlink(missing_ok=True)
+            raise self._stopped(file, error) from error
+
+    def _end_without_room(self, file: Path, header: RunHeader, data: bytes) -> bool:
+        """Say in the blocks of the old header how the run ended: the whole new one if it fits, else state and time."""
+        if header.state == "running" or not file.exists():
+            return False
+        if _write_over(file, data):
+            return True
+        old = load_header(self.path)
+        ended = msgspec.structs.replace(old, state=header.state, finished_at=header.finished_at, leaks=header.leaks)
+        return _write_over(file, msgspec.json.encode(ended))
+
+    def _stopped(self, file: Path, error: OSError) -> TareError:
+        found = unwritten(f"cannot write {file}", error, "see that its directory may be written")
+        found.fix = f"{found.fix.partition(';')[0]}; then `tare run --resume {self.path}`"
+        return found
 
 
 def create(results: Path, name: str) -> Path:
@@ -108,9 +166,7 @@ def create(results: Path, name: str) -> Path:
     except FileExistsError:
         raise UsageError(f"{path} exists already", "", "run again: every run gets a directory of its own") from None
     except OSError as error:
-        raise UsageError(
-            f"cannot make the run directory {path}", error.strerror or str(error), "give a writable --results DIR"
-        ) from None
+        raise unwritten(f"cannot make the run directory {path}", error, "give a writable --results DIR") from None
     return path
 
 
@@ -138,14 +194,11 @@ def load_header(path: Path) -> RunHeader:
     """Read only ``run.json``. Raises UsageError like :func:`load`."""
     file = path / HEADER
     try:
-        text = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(
-            f"{path} is not a run", f"there is no {HEADER} in it", "`tare list --runs` names the runs"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"cannot read {file}", error.strerror or str(error), "check its permissions") from None
-    try:
+        text = inputs.data(file, most=_MOST_HEADER, fix="restore it, or become a user who may read it")
+    except inputs.AbsentError:
+        why = f"there is no {HEADER} in it" if path.is_dir() else "there is no such directory"
+        raise UsageError(f"{path} is not a run", why, "`tare list --runs` names the runs") from None
+    with inputs.parsing(f"{file} is damaged", "restore it, or remove the run"):
         schema = msgspec.json.decode(text, type=_OnlySchema).schema
         if schema > SCHEMA_VERSION:
             raise UsageError(
@@ -154,26 +207,42 @@ def load_header(path: Path) -> RunHeader:
                 "use the newer tare to read it",
             )
         return msgspec.json.decode(text, type=RunHeader)
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"{file} is damaged", str(error), "restore it, or remove the run") from None
 
 
 def trim(path: Path) -> None:
     """Cut the torn last line that a killed run left, so that appending gives whole lines again."""
     for name in (SAMPLES, OUTCOMES):
         file = path / name
-        if not file.exists():
-            continue
-        data = file.read_bytes()
-        if data and not data.endswith(b"\n"):
-            os.truncate(file, data.rfind(b"\n") + 1)
+        try:
+            data = _rows(file)
+            if data and not data.endswith(b"\n"):
+                os.truncate(file, data.rfind(b"\n") + 1)
+        except OSError as error:
+            raise unwritten(f"cannot write {file}", error, "become the user who made the run") from error
 
 
 def runs(results: Path) -> list[Path]:
-    """The run directories below *results*, oldest first."""
-    if not results.is_dir():
+    """The run directories below *results*, oldest first, those that cannot be read among them.
+
+    Raises UsageError where *results* is no directory, or may not be read; there are none where it is missing.
+    """
+    try:
+        return sorted(entry for entry in results.iterdir() if _is_run(entry))
+    except FileNotFoundError:
         return []
-    return sorted(entry for entry in results.iterdir() if (entry / HEADER).is_file())
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UsageError(f"cannot list the runs in {results}", why, "give a directory of runs") from error
+
+
+def _is_run(entry: Path) -> bool:
+    try:
+        (entry / HEADER).lstat()
+    except PermissionError:  # another user's: only its name can be judged
+        return bool(_RUN_NAME.fullmatch(entry.name))
+    except OSError:
+        return False
+    return True
 
 
 def file_name(text: str) -> str:
@@ -193,10 +262,23 @@ def file_name(text: str) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside *path*, then rename over it."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(data)
-    scratch.replace(path)
+    """Write beside *path*, then rename over it; into it, where it is a pipe or a device.
+
+    Raises UsageError for a path that cannot be written, OutputError for a full disk; nothing half-written is left.
+    """
+    try:
+        target = path.resolve()  # a link stays a link
+        mode = target.stat().st_mode if target.exists() else stat.S_IFREG
+        if stat.S_ISREG(mode):
+            _replace(target, data)
+        else:  # O_NONBLOCK: a pipe that nobody reads is an error, not a wait
+            fd = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            os.set_blocking(fd, True)
+            with open(fd, "wb") as file:
+                file.write(data)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, to Path.resolve
+        found = error if isinstance(error, OSError) else OSError(str(error))
+        raise unwritten(f"cannot write {path}", found, "name a file in a directory that may be written") from error
 
 
 class _OnlySchema(msgspec.Struct):
@@ -208,35 +290,64 @@ def _open_append(path: Path) -> int:
 
 
 def _append(fd: int, rows: Iterable[Record]) -> None:
+    """Append *rows*; after an OSError none of them is there."""
     data = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
-    while data:
-        data = data[os.write(fd, data) :]
+    before = os.fstat(fd).st_size
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        os.ftruncate(fd, before)
+        raise
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write beside *path* and rename over it. After any exception the new file is gone and the old one untouched."""
+    scratch = path.with_name(f".{path.name[:80]}.{os.getpid()}")
+    try:
+        scratch.write_bytes(data)
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def _write_over(path: Path, data: bytes) -> bool:
+    """Write *data* in place of what *path* holds, in one write(2); spaces fill the rest. False if it does not fit."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            return len(data) <= size and os.pwrite(fd, data.ljust(size), 0) == size
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+
+
+def _rows(path: Path) -> bytes:
+    """The bytes of a file of rows; none where it is missing."""
+    try:
+        return inputs.data(path, most=_MOST_ROWS, fix="restore it, or become a user who may read it")
+    except inputs.AbsentError:
+        return b""
 
 
 def _read_rows(
     path: Path, kind: type[_Row], notes: list[str], wrong: Callable[[_Row], str] | None = None
 ) -> list[_Row]:
     """The rows of a file; *wrong* says what cannot be true of one, if anything."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UsageError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from None
-    whole, _, torn = data.rpartition(b"\n")
+    whole, _, torn = _rows(path).rpartition(b"\n")
     if torn:
         notes.append(f"the last line of {path.name} was cut off when the run was killed; it is left out")
+    fix = "restore the file, or remove that line to report the rest"
     decoder = msgspec.json.Decoder(kind)
     rows = []
     for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
-        try:
+        with inputs.parsing(f"{path}, line {number} is damaged", fix):
             rows.append(decoder.decode(line))
-            why = wrong(rows[-1]) if wrong else ""
-        except msgspec.MsgspecError as error:
-            why = str(error)
-        if why:
-            fix = "restore the file, or remove that line to report the rest"
-            raise UsageError(f"{path}, line {number} is damaged", why, fix)
+            if wrong and (why := wrong(rows[-1])):
+                raise ValueError(why)
     return rows
 
 

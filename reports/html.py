@@ -13,7 +13,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench import store
+from bench import inputs, store
+from bench.errors import UsageError
 from bench.metrics import show
 from reports import PAGE, frames, measures, pages, plots, words
 from reports.capacity import Size
@@ -25,6 +26,7 @@ from reports.timeline import timeline
 #: Longest piece of a configuration or a log that is shown; the file itself stays in the run directory.
 MOST_SHOWN = 40_000
 _LOG_LINES = 20
+_MOST_BYTES = 64 << 20
 _TEMPLATES = {"memory": "memory.html", "density": "memory.html", "least-memory": "least.html"}
 
 
@@ -113,13 +115,15 @@ def _versus(report: Report) -> Callable[[str, str], object]:
 
 def _quote(run_dir: Path, name: str) -> str:
     """The text of a file of the run, or why it cannot be shown; a path that leads outside the run is not followed."""
-    path = (run_dir / name).resolve()
-    if not path.is_relative_to(run_dir.resolve()):
-        return f"{name} is outside the run directory; it is not shown"
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        return f"{name} cannot be read: {error.strerror}"
+        path = (run_dir / name).resolve()
+        if not path.is_relative_to(run_dir.resolve()):
+            return f"{name} is outside the run directory; it is not shown"
+        text = inputs.data(path, most=_MOST_BYTES, fix="").decode("utf-8", "replace")
+    except UsageError as error:
+        return f"{name} cannot be read: {error.why or error.what}"
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+        return f"{name!r} cannot be read: {error}"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}\n… cut here; the whole text is in {name}"
 
 

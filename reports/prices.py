@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from bench import inputs
 from bench.errors import UsageError
 
 HOURS_A_YEAR = 8766.0
 _MIB = 2.0**20
+_MOST_BYTES = 256 * 1024
 
 Money = Annotated[float, Meta(ge=0)]
 
@@ -84,12 +86,9 @@ def shipped() -> dict[str, Path]:
 
 def load(path: Path) -> Book:
     """Read and validate a price book. Raises UsageError."""
-    try:
-        book = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Book)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}", error.strerror or str(error), "give a price book (*.toml)") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise UsageError(f"{path} is not a valid price book", str(error), "correct that key") from None
+    text = inputs.text(path, most=_MOST_BYTES, fix="give a price book (*.toml)")
+    with inputs.parsing(f"{path} is not a valid price book", "correct that key"):
+        book = msgspec.convert(tomllib.loads(text), Book)
     if (book.kind == "host") != (book.host is not None) or (book.kind == "menu") != bool(book.sizes):
         why = f'kind is "{book.kind}": a menu needs [[sizes]] and no [host], a host needs [host] and no [[sizes]]'
         raise UsageError(f"{path} is not a valid price book", why, "correct kind, or the tables")

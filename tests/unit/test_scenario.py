@@ -96,8 +96,91 @@ def test_flags_replace_the_run_table(write) -> None:  # type: ignore[no-untyped-
     path = write(MINIMAL.replace("[[", 'reference = "a"\n[run]\nrounds = 3\nseed = 4\n[[', 1))
     assert scenario.load(path, {"rounds": 9}).run.rounds == 9
     assert scenario.load(path, {"rounds": 9}).run.seed == 4
-    with pytest.raises(UsageError, match=r"run\.rounds"):
-        scenario.load(path, {"rounds": -1})
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "what", "why"),
+    [
+        ("rounds", 0, "--rounds 0", "at least 1"),
+        ("rounds", 10**30, "--rounds 1000000000000000000000000000000", "at most 10000"),
+        ("warmup", -1, "--warmup -1", "at least 0"),
+        ("seed", -1, "--seed -1", "at least 0"),
+        ("seed", 2**63, "--seed 9223372036854775808", "at most 9223372036854775807"),
+        ("timeout_s", 0.0, "--timeout 0.0", "above 0"),
+        ("timeout_s", float("nan"), "--timeout nan", "above 0"),
+        ("timeout_s", float("inf"), "--timeout inf", "at most 3600"),
+    ],
+)
+def test_a_fault_of_a_flag_is_told_as_the_flags(write, flag: str, value: object, what: str, why: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError) as caught:
+        scenario.load(write(MINIMAL), {flag: value})
+    assert caught.value.what == f"{what} cannot be used"
+    assert why in caught.value.why
+
+
+def test_a_fault_of_the_file_stays_the_files_whatever_the_flags(write) -> None:  # type: ignore[no-untyped-def]
+    for text in ("run = 3\n" + MINIMAL, MINIMAL.replace("[[", "[run]\nwarmup = -1\n[[", 1)):
+        with pytest.raises(UsageError, match="is not a valid scenario"):
+            scenario.load(write(text), {"rounds": 9})
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ('probe = "startupp"\n' + MINIMAL, "did you mean 'startup'? known: startup, memory, density, least-memory"),
+        (MINIMAL.replace("[[", '[run]\ncache = "hot"\n[[', 1), "known: warm, cold"),
+        (MINIMAL.replace("schema = 1", "schema = 2"), "known: 1"),
+        (
+            MINIMAL.replace('"process"', '"docker"'),
+            "known: null, process, container, container-cold, crun, runc, bwrap",
+        ),
+        (MINIMAL.replace("[[", 'prices = ["no"]\n[[', 1), "known: "),
+        (MINIMAL + "options = { x = 1 }\n", "known: limit"),
+    ],
+)
+def test_what_is_unknown_is_told_with_all_that_there_are(write, text: str, known: str) -> None:  # type: ignore[no-untyped-def]
+    assert known in refused(write(text)).fix
+
+
+def test_a_matrix_has_an_end(write) -> None:  # type: ignore[no-untyped-def]
+    many = ", ".join(map(str, range(1, 20)))
+    text = MINIMAL + f"matrix = {{ cpus = [{many}], delay_ms = [{many}], busy_percent = [{many}] }}\n"
+    assert "more than 200 subjects" in refused(write(text)).why
+    tables = "".join(
+        f'[[subjects]]\nlabel = "s{n}"\nrunner = "process"\nmatrix = {{ cpus = [{many}] }}\n' for n in range(19)
+    )
+    assert "361 subjects" in refused(write(f'schema = 1\nquestion = "?"\nreference = "s1-1"\n{tables}')).why
+
+
+def test_a_label_is_filled_in_and_never_formatted(write) -> None:  # type: ignore[no-untyped-def]
+    for place in ("{cpus:>999999999}", "{cpus.__class__}", "{cpus!r}", "{", "}", "{}"):
+        text = MINIMAL.replace('label = "a"', f'label = "{place}"') + "matrix = { cpus = [1] }\n"
+        assert "label" in refused(write(text)).why
+
+
+HOSTILE = {
+    "arrays": "a = " + "[" * 5000,
+    "closed arrays": "question = " + "[" * 250 + "]" * 250,
+    "tables": "a = " + "{ b = " * 5000,
+    "dotted": "run." + "a." * 20000 + "b = 1",
+    "headers": "[" + "a." * 20000 + "b]",
+    "digits": "schema = " + "9" * 5000,
+    "hexadecimal": "schema = 0x" + "f" * 9000,
+    "exponent": "[run]\ntimeout_s = 1e999",
+    "not a number": "[run]\ntimeout_s = nan",
+    "date": "schema = 2026-01-01",
+    "no table": "run = 3\ngrant = []\npayload = 1",
+    "NUL": 'question = "\0"',
+    "NUL escape": MINIMAL.replace("[[", '[payload]\nrootfs = "\\u0000"\n[[', 1),
+    "long key": "k" * 100_000 + " = 1",
+    "nobody's home": MINIMAL.replace('"process"', '"vm"') + 'options = { kernel = "~nobody-there/x" }',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_bad_input(write, name: str) -> None:  # type: ignore[no-untyped-def]
+    path = write(HOSTILE[name])
+    assert str(path) in refused(path).what
 
 
 def test_a_matrix_becomes_one_subject_for_each_combination(write) -> None:  # type: ignore[no-untyped-def]
@@ -224,8 +307,8 @@ def test_what_is_no_scenario_file_is_refused_without_reading_it_all(tmp_path: Pa
     huge = tmp_path / "huge.toml"
     with huge.open("wb") as file:
         file.truncate(100 << 20)
-    assert "larger than 256 KiB" in refused(huge).why
-    assert "No such file" in refused(tmp_path / "missing.toml").why
+    assert "no more than 256 KiB" in refused(huge).why
+    assert "no such file" in refused(tmp_path / "missing.toml").why
 
 
 def test_an_unknown_name_gets_the_near_miss() -> None:
@@ -239,7 +322,7 @@ def test_select_keeps_the_reference_and_whole_pairs_only() -> None:
     chosen = scenario.select(loaded, ["container", "crun"])
     assert [subject.label for subject in chosen.subjects] == ["process", "container", "crun"]
     assert chosen.pairs == (("container", "crun"),)
-    with pytest.raises(UsageError, match="no subject 'containr'"):
+    with pytest.raises(UsageError, match="--subject containr cannot be used: startup has no such subject"):
         scenario.select(loaded, ["containr"])
 
 
