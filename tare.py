@@ -12,42 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+from reports import streams, verbs
 
+if TYPE_CHECKING:
     from bench.engine import Result
     from bench.plan import Plan
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-def _complete_scenario(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    from bench import scenario
-
-    found = [CompletionItem(name) for name in scenario.shipped() if name.startswith(begun)]
-    return found or [CompletionItem(begun, type="file")]
-
-
-def _complete_run(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    from bench import store
-
-    found = [CompletionItem(str(path)) for path in store.runs(_results()) if str(path).startswith(begun)]
-    return found or [CompletionItem(begun, type="dir")]
-
-
-def _results() -> Path:
-    return Path(os.environ.get("TARE_RESULTS") or "results/runs")
-
-
 as_json = click.option("--json", "as_json", is_flag=True, help="Print data for scripts instead of text.")
 results_option = click.option(
     "--results",
-    type=click.Path(path_type=Path),
-    default=_results,
+    type=click.Path(path_type=Path, readable=False),
+    default=verbs.results,
     show_default="$TARE_RESULTS or results/runs",
     help="Where run directories are.",
 )
@@ -69,7 +47,7 @@ def scenario_options(command: Any) -> Any:
     return command
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=verbs.Verbs, context_settings=CONTEXT)
 @click.version_option(package_name="tarebench", prog_name="tare")
 def cli() -> None:
     """Weigh isolation: the same workload as a process, in containers, in virtual machines.
@@ -98,9 +76,9 @@ def doctor(*, as_json: bool) -> None:
     with terminal.status("probing every runner"):
         diagnosis = doctors.examine(cache_dir())
     if as_json:
-        _print_json(diagnosis)
+        streams.json(diagnosis)
     else:
-        terminal.out().print(terminal.diagnosis(diagnosis))
+        terminal.show(terminal.diagnosis(diagnosis, terminal.width(sys.stdout)))
     if not diagnosis.fit:
         from bench.errors import HostError
 
@@ -118,29 +96,16 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
     Example:
       tare list --runs
     """
-    from bench import scenario, store
-    from reports import terminal
+    from reports import listings
 
     if runs:
-        rows = [store.load_header(path) for path in store.runs(results)]
-        found: list[dict[str, object]] = [
-            {"run": str(results / row.run), "scenario": row.name, "state": row.state, "started_at": row.started_at}
-            for row in rows
-        ]
+        listings.runs(results, as_json=as_json)
     else:
-        loaded = {name: scenario.load(path) for name, path in scenario.shipped().items()}
-        found = [
-            {"scenario": name, "subjects": [subject.label for subject in one.subjects], "question": one.question}
-            for name, one in loaded.items()
-        ]
-    if as_json:
-        _print_json(found)
-    else:
-        terminal.out().print(terminal.listing(found))
+        listings.scenarios(as_json=as_json)
 
 
 @cli.command()
-@click.argument("scenario", shell_complete=_complete_scenario)
+@click.argument("scenario", shell_complete=verbs.complete_scenario)
 @scenario_options
 @as_json
 def plan(scenario: str, *, as_json: bool, **flags: Any) -> None:
@@ -154,16 +119,21 @@ def plan(scenario: str, *, as_json: bool, **flags: Any) -> None:
 
     planned = _planned(scenario, flags)
     if as_json:
-        _print_json({"scenario": planned.scenario, "arithmetic": planned.arithmetic(), "trials": planned.trials})
+        streams.json(_told(planned))
     else:
-        terminal.out().print(terminal.plan(planned, _estimate_s(planned)))
+        terminal.show(terminal.plan(planned, _estimate_s(planned), terminal.width(sys.stdout)))
 
 
 @cli.command()
-@click.argument("scenario", required=False, shell_complete=_complete_scenario)
+@click.argument("scenario", required=False, shell_complete=verbs.complete_scenario)
 @scenario_options
 @results_option
-@click.option("--resume", "resumed", type=click.Path(path_type=Path), help="Go on with this run; no scenario is given.")
+@click.option(
+    "--resume",
+    "resumed",
+    type=click.Path(path_type=Path, readable=False),
+    help="Go on with this run; no scenario is given.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and start nothing (tare plan).")
 @as_json
 def run(
@@ -176,15 +146,21 @@ def run(
       tare run startup --rounds 10
       tare run --resume results/runs/20260101T000000Z-startup-1a2b
     """
-    from bench import engine
+    from bench import engine, store
     from reports import terminal
     from runners.image.cache import cache_dir
 
     if (scenario is None) == (resumed is None):
         raise click.UsageError("give either a SCENARIO or --resume DIR")
+    if resumed:
+        _only_resume(dry_run=dry_run, **flags)
+        store.load_header(resumed)  # what is no run is said also while another one measures
     planned = _planned(scenario, flags) if scenario else None
     if dry_run and planned:
-        terminal.out().print(terminal.plan(planned, _estimate_s(planned)))
+        if as_json:
+            streams.json(_told(planned))
+        else:
+            terminal.show(terminal.plan(planned, _estimate_s(planned), terminal.width(sys.stdout)))
         return
     with terminal.watching() as watcher:
         if planned is None:
@@ -199,15 +175,24 @@ def _conclude(result: Result, *, as_json: bool) -> None:
     """Say how a run ended: the table for the reader, the directory for scripts, the exit code for both."""
     import reports
     from bench import store
-    from bench.errors import InvalidError
+    from bench.errors import InvalidError, OutputError
     from reports import terminal
 
     console = terminal.err()
-    console.print(reports.render(reports.build(store.load(result.path)), width=console.width))
-    if as_json:
-        _print_json({"run": str(result.path), "state": result.header.state, "failed": result.failed})
-    else:
-        click.echo(result.path)
+    console.print(reports.render(reports.build(store.load(result.path)), width=console.width), crop=False)
+    try:
+        if as_json:
+            streams.json(
+                {
+                    "run": streams.utf8(str(result.path)),
+                    "state": result.header.state,
+                    "failed": result.failed,
+                }
+            )
+        else:
+            streams.out(f"{result.path}\n")
+    except OutputError as error:
+        raise OutputError(error.what, error.why, f"the run is whole: {result.path}") from error
     if result.header.leaks:
         names = ", ".join(f"{leak.kind} {leak.name}" for leak in result.header.leaks[:5])
         raise InvalidError("something was left behind", names, f"tare report {result.path}; tare clean")
@@ -216,7 +201,7 @@ def _conclude(result: Result, *, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path), shell_complete=_complete_run)
+@click.argument("run", type=click.Path(path_type=Path, readable=False), shell_complete=verbs.complete_run)
 @click.option("-o", "--output", help="Write the page here; '-' is stdout.  [default: report.html in the run]")
 @click.option(
     "--host",
@@ -236,29 +221,29 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
       tare report RUN --host 64GiB:16 --host 64GiB:16:10%
     """
     import reports
-    from bench import store
+    from bench import files, store
     from reports import terminal
 
     loaded = store.load(run)
     built = reports.build(loaded, hosts)
     if as_json:
-        _print_json(built)
+        streams.json(built)
         return
     if hosts:
         console = terminal.err()
-        console.print(reports.render_hosts(built, width=console.width))
+        console.print(reports.render_hosts(built, width=console.width), crop=False)
     page = reports.page(loaded, built)
-    if output == "-":
-        click.echo(page)
+    if output in ("-", "/dev/stdout"):
+        streams.out(f"{page}\n")
         return
     target = Path(output) if output else run / reports.PAGE
-    store.write_atomically(target, page.encode("utf-8", "replace"))
-    click.echo(target)
+    files.write_atomically(target, page.encode("utf-8", "replace"))
+    streams.out(f"{target}\n")
 
 
 @cli.command()
-@click.argument("before", type=click.Path(path_type=Path), shell_complete=_complete_run)
-@click.argument("after", type=click.Path(path_type=Path), shell_complete=_complete_run)
+@click.argument("before", type=click.Path(path_type=Path, readable=False), shell_complete=verbs.complete_run)
+@click.argument("after", type=click.Path(path_type=Path, readable=False), shell_complete=verbs.complete_run)
 @as_json
 def compare(before: Path, after: Path, *, as_json: bool) -> None:
     """Compare the subjects that two runs share: AFTER against BEFORE.
@@ -273,10 +258,9 @@ def compare(before: Path, after: Path, *, as_json: bool) -> None:
 
     comparison = reports.compare_runs(store.load(before), store.load(after))
     if as_json:
-        _print_json(comparison)
+        streams.json(comparison)
     else:
-        console = terminal.out()
-        console.print(reports.render(comparison, width=console.width))
+        terminal.show(reports.render(comparison, width=terminal.width(sys.stdout)))
 
 
 @cli.command()
@@ -293,11 +277,10 @@ def clean(*, as_json: bool) -> None:
     removed: list[str] = []
     remove_all(removed.append)
     if as_json:
-        _print_json({"removed": removed})
+        streams.json({"removed": removed})
         return
-    for name in removed:
-        click.echo(name)
-    click.echo(f"{len(removed)} removed" if removed else "nothing of tare's is left here", err=True)
+    streams.out("".join(f"{name}\n" for name in removed))
+    streams.say(f"{len(removed)} removed\n" if removed else "nothing of tare's is left here\n")
 
 
 @cli.command()
@@ -313,7 +296,7 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # noqa: S101 - click knows the three that the argument allows
-    click.echo(found(cli, {}, "tare", "_TARE_COMPLETE").source())
+    streams.out(found(cli, {}, "tare", "_TARE_COMPLETE").source() + "\n")
 
 
 def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
@@ -326,41 +309,32 @@ def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
     return plan.make(scenarios.select(loaded, subjects) if subjects else loaded)
 
 
+def _told(planned: Plan) -> object:
+    """A plan for scripts."""
+    return {"scenario": planned.scenario, "arithmetic": planned.arithmetic(), "trials": planned.trials}
+
+
+def _only_resume(**flags: Any) -> None:
+    """Refuse what cannot change a run that goes on: it would be taken and not followed."""
+    for name, value in flags.items():
+        if value is not None and value is not False and value != ():
+            flag = {"timeout_s": "timeout", "subjects": "subject"}.get(name, name).replace("_", "-")
+            raise click.UsageError(f"--{flag} cannot be given with --resume: the run goes on as it began")
+
+
 def _estimate_s(planned: Plan) -> float:
     import runners
 
     return planned.estimate_s({one.label: runners.load(one.runner).TYPICAL_S for one in planned.scenario.subjects})
 
 
-def _print_json(data: object) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2))
-
-
 def main() -> None:
     """Run the command line; every failure ends in what, why and what to do, and the exit code of its class."""
-    from bench.errors import TareError
-    from runners.base import RunnerError
+    from reports import ending
 
-    try:
+    if "_TARE_COMPLETE" in os.environ:
         cli(prog_name="tare")
-    except TareError as error:
-        _explain(error.what, error.why, error.fix)
-        sys.exit(error.exit_code)
-    except RunnerError as error:
-        _explain(error.what, error.why, error.fix)
-        sys.exit(6)
-    except BrokenPipeError:  # the reader of stdout went away: `tare plan startup | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-
-
-def _explain(what: str, why: str, fix: str) -> None:
-    click.echo(f"tare: {what}", err=True)
-    for name, text in (("why", why), ("fix", fix)):
-        if text:
-            click.echo(f" {name}: {text}", err=True)
+    sys.exit(ending.run(verbs.invoke(cli, sys.argv[1:]), as_json="--json" in sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import msgspec
 import runners
 from bench import host, workspace
 from bench.records import Host
+from runners.base import RunnerError, Support
 
 
 class RunnerDiagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +50,12 @@ def examine(cache: Path) -> Diagnosis:
 
 def _probe(name: str, cache: Path) -> RunnerDiagnosis:
     runner = runners.load(name)
-    support = runner.probe({}, cache)
+    try:
+        support = runner.probe({}, cache)
+    except RunnerError as error:
+        support = Support(ok=False, why=str(error), fix=error.fix)
+    except OSError as error:  # one that cannot even be asked does not hide what the others say
+        support = Support(ok=False, why=f"it could not be probed: {error}")
     return RunnerDiagnosis(
         name=name,
         kind=runner.KIND,
@@ -57,6 +63,6 @@ def _probe(name: str, cache: Path) -> RunnerDiagnosis:
         version=support.version,
         accelerator=support.accelerator,
         why=support.why,
-        fix=support.fix,
+        fix="" if "tare doctor" in support.fix else support.fix,  # this is the doctor
         facts=dict(support.facts),
     )

@@ -29,6 +29,7 @@ from bench import (
     conditions,
     descriptors,
     host,
+    inputs,
     ksm,
     pan,
     plan,
@@ -127,11 +128,24 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
         missing = tuple(planned for planned in missing if planned.subject not in skipped)
         if not missing:
             raise UsageError(f"{path} is complete", "every trial has an outcome", f"tare report {path}")
-        scenario = msgspec.convert(header.scenario, Scenario)
+        with inputs.parsing(f"{path / store.HEADER} is damaged", "restore it, or start a new run"):
+            scenario = msgspec.convert(header.scenario, Scenario)
+            _check_plan(scenario, header)
         store.trim(path)
         warnings = (*header.warnings, f"interrupted, and resumed at {datetime.now(UTC).isoformat(timespec='seconds')}")
         header = msgspec.structs.replace(header, state="running", finished_at="", warnings=warnings)
         return _Session(path, header, scenario, cache, monitor).measure(missing)
+
+
+def _check_plan(scenario: Scenario, header: RunHeader) -> None:
+    """Raise ValueError for a header whose plan and subjects no scenario gave."""
+    labels = {subject.label for subject in scenario.subjects}
+    for planned in header.plan:
+        if planned.subject not in labels:
+            raise ValueError(f"its plan names '{planned.subject}', which is no subject of its scenario")
+    for subject in scenario.subjects:
+        if subject.runner not in runners.REGISTRY:
+            raise ValueError(f"there is no runner '{subject.runner}'")
 
 
 class _Session:

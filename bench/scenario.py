@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -78,9 +79,9 @@ def find(name: str) -> Path:
     if name in known:
         return known[name]
     path = Path(name)
-    if path.exists() or "/" in name or name.endswith(".toml"):
+    if os.path.lexists(path) or "/" in name or name.endswith(".toml"):
         return path
-    raise UsageError(f"there is no scenario '{name}'", near(name, known), "a path works, too")
+    raise UsageError(f"there is no scenario '{name}'", "", f"{near(name, known)}; a path works, too")
 
 
 def load(path: Path, flags: Mapping[str, object] | None = None) -> Scenario:

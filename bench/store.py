@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import string
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
-from bench import inputs
+from bench import files, inputs
 from bench.errors import InvalidError, TareError, UsageError, unwritten
 from bench.metrics import misfit
 from bench.records import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
@@ -83,7 +82,7 @@ class RunWriter:
         """Replace run.json atomically: a reader sees the old one or the new one, never a part."""
         file, data = self.path / HEADER, msgspec.json.encode(header)
         try:
-            _replace(file, msgspec.json.format(data, indent=1) + b"\n")
+            files.replace(file, msgspec.json.format(data, indent=1) + b"\n")
         except OSError as error:
             if self._end_without_room(file, header, data):
                 return
@@ -146,11 +145,11 @@ class RunWriter:
         """Say in the blocks of the old header how the run ended: the whole new one if it fits, else state and time."""
         if header.state == "running" or not file.exists():
             return False
-        if _write_over(file, data):
+        if files.write_over(file, data):
             return True
         old = load_header(self.path)
         ended = msgspec.structs.replace(old, state=header.state, finished_at=header.finished_at, leaks=header.leaks)
-        return _write_over(file, msgspec.json.encode(ended))
+        return files.write_over(file, msgspec.json.encode(ended))
 
     def _stopped(self, file: Path, error: OSError) -> TareError:
         found = unwritten(f"cannot write {file}", error, "see that its directory may be written")
@@ -206,7 +205,9 @@ def load_header(path: Path) -> RunHeader:
                 f"its schema is {schema}, this tare reads up to {SCHEMA_VERSION}",
                 "use the newer tare to read it",
             )
-        return msgspec.json.decode(text, type=RunHeader)
+        header = msgspec.json.decode(text, type=RunHeader)
+        msgspec.convert(header.scenario, _Resolved)
+        return header
 
 
 def trim(path: Path) -> None:
@@ -261,28 +262,25 @@ def file_name(text: str) -> str:
     return name or "%"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside *path*, then rename over it; into it, where it is a pipe or a device.
-
-    Raises UsageError for a path that cannot be written, OutputError for a full disk; nothing half-written is left.
-    """
-    try:
-        target = path.resolve()  # a link stays a link
-        mode = target.stat().st_mode if target.exists() else stat.S_IFREG
-        if stat.S_ISREG(mode):
-            _replace(target, data)
-        else:  # O_NONBLOCK: a pipe that nobody reads is an error, not a wait
-            fd = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            os.set_blocking(fd, True)
-            with open(fd, "wb") as file:
-                file.write(data)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, to Path.resolve
-        found = error if isinstance(error, OSError) else OSError(str(error))
-        raise unwritten(f"cannot write {path}", found, "name a file in a directory that may be written") from error
-
-
 class _OnlySchema(msgspec.Struct):
     schema: int
+
+
+class _Stack(msgspec.Struct, frozen=True):
+    """The rules of an ascent that a report rests on; see :class:`bench.scenario_file.StackTable`."""
+
+    floor_percent: float = 0.0
+    cpu_floor_percent: float = 0.0
+    budget_mib: int = 0
+    window_s: float = 0.0
+
+
+class _Resolved(msgspec.Struct):
+    """What reports read of a header's ``scenario``, whose other keys may be those of another version."""
+
+    probe: str = "startup"
+    prices: list[str] = []
+    stack: _Stack = _Stack()
 
 
 def _open_append(path: Path) -> int:
@@ -299,30 +297,6 @@ def _append(fd: int, rows: Iterable[Record]) -> None:
     except OSError:
         os.ftruncate(fd, before)
         raise
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside *path* and rename over it. After any exception the new file is gone and the old one untouched."""
-    scratch = path.with_name(f".{path.name[:80]}.{os.getpid()}")
-    try:
-        scratch.write_bytes(data)
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-
-
-def _write_over(path: Path, data: bytes) -> bool:
-    """Write *data* in place of what *path* holds, in one write(2); spaces fill the rest. False if it does not fit."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            size = os.fstat(fd).st_size
-            return len(data) <= size and os.pwrite(fd, data.ljust(size), 0) == size
-        finally:
-            os.close(fd)
-    except OSError:
-        return False
 
 
 def _rows(path: Path) -> bytes:

@@ -65,6 +65,7 @@ def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableTyp
 
 def render_hosts(report: Report, *, width: int = 80) -> RenderableType:
     """What hosts of other sizes would hold, for the terminal."""
+    from reports.layout import Lines
     from reports.text_memory import capacity
 
-    return capacity(report, width)
+    return Lines(list(capacity(report, width)))

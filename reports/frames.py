@@ -69,7 +69,8 @@ def paired(medians: pd.DataFrame, first: tuple[str, str], second: tuple[str, str
 
 def differences(frame: pd.DataFrame, subject: str, later: str, earlier: str | None) -> list[float]:
     """Per round, the median over its starts of ``later - earlier``, both of one start. ``None`` stands for zero."""
-    mine = frame[frame["subject"] == subject].pivot(index=["round", "trial"], columns="metric", values="value")
+    known = frame[frame["subject"] == subject].drop_duplicates(["round", "trial", "metric"], keep="last")
+    mine = known.pivot(index=["round", "trial"], columns="metric", values="value")
     if later not in mine or (earlier is not None and earlier not in mine):
         return []
     spans = mine[later] if earlier is None else mine[later] - mine[earlier]

@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench import inputs, store
+from bench import files, inputs, store
 from bench.errors import UsageError
 from bench.metrics import show
 from reports import PAGE, frames, measures, pages, plots, words
@@ -34,7 +34,7 @@ def write(run_dir: Path, sizes: Sequence[Size] = ()) -> Path:
     """Render the run at *run_dir* into ``report.html`` beside its records; an older one is replaced at once."""
     run = store.load(run_dir)
     target = run_dir / PAGE
-    store.write_atomically(target, page(run, build(run, sizes)).encode("utf-8", "replace"))
+    files.write_atomically(target, page(run, build(run, sizes)).encode("utf-8", "replace"))
     return target
 
 

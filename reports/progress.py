@@ -6,10 +6,12 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from bench.metrics import show
 from bench.plan import duration
 from bench.records import Outcome, Trial
+from reports import words
 from runners.base import Support
 
 
@@ -22,7 +24,7 @@ class Watcher:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -46,7 +48,7 @@ class Watcher:
 
     def announce(self, arithmetic: str, estimate_s: float) -> None:
         """Print the arithmetic of the run before anything starts."""
-        self._console.print(f"{arithmetic}, about {duration(estimate_s)}")
+        self._say(f"{arithmetic},", f"about {duration(estimate_s)}")
 
     def preparing(self, label: str) -> None:
         """Show which subject is being prepared."""
@@ -55,11 +57,11 @@ class Watcher:
     def probed(self, label: str, support: Support) -> None:
         """Say why a subject is skipped; an emulated one is announced too."""
         if not support.ok:
-            self._console.print(f"[yellow]skipped[/] {label}: {support.why}", soft_wrap=True)
+            self._say("skipped", f"{label}: {support.why}", "yellow")
             if support.fix:
-                self._console.print(f"    fix: {support.fix}", soft_wrap=True)
+                self._say("    fix:", support.fix)
         elif support.accelerator == "tcg":
-            self._console.print(f"note: {label} is software-emulated (TCG): another class of result", soft_wrap=True)
+            self._say("note:", f"{label} is software-emulated (TCG): another class of result")
 
     def starting(self, trial: Trial, position: int, total: int) -> None:
         """Move the bar to the trial that starts now."""
@@ -78,16 +80,21 @@ class Watcher:
     def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
         """Print a start that did not end well; show how long a good one took."""
         if outcome.status != "ok":
-            self._console.print(f"[red]{outcome.status}[/] {outcome.trial}: {outcome.reason}", soft_wrap=True)
+            self._say(outcome.status, f"{outcome.trial}: {outcome.reason}", "red")
         elif outcome.stopped_by:
             lost = f", {outcome.lost} lost" if outcome.lost else ""
-            self._console.print(f"{outcome.trial}: {outcome.reached} alive{lost}; ended by {outcome.stopped_by}")
+            self._say(f"{outcome.trial}:", f"{outcome.reached} alive{lost}; ended by {outcome.stopped_by}")
         elif "ready_seconds" in values:
             self._show(f"{outcome.subject}: {show(values['ready_seconds'], 'seconds')}")
 
     def finishing(self) -> None:
         """Say that helpers are stopped and leaks looked for."""
         self._show("stopping helpers, looking for leaks")
+
+    def _say(self, head: str, text: str, style: str = "") -> None:
+        """A line of its own; what comes from a backend is neither markup nor an order to the terminal."""
+        line = Text(head, style=style) + Text(f" {words.clean(text)}", style="default" if style else "")
+        self._console.print(line, soft_wrap=True)
 
     def _show(self, text: str) -> None:
         if self._task is None:

@@ -5,35 +5,76 @@ stdout is data, stderr is talk; colour and motion only on a terminal, and never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, cast
 
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from bench.doctor import Diagnosis, RunnerDiagnosis
 from bench.plan import Plan, duration
+from reports import layout, streams, words
+from reports.layout import Lines
 from reports.progress import Watcher
 
+#: The width where there is no terminal: no line is broken.
+_ENDLESS = 1_000_000
 _LEVELS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("BAD", "bold red")}
 
 
-class _Out(Console):
-    def on_broken_pipe(self) -> None:
-        """Let the front door decide: rich would exit with 1 when the reader (``| head``) has seen enough."""
-        raise BrokenPipeError
+class _Patient:
+    """A stream whose reader may go away: what is said on the way of a run is not worth the run."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            pass
 
 
-def out() -> Console:
-    """The console for data."""
-    return _Out(highlight=False)
+def width(stream: IO[str]) -> int:
+    """How many cells a line has: $COLUMNS, else what the terminal says, else no end."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit() and int(asked[:6]):
+        return int(asked[:6])
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _ENDLESS
+    except (OSError, ValueError):
+        return _ENDLESS
 
 
 def err() -> Console:
     """The console for talk."""
-    return Console(stderr=True, highlight=False)
+    return _console(cast(IO[str], _Patient(sys.stderr)), width(sys.stderr))
+
+
+def _console(stream: IO[str], width: int) -> Console:
+    # rich trips over sizes in the environment that are no numbers, though it is told the width.
+    environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return Console(file=stream, width=width, highlight=False, _environ=environ)
+
+
+def show(renderable: RenderableType) -> None:
+    """Write *renderable* to standard output. Raises like :func:`reports.streams.out`."""
+    console = _console(sys.stdout, width(sys.stdout))
+    with console.capture() as captured:
+        console.print(renderable, crop=False)
+    streams.out(captured.get())
 
 
 @contextmanager
@@ -43,7 +84,7 @@ def status(what: str) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    with console.status(what):
+    with console.status(what, spinner="line"):  # of characters that every encoding has
         yield
 
 
@@ -54,67 +95,53 @@ def watching() -> Iterator[Watcher]:
         yield watcher
 
 
-def diagnosis(found: Diagnosis) -> RenderableType:
+def diagnosis(found: Diagnosis, width: int) -> RenderableType:
     """The doctor's findings: the host, what disturbs, what can run; fixes below what they mend."""
     host = found.host
-    facts = _grid()
-    facts.add_row("processor", f"{host.cpu_model}, {host.cpus} usable")
-    facts.add_row("kernel", f"{host.kernel}, cgroups {host.cgroup_mode}")
-    for name, value in host.facts.items():
-        facts.add_row(name, value)
+    facts = {
+        "processor": f"{host.cpu_model}, {host.cpus} usable",
+        "kernel": f"{host.kernel}, cgroups {host.cgroup_mode}",
+        **host.facts,
+    }
+    told = [(Text(name, style="dim"), Text(words.clean(value))) for name, value in facts.items()]
     findings = _findings((finding.name, finding.level, finding.what, finding.fix) for finding in host.findings)
     runners = _findings((one.name, "ok" if one.ok else "bad", _runner_words(one), one.fix) for one in found.runners)
-    parts: list[RenderableType] = []
-    for title, table in (("Host", facts), ("What will show in the numbers", findings), ("What can run", runners)):
-        parts += [Text(title, style="bold"), Padding(table, (0, 0, 1, 2))]
-    return Group(*parts)
+    lines = []
+    for title, rows in (("Host", told), ("What will show in the numbers", findings), ("What can run", runners)):
+        lines.append(Text(title, style="bold"))
+        lines += [Text("  ") + line for line in layout.named(rows, width - 2)]
+        lines.append(Text())
+    return Lines(lines)
 
 
-def listing(rows: Sequence[Mapping[str, object]]) -> RenderableType:
-    """Rows of equal keys as a table; a sentence when there are none."""
-    if not rows:
-        return Text("none yet; `tare run quick` makes one")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(" ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
-    return table
-
-
-def plan(planned: Plan, estimate_s: float) -> RenderableType:
+def plan(planned: Plan, estimate_s: float, width: int) -> RenderableType:
     """Every start in its order, a line a round."""
     rounds: dict[str, list[str]] = {}
     for trial in planned.trials:
         rounds.setdefault(trial.id.partition("-")[0], []).append(trial.subject)
-    table = _grid()
+    rows = []
     for name, subjects in rounds.items():
-        table.add_row(f"warm-up {name[1:]}" if name.startswith("w") else f"round {name[1:]}", "  ".join(subjects))
+        head = f"warm-up {name[1:]}" if name.startswith("w") else f"round {name[1:]}"
+        rows.append((Text(head, style="dim"), Text("  ".join(subjects))))
     run = planned.scenario.run
     head = f"{planned.scenario.name}, seed {run.seed}: {planned.arithmetic()}, about {duration(estimate_s)}"
     contract = f"ready = the payload's mark '{run.ready}', caches {run.cache}, time-out {run.timeout_s:g} s"
-    return Group(Text(head, style="bold"), Text(contract), Padding(table, (1, 0, 0, 2)))
+    lines = [*layout.wrap(Text(head, style="bold"), width), *layout.wrap(Text(contract), width), Text()]
+    return Lines([*lines, *(Text("  ") + line for line in layout.named(rows, width - 2))])
 
 
-def _grid() -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
-
-
-def _findings(rows: Iterator[tuple[str, str, str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, level, what, fix in rows:
+def _findings(rows: Iterator[tuple[str, str, str, str]]) -> list[tuple[Text, Text]]:
+    """Level and name, with what was found and its fix."""
+    known = list(rows)
+    column = max((len(name) for name, *_ in known), default=0)
+    told = []
+    for name, level, what, fix in known:
         word, style = _LEVELS[level]
-        text = Text(what)
+        text = Text(words.clean(what))
         if fix:
-            text.append(f"\nfix: {fix}", style="italic")
-        table.add_row(Text(word, style=style), name, text)
-    return table
+            text.append(f"\nfix: {words.clean(fix)}", style="italic")
+        told.append((Text(f"{word:<4}", style=style) + Text(f"  {name:<{column}}", style=""), text))
+    return told
 
 
 def _runner_words(one: RunnerDiagnosis) -> str:

@@ -1,15 +1,14 @@
-"""Report -> the terminal: one table and the sentences, for 80 columns, legible without any colour."""
+"""Report -> the terminal: one table and the sentences, for any width, legible without any colour."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from reports import text_memory, words
+from reports import layout, text_memory, words
+from reports.layout import Lines
 from reports.measures import KNOWN
 from reports.model import Claim, Compared, Figure, Report, RunsComparison, SubjectFigures
 
@@ -21,21 +20,23 @@ _MOST_FAILURES = 5
 def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableType:
     """*report* as something for ``rich.console.Console.print``. Text from the run is never read as markup."""
     parts = _runs(report, width) if isinstance(report, RunsComparison) else _run(report, width)
-    return Group(*parts)
+    return Group(Lines(list(parts)))
 
 
-def _run(report: Report, width: int) -> Iterable[RenderableType]:
-    yield _text(report.question or report.name, style="bold")
+def _run(report: Report, width: int) -> Iterator[Text]:
+    yield from layout.wrap(_text(report.question or report.name, style="bold"), width)
     if not report.complete:
-        yield Text(f"{report.status[:1].upper()}{report.status[1:]}.")
+        yield from layout.wrap(Text(f"{report.status[:1].upper()}{report.status[1:]}."), width)
+    yield Text()
     shown = [subject for subject in report.subjects if not subject.skipped]
     if shown and report.probe == "startup":
-        yield _table(shown, width)
+        yield from _table(shown).lines(width)
+        yield Text()
     elif shown:
         yield from text_memory.tables(report, shown, width)
-    yield _list(_claim(claim) for claim in report.answer)
+    yield from layout.listed((_claim(claim) for claim in report.answer), width)
     skipped = [subject for subject in report.subjects if subject.skipped]
-    yield _headed("Not measured", (_skip(subject) for subject in skipped))
+    yield from _headed("Not measured", (_skip(subject) for subject in skipped), width)
     failures = [
         f"{f.subject}, {'warm-up' if f.kind == 'warmup' else f'round {f.round}'}: "
         + ("invalid: " if f.status == "invalid" else "")
@@ -45,63 +46,52 @@ def _run(report: Report, width: int) -> Iterable[RenderableType]:
     ]
     if len(failures) > _MOST_FAILURES:
         failures = [*failures[:_MOST_FAILURES], f"and {len(failures) - _MOST_FAILURES} more, in the report"]
-    yield _headed("Starts that failed", failures)
+    yield from _headed("Starts that failed", failures, width)
     leaks = (f"{leak.kind} {leak.name}" + (f", of {leak.owner}" if leak.owner else "") for leak in report.leaks)
-    yield _headed("Left behind: run `tare clean`", leaks)
-    yield _headed("Know this before you trust the numbers", (*report.warnings, *report.notes))
+    yield from _headed("Left behind: run `tare clean`", leaks, width)
+    yield from _headed("Know this before you trust the numbers", (*report.warnings, *report.notes), width)
     if report.calibration.measured:
-        yield _headed("Weighing the scale", report.calibration.sentences)
+        yield from _headed("Weighing the scale", report.calibration.sentences, width)
 
 
-def _table(subjects: list[SubjectFigures], width: int) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=min(width, 100))
-    table.add_column("subject", overflow="fold", ratio=1)
-    for title in ("ready", "95 % CI", "CPU time", "memory", "starts ready"):
-        table.add_column(title, justify="right", no_wrap=title != "starts ready")
-    native = [subject for subject in subjects if subject.result_class != "emulated"]
-    emulated = [subject for subject in subjects if subject.result_class == "emulated"]
-    for group in (native, emulated):
-        for subject in group:
-            figures = [_figure(subject, metric) for _, metric in _COLUMNS]
-            ready, rest = figures[0], figures[1:]
-            table.add_row(
-                _text(subject.label + (" (emulated)" if subject.result_class == "emulated" else "")),
-                Text("no figure" if ready.median is None else words.quantity(ready.median, ready.unit)),
-                Text(words.interval(ready.low, ready.high, ready.unit)),
-                *(Text(words.quantity(figure.median, figure.unit)) for figure in rest),
-                Text(f"{subject.counts.ready} of {subject.counts.started}"),
-            )
-        table.add_section()
-    return table
+def _table(subjects: list[SubjectFigures]) -> layout.Table:
+    rows: list[Sequence[Text] | Text] = []
+    for emulated in (False, True):
+        mine = [subject for subject in subjects if (subject.result_class == "emulated") == emulated]
+        if rows and mine:
+            rows.append(Text())
+        rows += [_row(subject) for subject in mine]
+    return layout.Table(titles=("subject", "ready", "95 % CI", "CPU time", "memory", "starts ready"), rows=rows)
 
 
-def _runs(report: RunsComparison, width: int) -> Iterable[RenderableType]:
-    yield _text(f"{report.after} against {report.before}", style="bold")
-    first = True
-    for name, metric in KNOWN.items():
-        rows = sorted((one for one in report.comparisons if one.metric == name), key=lambda one: one.emulated)
-        if rows:
-            yield Text(f"\n{metric.title}", style="bold")
-            yield _metric(rows, width, header=first)
-            first = False
+def _row(subject: SubjectFigures) -> Sequence[Text]:
+    ready, *rest = (_figure(subject, metric) for _, metric in _COLUMNS)
+    return (
+        _text(subject.label + (" (emulated)" if subject.result_class == "emulated" else "")),
+        Text("no figure" if ready.median is None else words.quantity(ready.median, ready.unit)),
+        Text(words.interval(ready.low, ready.high, ready.unit)),
+        *(Text(words.quantity(figure.median, figure.unit)) for figure in rest),
+        Text(f"{subject.counts.ready} of {subject.counts.started}"),
+    )
+
+
+def _runs(report: RunsComparison, width: int) -> Iterator[Text]:
+    yield from layout.wrap(_text(f"{report.after} against {report.before}", style="bold"), width)
     yield Text()
-    yield _list(_claim(claim) for claim in report.answer)
-    yield _headed("In the first run alone", report.only_before)
-    yield _headed("In the second run alone", report.only_after)
-    yield _headed("What else differs between the two runs", report.differs)
-    yield _headed("Know this before you trust the numbers", report.warnings)
-
-
-def _metric(rows: list[Compared], width: int, *, header: bool) -> Table:
-    """One metric of two runs. Widths are fixed, so that the tables of all metrics line up."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=header, header_style="dim")
-    table.add_column("subject", overflow="fold", width=max(12, min(width, 100) - 64))
-    for title, wide in (("before", 9), ("after", 9), ("ratio", 6), ("95 % CI", 15)):
-        table.add_column(title, justify="right", no_wrap=True, width=wide)
-    table.add_column("verdict", width=19)
-    for one in rows:
-        table.add_row(*_compared(one))
-    return table
+    rows: list[Sequence[Text] | Text] = []
+    for name, metric in KNOWN.items():
+        mine = sorted((one for one in report.comparisons if one.metric == name), key=lambda one: one.emulated)
+        if mine:
+            # One table for all, so that the figures of all metrics line up.
+            rows += [*([Text()] if rows else []), Text(metric.title, style="bold"), *map(_compared, mine)]
+    titles = ("subject", "before", "after", "ratio", "95 % CI", "verdict")
+    yield from layout.Table(titles=titles, rows=rows, left=(5,)).lines(width)
+    yield Text()
+    yield from layout.listed((_claim(claim) for claim in report.answer), width)
+    yield from _headed("In the first run alone", report.only_before, width)
+    yield from _headed("In the second run alone", report.only_after, width)
+    yield from _headed("What else differs between the two runs", report.differs, width)
+    yield from _headed("Know this before you trust the numbers", report.warnings, width)
 
 
 def _compared(one: Compared) -> tuple[Text, ...]:
@@ -118,26 +108,20 @@ def _compared(one: Compared) -> tuple[Text, ...]:
 
 def _claim(claim: Claim) -> Text:
     detail = claim.detail[:1].upper() + claim.detail[1:]
-    return _text(claim.lead, style="bold") + Text("\n") + _text(detail, style="dim")
+    return Text() + _text(claim.lead, style="bold") + Text("\n") + _text(detail, style="dim")
 
 
 def _skip(subject: SubjectFigures) -> str:
     return f"{subject.label}: {subject.skipped}" + (f". To measure it: {subject.fix}" if subject.fix else "")
 
 
-def _headed(heading: str, lines: Iterable[str]) -> RenderableType:
+def _headed(heading: str, lines: Iterable[str], width: int) -> Iterator[Text]:
     """A heading and its list after an empty line; nothing at all when the list is empty."""
     items = [_text(line) for line in lines]
-    return Group(Text(f"\n{heading}", style="bold"), _list(items)) if items else Group()
-
-
-def _list(items: Iterable[Text]) -> Table:
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(width=1)
-    grid.add_column(overflow="fold")
-    for item in items:
-        grid.add_row("•", item)
-    return grid
+    if items:
+        yield Text()
+        yield from layout.wrap(Text(heading, style="bold"), width)
+        yield from layout.listed(items, width)
 
 
 def _text(text: str, *, style: str = "") -> Text:

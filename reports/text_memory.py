@@ -1,14 +1,12 @@
-"""The tables of memory, density and the least grant for the terminal: 80 columns, legible without any colour."""
+"""The tables of memory, density and the least grant for the terminal: any width, legible without any colour."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
-from reports import ledger, measures, words
+from reports import layout, ledger, measures, words
 from reports.memory_model import DensityRow, LedgerRow
 from reports.memory_words import EXTRAPOLATED
 from reports.model import Figure, Report, SubjectFigures
@@ -16,31 +14,40 @@ from reports.model import Figure, Report, SubjectFigures
 GIB = 2**30
 
 
-def tables(report: Report, subjects: Sequence[SubjectFigures], width: int) -> list[Table]:
+def tables(report: Report, subjects: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
     """What stands above the sentences, by the probe of the run."""
     if report.probe == "least-memory":
-        return [_least(subjects, width)]
-    found = [_density(report, width)] if report.density else []
-    found += [capacity(report, width)] if report.capacity else []
-    return [*found, _memory(report, subjects, width)] if report.ledger else found
+        yield from _least(subjects).lines(width)
+        yield Text()
+    if report.density:
+        yield from _density(report).lines(width)
+        yield Text()
+    if report.capacity:
+        yield from capacity(report, width)
+        yield Text()
+    if report.ledger:
+        yield from _memory(report, subjects).lines(width)
+        yield Text()
 
 
-def _memory(report: Report, subjects: Sequence[SubjectFigures], width: int) -> Table:
-    table = _table(width, ("one more", "95 % CI", "the first", "residual", "balances"))
-    for group in _classes(subjects):
-        for subject in group:
-            margin, first = _figure(subject, measures.MARGIN), _figure(subject, measures.FIRST)
-            row = ledger.largest(report.ledger, subject.label)
-            table.add_row(
-                _name(subject),
-                Text("no claim" if margin.why.startswith("no claim") else _quantity(margin)),
-                Text(_interval(margin)),
-                Text(_quantity(first)),
-                Text(words.percent(row.residual_fraction) if row else "—"),
-                Text(_balanced(row) if row else "—"),
-            )
-        table.add_section()
-    return table
+def _memory(report: Report, subjects: Sequence[SubjectFigures]) -> layout.Table:
+    return _table(
+        ("one more", "95 % CI", "the first", "residual", "balances"),
+        [[_account(report, subject) for subject in group] for group in _classes(subjects)],
+    )
+
+
+def _account(report: Report, subject: SubjectFigures) -> Sequence[Text]:
+    margin, first = _figure(subject, measures.MARGIN), _figure(subject, measures.FIRST)
+    row = ledger.largest(report.ledger, subject.label)
+    return (
+        _name(subject),
+        Text("no claim" if margin.why.startswith("no claim") else _quantity(margin)),
+        Text(_interval(margin)),
+        Text(_quantity(first)),
+        Text(words.percent(row.residual_fraction) if row else "—"),
+        Text(_balanced(row) if row else "—"),
+    )
 
 
 def _balanced(row: LedgerRow) -> str:
@@ -53,22 +60,24 @@ def _number(n: int | None) -> str:
     return words.number(n).replace("\N{NARROW NO-BREAK SPACE}", "")
 
 
-def _density(report: Report, width: int) -> Table:
+def _density(report: Report) -> layout.Table:
     emulated = {subject.label for subject in report.subjects if subject.result_class == "emulated"}
-    table = _table(width, ("predicted", "95 % CI", "reached", "error"), last="ended by")
+    rows = []
     for row in report.density:
         ends = "—"
         if row.predicted is not None:
             ends = f"{_number(row.predicted_low)} to {_number(row.predicted_high)}"
-        table.add_row(
-            Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
-            Text(_predicted(row)),
-            Text(ends),
-            Text(str(row.reached)),
-            Text(words.percent(row.error_fraction) + (" bytes" if row.compared == "bytes" else "")),
-            Text(words.clean(row.rule)),
+        rows.append(
+            (
+                Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
+                Text(_predicted(row)),
+                Text(ends),
+                Text(str(row.reached)),
+                Text(words.percent(row.error_fraction) + (" bytes" if row.compared == "bytes" else "")),
+                Text(words.clean(row.rule)),
+            )
         )
-    return table
+    return _table(("predicted", "95 % CI", "reached", "error", "ended by"), [rows], left=(5,))
 
 
 def _predicted(row: DensityRow) -> str:
@@ -78,49 +87,55 @@ def _predicted(row: DensityRow) -> str:
     return _number(row.predicted) + (" CPU" if row.bound == "processors" else "")
 
 
-def capacity(report: Report, width: int) -> Table:
+def capacity(report: Report, width: int) -> Iterator[Text]:
     """Hosts of other sizes: what each would hold of each subject, by which bound."""
-    table = _table(width, ("memory, CPUs", "floor", "instances", "95 % CI"), last="bound")
     emulated = {subject.label for subject in report.subjects if subject.result_class == "emulated"}
+    rows = []
     for row in report.capacity:
         ends = "—" if row.instances is None else f"{_number(row.low)} to {_number(row.high)}"
-        table.add_row(
-            Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
-            Text(f"{words.plain(row.ram_bytes / GIB)} GiB, {row.processors}"),
-            Text(f"{row.floor_percent:g} %"),
-            Text("—" if row.instances is None else _number(row.instances)),
-            Text(ends),
-            Text("CPU" if row.bound == "processors" else row.bound or "not known"),
+        rows.append(
+            (
+                Text(words.clean(row.subject) + (" (emulated)" if row.subject in emulated else "")),
+                Text(f"{words.plain(row.ram_bytes / GIB)} GiB, {row.processors}"),
+                Text(f"{row.floor_percent:g} %"),
+                Text("—" if row.instances is None else _number(row.instances)),
+                Text(ends),
+                Text("CPU" if row.bound == "processors" else row.bound or "not known"),
+            )
         )
-    table.caption = EXTRAPOLATED
-    table.caption_justify = "left"
-    return table
+    yield from _table(("memory, CPUs", "floor", "instances", "95 % CI", "bound"), [rows], left=(5,)).lines(width)
+    yield from layout.wrap(Text(EXTRAPOLATED, style="italic"), width)
 
 
-def _least(subjects: Sequence[SubjectFigures], width: int) -> Table:
-    table = _table(width, ("least memory", "95 % CI", "attempts", "searches"))
+def _least(subjects: Sequence[SubjectFigures]) -> layout.Table:
+    groups = []
     for group in _classes(subjects):
+        rows = []
         for subject in group:
             least, attempts = _figure(subject, "least_memory_bytes"), _figure(subject, "attempts_count")
-            table.add_row(
-                _name(subject),
-                Text("no figure" if least.median is None else words.quantity(least.median, least.unit)),
-                Text(words.interval(least.low, least.high, least.unit)),
-                Text(words.quantity(attempts.median, attempts.unit)),
-                Text(f"{subject.counts.ready} of {subject.counts.started}"),
+            rows.append(
+                (
+                    _name(subject),
+                    Text("no figure" if least.median is None else words.quantity(least.median, least.unit)),
+                    Text(words.interval(least.low, least.high, least.unit)),
+                    Text(words.quantity(attempts.median, attempts.unit)),
+                    Text(f"{subject.counts.ready} of {subject.counts.started}"),
+                )
             )
-        table.add_section()
-    return table
+        groups.append(rows)
+    return _table(("least memory", "95 % CI", "attempts", "searches"), groups)
 
 
-def _table(width: int, titles: Sequence[str], last: str = "") -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=min(width, 100))
-    table.add_column("subject", overflow="fold", ratio=1, min_width=13)
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
-    if last:
-        table.add_column(last, overflow="fold")
-    return table
+def _table(
+    titles: Sequence[str], groups: Sequence[Sequence[Sequence[Text]]], left: tuple[int, ...] = ()
+) -> layout.Table:
+    """A table of subjects; an empty line between groups that are not compared."""
+    rows: list[Sequence[Text] | Text] = []
+    for group in groups:
+        if rows and group:
+            rows.append(Text())
+        rows += group
+    return layout.Table(titles=("subject", *titles), rows=rows, left=left)
 
 
 def _classes(subjects: Sequence[SubjectFigures]) -> tuple[list[SubjectFigures], list[SubjectFigures]]:

@@ -26,8 +26,8 @@ MOST_FAILED = 0.10
 #: C0 and C1 controls, and what Unicode keeps for itself: XML 1.0 section 2.2 forbids most, terminals obey some.
 _CONTROL = re.compile("[^\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-#: The space between a number and its unit, whatever a unit is followed by.
-_UNIT = re.compile(r"(?<=\d) (?=(?:%|[KMGT]?i?B|ns|µs|ms|s|min|h)(?!\w))")
+#: The space between a number and its unit, whatever a unit is followed by, and between a number and its < or >.
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|[KMGT]?i?B|ns|µs|ms|s|min|h)(?!\w))|(?<=[<>]) (?=-?\d)")
 
 _WORDS = {
     "seconds": {"lower": "faster", "higher": "slower"},

@@ -314,7 +314,7 @@ def test_what_is_no_scenario_file_is_refused_without_reading_it_all(tmp_path: Pa
 def test_an_unknown_name_gets_the_near_miss() -> None:
     with pytest.raises(UsageError) as caught:
         scenario.find("startupp")
-    assert "did you mean 'startup'?" in caught.value.why
+    assert caught.value.fix.startswith("did you mean 'startup'? known: busy, calibration, density,")
 
 
 def test_select_keeps_the_reference_and_whole_pairs_only() -> None:

@@ -1,0 +1,150 @@
+"""The standard streams of a command: they exist, take every character, and what they did not take is an error."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import select
+import sys
+from typing import BinaryIO
+
+from bench.errors import OutputError
+
+#: What tare writes and an encoding may lack, in characters that all have.
+_PLAIN = {
+    "µ": "u", "μ": "u", "×": "x", "·": "-", "•": "*", "−": "-", "–": "-", "—": "-", "±": "+/-", "…": "...", "∞": "inf",
+    "\N{NO-BREAK SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": " ", "\N{REPLACEMENT CHARACTER}": "?",
+}  # fmt: skip
+
+
+def prepare() -> None:
+    """Make the three streams usable. Raises OutputError where standard output is closed: its data would be lost.
+
+    A closed descriptor would be the number of the next file that is opened: a child's talk would end up in the records
+    of a run. The null device takes its place.
+    """
+    closed = [number for number in (0, 1, 2) if not _is_open(number)]
+    for _ in closed:
+        os.open(os.devnull, os.O_RDWR)  # the lowest free number, inherited as streams are
+    for number in closed:
+        os.set_inheritable(number, True)
+    sys.stdout, sys.stderr = (
+        stream or open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
+        for number, stream in ((1, sys.stdout), (2, sys.stderr))
+    )
+    codecs.register_error("tare", _replacement)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="tare")
+    if 1 in closed:
+        raise OutputError("standard output is closed", "the data would go there", "'>/dev/null' throws it away")
+
+
+_used = False
+
+
+def used() -> bool:
+    """Whether anything was written to standard output."""
+    return _used
+
+
+def out(text: str, encoding: str = "") -> None:
+    """Write *text* to standard output, at once. Raises BrokenPipeError when its reader is gone, else OutputError."""
+    global _used  # noqa: PLW0603 - a process has one standard output
+    _used = _used or bool(text)
+    try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.flush()
+            _write_all(sys.stdout.buffer, text.encode(encoding or sys.stdout.encoding, sys.stdout.errors or "strict"))
+        else:  # a test's
+            sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritten(error) from error
+
+
+def utf8(text: str) -> str:
+    """*text* for JSON, which is UTF-8: a file name may be any bytes (PEP 383), whatever the locale makes of them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def json(data: object) -> None:
+    """Write *data* to standard output as JSON, which is UTF-8 whatever the locale. Raises as :func:`out`."""
+    import msgspec
+
+    sys.stdout.flush()
+    out(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n", encoding="utf-8")
+
+
+def say(text: str) -> None:
+    """Write *text* to standard error: talk, which nobody need hear."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def finish() -> None:
+    """Write what is left, so that nothing fails after the exit code was chosen. Raises as :func:`out`."""
+    try:
+        out("")
+    except (OSError, OutputError):
+        _mute(sys.stdout)
+        raise
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _mute(sys.stderr)
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody reads standard output any more, which is what ``| head`` comes to."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _write_all(buffer: BinaryIO, data: bytes) -> None:
+    """Write all of *data*: where PYTHONUNBUFFERED is set, what one write(2) did not take would be lost unseen."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[buffer.write(rest) or 0 :]
+
+
+def _mute(stream: io.TextIOWrapper | object) -> None:
+    """Let the interpreter's own flush at exit succeed: it would print an error, and exit with 120."""
+    if isinstance(stream, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
+
+
+def _unwritten(error: OSError) -> OutputError:
+    fix = "make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give it another place"
+    return OutputError("cannot write to standard output", error.strerror or str(error), fix)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
+    """For what an encoding lacks: a plain character, the byte of a file's name as it is on disk, else its number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    parts = b""
+    for character in error.object[error.start : error.end]:
+        if "\udc80" <= character <= "\udcff":  # PEP 383: a byte that the system's encoding does not know
+            parts += bytes([ord(character) - 0xDC00])
+        else:
+            known = _PLAIN.get(character)
+            parts += (known or character).encode("ascii", "backslashreplace")
+    return parts, error.end
