@@ -22,11 +22,11 @@ from .steps import JoinCgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
     from .bundle import Bundle
     from .cgroups import Cgroup
+    from .hooks import RunHooks
     from .plan import Plan
     from .seccomp import Filter
     from .steps import Step
@@ -50,7 +50,7 @@ def create(
     console_socket: int,
     shown: bool = False,
     preserve_fds: int,
-    run_hooks: Callable[[str, int], None],
+    run_hooks: RunHooks,
     listen_fds: int = 0,
     new_keyring: bool = True,
     filters: str = "",
@@ -225,13 +225,14 @@ def _make(
     trees: Trees,
     opened: list[int],
     fds: tuple[int, int],
-    run_hooks: Callable[[str, int], None],
+    run_hooks: RunHooks,
 ) -> Created:
     awaited = _awaited(bundle)
     up, up_in = os.pipe()
     down_out, down = os.pipe()
     opened += [up, down]
     ends_open = [up_in, down_out]
+    hook_stub = -1
     try:
         directory, base = os.path.split(fifo)
         # The first process opens it when it is the container's user already; the directory above is the caller's alone.
@@ -239,8 +240,17 @@ def _make(
         os.chmod(directory, 0o711)
         ends_open.append(os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         ends_open.append(stub.make(planned.last, announce=True))
+        if bundle.hooks.get("startContainer"):
+            hook_stub = stub.make(planned.before_hooks)
+            ends_open.append(hook_stub)
         ends = inside.Ends(
-            up=up_in, down=down_out, fifo_directory=ends_open[2], fifo=base, stub=ends_open[3], awaited=awaited
+            up=up_in,
+            down=down_out,
+            fifo_directory=ends_open[2],
+            fifo=base,
+            stub=ends_open[3],
+            awaited=awaited,
+            hook_stub=hook_stub,
         )
         first, born = _entrance(cgroup)
         if born >= 0:
@@ -304,9 +314,7 @@ def _awaited(bundle: Bundle) -> bytes:
     return kinds
 
 
-def _attend(
-    bundle: Bundle, made: Created, up: int, down: int, run_hooks: Callable[[str, int], None], awaited: bytes
-) -> tuple[str, ...]:
+def _attend(bundle: Bundle, made: Created, up: int, down: int, run_hooks: RunHooks, awaited: bytes) -> tuple[str, ...]:
     """Do the parent's part, and answer what is *awaited*, until the first process is ready; its warnings.
 
     Raises OSError with what failed in it.
@@ -334,7 +342,7 @@ def _attend(
             return tuple(text.splitlines())
 
 
-def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: Callable[[str, int], None]) -> None:
+def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: RunHooks) -> None:
     """What the parent does for the message *kind* of the first process *pid*. Raises OSError."""
     if kind == inside.CREATED:
         if bundle.uids:
@@ -343,8 +351,8 @@ def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: Callable[[str, int], 
             idmap.write(pid, bundle.uids, bundle.gids)
         inside.run([step for step in plan.limits(bundle.process, pid=pid) if isinstance(step, SetOomScore)])
     elif kind == inside.HOOKS:
-        run_hooks("prestart", pid)
-        run_hooks("createRuntime", pid)
+        run_hooks("prestart", pid, -1)
+        run_hooks("createRuntime", pid, -1)
     elif kind == inside.LIMITS:
         inside.run([step for step in plan.limits(bundle.process, pid=pid) if not isinstance(step, SetOomScore)])
 

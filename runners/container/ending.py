@@ -22,9 +22,9 @@ _RTMIN, _RTMAX = signal.SIGRTMIN, signal.SIGRTMAX
 
 
 def number_of(text: str) -> int:
-    """The signal called *text*: TERM, SIGTERM, 15, RTMIN+3. Raises OciError."""
+    """The signal called *text*: TERM, SIGTERM, 15, RTMIN+3; 0 is none, and a question (kill(2)). Raises OciError."""
     word = text.upper().removeprefix("SIG")
-    if word.isdecimal() and 0 < int(word) < signal.NSIG:
+    if word.isdecimal() and int(word) < signal.NSIG:
         return int(word)
     base, sign, offset = word.partition("+") if "+" in word else word.partition("-")
     if sign and offset.isdecimal() and base in ("RTMIN", "RTMAX"):

@@ -9,17 +9,25 @@ import errno
 import os
 import select
 
+from . import stub, syscalls
 from .failure import reason
 from .reader import SEE, BundleError, Reader
 from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterable, Mapping
+
+    #: Runs the hooks of a kind for a process number, by a stub if that is not negative.
+    RunHooks = Callable[[str, int, int], None]
+else:
+    import _signal as signal  # the module itself imports enum: 5 ms
 
 #: In the order of a container's life.
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _SAID_BYTES = 2000
+_SIGPIPE, _SIGXFSZ, _SIGSYS = 13, 25, 31
 #: linux/memfd.h: all that vm.memfd_noexec=2 lets through; before Linux 6.3 it is unknown.
 _MFD_NOEXEC_SEAL = 8
 
@@ -66,50 +74,69 @@ def run(
     kind: str,
     env: Mapping[str, str] = os.environ,
     excuse: Callable[[str], object] | None = None,
+    program: int = -1,
 ) -> None:
     """Run *hooks* of *kind* in order, *state* (JSON) on their stdin. Raises OSError for the first that fails.
 
     *env* is for those that have none of their own. With *excuse*, it is called with what failed, and the next is run.
+    *program* is a stub (:mod:`stub`) that executes them, if not negative.
     """
     for hook in hooks:
         try:
-            _run(hook, state.encode(), kind, env if hook.env is None else _environment(hook.env))
+            _run(hook, state.encode(), kind, env if hook.env is None else _environment(hook.env), program)
         except OSError as error:
             if excuse is None:
                 raise
             excuse(str(error))
 
 
-def _run(hook: Hook, state: bytes, kind: str, env: Mapping[str, str]) -> None:
+def _spawn(hook: Hook, env: Mapping[str, str], given: int, said: int, program: int) -> int:
+    """Start a hook, by the stub *program* if that is not negative; its process number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setpgid(0, 0)  # a group of its own: what it starts ends with it when its time is over
+        for number in (_SIGPIPE, _SIGXFSZ):  # Python ignores both, and exec hands that on
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        for stream, fd in enumerate((given, said, said)):
+            os.dup2(fd, stream)
+        # Also what the caller had open and did not mean for hooks.
+        syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
+        argv = hook.args or (hook.path,)
+        if program < 0:
+            os.execve(hook.path, list(argv), env)
+        report = os.dup(said)
+        os.set_inheritable(report, True)  # the stub closes it
+        os.execve(program, stub.words(report, hook.path, argv), env)
+    except OSError as error:
+        os.write(said, f"cannot be run: {error.strerror}".encode())
+    finally:
+        os._exit(127)
+
+
+def _run(hook: Hook, state: bytes, kind: str, env: Mapping[str, str], program: int) -> None:
     # Files in memory, not pipes: neither a hook that reads nothing nor one that says much can make us wait.
+    failed = f"error running hook {kind} {hook.path}: it"
     given, said = _memory("tare-hook-state"), _memory("tare-hook-output")
     try:
         os.write(given, state)
         os.lseek(given, 0, os.SEEK_SET)
-        pid = os.posix_spawn(
-            hook.path,
-            list(hook.args or (hook.path,)),
-            env,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, given, 0),
-                (os.POSIX_SPAWN_DUP2, said, 1),
-                (os.POSIX_SPAWN_DUP2, said, 2),
-            ],
-            setpgroup=0,  # a group of its own: what it starts ends with it when its time is over
-            setsigmask=(),
-            setsigdef=(13, 25),  # Python ignores SIGPIPE and SIGXFSZ, and exec hands that on
-        )
+        pid = _spawn(hook, env, given, said, program)
         status = _wait(pid, hook.timeout_s)
         if status is None:
-            raise TimeoutError(f"hook {kind} {hook.path} ran longer than {hook.timeout_s} s and was killed")
+            raise TimeoutError(f"{failed} ran longer than {hook.timeout_s} s and was killed")
         if status:
-            text = os.pread(said, _SAID_BYTES, 0).decode(errors="replace").strip()
+            text = stub.said(os.pread(said, _SAID_BYTES, 0), hook.path)
             how = f"exited with {status}" if status > 0 else f"died of signal {-status}"
-            raise ChildProcessError(f"hook {kind} {hook.path} {how}{': ' if text else ''}{text}")
+            if -status == _SIGSYS:
+                how += " (bad system call: the filter does not allow what it does)"
+            raise ChildProcessError(f"{failed} {how}{': ' if text else ''}{text}")
     except OSError as error:
         if error.errno is None:  # our own words, of those above
             raise
-        raise OSError(f"hook {kind} {hook.path} cannot be run: {reason(error)}") from None
+        raise OSError(f"{failed} cannot be run: {reason(error)}") from None
     finally:
         os.close(given)
         os.close(said)

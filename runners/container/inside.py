@@ -23,9 +23,10 @@ from .record import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import NoReturn
 
+    from .hooks import RunHooks
     from .plan import Plan
     from .process import Process
     from .steps import Step
@@ -47,7 +48,8 @@ _SIGNALS = 64
 class Ends:
     """Descriptors of the first process: its ends of the pipes, the directory and name of the fifo, and the stub.
 
-    *awaited* are the messages that the parent has to act on before the first process goes on.
+    *awaited* are the messages that the parent has to act on before the first process goes on. *hook_stub* is the stub
+    for hooks of startContainer, if there are any.
     """
 
     up: int
@@ -56,6 +58,7 @@ class Ends:
     fifo: str
     stub: int
     awaited: bytes
+    hook_stub: int = -1
 
 
 def tell(fd: int, kind: bytes, text: str = "") -> None:
@@ -124,7 +127,7 @@ def become_first(
     *,
     preserve_fds: int,
     listen_fds: int,
-    run_hooks: Callable[[str, int], None],
+    run_hooks: RunHooks,
     changed: tuple[int, ...],
 ) -> NoReturn:
     """Run as the child of clone3. Never returns: ends in the program, or in :data:`SETUP_FAILED`.
@@ -142,7 +145,7 @@ def become_first(
             run((first,))
         excused = run(plan.outside)
         ask(ends, HOOKS)
-        run_hooks("createContainer", os.getpid())
+        run_hooks("createContainer", os.getpid(), -1)
         excused += run(plan.entering)
         ask(ends, LIMITS)
         excused += run(plan.person)
@@ -156,10 +159,7 @@ def become_first(
         # Opens when `start` opens the other end. Not by a path from the root: that is the container's by now.
         report = os.open(ends.fifo, os.O_WRONLY | os.O_CLOEXEC, dir_fd=ends.fifo_directory)
         os.close(ends.fifo_directory)
-        if plan.before_hooks is None:
-            run_hooks("startContainer", os.getpid())
-        else:
-            _apart(plan.before_hooks, lambda: run_hooks("startContainer", os.getppid()))
+        run_hooks("startContainer", os.getpid(), ends.hook_stub)
         execute(path, process, env, report=report, program=ends.stub, preserve_fds=preserve_fds)
     except OSError as error:
         tell(report, FAILED if report == ends.up else b"", words(error))
@@ -167,28 +167,6 @@ def become_first(
         tell(report, FAILED if report == ends.up else b"", f"{type(error).__name__}: {error}")
     finally:
         os._exit(SETUP_FAILED)
-
-
-def _apart(first: Step, act: Callable[[], None]) -> None:
-    """Do *first* and *act* in a copy of this process. Raises OSError with what failed there."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            run((first,))
-            act()
-            os._exit(0)
-        except OSError as error:
-            tell(writer, b"", words(error))
-        finally:
-            os._exit(1)
-    os.close(writer)
-    said = b""
-    while part := os.read(reader, 4096):
-        said += part
-    os.close(reader)
-    if os.waitpid(pid, 0)[1]:
-        raise OSError(said.decode(errors="surrogateescape") or "the process that runs the hooks ended")
 
 
 def become(

@@ -147,13 +147,13 @@ def _process(call: Call, config: Bundle) -> Process:
             raise OciError(path, str(error), "correct the JSON") from None
         wanted = replace(wanted, terminal=True) if options.on("tty") else wanted
     else:
-        wanted = _by_options(options, config.process, warnings)
+        wanted = _by_options(options, config.process)
     for line in warnings:
         call.log.warning(line)
     return wanted
 
 
-def _by_options(options: Parsed, base: Process, warnings: list[str]) -> Process:
+def _by_options(options: Parsed, base: Process) -> Process:
     """The container's own process with another program, and with what the options change."""
     argv = tuple(options.words[1:])
     if not argv:
@@ -176,7 +176,7 @@ def _by_options(options: Parsed, base: Process, warnings: list[str]) -> Process:
         gid=gid,
         groups=base.groups + tuple(map(int, more)),
         no_new_privileges=base.no_new_privileges or options.on("no-new-privs"),
-        capabilities=_with(base.capabilities, options.texts("cap"), warnings),
+        capabilities=_with(base.capabilities, options.texts("cap"), uid),
     )
 
 
@@ -189,15 +189,19 @@ def _user(text: str, base: Process) -> tuple[int, int]:
     return int(uid), int(gid) if colon else base.gid
 
 
-def _with(kept: Capabilities, names: list[str], warnings: list[str]) -> Capabilities:
-    """Also in the ambient set, and so in the inheritable one: a user that is not root has it in no other way."""
-    more = mask_of(Reader({"--cap": names}, "", warnings), "--cap")
+def _with(kept: Capabilities, names: list[str], uid: int) -> Capabilities:
+    """For a user that is not root also in the ambient set, and so in the inheritable one: there is no other way."""
+    unknown = list[str]()
+    more = mask_of(Reader({"--cap": names}, "", unknown), "--cap")
+    if unknown:
+        raise OciError("--cap", unknown[0].partition(": ")[2].removesuffix(" and is ignored"), "see capabilities(7)")
+    inherited = more if uid else 0
     return Capabilities(
         bounding=kept.bounding | more,
         effective=kept.effective | more,
         permitted=kept.permitted | more,
-        inheritable=kept.inheritable | more,
-        ambient=kept.ambient | more,
+        inheritable=kept.inheritable | inherited,
+        ambient=kept.ambient | inherited,
     )
 
 

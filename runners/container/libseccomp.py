@@ -56,6 +56,7 @@ def load() -> str:
         library.seccomp_arch_add.argtypes = (pointer, unsigned)
         library.seccomp_attr_set.argtypes = (pointer, ctypes.c_int, unsigned)
         library.seccomp_syscall_resolve_name.argtypes = (text,)
+        library.seccomp_syscall_resolve_name_arch.argtypes = (unsigned, text)
         library.seccomp_rule_add_array.argtypes = (pointer, unsigned, ctypes.c_int, ctypes.c_uint, text)
         library.seccomp_export_bpf.argtypes = (pointer, ctypes.c_int)
         _library = library
@@ -82,6 +83,17 @@ def number(name: str) -> int | None:
     """The number of the call *name* on this architecture, or libseccomp's stand-in; None if it knows no such call."""
     found: int = _loaded().seccomp_syscall_resolve_name(name.encode(errors="replace"))
     return None if found == _NO_SUCH_CALL else found
+
+
+def highest(names: Iterable[str], architecture: str) -> int:
+    """The highest number that the calls *names* have on *architecture*; 0 if it, or all of them, are unknown."""
+    library = _loaded()
+    token = library.seccomp_arch_resolve_name(architecture.encode())
+    if not token:
+        return 0
+    resolve = library.seccomp_syscall_resolve_name_arch
+    numbers: list[int] = [resolve(token, name.encode(errors="replace")) for name in names]
+    return max((0, *numbers))
 
 
 class Filter:

@@ -171,7 +171,7 @@ def _fill(
             config = notify.prepared(config, store.file(known.name, notify.DIRECTORY))
     current = known
 
-    def run_hooks(kind: str, pid: int) -> None:
+    def run_hooks(kind: str, pid: int, program: int = -1) -> None:
         nonlocal current
         # The other two kinds run in a copy of us, inside the container: what it changes here is lost with it.
         if not current.pid and kind in ("prestart", "createRuntime"):
@@ -179,7 +179,7 @@ def _fill(
             checkpoint("create:pid")
             meanwhile()
         # After step 2 of runtime.md's lifecycle: its state is "created" (runtime-tools asks for it, crun says it).
-        run_kind(config, kind, current if current.pid else replace(current, pid=pid), "created")
+        run_kind(config, kind, current if current.pid else replace(current, pid=pid), "created", program=program)
         if kind == "createRuntime":
             checkpoint("create:hooks")
 
@@ -216,16 +216,21 @@ def filters(store: Store) -> str:
 
 
 def run_kind(
-    config: Bundle, kind: str, known: State, status: str, excuse: Callable[[str], object] | None = None
+    config: Bundle,
+    kind: str,
+    known: State,
+    status: str,
+    excuse: Callable[[str], object] | None = None,
+    program: int = -1,
 ) -> None:
-    """Run the hooks of *kind*; see :func:`hooks.run` for *excuse*. Raises OSError."""
+    """Run the hooks of *kind*; see :func:`hooks.run` for *excuse* and *program*. Raises OSError."""
     if not config.hooks.get(kind):
         return
     from . import hooks  # late: most containers have none
 
     text = jsontext.dumps(known.report(status))
     if kind in ("createContainer", "startContainer"):
-        hooks.run(config.hooks[kind], text, kind=kind, env=dict(config.process.env), excuse=excuse)
+        hooks.run(config.hooks[kind], text, kind=kind, env=dict(config.process.env), excuse=excuse, program=program)
         return
     try:
         os.chdir(known.bundle)  # where runc and crun run them
@@ -319,7 +324,7 @@ def _follow(fifo: str, pidfd: int, known: State, config: Bundle, agent: int) -> 
                 part = os.read(end, 4096)
             except BlockingIOError:
                 continue
-            if part and not said and agent >= 0 and config.seccomp is not None:
+            if part[:1] == b"0" and not said and agent >= 0 and config.seccomp is not None:
                 from . import listener
 
                 listener.hand_on(agent, config.seccomp, known.pid, known.report("created"))

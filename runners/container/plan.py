@@ -69,8 +69,8 @@ class Plan:
     inherited: tuple[Step, ...] = ()
     last: tuple[Call, ...] = ()
     lastly: tuple[str, ...] = ()
-    #: What a hook of startContainer must not do without, in a process of its own: see :mod:`carry`.
-    before_hooks: Step | None = None
+    #: The calls before a hook of startContainer: it has what the program has.
+    before_hooks: tuple[Call, ...] = ()
 
     @property
     def own(self) -> tuple[Step, ...]:
@@ -139,7 +139,7 @@ def plan(
         person=last.steps,
         last=last.calls,
         lastly=last.words,
-        before_hooks=last.plainly if bundle.hooks.get("startContainer") else None,
+        before_hooks=last.before_hooks,
         argv=bundle.process.argv,
         env=bundle.process.env,
     )
@@ -179,13 +179,13 @@ def limits(process: Process, *, pid: int) -> tuple[Step, ...]:
 class Becoming:
     """How a process inside becomes the configured one: *steps* by itself, then *calls* of :mod:`stub`, in *words*.
 
-    *plainly* sets the configured capabilities where *steps* set more, to be carried; None where they do not.
+    *before_hooks* are the calls for a hook of startContainer, which is executed in the same way.
     """
 
     steps: tuple[Step, ...]
     calls: tuple[Call, ...]
     words: tuple[str, ...]
-    plainly: Step | None
+    before_hooks: tuple[Call, ...]
 
 
 def becoming(
@@ -224,7 +224,10 @@ def becoming(
         found.append(NoNewPrivileges())
     calls: tuple[Call, ...] = () if carried is None else carry.calls(carried)
     words: tuple[str, ...] = () if carried is None else (plainly.describe(),)
+    hooks = calls
     if filtering is not None:
         # The last of all: see the module stub.
         calls, words = (*calls, filtering.call()), (*words, filtering.describe())
-    return Becoming(tuple(found), calls, words, None if carried is None else plainly)
+        if not filtering.listener:  # there is one listener, and it is the program's
+            hooks = calls
+    return Becoming(tuple(found), calls, words, hooks)

@@ -131,7 +131,10 @@ def _replace(target: str, name: str, parent: int) -> None:
 
 def chdir_in(path: str, /) -> None:
     """chdir(2) that no magic link leads astray: a directory of the host left open would be its way out."""
-    place = find(path, _DIRECTORY)
+    try:
+        place = find(path, _DIRECTORY)
+    except OSError as error:
+        raise OSError(error.errno, f"chdir: {os.strerror(error.errno or 0)}", path) from None
     try:
         os.fchdir(place)
     finally:

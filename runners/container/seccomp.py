@@ -50,6 +50,9 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
+#: With these for what a profile does not name, calls that are newer are let through, too.
+_LETTING = tuple(ACTIONS[f"SCMP_ACT_{name}"] for name in ("ALLOW", "LOG", "TRACE"))
+_ACTION = 0xFFFF0000  # SECCOMP_RET_ACTION_FULL
 _TSYNC, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1, 8, 32
 ARCHITECTURES = (
     "X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE S390 S390X PARISC"
@@ -237,12 +240,23 @@ def _compile(profile: Profile) -> bytes:
                         raise BundleError(
                             f"linux.seccomp.syscalls: {name}", f"libseccomp refuses it: {error.strerror}", SEE
                         ) from None
-        program = smaller(made.export())
+        program = smaller(_with_newer(made.export(), profile))
     if len(program) // 8 > _LONGEST:
         raise BundleError(
             "linux.seccomp", f"makes {len(program) // 8} instructions; {_LONGEST} are allowed", "shorten it"
         )
     return program
+
+
+def _with_newer(program: bytes, profile: Profile) -> bytes:
+    """*program* with an answer to calls that are newer than *profile*: see :mod:`unknown_calls`."""
+    if profile.default_action & _ACTION in _LETTING:
+        return program
+    from . import libseccomp, unknown_calls
+
+    names = [name for rule in profile.rules for name in rule.names]
+    last = {name: libseccomp.highest(names, name) for name in (os.uname().machine, *profile.architectures)}
+    return unknown_calls.answered(program, {name: number for name, number in last.items() if number})
 
 
 def _alternatives(conditions: tuple[Condition, ...]) -> tuple[tuple[Condition, ...], ...]:

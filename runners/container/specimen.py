@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
+
+
 def specimen(*, rootless: bool) -> dict[str, object]:
     """A ``config.json`` for the root filesystem in ``rootfs``; with *rootless*, for the calling user."""
     config: dict[str, Any] = default_config(
@@ -23,7 +26,9 @@ def specimen(*, rootless: bool) -> dict[str, object]:
         cpus=0,
     )
     config["process"]["terminal"] = True
-    # As runc's: whoever starts from it expects an image that stays as it is, and sees its cgroups.
+    # As runc's: whoever starts from it expects few rights, an image that stays as it is, and sees its cgroups.
+    config["process"]["capabilities"] = {name: list(_CAPABILITIES) for name in ("bounding", "effective", "permitted")}
+    config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024}]
     config["root"]["readonly"] = True
     # And as runc's: with cgroup v1 it sees its place in the host's hierarchies, whoever adds a namespace.
     linux = config["linux"]

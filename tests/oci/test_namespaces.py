@@ -214,7 +214,7 @@ def test_sysctls_of_a_namespace_that_is_the_callers(box: Box, kind: str, key: st
 @pytest.mark.deviates("runc", "1.1 renames the host")
 @pytest.mark.deviates("crun", "1.8 renames the host")
 def test_a_name_for_the_callers_uts_namespace_is_refused(box: Box, key: str) -> None:
-    before = os.uname().nodename
+    before = Path("/proc/sys/kernel", key).read_text().strip()
     box.without("uts")
     box.linux["namespaces"].append({"type": "uts", "path": "/proc/self/ns/uts"})
     box.config[key] = before  # the same: nothing is lost where a runtime does it

@@ -92,7 +92,7 @@ def cold(place: Path, spec: Spec) -> list[str]:
                 cgroup=None,
                 console_socket=-1,
                 preserve_fds=0,
-                run_hooks=lambda _kind, _pid: None,
+                run_hooks=lambda _kind, _pid, _spawn: None,
             )
             end = os.open(fifo, os.O_RDONLY)
             create.check_release(os.read(end, 4096))

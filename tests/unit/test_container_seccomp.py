@@ -212,6 +212,34 @@ def test_any_smaller_program_has_the_same_verdicts(rules: list[dict[str, Any]], 
                 assert run(before, *asked, architecture=architecture) == run(after, *asked, architecture=architecture)
 
 
+@needs_library
+@needs_x86
+@pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"])
+def test_calls_newer_than_the_profile_do_not_exist(default: str) -> None:
+    """A C library falls back to an older call on ENOSYS alone. On each architecture by its own numbers."""
+    architectures = ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+    section = {"defaultAction": default, "architectures": architectures, "syscalls": [rule("SCMP_ACT_ALLOW", "statx")]}
+    made = seccomp.compile(parsed(section))
+    x32 = 0x40000000
+    enosys = 0x00050000 | errno.ENOSYS
+    # statx is 332 on x86-64, 383 on x86.
+    assert run(made, 332) == run(made, x32 | 332) == run(made, 383, architecture=I386) == 0x7FFF0000
+    for number, architecture in ((333, X86_64), (500, X86_64), (x32 | 333, X86_64), (384, I386)):
+        assert run(made, number, architecture=architecture) == enosys
+    for number, architecture in ((331, X86_64), (x32 | 331, X86_64), (382, I386)):
+        assert run(made, number, architecture=architecture) == seccomp.ACTIONS[default] | (
+            errno.EPERM if default == "SCMP_ACT_ERRNO" else 0
+        )
+
+
+@needs_library
+@needs_x86
+@pytest.mark.parametrize("default", ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"])
+def test_what_lets_calls_through_lets_newer_ones_through(default: str) -> None:
+    made = seccomp.compile(parsed({"defaultAction": default, "syscalls": [rule("SCMP_ACT_ERRNO", "statx")]}))
+    assert run(made, 500) & 0xFFFF0000 == seccomp.ACTIONS[default]
+
+
 def test_every_comparison_at_its_very_number() -> None:
     """Each kind of jump, with more instructions than ranges need: 7 and above, 5 and above, 3, all others."""
     words = (

@@ -189,7 +189,7 @@ def test_hooks_get_the_state_their_arguments_and_their_environment_alone(tmp_pat
 def test_hooks_run_in_order_until_one_fails(tmp_path: Path) -> None:
     out = tmp_path / "out"
     row = [hook("/bin/sh", "-c", f"echo {n} >> {out}; echo oops >&2; exit {n - 1}") for n in (1, 2, 3)]
-    with pytest.raises(OSError, match="hook poststart /bin/sh exited with 1: oops"):
+    with pytest.raises(OSError, match="hook poststart /bin/sh: it exited with 1: oops"):
         hooks.run(row, "{}", kind="poststart")
     assert out.read_text() == "1\n2\n"
 
@@ -225,7 +225,7 @@ def test_a_hook_that_is_no_program_says_so(tmp_path: Path) -> None:
     for name, mode, text in (("text", 0o755, "no program"), ("plain", 0o644, "#!/bin/sh\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode)
-        with pytest.raises(OSError, match=f"hook prestart {tmp_path / name} cannot be run"):
+        with pytest.raises(OSError, match=f"hook prestart {tmp_path / name}: it .*cannot be run"):
             hooks.run([hook(os.fspath(tmp_path / name))], "{}", kind="prestart")
     with pytest.raises(OSError, match="cannot be run"):
         hooks.run([hook(os.fspath(tmp_path))], "{}", kind="prestart")
