@@ -94,7 +94,7 @@ class Place:
             cgroup=None,
             console_socket=-1,
             preserve_fds=preserve_fds,
-            run_hooks=hooks,
+            run_hooks=lambda kind, pid, _program: hooks(kind, pid),
         )
         return made, fifo
 
