@@ -3,8 +3,6 @@
 As a script it needs neither ``site`` nor an installation: ``python3 -I -S .../container/__main__.py``.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import sys

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .capabilities import Capabilities
     from .kernel import Sys
     from .process import Process
+    from .steps import Step
 
 _SYS_ADMIN = 1 << 21
 
@@ -37,6 +38,25 @@ class Carried:
     inheritable: int
     sets: Capabilities
     extra: int
+
+    def inherit(self) -> Step:
+        """The step before the bounding set is limited."""
+        return Inherit(self.mask)
+
+    def hold(self, uid: int) -> Step:
+        """The step of user *uid* before the first execve."""
+        return Carry(self, uid)
+
+    def calls(self) -> tuple[stub.Call, ...]:
+        """What the small program does: the configured sets, and *extra* as long as it runs."""
+        sets, extra = self.sets, self.extra
+        header, data = k.capability_sets(sets.effective | extra, sets.permitted | extra, sets.inheritable)
+        raised = [_prctl(k.PR_CAP_AMBIENT_RAISE, number) for number in _numbers(sets.ambient)]
+        return (
+            _prctl(k.PR_CAP_AMBIENT_CLEAR_ALL, 0),
+            stub.Call(stub.CAPABILITIES, "capset", (header, data)),
+            *raised,
+        )
 
 
 def plan(process: Process, *, filtered: bool) -> Carried | None:
@@ -85,18 +105,6 @@ class Carry(Strict):
         if self.uid:
             for number in _numbers(mask):
                 sys.prctl(k.PR_CAP_AMBIENT, k.PR_CAP_AMBIENT_RAISE, number)
-
-
-def calls(carried: Carried) -> tuple[stub.Call, ...]:
-    """What the small program does: the configured sets, and *extra* as long as it runs."""
-    sets, extra = carried.sets, carried.extra
-    header, data = k.capability_sets(sets.effective | extra, sets.permitted | extra, sets.inheritable)
-    raised = [_prctl(k.PR_CAP_AMBIENT_RAISE, number) for number in _numbers(sets.ambient)]
-    return (
-        _prctl(k.PR_CAP_AMBIENT_CLEAR_ALL, 0),
-        stub.Call(stub.CAPABILITIES, "capset", (header, data)),
-        *raised,
-    )
 
 
 def _prctl(what: int, number: int) -> stub.Call:

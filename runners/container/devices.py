@@ -13,8 +13,8 @@ Sources: cgroup-v1/devices.rst; cgroup-v2.rst "Device controller"; linux/bpf.h (
 
 from __future__ import annotations
 
+import _struct as struct  # without the module around it: a file less to read at each start
 import os
-import struct
 
 from . import syscalls
 from .cgroups import V1, V2

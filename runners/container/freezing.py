@@ -11,7 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .cgroups import Cgroup
     from .cli import Call
-    from .state import State
 
 
 def pause(call: Call) -> int:
@@ -30,19 +29,13 @@ def resume(call: Call) -> int:
     return 0
 
 
-def is_frozen(known: State) -> bool:
-    """Whether the container's cgroup is frozen."""
-    group = lifecycle.group_of(known)
-    return group is not None and group.frozen()
-
-
 def group_in(call: Call, verb: str, statuses: tuple[str, ...]) -> Cgroup:
     """The cgroup of the container in *call*, for *verb*, which takes these *statuses*. Raises OciError."""
     name = call.name()
     lock = call.store.lock(name)
     try:
         known = call.store.read(name)
-        status = call.store.status(known, is_frozen)
+        status = call.store.status(known, lifecycle.is_frozen)
         if status not in statuses:
             raise OciError(f"cannot {verb} the container {name}", f"it is {status}")
         group = lifecycle.group_of(known)

@@ -30,7 +30,6 @@ from . import terminal as terminals
 from .bundle import NAMESPACES
 from .capabilities import Capabilities, mask_of
 from .failure import OciError, reason
-from .freezing import is_frozen
 from .person import BecomeUser, SetGroups, SetPersonality, Undumpable
 from .reader import BundleError, Reader
 from .record import record, replace
@@ -123,7 +122,7 @@ def _execute(call: Call) -> int:
 
 
 def _target(call: Call, known: State) -> int:
-    status = call.store.status(known, is_frozen)
+    status = call.store.status(known, lifecycle.is_frozen)
     if status == "paused" and call.options.on("ignore-paused"):
         status = "running"
     if status == "paused":

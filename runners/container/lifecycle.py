@@ -67,6 +67,12 @@ def group_of(known: State) -> Cgroup | None:
     return cgroups.for_container(known.cgroup, known.name) if known.cgroup else None
 
 
+def is_frozen(known: State) -> bool:
+    """Whether the container's cgroup is frozen."""
+    group = group_of(known)
+    return group is not None and group.frozen()
+
+
 def make(
     store: Store,
     messages: log.Log,

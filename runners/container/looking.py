@@ -7,7 +7,6 @@ import os
 from . import jsontext, lifecycle
 from .cli import SPEC, say_lines
 from .failure import OciError
-from .freezing import is_frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def state(call: Call) -> int:
     """Print the state as JSON."""
     known = call.store.read(call.name())
-    say_lines(jsontext.dumps(_report(known, call.store.status(known, is_frozen)), indent=2))
+    say_lines(jsontext.dumps(_report(known, call.store.status(known, lifecycle.is_frozen)), indent=2))
     return 0
 
 
@@ -58,7 +57,7 @@ def list_all(call: Call) -> int:
         except OciError as error:
             call.log.warning(str(error))
             continue
-        reports.append(_report(known, call.store.status(known, is_frozen)))
+        reports.append(_report(known, call.store.status(known, lifecycle.is_frozen)))
     if call.options.on("quiet"):
         for report in reports:
             say_lines(str(report["id"]))

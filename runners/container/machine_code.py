@@ -14,7 +14,7 @@ Registers at entry: the stack pointer is at argc, argv..., NULL, envp..., NULL (
 
 from __future__ import annotations
 
-import struct
+import _struct as struct  # without the module around it: a file less to read at each start
 
 #: In the file: two headers of programs, then the instructions, in a room that all machines' fit into, then the data.
 HEADERS = 64 + 2 * 56  # struct Elf64_Ehdr and two Elf64_Phdr
@@ -95,69 +95,69 @@ _X86_64 = bytes.fromhex(
     "f4"  # hlt                              a privileged instruction
 )
 
-_AARCH64 = b"".join(
-    struct.pack("<I", word)
-    for word in (
-        0xF94003F3,  # ldr x19, [sp]              argc
-        0xF94007F4,  # ldr x20, [sp, #8]          argv[0]
-        0x39400295,  # ldrb w21, [x20]
-        0x510006B5,  # sub w21, w21, #1
-        0x52801FF8,  # mov w24, #255
-        0x1B187EB5,  # mul w21, w21, w24
-        0x39400698,  # ldrb w24, [x20, #1]
-        0x0B1802B5,  # add w21, w21, w24
-        0x510006B5,  # sub w21, w21, #1           the report
-        0xD2A00C16,  # mov x22, #0x600000
-        0xF2803616,  # movk x22, #0x1b0           DATA_AT
-        0x910042D7,  # add x23, x22, #16          the table
-        # next:
-        0xF94002E8,  # ldr x8, [x23]
-        0xB7F802C8,  # tbnz x8, #63, run
-        0xA94086E0,  # ldp x0, x1, [x23, #8]
-        0xA9418EE2,  # ldp x2, x3, [x23, #24]
-        0xF94016E4,  # ldr x4, [x23, #40]
-        0xB9403AF8,  # ldr w24, [x23, #56]
-        0x7218031F,  # tst w24, #0x100            REPORT
-        0x9A8012A0,  # csel x0, x21, x0, ne
-        0xD4000001,  # svc #0
-        0xB7F80280,  # tbnz x0, #63, failed
-        0x36480178,  # tbz w24, #9, done          LISTENER
-        0x11000400,  # add w0, w0, #1
-        0xB90002C0,  # str w0, [x22]
-        0x52A20001,  # mov w1, #0x10000000
-        # wait:
-        0xD503203F,  # yield
-        0xB9400AC2,  # ldr w2, [x22, #8]
-        0x350000A2,  # cbnz w2, done
-        0x71000421,  # subs w1, w1, #1
-        0x54FFFF81,  # b.ne wait
-        0x92800DA0,  # mov x0, #-110              ETIMEDOUT
-        0x14000009,  # b failed
-        # done:
-        0x910102F7,  # add x23, x23, #64
-        0x17FFFFEA,  # b next
-        # run:
-        0xF9400BE0,  # ldr x0, [sp, #16]          argv[1]: the path
-        0x910063E1,  # add x1, sp, #24            argv[2:]
-        0x910043E2,  # add x2, sp, #16
-        0x8B130C42,  # add x2, x2, x19, lsl #3
-        0xD2801BA8,  # mov x8, #221               execve
-        0xD4000001,  # svc #0
-        # failed:
-        0x4B0003E0,  # neg w0, w0
-        0x3940E2F8,  # ldrb w24, [x23, #56]
-        0x2A184000,  # orr w0, w0, w24, lsl #16
-        0xF81F0FE0,  # str x0, [sp, #-16]!
-        0x910003E1,  # mov x1, sp
-        0x2A1503E0,  # mov w0, w21
-        0xD2800082,  # mov x2, #4
-        0xD2800808,  # mov x8, #64                write
-        0xD4000001,  # svc #0
-        0xD2800FE0,  # mov x0, #127
-        0xD2800BC8,  # mov x8, #94                exit_group
-        0xD4000001,  # svc #0
-        0xD4200000,  # brk #0
-    )
+_AARCH64 = (
+    0xF94003F3,  # ldr x19, [sp]              argc
+    0xF94007F4,  # ldr x20, [sp, #8]          argv[0]
+    0x39400295,  # ldrb w21, [x20]
+    0x510006B5,  # sub w21, w21, #1
+    0x52801FF8,  # mov w24, #255
+    0x1B187EB5,  # mul w21, w21, w24
+    0x39400698,  # ldrb w24, [x20, #1]
+    0x0B1802B5,  # add w21, w21, w24
+    0x510006B5,  # sub w21, w21, #1           the report
+    0xD2A00C16,  # mov x22, #0x600000
+    0xF2803616,  # movk x22, #0x1b0           DATA_AT
+    0x910042D7,  # add x23, x22, #16          the table
+    # next:
+    0xF94002E8,  # ldr x8, [x23]
+    0xB7F802C8,  # tbnz x8, #63, run
+    0xA94086E0,  # ldp x0, x1, [x23, #8]
+    0xA9418EE2,  # ldp x2, x3, [x23, #24]
+    0xF94016E4,  # ldr x4, [x23, #40]
+    0xB9403AF8,  # ldr w24, [x23, #56]
+    0x7218031F,  # tst w24, #0x100            REPORT
+    0x9A8012A0,  # csel x0, x21, x0, ne
+    0xD4000001,  # svc #0
+    0xB7F80280,  # tbnz x0, #63, failed
+    0x36480178,  # tbz w24, #9, done          LISTENER
+    0x11000400,  # add w0, w0, #1
+    0xB90002C0,  # str w0, [x22]
+    0x52A20001,  # mov w1, #0x10000000
+    # wait:
+    0xD503203F,  # yield
+    0xB9400AC2,  # ldr w2, [x22, #8]
+    0x350000A2,  # cbnz w2, done
+    0x71000421,  # subs w1, w1, #1
+    0x54FFFF81,  # b.ne wait
+    0x92800DA0,  # mov x0, #-110              ETIMEDOUT
+    0x14000009,  # b failed
+    # done:
+    0x910102F7,  # add x23, x23, #64
+    0x17FFFFEA,  # b next
+    # run:
+    0xF9400BE0,  # ldr x0, [sp, #16]          argv[1]: the path
+    0x910063E1,  # add x1, sp, #24            argv[2:]
+    0x910043E2,  # add x2, sp, #16
+    0x8B130C42,  # add x2, x2, x19, lsl #3
+    0xD2801BA8,  # mov x8, #221               execve
+    0xD4000001,  # svc #0
+    # failed:
+    0x4B0003E0,  # neg w0, w0
+    0x3940E2F8,  # ldrb w24, [x23, #56]
+    0x2A184000,  # orr w0, w0, w24, lsl #16
+    0xF81F0FE0,  # str x0, [sp, #-16]!
+    0x910003E1,  # mov x1, sp
+    0x2A1503E0,  # mov w0, w21
+    0xD2800082,  # mov x2, #4
+    0xD2800808,  # mov x8, #64                write
+    0xD4000001,  # svc #0
+    0xD2800FE0,  # mov x0, #127
+    0xD2800BC8,  # mov x8, #94                exit_group
+    0xD4000001,  # svc #0
+    0xD4200000,  # brk #0
 )
 
-CODE = {"x86_64": _X86_64, "aarch64": _AARCH64}
+
+def code(machine: str) -> bytes:
+    """The instructions for *machine*, one of :data:`MACHINES`."""
+    return _X86_64 if machine == "x86_64" else struct.pack(f"<{len(_AARCH64)}I", *_AARCH64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import configuration, freezing, handed, lifecycle
+from . import configuration, lifecycle
 from .failure import OciError
 from .lifecycle import Made, Request
 
@@ -34,7 +34,7 @@ def start(call: Call) -> int:
     lock = call.store.lock(name)
     try:
         known = call.store.read(name)
-        if freezing.is_frozen(known):
+        if lifecycle.is_frozen(known):
             raise OciError(f"cannot start the container {name}", "it is paused", f"resume {name}")
         relay = lifecycle.relay(call.store, known)
         lifecycle.start(call.store, call.log, known, configuration.stored(call.store, known))
@@ -163,11 +163,19 @@ def _request(call: Call) -> Request:
         bundle=bundle,
         pid_file=os.path.abspath(pid_file) if pid_file else "",  # hooks run in another directory
         preserve_fds=options.number("preserve-fds"),
-        listen_fds=handed.listening(),
+        listen_fds=_listening(),
         new_keyring=not options.on("no-new-keyring"),
         network=options.text("network"),
         nat=options.on("nat"),
     )
+
+
+def _listening() -> int:
+    if not os.environ.get("LISTEN_FDS"):
+        return 0
+    from . import handed
+
+    return handed.listening()
 
 
 def _with_console(asked: Request, console: int, *, shown: bool = False) -> Request:

@@ -6,8 +6,6 @@ if this Python's byte code is in it and every source file still has the size and
 from (PEP 3147; importlib's default invalidation). Whatever is wrong with it, modules come from their own files.
 """
 
-from __future__ import annotations
-
 import marshal
 import os
 import sys
@@ -25,6 +23,7 @@ else:  # the same, without the rest of importlib
     from _frozen_importlib_external import MAGIC_NUMBER
 
 _LENGTH = 8
+_FUTURE_ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag
 _SUFFIX = ".py"
 
 
@@ -42,10 +41,10 @@ def install(package: str, directory: str) -> None:
             return
         codes = _compile(directory, stamp)
         _write(file, stamp, codes)
-    sys.meta_path.insert(0, _Finder(f"{package}.", directory, codes))
+    sys.meta_path.insert(0, _Finder(f"{package}.", directory, file, codes))
 
 
-def _stamp(directory: str) -> Stamp:
+def _stamp(directory: str) -> "Stamp":
     """Name, time of change (ns) and size of every source, in order of the names."""
     found = []
     with os.scandir(directory) as entries:
@@ -56,7 +55,7 @@ def _stamp(directory: str) -> Stamp:
     return tuple(sorted(found))
 
 
-def _read(file: str, stamp: Stamp) -> Codes | None:
+def _read(file: str, stamp: "Stamp") -> "Codes | None":
     """Every module's marshalled code; None if there is no pack, or it was made from something else."""
     try:
         with open(file, "rb", buffering=0) as opened:
@@ -71,19 +70,31 @@ def _read(file: str, stamp: Stamp) -> Codes | None:
     return {name: codes[start:end] for name, (start, end) in places.items()}
 
 
-def _compile(directory: str, stamp: Stamp) -> Codes:
+def _compile(directory: str, stamp: "Stamp") -> "Codes":
     """Raises OSError and SyntaxError, as importing would."""
     codes = {}
     for name, _, _ in stamp:
         path = f"{directory}/{name}"
         with open(path, "rb") as opened:
             source = opened.read()
-        code = compile(source, path, "exec", dont_inherit=True, optimize=2)
+        code = _without_future(source, path)
         codes[name.removesuffix(_SUFFIX)] = memoryview(marshal.dumps(code))
     return codes
 
 
-def _write(file: str, stamp: Stamp, codes: Codes) -> None:
+def _without_future(source: bytes, path: str) -> "CodeType":
+    """Compiled as the source says, without the import of ``__future__`` that it begins with: a file less to read."""
+    import ast
+
+    tree = ast.parse(source, path)
+    asked = [each for each in tree.body if isinstance(each, ast.ImportFrom) and each.module == "__future__"]
+    tree.body = [each for each in tree.body if each not in asked]
+    flags = _FUTURE_ANNOTATIONS if asked else 0  # the only feature that these modules ask for
+    made: "CodeType" = compile(tree, path, "exec", flags=flags, dont_inherit=True, optimize=2)
+    return made
+
+
+def _write(file: str, stamp: "Stamp", codes: "Codes") -> None:
     """By one rename, so a reader finds all of it or nothing. Where we may not write, nobody is the worse for it."""
     places, end = {}, 0
     for name, code in codes.items():
@@ -104,8 +115,8 @@ def _write(file: str, stamp: Stamp, codes: Codes) -> None:
 class _Finder:
     """A meta path finder and loader (PEP 302, PEP 451) of what is in the pack."""
 
-    def __init__(self, prefix: str, directory: str, codes: Codes) -> None:
-        self._prefix, self._directory, self._codes = prefix, directory, codes
+    def __init__(self, prefix: str, directory: str, file: str, codes: "Codes") -> None:
+        self._prefix, self._directory, self._file, self._codes = prefix, directory, file, codes
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         """The spec of a module of the package; None for any other."""
@@ -115,13 +126,14 @@ class _Finder:
         # A loader by what it can do; to inherit from importlib.abc's would be to import it.
         spec = ModuleSpec(name, self, origin=f"{self._directory}/{base}{_SUFFIX}")  # type: ignore[arg-type]
         spec.has_location = True  # so __file__ is set
+        spec.cached = self._file  # else where a .pyc would be is worked out for each, which nobody asks
         return spec
 
-    def create_module(self, _spec: ModuleSpec) -> ModuleType | None:
+    def create_module(self, _spec: ModuleSpec) -> "ModuleType | None":
         """None: Python makes the module."""
         return None
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         """Run the module's code."""
-        code: CodeType = marshal.loads(self._codes[module.__name__.removeprefix(self._prefix)])
+        code: "CodeType" = marshal.loads(self._codes[module.__name__.removeprefix(self._prefix)])
         exec(code, module.__dict__)

@@ -7,7 +7,7 @@ helper's containers take another order of the same steps: see :mod:`layered`.
 
 from __future__ import annotations
 
-from . import carry, contents, person
+from . import contents, person
 from . import syscalls as k
 from .bundle import NAMESPACES
 from .guarded import AttachRoot, DirectoryIn, Mask, Propagate, PropagateIn, Readonly, SetAttributes, Terminal
@@ -44,6 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from . import carry
     from .bundle import Bundle
     from .process import Process
     from .seccomp import Filter
@@ -188,6 +189,17 @@ class Becoming:
     before_hooks: tuple[Call, ...]
 
 
+def _carried(process: Process, *, filtered: bool) -> carry.Carried | None:
+    """See :func:`carry.plan`, which is not needed where the sets survive an execve as they are."""
+    sets = process.capabilities
+    plain = sets.bounding == sets.effective == sets.permitted and not sets.inheritable | sets.ambient
+    if plain and process.uid == 0 and (process.no_new_privileges or not filtered):
+        return None
+    from . import carry
+
+    return carry.plan(process, filtered=filtered)
+
+
 def becoming(
     process: Process, *, bundle: Bundle, last_capability: int = -1, filtering: Filter | None = None
 ) -> Becoming:
@@ -202,7 +214,7 @@ def becoming(
         from . import seccomp
 
         filtering = seccomp.make(bundle.seccomp)
-    carried = carry.plan(process, filtered=filtering is not None)
+    carried = _carried(process, filtered=filtering is not None)
     plainly = SetCapabilities(process.capabilities)
     found: list[Step] = [ChangeDirectory(process.cwd)]
     if process.scheduler is not None:
@@ -212,17 +224,17 @@ def becoming(
     if not process.terminal:
         found.append(OwnStreams(process.uid, process.gid))
     if carried is not None and carried.inheritable != process.capabilities.inheritable:
-        found.append(carry.Inherit(carried.mask))
+        found.append(carried.inherit())
     found += [
         DropBounding(process.capabilities.bounding, last_capability),
         SetGroups(process.groups, may_keep="user" in bundle.namespaces or person.confined()),
         BecomeUser(process.uid, process.gid),
-        plainly if carried is None else carry.Carry(carried, process.uid),
+        plainly if carried is None else carried.hold(process.uid),
         Umask(0o022 if process.umask is None else process.umask),
     ]
     if process.no_new_privileges:
         found.append(NoNewPrivileges())
-    calls: tuple[Call, ...] = () if carried is None else carry.calls(carried)
+    calls: tuple[Call, ...] = () if carried is None else carried.calls()
     words: tuple[str, ...] = () if carried is None else (plainly.describe(),)
     hooks = calls
     if filtering is not None:

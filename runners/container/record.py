@@ -48,20 +48,25 @@ def replace(value: _T, **changes: object) -> _T:
 
 def _build(cls: type, *, kw_only: bool) -> type:
     """Dress *cls* itself: a second class, which ``__slots__`` would need, takes longer to make than the first."""
-    new = tuple(cls.__annotations__)  # its own alone, since Python 3.10
-    inherited: tuple[str, ...] = getattr(cls, "__record_fields__", ())
-    defaults = dict(getattr(cls, "__record_defaults__", {}))
-    defaults.update((name, cls.__dict__[name]) for name in new if name in cls.__dict__)
+    own = cls.__dict__
+    new = tuple(own.get("__annotations__", ()))
     dressed: Any = cls
-    dressed.__record_fields__ = inherited + tuple(name for name in new if name not in inherited)
+    inherited: tuple[str, ...] = getattr(cls, "__record_fields__", ())
+    defaults = {name: own[name] for name in new if name in own}
+    if inherited:
+        defaults = {**dressed.__record_defaults__, **defaults}
+        new = inherited + tuple(name for name in new if name not in inherited)
+    dressed.__record_fields__ = new
     dressed.__record_defaults__ = defaults
     dressed.__record_positional__ = not kw_only
-    setattr(cls, "__match_args__", () if kw_only else inherited + new)  # noqa: B010 - mypy forbids the other way
-    dressed.__init__, dressed.__setattr__, dressed.__delattr__ = _init, _frozen, _frozen
-    own_hash = cls.__dict__.get("__hash__")
-    for name, method in (("__eq__", _eq), ("__repr__", _repr)):
-        if name not in cls.__dict__:
-            setattr(cls, name, method)
+    setattr(cls, "__match_args__", () if kw_only else new)  # noqa: B010 - mypy forbids the other way
+    dressed.__init__ = _init
+    dressed.__setattr__ = dressed.__delattr__ = _frozen
+    own_hash = own.get("__hash__")
+    if "__eq__" not in own:
+        dressed.__eq__ = _eq
+    if "__repr__" not in own:
+        dressed.__repr__ = _repr
     if own_hash is None:  # also where a class defines __eq__ alone: Python sets it so
         dressed.__hash__ = _hash
     return cls

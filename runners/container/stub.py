@@ -15,12 +15,12 @@ written to that descriptor, which closes on a successful execve; it then exits w
 
 from __future__ import annotations
 
+import _struct as struct  # without the module around it: a file less to read at each start
 import errno
 import os
-import struct
 
 from . import executable
-from .machine_code import CODE, CODE_BASE, DATA_AT, DATA_BASE, HEADERS, LISTENER, MACHINES, NUMBERS, REPORT, ROOM
+from .machine_code import CODE_BASE, DATA_AT, DATA_BASE, HEADERS, LISTENER, MACHINES, NUMBERS, REPORT, ROOM, code
 from .record import record
 
 #: What its calls are for, by the number that it reports.
@@ -55,7 +55,9 @@ def why_not() -> str:
     """Why there is no such program here; empty where there is."""
     machine = _machine()
     return (
-        "" if machine in CODE else f"there is no code for {machine} to start a program with, only for {' '.join(CODE)}"
+        ""
+        if machine in MACHINES
+        else f"there is no code for {machine} to start a program with, only for {' '.join(MACHINES)}"
     )
 
 
@@ -76,9 +78,9 @@ def image(calls: tuple[Call, ...] = (), *, announce: bool = False) -> bytes:
     # e_ident: ELF, 64 bit, little-endian, version 1; then ET_EXEC and so on.
     ident = b"\x7fELF\2\1\1"
     header = struct.pack("<16sHHIQQQIHHHHHH", ident, 2, MACHINES[machine], 1, entry, 64, 0, 0, 64, 56, 2, 0, 0, 0)
-    code = struct.pack("<IIQQQQQQ", 1, 5, 0, CODE_BASE, CODE_BASE, HEADERS + ROOM, HEADERS + ROOM, 0x10000)
+    run = struct.pack("<IIQQQQQQ", 1, 5, 0, CODE_BASE, CODE_BASE, HEADERS + ROOM, HEADERS + ROOM, 0x10000)
     words = struct.pack("<IIQQQQQQ", 1, 6, 0, DATA_BASE, DATA_BASE, size, size, 0x10000)
-    return header + code + words + CODE[machine].ljust(ROOM, b"\0") + data
+    return header + run + words + code(machine).ljust(ROOM, b"\0") + data
 
 
 def _data(calls: tuple[Call, ...], numbers: dict[str, int]) -> bytes:

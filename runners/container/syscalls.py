@@ -10,10 +10,10 @@ linux/bpf.h, linux/keyctl.h, linux/sockios.h.
 
 from __future__ import annotations
 
+import _struct as struct  # without the module around it: a file less to read at each start
 import errno
 import fcntl
 import os
-import struct
 
 from . import foreign
 
