@@ -119,6 +119,9 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
             'add {"type": "uts"} to linux.namespaces',
         )
     uids, gids = _ids(linux, namespaces, process)
+    sysctls = parts.sysctls(linux, namespaces)
+    if domainname and dict(sysctls).get(parts.DOMAINNAME, domainname) != domainname:
+        raise BundleError(linux.at("sysctl.kernel.domainname"), f"contradicts domainname {domainname!r}", "remove one")
     cgroup = linux.take("cgroupsPath", str, "")
     if cgroup.count(":") == 2:
         linux.warn("cgroupsPath", "is taken as a path: slice:prefix:name is for a runtime with --systemd-cgroup")
@@ -138,7 +141,7 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
         gids=gids,
         time_offsets=parts.time_offsets(linux, namespaces),
         devices=parts.devices(linux),
-        sysctls=parts.sysctls(linux, namespaces),
+        sysctls=sysctls,
         masked=_paths(linux, "maskedPaths"),
         readonly=_paths(linux, "readonlyPaths"),
         propagation=_propagation(linux),

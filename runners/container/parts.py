@@ -24,6 +24,7 @@ _SYSCTLS = {
     "user/": "user",
 }
 _PROC_SYS = "/proc/sys/"
+DOMAINNAME = f"{_PROC_SYS}kernel/domainname"
 _DEVICE_KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}  # S_IFCHR, S_IFBLK, S_IFIFO
 
 

@@ -210,6 +210,19 @@ def test_sysctls_of_a_namespace_that_is_the_callers(box: Box, kind: str, key: st
     assert "caller" in done.err or not box.runtime.ours
 
 
+@pytest.mark.deviates("runc", "1.1 is older than domainname")
+@pytest.mark.parametrize(("value", "fits"), [("domain.example", True), ("other.example", False)])
+def test_a_domainname_and_its_sysctl_do_not_contradict_each_other(box: Box, value: str, *, fits: bool) -> None:
+    box.config["domainname"] = "domain.example"
+    box.linux["sysctl"] = {"kernel.domainname": value}
+    done = box.run("/bin/cat", "/proc/sys/kernel/domainname")
+    if fits:
+        assert done.ok().out == "domain.example\n"
+    else:
+        done.refused()
+        assert "kernel.domainname" in done.err or not box.runtime.ours
+
+
 @pytest.mark.parametrize("key", ["hostname", "domainname"])
 @pytest.mark.deviates("runc", "1.1 renames the host")
 @pytest.mark.deviates("crun", "1.8 renames the host")

@@ -394,6 +394,17 @@ def test_a_label_of_mounts_is_a_demand_where_there_are_labels(
         assert line.startswith("linux.mountLabel: files have no labels")
 
 
+@pytest.mark.parametrize("name", ["kernel.domainname", "kernel/domainname"])
+def test_a_domainname_is_not_contradicted_by_its_sysctl(name: str) -> None:
+    made = config() | {"domainname": "one"}
+    made["linux"]["sysctl"] = {name: "one"}
+    assert read(made).sysctls == (("/proc/sys/kernel/domainname", "one"),)
+    made["linux"]["sysctl"] = {name: "two"}
+    with pytest.raises(BundleError, match=r"linux\.sysctl\.kernel\.domainname: contradicts domainname 'one'"):
+        read(made)
+    assert read(made | {"domainname": ""}).sysctls == (("/proc/sys/kernel/domainname", "two"),)
+
+
 def test_hostname_needs_its_namespace() -> None:
     made = config()
     made["linux"]["namespaces"] = [item for item in made["linux"]["namespaces"] if item["type"] != "uts"]
