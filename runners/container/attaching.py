@@ -187,16 +187,20 @@ def bind_in(
 
     They are set before anybody can reach it: there is no moment at which a read-only mount is writable.
     """
-    if tree < 0:
+    given = tree >= 0
+    if not given:
         tree = open_source(source, recursive=recursive)
     try:
-        place = directory(target) if stat.S_ISDIR(os.fstat(tree).st_mode) else file(target)
+        folder = stat.S_ISDIR(os.fstat(tree).st_mode)
+        place = directory(target) if folder else file(target)
         try:
             if any(below):
                 k.mount_setattr("", attributes=below[0], clear=below[1], recursive=True, dir_fd=tree)
             if any(attributes):
                 k.mount_setattr("", attributes=attributes[0], clear=attributes[1], dir_fd=tree)
             k.move_mount(tree, place)
+            if given and folder and propagation & k.MS_SHARED:
+                _in_turn(tree, place, recursive=recursive)
         finally:
             os.close(place)
     except OSError as error:
@@ -206,6 +210,27 @@ def bind_in(
     if propagation:
         # After it was attached: what is shared before would come back as a copy of itself.
         propagate_in(target, propagation)
+
+
+def _in_turn(tree: int, place: int, *, recursive: bool) -> None:
+    """Put a copy in the place of *tree*, which was opened before all other mounts: their order is to be seen.
+
+    Since Linux 6.8 mountinfo is sorted by the numbers that mounts got when they were made, not attached.
+    """
+    copy = k.open_tree("", recursive=recursive, dir_fd=tree)
+    try:
+        # Else what is mounted below would go with it from where it was opened: the host.
+        k.mount_setattr("", propagation=k.MS_PRIVATE, recursive=True, dir_fd=tree)
+        root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fchdir(tree)
+            k.umount2(".", k.MNT_DETACH)
+        finally:
+            os.fchdir(root)
+            os.close(root)
+        k.move_mount(copy, place)
+    finally:
+        os.close(copy)
 
 
 def mask_in(path: str, /) -> None:

@@ -312,6 +312,27 @@ def test_mounts_made_later_in_a_bind(box: Box, shared: Path, word: str, comes: b
     box.delete("--force")
 
 
+@pytest.mark.parametrize("word", ["rshared", "rslave"])
+@pytest.mark.parametrize("userns", [False, True])
+def test_mounts_are_seen_in_their_order_and_the_hosts_stay(box: Box, shared: Path, word: str, *, userns: bool) -> None:
+    """Binds that share their mounts with the host too; what is mounted below them is there, inside and outside."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shared / "later"], check=True)
+    (shared / "later" / "file").touch()
+    if userns:
+        config.with_user_namespace(box.config)
+    for name in ("one", "two", "three"):
+        (box.rootfs / name).mkdir()
+    box.mount("/one", "tmpfs", "tmpfs")
+    box.mount("/two", "bind", shared, "rbind", word)
+    box.mount("/three", "bind", "/etc", "bind")
+    found = [line.split(" ")[4] for line in mountinfo(box)]
+    assert (shared / "later" / "file").exists()
+    assert "/two/later" in found
+    order = [place for place in found if place in ("/one", "/two", "/three")]
+    # In a user namespace ours opens every bind beforehand.
+    assert order == ["/one", "/two", "/three"] or (userns and sorted(order) == ["/one", "/three", "/two"])
+
+
 @pytest.mark.parametrize(
     ("word", "optional"), [("shared", "shared:"), ("rshared", "shared:"), ("slave", ""), ("private", ""),
                            ("unbindable", "unbindable"), ("runbindable", "unbindable")]
