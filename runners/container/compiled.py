@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import os
 
-_HEADER = b"tare-seccomp 2\n"
+_HEADER = b"tare-seccomp 3\n"
 
 
 def _file(cache: str, key: str) -> str:

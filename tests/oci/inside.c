@@ -37,6 +37,7 @@ static long call(const char *name)
 	static char room[4096];
 
 	if (!strcmp(name, "getppid")) return syscall(SYS_getppid);
+	if (!strcmp(name, "unborn")) return syscall(1000);
 	if (!strcmp(name, "mkdir")) return mkdir("/inside-made", 0700);
 	if (!strcmp(name, "chmod")) return chmod("/bin", 0755);
 	if (!strcmp(name, "sethostname")) return sethostname("inside", 6);

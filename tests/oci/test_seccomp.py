@@ -51,19 +51,29 @@ def test_no_profile_is_no_filter(box: Box) -> None:
 RUNTIMES_OWN = "close_range clock_gettime getppid fstatfs epoll_pwait madvise nanosleep sched_yield tgkill"
 
 
-def test_default_errno(box: Box) -> None:
-    """Everything but what is listed is refused, with the errno of the profile."""
+def listed() -> list[str]:
+    """What a small static program and each runtime need."""
     lists = "access arch_prctl brk close execve execveat exit exit_group fcntl fstat getdents64 getgid getpid gettid"
     more = "getuid ioctl lseek mmap mprotect munmap newfstatat open openat prctl pread64 prlimit64 read readlink"
     last = "rseq rt_sigaction rt_sigprocmask rt_sigreturn set_robust_list set_tid_address sigaltstack stat statx write"
     names = f"{lists} {more} {last} uname geteuid getegid futex capset capget setgroups setuid setgid setresuid"
-    box.linux["seccomp"] = seccomp(
-        "SCMP_ACT_ERRNO",
-        rule("SCMP_ACT_ALLOW", *names.split(), "setresgid", "chdir", "fchdir", *RUNTIMES_OWN.split()),
-        defaultErrnoRet=errno.EXFULL,
-    )
+    return [*names.split(), "setresgid", "chdir", "fchdir", *RUNTIMES_OWN.split()]
+
+
+def test_default_errno(box: Box) -> None:
+    """Everything but what is listed is refused, with the errno of the profile."""
+    box.linux["seccomp"] = seccomp("SCMP_ACT_ERRNO", rule("SCMP_ACT_ALLOW", *listed()), defaultErrnoRet=errno.EXFULL)
     box.process["noNewPrivileges"] = True
     assert box.run("/bin/inside", "call", "acct", "mkdir").ok().lines == ["acct EXFULL", "mkdir EXFULL"]
+
+
+@pytest.mark.deviates("crun", "answers as the profile does, or ends the program")
+@pytest.mark.deviates("runc", "itself makes other calls under the filter", only=["KILL"])
+@pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"])
+def test_a_call_that_is_newer_than_the_profile_does_not_exist(box: Box, default: str) -> None:
+    """C libraries take another one then, and EPERM or death for the last word."""
+    box.linux["seccomp"] = seccomp(default, rule("SCMP_ACT_ALLOW", *listed(), "getrandom", "openat2"))
+    assert box.run("/bin/inside", "call", "unborn").ok().lines == ["unborn ENOSYS"]
 
 
 @pytest.mark.parametrize(

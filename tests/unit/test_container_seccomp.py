@@ -234,6 +234,27 @@ def test_calls_newer_than_the_profile_do_not_exist(default: str) -> None:
 
 @needs_library
 @needs_x86
+def test_an_architecture_that_has_none_of_the_calls_is_left_as_it_is() -> None:
+    enosys = ERRNO | errno.ENOSYS
+    made = program("SCMP_ACT_ERRNO", rule("SCMP_ACT_ALLOW", "arch_prctl"), architectures=["SCMP_ARCH_AARCH64"])
+    assert [run(made, 158), run(made, 159)] == [ALLOW, enosys]
+    assert run(made, 1000, architecture=0xC00000B7) == ERRNO | errno.EPERM
+    empty = program("SCMP_ACT_ERRNO")
+    assert run(empty, 1000) == ERRNO | errno.EPERM
+
+
+@needs_library
+@needs_x86
+def test_what_a_profile_denies_by_name_it_knows() -> None:
+    made = program(
+        "SCMP_ACT_ERRNO", rule("SCMP_ACT_ALLOW", "getppid"), rule("SCMP_ACT_ERRNO", "unshare", "no_such_yet")
+    )
+    assert [run(made, number) for number in (UNSHARE - 1, UNSHARE)] == [ERRNO | errno.EPERM] * 2
+    assert run(made, UNSHARE + 1) == ERRNO | errno.ENOSYS
+
+
+@needs_library
+@needs_x86
 @pytest.mark.parametrize("default", ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"])
 def test_what_lets_calls_through_lets_newer_ones_through(default: str) -> None:
     made = seccomp.compile(parsed({"defaultAction": default, "syscalls": [rule("SCMP_ACT_ERRNO", "statx")]}))
@@ -396,7 +417,7 @@ def test_calls_for_an_agent() -> None:
 
 
 def test_without_calls_for_an_agent_there_is_none() -> None:
-    """runc and crun ignore the listener's path then, and the kernel refuses flags that concern a listener."""
+    """runc ignores the listener's path then, and the kernel refuses flags that concern a listener."""
     profile = parsed(NOTIFYING | {"syscalls": [rule("SCMP_ACT_ERRNO", "mkdir")]})
     assert (profile.listener, profile.metadata, profile.flags) == ("", "", 0)
 
@@ -451,7 +472,7 @@ def test_a_cached_program_of_another_library_is_not_believed(kept: Path, tmp_pat
     assert not compiled.load(str(kept.parent), "key")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"rubbish", b"tare-seccomp 2\n\xff\0\n\n", b"\0" * 100])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"rubbish", b"tare-seccomp 3\n\xff\0\n\n", b"\0" * 100])
 def test_a_broken_cache_counts_as_missing(kept: Path, content: bytes) -> None:
     kept.write_bytes(content)
     assert not compiled.load(str(kept.parent), "key")
