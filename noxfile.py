@@ -11,6 +11,7 @@
     fuzz         ten minutes (TARE_FUZZ_S) of changed configurations and of SIGKILL at every step
     system       real engines and virtual machines; as root for all of it
     first_run    a user made for it clones this checkout, sets it up and runs the demo; as root, with a package index
+    interrupts   200 runs of the demo and 200 ascents, each interrupted at a random moment (TARE_INTERRUPTS); as root
     browser      a headless Chromium reads a report
     tests        all of it, with coverage of bench/ of 90 % or more
     calibrate    the scale weighs itself: A/A over 20 seeds, known delays; many minutes, on a quiet machine
@@ -109,6 +110,13 @@ def first_run(session: nox.Session) -> None:
     """A user made for it clones this checkout, runs ./bootstrap setup and the demo. As root."""
     os.environ["TARE_FIRST_RUN"] = "clone"
     pytest(session, "tests/system/test_plain_user.py", extras="vm,dev")
+
+
+@nox.session
+def interrupts(session: nox.Session) -> None:
+    """200 runs of the demo and 200 ascents, each interrupted at a random moment: nothing may be left. As root."""
+    os.environ.setdefault("TARE_INTERRUPTS", "200")
+    pytest(session, "-s", "tests/system/test_interrupts.py", extras="vm,dev")
 
 
 @nox.session

@@ -6,6 +6,7 @@ stdout is data, stderr is talk. Imports are inside the verbs, so that ``tare --h
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,8 @@ def run(
       tare run --resume results/runs/20260101T000000Z-startup-1a2b
     """
     from bench import engine, store
+    from bench.errors import Interrupted
+    from bench.interrupts import Interrupts
     from reports import terminal
     from runners.image.cache import cache_dir
 
@@ -162,13 +165,30 @@ def run(
         else:
             terminal.show(terminal.plan(planned, _estimate_s(planned), terminal.width(sys.stdout)))
         return
-    with terminal.watching() as watcher:
-        if planned is None:
-            result = engine.resume(Path(resumed or ""), cache_dir(), watcher)
-        else:
-            watcher.announce(planned.arithmetic(), _estimate_s(planned))
-            result = engine.run(planned, results, cache_dir(), watcher)
-    _conclude(result, as_json=as_json)
+    with Interrupts() as interrupts:
+        try:
+            with terminal.watching() as watcher:
+                if planned is None:
+                    result = engine.resume(Path(resumed or ""), cache_dir(), watcher)
+                else:
+                    watcher.announce(planned.arithmetic(), _estimate_s(planned))
+                    result = engine.run(planned, results, cache_dir(), watcher)
+        except Interrupted as stopped:
+            if stopped.run is not None:
+                _print_run(stopped.run, {"state": "interrupted"}, as_json=as_json)
+            raise
+        _conclude(result, as_json=as_json)
+        if interrupts.pending is not None:
+            why = "every trial had ended by then: the run is complete"
+            raise Interrupted(interrupts.pending.what, why, f"tare report {shlex.quote(str(result.path))}")
+
+
+def _print_run(path: Path, state: dict[str, object], *, as_json: bool) -> None:
+    """The last line, alone on stdout."""
+    if as_json:
+        streams.json({"run": streams.utf8(str(path)), **state})
+    else:
+        streams.out(f"{path}\n")
 
 
 def _conclude(result: Result, *, as_json: bool) -> None:
@@ -181,16 +201,7 @@ def _conclude(result: Result, *, as_json: bool) -> None:
     console = terminal.err()
     console.print(reports.render(reports.build(store.load(result.path)), width=console.width), crop=False)
     try:
-        if as_json:
-            streams.json(
-                {
-                    "run": streams.utf8(str(result.path)),
-                    "state": result.header.state,
-                    "failed": result.failed,
-                }
-            )
-        else:
-            streams.out(f"{result.path}\n")
+        _print_run(result.path, {"state": result.header.state, "failed": result.failed}, as_json=as_json)
     except OutputError as error:
         raise OutputError(error.what, error.why, f"the run is whole: {result.path}") from error
     if result.header.leaks:
@@ -330,11 +341,13 @@ def _estimate_s(planned: Plan) -> float:
 
 def main() -> None:
     """Run the command line; every failure ends in what, why and what to do, and the exit code of its class."""
+    from bench import interrupts
     from reports import ending
 
+    interrupts.at_the_door()
     if "_TARE_COMPLETE" in os.environ:
         cli(prog_name="tare")
-    sys.exit(ending.run(verbs.invoke(cli, sys.argv[1:]), as_json="--json" in sys.argv[1:]))
+    interrupts.leave(ending.run(verbs.invoke(cli, sys.argv[1:]), as_json="--json" in sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Starter:
     def start(self, names: Sequence[str]) -> list[Attempt]:
         """Start *names* together, and return when each is ready or lost.
 
-        Raises Interrupted: out of a single start at once, out of several when all of them have ended.
+        Raises Interrupted; nothing of *names* is left then.
         """
         if len(names) == 1:
             return [self._attempt(names[0], self._interrupts)]
@@ -49,15 +49,17 @@ class Starter:
         wait(futures)
         attempts = [future.result() for future in futures if future.exception() is None]
         if defect := next(filter(None, (future.exception() for future in futures)), None):
-            for attempt in attempts:
-                attempt.removal.close()
-            raise defect
+            with ExitStack() as removals:
+                for attempt in attempts:
+                    removals.push(attempt.removal)
+                raise defect
         return attempts
 
     def _attempt(self, name: str, interrupts: Interrupts | None = None) -> Attempt:
         try:
             with ExitStack() as own:
-                started = start(own, self._launch, name, self._contract, interrupts=interrupts)
+                check = None if interrupts else self._interrupts.check
+                started = start(own, self._launch, name, self._contract, interrupts=interrupts, check=check)
                 return Attempt(started=started, removal=own.pop_all())
         except (StartFailed, RunnerError, OSError) as error:
             return Attempt(error=error)

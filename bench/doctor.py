@@ -8,6 +8,7 @@ import msgspec
 
 import runners
 from bench import host, workspace
+from bench.interrupts import Interrupts
 from bench.records import Host
 from runners.base import RunnerError, Support
 
@@ -37,15 +38,21 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 def examine(cache: Path) -> Diagnosis:
     """Read the host's facts and probe each runner with its default options. Takes some seconds the first time.
 
-    Raises UsageError while a run is measuring: a probe starts real containers and virtual machines.
+    Raises UsageError while a run is measuring: a probe starts real containers and virtual machines. Raises Interrupted
+    after a signal, when the probe that goes on has removed what it started.
     """
-    with workspace.locked():
+    with Interrupts() as interrupts, workspace.locked():
         facts = host.collect()
-        probed = tuple(_probe(name, cache) for name in runners.REGISTRY if name != "null")
+        probed = []
+        for name in runners.REGISTRY:
+            interrupts.check()
+            if name != "null":
+                probed.append(_probe(name, cache))
+        interrupts.check()
     bad = [finding for finding in facts.findings if finding.level == "bad"]
     fit = any(one.ok for one in probed)
     why = "" if fit else "; ".join([*(one.what for one in bad), *(f"{one.name}: {one.why}" for one in probed)])
-    return Diagnosis(host=facts, runners=probed, fit=fit, why=why)
+    return Diagnosis(host=facts, runners=tuple(probed), fit=fit, why=why)
 
 
 def _probe(name: str, cache: Path) -> RunnerDiagnosis:

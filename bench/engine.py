@@ -10,9 +10,10 @@ from __future__ import annotations
 import gc
 import itertools
 import secrets
+import shlex
 import statistics
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,6 +26,7 @@ import runners
 from bench import (
     audit,
     bringup,
+    byname,
     caches,
     conditions,
     descriptors,
@@ -40,7 +42,7 @@ from bench import (
     workspace,
 )
 from bench.bringup import Place, Ready
-from bench.errors import Interrupted, NothingToRunError, UsageError
+from bench.errors import Interrupted, NothingToRunError, TareError, UsageError
 from bench.interrupts import Interrupts
 from bench.metrics import METRICS
 from bench.monitor import Monitor
@@ -48,7 +50,7 @@ from bench.probing import Prober
 from bench.reading import Reading
 from bench.records import Outcome, RunHeader, RunState, Sample, Trial
 from bench.scenario import Scenario
-from runners.base import Scratch, Spec
+from runners.base import RunnerError, Scratch, Spec
 
 #: How often the empty pan is weighed before the first trial.
 _EMPTY_WEIGHINGS = 100
@@ -168,6 +170,7 @@ class _Session:
         state: RunState = "failed"
         with ExitStack() as stack:
             interrupts = stack.enter_context(Interrupts())
+            stack.enter_context(self._told(interrupts))
             writer = stack.enter_context(store.RunWriter(self.path))
             writer.header(self.header)
             try:
@@ -182,16 +185,29 @@ class _Session:
                     after = audit.take(self.prefix, scratch)
                     leaks = audit.difference(before, after, self._owner)
                     self._amend(leaks=(*self.header.leaks, *leaks))
-                    if leaks:
-                        self._sweep()
-            except Interrupted:
-                state = "interrupted"
-                raise
+                    byname.remove(leaks)
             finally:
+                if interrupts.pending and state != "complete":
+                    state = "interrupted"
                 finished = datetime.now(UTC).isoformat(timespec="seconds")
                 self._amend(state=state, finished_at=finished)
                 writer.header(self.header)
         return Result(path=self.path, header=self.header, failed=self.failed)
+
+    @contextmanager
+    def _told(self, interrupts: Interrupts) -> Iterator[None]:
+        """After a signal, whatever came of it on the way out: say what was left behind, and how to go on."""
+        try:
+            yield
+        except (TareError, RunnerError, OSError) as error:
+            stopped = interrupts.pending
+            if stopped is None:
+                raise
+            left = [f"{leak.kind} {leak.name}" for leak in self.header.leaks]
+            why = [f"something was left behind: {', '.join(left[:5])}"] if left else []
+            why += [str(error)] if error is not stopped else []
+            fix = f"tare run --resume {shlex.quote(str(self.path))}"
+            raise Interrupted(stopped.what, "; ".join(why), fix, run=self.path) from None
 
     def _measure(
         self, trials: tuple[Trial, ...], writer: store.RunWriter, scratch: Path, interrupts: Interrupts
@@ -270,6 +286,8 @@ class _Session:
             self._amend(warnings=(*self.header.warnings, f"{planned.id}: the disks were not quiet when it started"))
         self.owners[name] = planned.subject
         weighing = prober.weigh(ready, name)
+        if weighing.status != "ok":  # after a signal that says nothing of the subject: a resumed run tries again
+            prober.interrupts.check()
         self._amend(warnings=(*self.header.warnings, *(f"{planned.id}: {text}" for text in weighing.warnings)))
         status, reason = weighing.status, weighing.reason
         values = ((metric, value) for reading in weighing.readings for metric, value in reading.values.items())
@@ -343,7 +361,3 @@ class _Session:
         """The subject whose instance's name occurs in *name*; the longest: tare-1a2b-1 is part of tare-1a2b-12."""
         found = [instance for instance in self.owners if instance in name]
         return self.owners[max(found, key=len)] if found else ""
-
-    def _sweep(self) -> None:
-        for name in {subject.runner for subject in self.scenario.subjects}:
-            runners.load(name).sweep()

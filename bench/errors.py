@@ -17,6 +17,7 @@ an exception that nobody foresaw; 141 is the reader of standard output who went 
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -66,9 +67,13 @@ class OutputError(TareError):
 
 
 class Interrupted(TareError):  # noqa: N818 - not an error: the user's will
-    """SIGINT or SIGTERM arrived."""
+    """SIGINT, SIGTERM or SIGHUP arrived. *run* is the directory of what was measured, if it came that far."""
 
     exit_code = 130
+
+    def __init__(self, what: str, why: str = "", fix: str = "", *, run: Path | None = None) -> None:
+        super().__init__(what, why, fix)
+        self.run = run
 
 
 #: A device that is full or broken, not a path that was chosen badly.

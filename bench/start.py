@@ -9,6 +9,7 @@ import os
 import re
 import select
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from runners import drain
 from runners.base import Instance, Launch
 
 _READ_BYTES = 65536
+_LOOK_S = 0.1
 _TAIL_BYTES = 2000
 #: Of the end of what was said, in the reason of a failure.
 _SAID_CHARS = 300
@@ -60,15 +62,23 @@ class Console:
     end: bytes = b""
     told: list[str] = field(default_factory=list)
 
-    def wait(self, fd: int, mark: str, deadline_ns: int) -> bool:
-        """Read until *mark* was seen (True) or the console ends (False). Raises TrialTimeout at *deadline_ns*."""
+    def wait(self, fd: int, mark: str, deadline_ns: int, check: Callable[[], None] | None = None) -> bool:
+        """Read until *mark* was seen (True) or the console ends (False). Raises TrialTimeout at *deadline_ns*.
+
+        *check* is called ten times a second while nothing comes, and may raise what ends the wait.
+        """
+        most_s = _LOOK_S if check else float("inf")
         with select.epoll() as poll:
             poll.register(fd, select.EPOLLIN)
             while mark not in self.stamps:
-                ready = poll.poll(max(0.0, (deadline_ns - clock_ns()) / 1e9))
+                ready = poll.poll(max(0.0, min(most_s, (deadline_ns - clock_ns()) / 1e9)))
                 now_ns = clock_ns()
-                if not ready or now_ns > deadline_ns:  # one that writes without end is always ready
+                if now_ns > deadline_ns:  # whether ready or not: one that writes without end always is
                     raise TrialTimeout
+                if check is not None:
+                    check()
+                if not ready:
+                    continue
                 try:
                     data = os.read(fd, _READ_BYTES)
                 except BlockingIOError:
@@ -130,7 +140,15 @@ class Started:
         return inside.refusal(self.console.told)
 
 
-def start(stack: ExitStack, launch: Launch, name: str, contract: Contract, *, interrupts: Interrupts | None) -> Started:
+def start(
+    stack: ExitStack,
+    launch: Launch,
+    name: str,
+    contract: Contract,
+    *,
+    interrupts: Interrupts | None,
+    check: Callable[[], None] | None = None,
+) -> Started:
     """Start one instance on *stack* and await its mark. Raises StartFailed; the instance is on *stack* even then.
 
     Raises Interrupted when the user wants to stop, and RunnerError or OSError when the runner fails. *interrupts* are
@@ -142,10 +160,10 @@ def start(stack: ExitStack, launch: Launch, name: str, contract: Contract, *, in
     stamps["requested"] = clock_ns()
     deadline_ns = stamps["requested"] + int(contract.timeout_s * 1e9)
     try:
-        with _allowed(interrupts, contract.timeout_s):
-            instance = stack.enter_context(launch(name, lambda phase: stamps.__setitem__(phase, clock_ns())))
+        # A launch is never interrupted: what it has just made would be known to nobody. Its runner limits its waits.
+        instance = stack.enter_context(launch(name, lambda phase: stamps.__setitem__(phase, clock_ns())))
         with _allowed(interrupts, max(0.001, (deadline_ns - clock_ns()) / 1e9)):
-            alive = console.wait(instance.console, contract.ready, deadline_ns)
+            alive = console.wait(instance.console, contract.ready, deadline_ns, check)
     except TrialTimeout:
         why = f"no '{contract.ready}' within {contract.timeout_s:g} s"
         raise StartFailed("timeout", _explained(why, instance, console), console.tail()) from None

@@ -27,6 +27,8 @@ from runners.container import cgroups
 
 #: What a program must not inherit as ignored: Python ignores two, nohup and a shell's background jobs three more.
 DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+#: How long a gate, which has nothing else to do, may take for an answer: struct timeval, seconds and microseconds.
+_LIMIT = struct.pack("ll", 20, 0)
 _SOURCE = Path(__file__).with_name("gate.c")
 
 
@@ -46,7 +48,8 @@ class Held:
     def run_in(self, group: cgroups.Cgroup) -> None:
         """Move it into *group*, and let it execute the program; returns when it has done that, or has died.
 
-        Raises OSError if it cannot be moved, and RunnerError if the kernel refuses to execute the program.
+        Raises OSError if it cannot be moved, and RunnerError if the kernel refuses to execute the program or the gate
+        does not answer.
         """
         try:
             self.link.recv(1)  # it waits: until then it touches pages of its own
@@ -55,6 +58,9 @@ class Held:
             said = self.link.recv(4)
         except ConnectionError:  # it died before it had read
             return
+        except BlockingIOError:
+            why = "its gate does not answer"
+            raise RunnerError(f"cannot execute {self.program}", why, "is the host overloaded?") from None
         if said:
             (number,) = struct.unpack("=i", said)
             raise RunnerError(f"cannot execute {self.program}", os.strerror(number), "")
@@ -63,6 +69,7 @@ class Held:
 def hold(gate: Path, argv: Sequence[str], env: Mapping[str, str], *, console: int, stdin: int, ours: ExitStack) -> Held:
     """Start a *gate* before the program ``argv[0]``. The caller ends the process; the link closes with *ours*."""
     link, its = socket.socketpair()
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LIMIT)
     ours.callback(link.close)
     with its:
         pid = os.posix_spawn(
@@ -76,6 +83,7 @@ def hold(gate: Path, argv: Sequence[str], env: Mapping[str, str], *, console: in
                 (os.POSIX_SPAWN_DUP2, console, 2),
                 (os.POSIX_SPAWN_DUP2, its.fileno(), its.fileno()),
             ),
+            setpgroup=0,
             setsigdef=DEFAULTED,
         )
     return Held(pid, argv[0], link)

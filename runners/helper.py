@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -23,6 +24,8 @@ from runners.container.warm import ALONE, BESIDE, LARGEST_REQUEST, MARKER
 
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from container.warm import main; sys.exit(main(sys.argv[3:]))"
 _START_S = 20
+#: How long it may take for an answer: struct timeval, seconds and microseconds. No wait of a launch is for ever.
+_LIMIT = struct.pack("ll", 60, 0)
 _STOP_S = 20
 _MOST = 8
 
@@ -49,6 +52,7 @@ class Helper:
         words, _ = self.ask("")
         self.pid = int(words[1])
         self._control.settimeout(None)
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LIMIT)
 
     def start(
         self, cgroups: Sequence[str], fds: Sequence[int], meanwhile: Callable[[], None], *, beside: bool
@@ -97,6 +101,9 @@ class Helper:
                 with before:
                     data, received, _, _ = socket.recv_fds(self._control, LARGEST_REQUEST, 1, socket.MSG_CMSG_CLOEXEC)
                     self._answered += 1
+            except BlockingIOError as error:
+                self._control.close()  # a late answer would be taken for another question's
+                raise self._gone("it does not answer") from error
             except OSError as error:
                 raise self._gone(str(error)) from error
             except BaseException:

@@ -80,7 +80,14 @@ def started(argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = ()) 
 
     If the block, which is for its container to come, raises, then the monitor is killed.
     """
-    monitor = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=tuple(pass_fds))
+    monitor = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=console,
+        stderr=console,
+        pass_fds=tuple(pass_fds),
+        process_group=0,  # Ctrl-C is for tare, which then ends it in order
+    )
     try:
         yield monitor
     except BaseException:

@@ -104,7 +104,8 @@ class _Starter:
 
     def _delete(self, name: str) -> None:
         if (self.state / name).exists():
-            done = subprocess.run(self.command("delete", "--force", name), capture_output=True, text=True, check=False)
+            words = self.command("delete", "--force", name)
+            done = subprocess.run(words, capture_output=True, text=True, check=False, process_group=0)
             if done.returncode:
                 raise RunnerError(
                     " ".join(self.command("delete", "--force", name)), done.stderr.strip(), "run it by hand"

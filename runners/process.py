@@ -147,6 +147,7 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
                         (os.POSIX_SPAWN_DUP2, writer, 1),
                         (os.POSIX_SPAWN_DUP2, writer, 2),
                     ),
+                    setpgroup=0,  # Ctrl-C is for tare, which then ends it in order
                     setsigdef=gate.DEFAULTED,
                 )
             instance = _Process(reader, pid)

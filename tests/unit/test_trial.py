@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -163,13 +164,53 @@ def test_silence_is_a_timeout_with_the_consoles_tail_and_the_instance_is_removed
     assert removed == ["x"]
 
 
-def test_a_launch_that_hangs_is_a_timeout_too() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM])
+def test_a_launch_is_never_torn_apart_by_a_signal_and_what_it_made_is_removed(number: signal.Signals) -> None:
+    """A machine that libvirt has just started would be known to nobody."""
+    done: list[str] = []
+
     @contextmanager
     def launch(name: str, mark: Mark) -> Iterator[Fake]:
-        signal.pause()
-        yield Fake(0)
+        done.append("made")
+        os.kill(os.getpid(), number)
+        done.append("noted")
+        reader, writer = os.pipe2(os.O_NONBLOCK)
+        try:
+            yield Fake(reader)
+        finally:
+            drain.close(reader)
+            os.close(writer)
+            done.append("removed")
+
+    with Interrupts() as interrupts, suppress(Interrupted):
+        found = weigh(launch, "x", Contract(ready="ready", timeout_s=0.05), interrupts=interrupts, cpu_ns=None)
+        assert (number, found.status) == (signal.SIGALRM, "timeout")
+    assert done == ["made", "noted", "removed"]
+    assert (interrupts.pending is not None) == (number == signal.SIGINT)
+
+
+def test_a_block_within_a_block_is_the_same_one() -> None:
+    with Interrupts() as outer:
+        with Interrupts() as inner:
+            assert inner is outer
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)  # a second one changes nothing
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            outer.check()
+
+
+def test_a_launch_that_took_too_long_is_a_timeout_too() -> None:
+    removed: list[str] = []
+    wait = launching(removed=removed)
+
+    @contextmanager
+    def launch(name: str, mark: Mark) -> Iterator[Fake]:
+        with wait(name, mark) as fake:
+            time.sleep(0.06)
+            yield fake
 
     assert weighed(launch, Contract(ready="ready", timeout_s=0.05)).status == "timeout"
+    assert removed == ["x"]
 
 
 def test_a_runner_that_fails_is_a_failed_trial_and_not_a_traceback() -> None:
