@@ -36,7 +36,14 @@ def door(raising: str, *words: str, **env: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize(
     "raising",
-    ["return [][1]", "raise RuntimeError('a\\nb')", "(lambda f: f(f))(lambda f: f(f))", "raise AssertionError", "assert False", "{}['x']"],
+    [
+        "return [][1]",
+        "raise RuntimeError('a\\nb')",
+        "(lambda f: f(f))(lambda f: f(f))",
+        "raise AssertionError",
+        "assert False",
+        "{}['x']",
+    ],
 )
 def test_what_nobody_foresaw_is_one_paragraph_and_a_log(tmp_path: Path, raising: str) -> None:
     done = door(raising, TARE_CACHE=str(tmp_path))
