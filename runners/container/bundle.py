@@ -213,12 +213,6 @@ def _namespaces(linux: Reader) -> dict[str, str]:
         if path and not path.startswith("/"):
             raise BundleError(item.at("path"), "must be an absolute path", SEE)
         found[kind] = path
-    if found.get("mount", "/"):
-        raise BundleError(
-            linux.at("namespaces"),
-            "a mount namespace of its own is required: without it, the set-up would change the mounts of others",
-            'add {"type": "mount"}, without a path',
-        )
     return found
 
 

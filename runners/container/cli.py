@@ -76,7 +76,7 @@ _MAKE = (
     _PID_FILE,
     _CONSOLE,
     _PRESERVE,
-    Option("no-pivot", help="refused: without pivot_root the host's root stays reachable"),
+    Option("no-pivot", help="enter the root by MS_MOVE and chroot: where / is a ramfs; less tight"),
     Option("no-new-keyring", help="keep the caller's session keyring"),
     Option("network", "MODE", help="none, host or bridge, whatever the configuration says"),
     Option("nat", help="with --network bridge: outwards under the host's address"),

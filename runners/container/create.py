@@ -22,6 +22,7 @@ from .steps import JoinCgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from .bundle import Bundle
@@ -53,6 +54,8 @@ def create(
     run_hooks: RunHooks,
     listen_fds: int = 0,
     new_keyring: bool = True,
+    pivot: bool = True,
+    record_root: Callable[[str], object] = lambda _: None,
     filters: str = "",
 ) -> Created:
     """Make the container's first process, set up to the point where ``start`` lets it execute its program.
@@ -62,7 +65,8 @@ def create(
     *preserve_fds* descriptors from 3 on, the first *listen_fds* are a service manager's sockets. *run_hooks* is called
     with a kind and the first process' number: always for "prestart" and "createRuntime", here; for "createContainer"
     and "startContainer" in the copy inside, with the number that it has there. It raises OSError. *filters* is a
-    directory for compiled system call filters. Raises OSError and BundleError; nothing is left then.
+    directory for compiled system call filters. *record_root* is called in the caller's mount namespace: see
+    :func:`shared_mounts.attach`; what it records is left. Raises OSError and BundleError; nothing else is left then.
     """
     for fd in range(3, 3 + preserve_fds):
         _check_open(fd)
@@ -72,6 +76,10 @@ def create(
     opened: list[int] = []
     try:
         found = _open_trees(bundle, trees)
+        if "mount" not in bundle.namespaces:
+            from . import shared_mounts
+
+            found[-1] = shared_mounts.attach(bundle.rootfs, trees.add, record_root)
         nodes = _nodes(bundle, trees)
         planned = plan.plan(
             bundle,
@@ -81,6 +89,7 @@ def create(
             console=console_socket,
             shown=shown,
             new_keyring=new_keyring,
+            pivot=pivot,
             filtering=filtering(bundle, filters),
         )
         if trees.limits is not None:

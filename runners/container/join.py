@@ -303,11 +303,16 @@ def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, num
         # Inside a user namespace no limit could be raised, and the cgroups' files are the host's.
         inside.run(plan.limits(entry.process, pid=0))
         doors = None if entry.group is None else entering.Doors(entry.group, entry.first, entry.entrances)
-        flags = 0
+        # Always, also where it is ours already: the call fails if the process has ended, and the number is another's.
+        flags = NAMESPACES["mount"]
         for kind in entry.config.namespaces:
             flags |= NAMESPACES[kind]
-        if flags:
-            syscalls.setns(entry.target, flags)
+        root = _root(entry)
+        syscalls.setns(entry.target, flags)
+        if root >= 0:
+            os.fchdir(root)
+            os.chroot(".")
+            os.close(root)
         pid = doors.clone() if doors is not None else syscalls.clone3(syscalls.CLONE_PARENT, 0)[0]
         if pid == 0:
             os.close(numbers)
@@ -327,6 +332,13 @@ def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, num
         os.write(report, f"cannot join the container: {reason(error)}".encode())
     finally:
         os._exit(1)
+
+
+def _root(entry: _Entry) -> int:
+    """The first process' root directory, where it may be another than that of its mount namespace; else -1."""
+    if entry.config.is_new("mount"):
+        return -1
+    return os.open(f"/proc/{entry.first}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _before(entry: _Entry) -> Iterator[Step]:

@@ -77,9 +77,13 @@ def _join_and_clone(bundle: Bundle, flags: int, born: int, become: Callable[[], 
     try:
         # Processes in a joined pid or user namespace must not look into a copy of the runtime.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        # Before a joined mount namespace hides them: this file, and Python's modules that the first process may need.
+        clocks = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC) if bundle.is_new("time") else -1
+        if bundle.namespaces.get("mount"):
+            from . import copyup, idmap  # noqa: F401
         _join(bundle)
-        if bundle.is_new("time"):
-            _new_time(bundle)
+        if clocks >= 0:
+            _new_time(bundle, clocks)
         if bundle.is_new("user") and os.geteuid():
             # The parent writes the maps into files that are root's if this is not dumpable.
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
@@ -107,6 +111,8 @@ def _join(bundle: Bundle) -> None:
                 paths[kind],
             )
     user = files.pop("user", -1)
+    if "mount" in files:
+        files["mount"] = files.pop("mount")  # the last of its round: root and current directory change with it
     later = {}
     for kind, fd in files.items():
         try:
@@ -139,12 +145,10 @@ def _setns(fd: int, kind: str, path: str) -> None:
         raise OSError(error.errno, error.strerror, path) from None
 
 
-def _new_time(bundle: Bundle) -> None:
-    """time_namespaces(7): the offsets must be there before the first process is."""
+def _new_time(bundle: Bundle, clocks: int) -> None:
+    """time_namespaces(7): the offsets must be there before the first process is. *clocks* is their file."""
     syscalls.unshare(syscalls.CLONE_NEWTIME)
-    for clock, seconds, rest_ns in bundle.time_offsets:
-        fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, f"{clock} {seconds} {rest_ns}".encode())
-        finally:
-            os.close(fd)
+    if bundle.time_offsets:
+        # At once: the kernel takes a write at the file's start alone.
+        os.write(clocks, "\n".join(f"{clock} {s} {ns}" for clock, s, ns in bundle.time_offsets).encode())
+    os.close(clocks)

@@ -125,6 +125,9 @@ class Sys(Protocol):
     def attach_root(self, source: str, tree: int, /) -> None:
         """See :func:`attaching.attach_root`."""
 
+    def let_go_of_host(self) -> None:
+        """See :func:`unpivoted.let_go_of_host`."""
+
     def mkdir_in(self, path: str, /) -> None:
         """See :func:`rootfs.mkdir_in`."""
 
@@ -249,6 +252,13 @@ class Kernel:
         uid, gid = idmap.first()
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+
+    @staticmethod
+    def let_go_of_host() -> None:
+        """See :func:`unpivoted.let_go_of_host`."""
+        from . import unpivoted
+
+        unpivoted.let_go_of_host()
 
     @staticmethod
     def own_streams(uid: int, gid: int) -> None:

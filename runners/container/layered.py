@@ -134,8 +134,9 @@ def _refuse(bundle: Bundle) -> None:
     for kind, path in bundle.namespaces.items():
         if path or kind in ("user", "time"):
             raise no("linux.namespaces", f"{'joined' if path else 'new'} {kind} namespaces")
-    if "pid" not in bundle.namespaces:
-        raise no("linux.namespaces", "containers without a pid namespace")
+    for kind in ("mount", "pid"):
+        if kind not in bundle.namespaces:
+            raise no("linux.namespaces", f"containers without a {kind} namespace")
     for kind, found in bundle.hooks.items():
         if found:
             raise no(f"hooks.{kind}", "hooks")

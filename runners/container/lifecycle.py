@@ -49,6 +49,7 @@ class Request:
     preserve_fds: int = 0
     listen_fds: int = 0
     new_keyring: bool = True
+    pivot: bool = True
     network: str = ""
     nat: bool = False
 
@@ -90,6 +91,10 @@ def make(
     for line in config.warnings:
         messages.warning(line)
     config = within_reach(config, messages)
+    if not config.is_new("mount"):
+        from . import shared_mounts
+
+        config = shared_mounts.settled(config, messages.warning)
     _check_terminal(config, asked)
     lock = store.add(asked.name)
     try:
@@ -189,6 +194,10 @@ def _fill(
         if kind == "createRuntime":
             checkpoint("create:hooks")
 
+    def record_root(text: str) -> None:
+        nonlocal current
+        current = store.update(current, shared_root=text)
+
     made = create.create(
         config,
         name=known.name,
@@ -200,6 +209,8 @@ def _fill(
         listen_fds=asked.listen_fds,
         run_hooks=run_hooks,
         new_keyring=asked.new_keyring,
+        pivot=asked.pivot,
+        record_root=record_root,
         filters=filters(store),
     )
     for line in made.warnings:
@@ -354,6 +365,10 @@ def destroy(
         group = group_of(known)
         _kill(known, group)
         passed("delete:killed")
+        if known.shared_root:
+            from . import shared_mounts
+
+            shared_mounts.detach(known, messages.warning)
         if known.lease:
             from . import network
 

@@ -155,8 +155,6 @@ def _start(call: Call, made: Made) -> None:
 
 def _request(call: Call) -> Request:
     options = call.options
-    if options.on("no-pivot"):
-        raise OciError("--no-pivot", "is not supported: the host's root would stay reachable", "leave it out")
     bundle, pid_file = os.path.realpath(options.text("bundle") or "."), options.text("pid-file")
     return Request(
         name=call.name(),
@@ -165,6 +163,7 @@ def _request(call: Call) -> Request:
         preserve_fds=options.number("preserve-fds"),
         listen_fds=_listening(),
         new_keyring=not options.on("no-new-keyring"),
+        pivot=not options.on("no-pivot"),
         network=options.text("network"),
         nat=options.on("nat"),
     )
@@ -189,7 +188,7 @@ def _explain(asked: Request) -> int:
     from .cli import say_lines
 
     config, _ = configuration.load(asked.bundle, network=asked.network)
-    made = plan.plan(config)
+    made = plan.plan(config, pivot=asked.pivot)
     for number, said in enumerate((*(step.describe() for step in made.steps), *made.lastly), 1):
         say_lines(f"{number:3} {said}")
     return 0

@@ -98,6 +98,7 @@ def plan(
     console: int = -1,
     shown: bool = False,
     new_keyring: bool = True,
+    pivot: bool = True,
     last_capability: int = -1,
     filtering: Filter | None = None,
 ) -> Plan:
@@ -105,14 +106,16 @@ def plan(
 
     Joining cgroups is left out: it comes first, see :class:`steps.JoinCgroup`. *cgroup* is the path of the joined one.
     *trees* are detached mounts that the parent has opened, by number of the mount (-1 is the root filesystem).
-    *console* is a socket for the terminal's master, which with *shown* we show ourselves. For the others see
-    :func:`becoming`.
+    *console* is a socket for the terminal's master, which with *shown* we show ourselves. With *pivot* false, the root
+    is entered by another way than pivot_root. For the others see :func:`becoming`.
     """
     trees = trees or {}
     outside: list[Step] = [NewSession()]
     if new_keyring:
         outside.append(NewKeyring())
-    outside += [Propagate(k.MS_REC | k.MS_SLAVE), AttachRoot(bundle.rootfs, trees.get(-1, -1))]
+    if "mount" in bundle.namespaces:
+        outside.append(Propagate(k.MS_REC | k.MS_SLAVE))
+    outside.append(AttachRoot(bundle.rootfs, trees.get(-1, -1)))
     if bundle.uids:
         from .idmap import root
 
@@ -124,7 +127,7 @@ def plan(
     outside += contents.devices(bundle, nodes or {})
     outside.append(DirectoryIn(bundle.process.cwd))
     outside += [Sysctl(path, value) for path, value in bundle.sysctls]
-    entering: list[Step] = [EnterRoot(".")]
+    entering: list[Step] = [_entrance(bundle, pivot=pivot)]
     if bundle.process.terminal:
         entering.append(Terminal(console, bundle.process.console_size, bundle.process.uid, plain=shown))
     # Not before: hooks and the terminal may want a place in it.
@@ -144,6 +147,15 @@ def plan(
         argv=bundle.process.argv,
         env=bundle.process.env,
     )
+
+
+def _entrance(bundle: Bundle, *, pivot: bool) -> Step:
+    """How the current directory becomes the root."""
+    if pivot and "mount" in bundle.namespaces:
+        return EnterRoot(".")
+    from .unpivoted import Chroot, MoveRoot
+
+    return MoveRoot() if "mount" in bundle.namespaces else Chroot()
 
 
 def namespaces(bundle: Bundle) -> Iterator[Step]:

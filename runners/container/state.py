@@ -34,7 +34,8 @@ _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 class State:
     """What is stored. *pid* is 0 until the first process exists; *pid_start* in clock ticks since boot (proc(5)).
 
-    *lease* is the name under which it is connected to the bridge (:mod:`network`); empty if it is not.
+    *lease* is the name under which it is connected to the bridge (:mod:`network`); empty if it is not. *shared_root*
+    tells :func:`shared_mounts.detach` what is mounted in the caller's mount namespace; mostly empty.
     """
 
     name: str
@@ -48,6 +49,7 @@ class State:
     pid: int = 0
     pid_start: int = 0
     lease: str = ""
+    shared_root: str = ""
 
     def report(self, status: str) -> dict[str, object]:
         """The state as the OCI specification defines it (runtime.md), which hooks read, too."""

@@ -38,7 +38,7 @@ CALLS = ",".join(
             "fchmod",
         ),
         *("clone", "clone3", "fork", "vfork", "execve", "wait4", "waitid", "kill", "pidfd_open", "pidfd_send_signal"),
-        *("mount", "umount2", "setns", "unshare", "prctl", "prlimit64", "bpf"),
+        *("mount", "umount2", "move_mount", "mount_setattr", "setns", "unshare", "prctl", "prlimit64", "bpf"),
     )
 )
 
@@ -51,9 +51,11 @@ def crash(box: Box, name: str, *words: str) -> Done:
     return done
 
 
-@pytest.fixture
-def ready(our_box: Box) -> Box:
+@pytest.fixture(params=["own mounts", "the caller's mounts"])
+def ready(request: pytest.FixtureRequest, our_box: Box) -> Box:
     """A container with all that has to be cleared away: limits, mounts, hooks, two processes, a terminal's absence."""
+    if request.param != "own mounts":
+        our_box.without("mount")
     our_box.resources.update({"memory": {"limit": 64 << 20}, "pids": {"limit": 50}})
     our_box.mount("/scratch", "tmpfs", "tmpfs", "size=1m")
     our_box.config["hooks"] = {kind: [{"path": "/bin/true"}] for kind in ("prestart", "createRuntime", "poststop")}

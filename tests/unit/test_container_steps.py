@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import capabilities, carry, init, layered, root_layer, steps, syscalls
+from runners.container import capabilities, carry, init, layered, root_layer, steps, syscalls, unpivoted
 from runners.container.bundle import Bundle, parse
 from runners.container.defaults import default_config
 from runners.container.kernel import flatten
@@ -286,6 +286,7 @@ def test_look_does_not_follow_links(tmp_path: Path) -> None:
         ({"process": config()["process"] | {"args": ["sh"]}}, "process.args"),
         ({"mounts": [{"destination": "/x", "type": "bind", "source": "/y"}]}, "mounts[0]"),
         ({"linux": config()["linux"] | {"namespaces": [{"type": "mount"}, {"type": "uts"}]}}, "linux.namespaces"),
+        ({"linux": config()["linux"] | {"namespaces": [{"type": "pid"}, {"type": "uts"}]}}, "linux.namespaces"),
         (
             {"linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": "/x"}]}},
             "linux.namespaces",
@@ -311,6 +312,43 @@ def test_in_place_the_root_is_entered_last() -> None:
     assert entering[:4] == ["chdir", "pivot_root", "umount2", "chdir"]
     assert entering.count("mask_in") == 11
     assert entering.count("readonly_in") == 5
+
+
+def test_without_pivot_root_the_rest_is_the_same() -> None:
+    usual, moved = cold(), plan(bundle(), pivot=False, filtering=FILTER, last_capability=40)
+    assert recorded(*moved.outside) == recorded(*usual.outside)
+    entering = recorded(*moved.entering)
+    assert entering[:4] == [
+        ("let_go_of_host",),
+        ("mount", ".", "/", "", syscalls.MS_MOVE),
+        ("chroot", "."),
+        ("chdir", "/"),
+    ]
+    assert entering[4:] == recorded(*usual.entering)[4:]
+
+
+@pytest.mark.parametrize("pivot", [True, False])
+def test_in_the_callers_mount_namespace_nothing_of_it_changes(pivot: bool) -> None:
+    namespaces = [{"type": kind} for kind in ("pid", "uts")]
+    shared = bundle(linux=config()["linux"] | {"namespaces": namespaces})
+    planned = plan(shared, pivot=pivot, filtering=FILTER, last_capability=40)
+    calls = recorded(*planned.own)
+    assert not [call for call in calls if call[0] in ("mount", "pivot_root", "umount2", "let_go_of_host")]
+    assert recorded(*planned.entering)[:2] == [("chroot", "."), ("chdir", "/")]
+    assert not planned.clone_flags & syscalls.CLONE_NEWNS
+
+
+def test_what_of_the_host_shows_the_kernel() -> None:
+    mountinfo = """\
+20 1 0:1 / / rw - ext4 /dev/vda rw
+21 20 0:2 / /proc rw - proc proc rw
+22 20 0:3 / /sys rw shared:5 - sysfs sysfs rw
+23 21 0:2 /sys /proc/sys ro - proc proc rw
+24 20 0:2 / /b/root\\040fs/proc rw - proc proc rw
+25 20 0:2 / /b/root\\040fs2/proc rw - proc proc rw
+26 20 0:9 / /tmp rw - tmpfs proc rw
+"""
+    assert unpivoted.whole(mountinfo, "/b/root fs") == ["/proc", "/sys", "/b/root fs2/proc"]
 
 
 def test_both_ways_mount_and_mask_the_same() -> None:

@@ -277,7 +277,7 @@ def test_every_verb_has_help() -> None:
         (("delete", "nope"), "container nope does not exist"),
         (("exec", "nope", "true"), "container nope does not exist"),
         (("--systemd-cgroup", "list"), "--systemd-cgroup"),
-        (("run", "--no-pivot", "c"), "--no-pivot"),
+        (("run", "--no-pivot=perhaps", "c"), "--no-pivot"),
         (("run", "-b", "/nowhere", "c"), "/nowhere"),
         (("run", "-b", "/", "c"), "/config.json"),
         (("--log-format", "xml", "list"), "--log-format"),
