@@ -1,4 +1,4 @@
-"""The configuration that ``tare-oci spec`` writes: a shell with docker's defaults, to be edited."""
+"""The configuration that ``tare-oci spec`` writes: a shell, with few rights as in runc's, to be edited."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def specimen(*, rootless: bool) -> dict[str, object]:
     config["process"]["capabilities"] = {name: list(_CAPABILITIES) for name in ("bounding", "effective", "permitted")}
     config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024}]
     config["root"]["readonly"] = True
+    # And no filter: a tool that is tried in the container (unshare, mount) is told by the kernel what it may not.
+    del config["linux"]["seccomp"]
     # And as runc's: with cgroup v1 it sees its place in the host's hierarchies, whoever adds a namespace.
     linux = config["linux"]
     if hierarchies.layout().mode != "v2":
