@@ -171,6 +171,15 @@ VERBS = {
         meaning="List all containers below --root.",
         options=(_FORMAT, Option("quiet", short="q", help="names only")),
     ),
+    "events": Verb(
+        where="events:events",
+        arguments="NAME",
+        meaning="Print what it uses at each interval, and when its memory runs out, as lines of JSON.",
+        options=(
+            Option("interval", "TIME", help="between two lines: 500ms, 5s (default), 1m30s"),
+            Option("stats", help="print one line and end"),
+        ),
+    ),
     "pause": Verb(where="freezing:pause", arguments="NAME", meaning="Stop all its processes from running."),
     "resume": Verb(where="freezing:resume", arguments="NAME", meaning="Let them run again."),
     "update": Verb(where="updating:update", arguments="NAME", meaning="Change its limits.", options=_LIMITS),

@@ -44,6 +44,7 @@ def specimen(*, rootless: bool) -> dict[str, object]:
         for mount in config["mounts"]:
             mount["options"] = [word for word in mount["options"] if word != "gid=5"]
     else:
+        linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
         options = ["nosuid", "noexec", "nodev", "relatime", "ro"]
         config["mounts"].append(
             {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}

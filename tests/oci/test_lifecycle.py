@@ -194,6 +194,17 @@ def test_kill_of_a_created_container(box: Box) -> None:
     box.until_stopped()
 
 
+def test_kill_0_only_asks(box: Box) -> None:
+    """kill(2): no signal is sent. Also to all that is left of one that has stopped, which is nothing."""
+    box.live()
+    box.kill("0").ok()
+    assert box.status() == "running"
+    box.kill().ok()
+    box.until_stopped()
+    box.kill("0", options=("--all",)).ok()
+    box.kill("0").refused()
+
+
 @pytest.mark.deviates("crun", "takes any unknown word for signal 0", only=["NOPE", "KILLTERM", "SIG"])
 @pytest.mark.parametrize("name", ["NOPE", "KILLTERM", "SIG", "9999"])
 def test_an_unknown_signal_is_refused(box: Box, name: str) -> None:
@@ -303,6 +314,9 @@ def test_spec_makes_a_configuration_that_runs(box: Box) -> None:
     (box.bundle / "config.json").unlink(missing_ok=True)
     box.call("spec").ok()
     box.config = json.loads((box.bundle / "config.json").read_text())
+    # What scripts that edit it find there in each runtime's.
+    assert set(box.process["capabilities"]["bounding"]) == {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
+    assert box.resources["devices"] == [{"allow": False, "access": "rwm"}]
     box.process["terminal"] = False
     box.linux["cgroupsPath"] = f"/{box.name}"
     assert box.run("/bin/echo", "made").ok().out == "made\n"
