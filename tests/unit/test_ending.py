@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def test_data_that_was_printed_is_not_followed_by_an_error_in_json(tmp_path: Pat
 
 
 def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
-    tare = " ".join(cli.command())
+    tare = shlex.join(cli.command())
     done = subprocess.run(
         ["/bin/bash", "-c", script.replace("TARE", tare)],
         capture_output=True, text=True, cwd=cli.ROOT, env=cli.environment(**env), check=False, timeout=120,
@@ -201,7 +202,7 @@ def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path: Path) -> 
     """A descriptor 2 that is a file of the run would get what children say."""
     code = "import os; from reports import streams; streams.prepare()"
     code += "; print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 2)])"
-    done = shell(f'{sys.executable} -c "{code}" 0<&- 2>&-')
+    done = shell(f'{shlex.quote(sys.executable)} -c "{code}" 0<&- 2>&-')
     assert done.stdout == "['/dev/null', '/dev/null']\n"
 
 
