@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from bench import store
 from tests import cli
 from tests.conftest import require
 from tests.system import interrupting
+from tests.system.interrupting import TARE
 
 TRIES = int(os.environ.get("TARE_INTERRUPTS", "6"))
 SEED = int(os.environ.get("TARE_SEED", "1"))
@@ -61,3 +66,85 @@ def test_quick_at_random_moments(tmp_path: Path) -> None:
 
 def test_a_ramp_at_random_moments(ramp: list[str], tmp_path: Path) -> None:
     tried(ramp, tmp_path, SEED + 1)
+
+
+SLOW = """
+schema = 1
+question = "?"
+[run]
+rounds = 30
+[[subjects]]
+label = "process"
+runner = "process"
+[[subjects]]
+label = "container"
+runner = "container"
+delay_ms = 200
+"""
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    file = tmp_path / "slow.toml"
+    file.write_text(SLOW)
+    return file
+
+
+@pytest.mark.parametrize("verb", ["list", "plan", "report", "compare", "doctor"])
+def test_every_verb_ends_with_130_from_its_first_moment_on(verb: str, slow: Path, tmp_path: Path) -> None:
+    command: list[str | Path] = [TARE, "run", slow, "--subject", "process", "--results", tmp_path / "runs"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    words = {"plan": [str(slow)], "report": [run], "compare": [run, run]}.get(verb, [])
+    before = interrupting.left()
+    ends = set()
+    for step in range(12):
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[step % 3]
+        with subprocess.Popen(
+            [TARE, verb, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as running:
+            time.sleep(0.01 + 0.03 * step)  # any moment is right
+            if running.poll() is None:
+                os.killpg(running.pid, number)
+                _, said = running.communicate(timeout=60)
+                assert running.returncode == 130, said
+                assert "Traceback" not in said
+                ends.add(running.returncode)
+    assert ends == {130}
+    assert interrupting.left() - before == set()
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_a_key_in_the_terminal_ends_it_in_order_and_so_does_the_terminals_end(
+    hangs_up: bool, slow: Path, tmp_path: Path
+) -> None:
+    before = interrupting.left()
+    ours, its = os.openpty()
+    os.set_blocking(ours, False)
+    running = subprocess.Popen(
+        ["setsid", "--ctty", TARE, "run", slow, "--results", tmp_path / "runs"], stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+    said, struck = b"", False
+    while running.poll() is None:
+        with suppress(OSError):  # EAGAIN; EIO once the other side is gone
+            said += b"" if struck and hangs_up else os.read(ours, 65536)
+        time.sleep(0.01)
+        runs = store.runs(tmp_path / "runs")
+        if not struck and runs and len(store.load(runs[0]).outcomes) >= 4:
+            struck = True
+            if hangs_up:
+                os.close(ours)
+            else:
+                os.write(ours, b"\x03")
+    if not hangs_up:
+        with suppress(OSError):
+            while data := os.read(ours, 65536):
+                said += data
+        os.close(ours)
+    assert struck
+    assert running.returncode == 130, said
+    (run,) = store.runs(tmp_path / "runs")
+    header = store.load_header(run)
+    assert (header.state, header.leaks) == ("interrupted", ())
+    assert hangs_up or f"tare run --resume {run}" in said.decode()
+    assert interrupting.left() - before == set()
