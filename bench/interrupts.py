@@ -52,7 +52,8 @@ class Interrupts:
         if self._before:
             Interrupts._active = None
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            # What was registered for the end of the process is still to be removed: see leave().
+            signal.signal(number, _note if handler is _quit else handler)  # type: ignore[arg-type]
 
     @property
     def pending(self) -> Interrupted | None:
@@ -114,6 +115,7 @@ def leave(code: int) -> NoReturn:
 
     By _exit(2), after all that was registered for the end: the interpreter's own end would swallow a signal.
     """
+    _handle(_note)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -125,6 +127,11 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, objec
     """Set *handler* for what is not ignored; return the handlers of before."""
     chosen = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in chosen}
+
+
+def _note(number: int, _frame: FrameType | None) -> None:
+    """It ends by itself now; with 130."""
+    _arrived.append(number)
 
 
 def _quit(number: int, _frame: FrameType | None) -> NoReturn:

@@ -129,8 +129,9 @@ def strike(words: list[str], results: Path, one: Blow) -> Struck:
 
 def _judge(code: int, out: str, err: str, results: Path, *, ended_by_itself: bool) -> tuple[Path | None, list[str]]:
     faults = []
-    if code not in ((0,) if ended_by_itself else (130,)):
-        faults.append(f"exit code {code}")
+    # A signal that finds a process in its own end is seen by nobody.
+    if code != 130 and not (code == 0 and (ended_by_itself or "interrupted by" not in err)):
+        faults.append(f"exit code {code}: {err[-1500:]}")
     faults += [f"{word} in: {err[-3000:]}" for word in ("Traceback", "Exception", "Aborted") if word in err]
     runs = store.runs(results)
     if not runs:
