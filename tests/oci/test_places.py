@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_a_terminal_on_a_read_only_dev(box: Box, place: str) -> None:
     box.process["args"] = ["/bin/sh", "-c", "[ -c /dev/console ] && echo there"]
     box.save()
     done = subprocess.run(
-        ["script", "-qec", " ".join(box.command("run", "--bundle", str(box.bundle), box.name)), "/dev/null"],
+        ["script", "-qec", shlex.join(box.command("run", "--bundle", str(box.bundle), box.name)), "/dev/null"],
         capture_output=True, text=True, check=False, timeout=30, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert "there" in done.stdout
