@@ -1,6 +1,6 @@
 """Steps that decide who the program is and what it may: ids, capabilities, limits. The last before exec.
 
-Order matters: each step needs what a later one takes away. See :func:`plan.process_steps`.
+Order matters: each step needs what a later one takes away. See :func:`plan.becoming`.
 """
 
 # The methods of all steps do what :class:`steps.Step` says.
