@@ -96,20 +96,23 @@ def test_every_verb_ends_with_130_from_its_first_moment_on(verb: str, slow: Path
     run = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     words = {"plan": [str(slow)], "report": [run], "compare": [run, run]}.get(verb, [])
     before = interrupting.left()
+    whole = subprocess.run([TARE, verb, *words], capture_output=True, text=True, check=False)
     ends = set()
     for step in range(12):
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[step % 3]
         with subprocess.Popen(
-            [TARE, verb, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [TARE, verb, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         ) as running:
             time.sleep(0.01 + 0.03 * step)  # any moment is right
             if running.poll() is None:
                 os.killpg(running.pid, number)
-                _, said = running.communicate(timeout=60)
-                assert running.returncode == 130, said
+                out, said = running.communicate(timeout=60)
+                # A signal that finds a process in its own end is seen by nobody; then it has said everything.
+                over = "interrupted by" not in said and out.count("\n") == whole.stdout.count("\n")
+                assert running.returncode == 130 or (running.returncode == whole.returncode and over), said
                 assert "Traceback" not in said
                 ends.add(running.returncode)
-    assert ends == {130}
+    assert 130 in ends
     assert interrupting.left() - before == set()
 
 
