@@ -104,8 +104,12 @@ _arrived: list[int] = []
 def at_the_door() -> None:
     """From now on a signal ends this process at once, with 130; one that came before, while it was blocked, too.
 
-    Whoever started Python may have blocked them (``launch.sh``): it takes a tenth of a second to get here.
+    Whoever started Python may have blocked them (``tare.sh``): it takes a tenth of a second to get here.
+    That children ended is told to us whatever the caller does about its own: ignored, SIGCHLD has the kernel throw
+    their statuses away (wait(2)), and each would count as a success.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
     _handle(_quit)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 

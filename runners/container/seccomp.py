@@ -50,9 +50,6 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
-#: With these for what a profile does not name, calls that are newer are let through, too.
-_LETTING = tuple(ACTIONS[f"SCMP_ACT_{name}"] for name in ("ALLOW", "LOG", "TRACE"))
-_ACTION = 0xFFFF0000  # SECCOMP_RET_ACTION_FULL
 _TSYNC, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1, 8, 32
 ARCHITECTURES = (
     "X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE S390 S390X PARISC"
@@ -61,8 +58,6 @@ ARCHITECTURES = (
 
 _INSTALL = "install it (Debian, Ubuntu, Fedora: the package libseccomp2 or libseccomp), or remove linux.seccomp"
 _ARGUMENTS = 6
-#: BPF_MAXINSNS of linux/bpf_common.h.
-_LONGEST = 4096
 
 
 @record(kw_only=True)
@@ -206,64 +201,14 @@ def compile(profile: Profile, *, cache: str = "") -> bytes:  # noqa: A001 - secc
     key = f"{os.uname().machine} {profile!r}" if cache else ""
     if cache and (kept := compiled.load(cache, key)):
         return kept
-    from . import libseccomp  # late: a start that finds its program in the cache does without
+    from . import compiling, libseccomp  # late: a start that finds its program in the cache does without
 
     if trouble := libseccomp.load():
         raise BundleError("linux.seccomp", f"needs libseccomp.so.2, which cannot be loaded: {trouble}", _INSTALL)
-    program = _compile(profile)
+    program = compiling.in_time(profile)
     if cache:
         compiled.store(cache, key, program, libseccomp.path())
     return program
-
-
-def _compile(profile: Profile) -> bytes:
-    from . import libseccomp
-    from .compact import smaller
-
-    with libseccomp.Filter(profile.default_action) as made:
-        for name in profile.architectures:
-            if not made.add_architecture(name):
-                raise BundleError(
-                    "linux.seccomp.architectures", f"this libseccomp does not know {name}", "leave it out"
-                )
-        for rule in profile.rules:
-            if rule.action == profile.default_action:
-                continue  # libseccomp refuses a rule that changes nothing
-            for name in rule.names:
-                number = libseccomp.number(name)
-                if number is None:
-                    continue
-                for conditions in _alternatives(rule.conditions):
-                    try:
-                        made.add(rule.action, number, conditions)
-                    except OSError as error:
-                        raise BundleError(
-                            f"linux.seccomp.syscalls: {name}", f"libseccomp refuses it: {error.strerror}", SEE
-                        ) from None
-        program = smaller(_with_newer(made.export(), profile))
-    if len(program) // 8 > _LONGEST:
-        raise BundleError(
-            "linux.seccomp", f"makes {len(program) // 8} instructions; {_LONGEST} are allowed", "shorten it"
-        )
-    return program
-
-
-def _with_newer(program: bytes, profile: Profile) -> bytes:
-    """*program* with an answer to calls that are newer than *profile*: see :mod:`unknown_calls`."""
-    if profile.default_action & _ACTION in _LETTING:
-        return program
-    from . import libseccomp, unknown_calls
-
-    names = [name for rule in profile.rules for name in rule.names]
-    last = {name: libseccomp.highest(names, name) for name in (os.uname().machine, *profile.architectures)}
-    return unknown_calls.answered(program, {name: number for name, number in last.items() if number})
-
-
-def _alternatives(conditions: tuple[Condition, ...]) -> tuple[tuple[Condition, ...], ...]:
-    """Conditions on different arguments hold together; several on one argument are alternatives, as runc has it."""
-    if len({condition.index for condition in conditions}) == len(conditions):
-        return (conditions,)
-    return tuple((condition,) for condition in conditions)
 
 
 @record

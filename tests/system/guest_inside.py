@@ -396,6 +396,65 @@ def check_io_max() -> None:
     return None
 
 
+def check_what_was_counted() -> None:
+    from runners.container import counters
+
+    def hold() -> int:
+        held = bytearray(8 << 20)
+        began = time.process_time()
+        while time.process_time() - began < 0.2:
+            pass
+        os.write(told, b"t")
+        select.select([], [], [])
+        return len(held) % 7
+
+    asked = {
+        "memory": {"limit": 64 << 20},
+        "pids": {"limit": 9},
+        "cpu": {"cpus": "0", "mems": "0", "quota": 20_000, "period": 100_000},
+    }
+    reader, told = os.pipe()
+    with limited("/tare-counted", asked) as group:
+        inside(group, hold, wait=False)
+        os.close(told)
+        assert os.read(reader, 1) == b"t"
+        found: Any = counters.collect(group)
+        usage = found["cpu"]["usage"]
+        assert usage["total"] >= 200 * 10**6, usage
+        assert abs(usage["user"] + usage["kernel"] - usage["total"]) < 10**5, usage
+        throttling = found["cpu"]["throttling"]
+        assert throttling["throttledPeriods"] >= 1 and throttling["throttledTime"] > 0, throttling
+        assert found["cpuset"] == {"cpus": [0], "mems": [0]}, found["cpuset"]
+        assert found["pids"] == {"current": 1, "limit": 9}, found["pids"]
+        memory = found["memory"]
+        assert 8 << 20 <= memory["usage"]["usage"] <= memory["usage"]["limit"] == 64 << 20, memory
+        assert memory["raw"]["anon"] >= 8 << 20, memory["raw"]
+        assert found["hugetlb"].keys() <= {"2MB", "1GB"}, found["hugetlb"]
+    os.close(reader)
+
+
+def check_a_shortage_of_memory_is_told() -> None:
+    from runners.container import events
+
+    def hog() -> int:
+        held = bytearray(96 << 20)
+        return len(held) % 7
+
+    with limited("/tare-short", {"memory": {"limit": 32 << 20, "swap": 32 << 20}}) as group:
+        shortage = events.Shortage(group)
+        poll = select.poll()
+        poll.register(shortage.fd, shortage.mask)
+        assert not poll.poll(100), "nothing had happened"
+        for _ in range(2):
+            assert os.WIFSIGNALED(inside(group, hog))
+            assert poll.poll(10_000), "nothing was told"
+            assert shortage.came()
+            # The limit itself wakes it, too: only a kill counts.
+            while poll.poll(100):
+                assert not shortage.came()
+        shortage.close()
+
+
 def check_huge_pages() -> None:
     with limited("/tare-huge", {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}) as group:
         assert value(group, "hugetlb.2MB.max") == str(4 << 20)

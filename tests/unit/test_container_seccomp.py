@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.container import allowed_calls, compact, compiled, libseccomp, seccomp, stub
+from runners.container import allowed_calls, compact, compiled, compiling, libseccomp, seccomp, stub
 from runners.container.reader import BundleError, Reader
 from runners.container.seccomp import Filter, Profile
 
@@ -148,7 +149,8 @@ def test_architectures() -> None:
 def made_by_libseccomp(profile: Profile) -> bytes:
     """The program as libseccomp writes it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compact, "smaller", lambda program: program)
+        patch.setattr(compiling, "smaller", lambda program: program)
+        patch.setattr(compiling, "LIMIT_S", 1.0)
         return seccomp.compile(profile)
 
 
@@ -194,14 +196,13 @@ random_rules = st.lists(
 
 @needs_library
 @needs_x86
-# The same examples each time: libseccomp 2.5 itself does not come to an end with some sets of rules, as chance found.
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(random_rules, st.sampled_from(([], ["SCMP_ARCH_X86"], ["SCMP_ARCH_X86", "SCMP_ARCH_X32"])))
 def test_any_smaller_program_has_the_same_verdicts(rules: list[dict[str, Any]], architectures: list[str]) -> None:
     section = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules, "architectures": architectures}
     try:
         before = made_by_libseccomp(parsed(section))
-    except BundleError:  # rules that contradict each other
+    except BundleError:  # rules that contradict each other, or keep libseccomp busy for ever
         return
     after = compact.smaller(before)
     assert len(after) <= len(before)
@@ -210,6 +211,67 @@ def test_any_smaller_program_has_the_same_verdicts(rules: list[dict[str, Any]], 
             for arguments in ARGUMENTS:
                 asked = (number, *arguments)
                 assert run(before, *asked, architecture=architecture) == run(after, *asked, architecture=architecture)
+
+
+#: libseccomp 2.5.4 adds the second rule for ever.
+ENDLESS = [
+    rule("SCMP_ACT_LOG", "ioctl", args=[{"index": index, "value": value, "op": op} for index, value, op in conditions])
+    for conditions in (
+        ((1, 0, "SCMP_CMP_NE"), (0, 1 << 32, "SCMP_CMP_NE")),
+        ((2, (1 << 64) - 1, "SCMP_CMP_GT"), (0, 1 << 32, "SCMP_CMP_NE")),
+    )
+]
+
+
+@needs_library
+def test_rules_that_keep_libseccomp_busy_for_ever_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "LIMIT_S", 0.2)
+    said = ""
+    try:
+        made = program("SCMP_ACT_ALLOW", *ENDLESS)
+    except BundleError as error:
+        made, said = b"", str(error)
+    assert made or "did not come to an end" in said  # another libseccomp ends
+
+
+@needs_library
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_compilation_has_a_limit_whatever_the_callers_signals(blocked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(*_: object) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(compiling, "LIMIT_S", 0.2)
+    monkeypatch.setattr(libseccomp.Filter, "add", add)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF} if blocked else ())
+    before = signal.signal(signal.SIGPROF, signal.SIG_IGN)
+    try:
+        with pytest.raises(BundleError, match=r"did not come to an end .* within 0.2 s of processor time"):
+            program("SCMP_ACT_ALLOW", rule("SCMP_ACT_ERRNO", "read"))
+    finally:
+        signal.signal(signal.SIGPROF, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "raised", [BundleError("where", "why \udcff", "fix"), OSError(12, "no memory"), RuntimeError("nobody foresaw it")]
+)
+def test_what_fails_in_a_compilation_is_raised_by_who_asked(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: Profile) -> bytes:
+        raise raised
+
+    monkeypatch.setattr(compiling, "program", failing)
+    with pytest.raises(type(raised)) as caught:
+        program("SCMP_ACT_ALLOW")
+    assert str(raised) in str(caught.value)
+
+
+@needs_library
+def test_a_compilation_that_is_killed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "program", lambda _: os.kill(os.getpid(), 9))
+    with pytest.raises(ChildProcessError, match="died of signal 9"):
+        program("SCMP_ACT_ALLOW")
 
 
 @needs_library

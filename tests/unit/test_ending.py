@@ -20,8 +20,8 @@ from tests import cli
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-def door(raising: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """``tare list`` whose verb does *raising* in place of its own work."""
+def door_words(raising: str, *words: str) -> list[str]:
+    """The command of ``tare list`` whose verb does *raising* in place of its own work."""
     code = (
         "import sys, tare\n"
         f"def broken(**_): {raising}\n"
@@ -29,10 +29,29 @@ def door(raising: str, *words: str, **env: str) -> subprocess.CompletedProcess[s
         f"sys.argv = ['tare', 'list', *{list(words)!r}]\n"
         "tare.main()"
     )
+    return [sys.executable, "-c", code]
+
+
+def door(raising: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run :func:`door_words`."""
     return subprocess.run(
-        [sys.executable, "-c", code],
+        door_words(raising, *words),
         capture_output=True, text=True, cwd=cli.ROOT, env=cli.environment(**env), check=False, timeout=60,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["signal.signal(signal.SIGCHLD, signal.SIG_IGN)", "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])"],
+    ids=["ignored", "blocked"],
+)
+def test_how_children_end_is_known_whatever_the_caller_does_about_its_own(how: str) -> None:
+    raising = "sys.exit(__import__('subprocess').run(['false']).returncode + 40)"
+    code = f"import os, signal, sys; {how}; os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *door_words(raising)], cwd=cli.ROOT, env=cli.environment(), check=False, timeout=60
+    )
+    assert done.returncode == 41
 
 
 @pytest.mark.parametrize(
