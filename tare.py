@@ -243,12 +243,13 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
     if hosts:
         console = terminal.err()
         console.print(reports.render_hosts(built, width=console.width), crop=False)
-    page = reports.page(loaded, built)
+    page = reports.page(loaded, built).encode("utf-8", "replace")
     if output in ("-", "/dev/stdout"):
-        streams.out(f"{page}\n")
+        streams.out(f"{page.decode()}\n", encoding="utf-8")  # which it says that it is, whatever the locale's is
         return
     target = Path(output) if output else run / reports.PAGE
-    files.write_atomically(target, page.encode("utf-8", "replace"))
+    write = files.write_atomically if output else files.write_own  # a run may be another user's, with links in it
+    write(target, page)
     streams.out(f"{target}\n")
 
 

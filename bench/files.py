@@ -32,18 +32,31 @@ def write_atomically(path: Path, data: bytes) -> None:
 def replace(path: Path, data: bytes) -> None:
     """Write beside *path* and rename over it. After any exception the new file is gone and the old one untouched."""
     scratch = path.with_name(f".{path.name[:80]}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)  # of a killed process; or a link of whoever may write here, which we do not follow
     try:
-        scratch.write_bytes(data)
+        with scratch.open("xb") as file:
+            file.write(data)
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
 
 
+def write_own(path: Path, data: bytes) -> None:
+    """Write a file whose name nobody chose: what stands there is replaced, a link too, wherever it leads.
+
+    Raises as :func:`write_atomically`.
+    """
+    try:
+        replace(path, data)
+    except OSError as error:
+        raise unwritten(f"cannot write {path}", error, "give -o a file in a directory that may be written") from error
+
+
 def write_over(path: Path, data: bytes) -> bool:
     """Write *data* in place of what *path* holds, in one write(2); spaces fill the rest. False if it does not fit."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             size = os.fstat(fd).st_size
             return len(data) <= size and os.pwrite(fd, data.ljust(size), 0) == size

@@ -34,7 +34,7 @@ def write(run_dir: Path, sizes: Sequence[Size] = ()) -> Path:
     """Render the run at *run_dir* into ``report.html`` beside its records; an older one is replaced at once."""
     run = store.load(run_dir)
     target = run_dir / PAGE
-    files.write_atomically(target, page(run, build(run, sizes)).encode("utf-8", "replace"))
+    files.write_own(target, page(run, build(run, sizes)).encode("utf-8", "replace"))
     return target
 
 

@@ -21,7 +21,7 @@ import pytest
 
 import reports
 import tare
-from bench import engine, scenario, store
+from bench import engine, files, scenario, store
 from bench.errors import UsageError
 from tests import cli
 from tests.unit import ascents_fixture, reports_fixture
@@ -172,6 +172,41 @@ def test_an_output_keeps_links_and_devices(run: Path, tmp_path: Path) -> None:
     assert fails("report", run, "-o", "/dev/full", code=74)
 
 
+@pytest.mark.parametrize("to", ["victim", "gone", "folder", "/dev/null", "report.html"])
+def test_the_page_in_the_run_is_its_own_whatever_link_stands_there(tmp_path: Path, to: str) -> None:
+    """The directory may be another user's: nothing outside of it is written, as nothing outside of it is quoted."""
+    run = reports_fixture.write_run(tmp_path / "run")
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    page = run / "report.html"
+    page.symlink_to(to if to == page.name else tmp_path / to)
+    assert cli.tare("report", run).stdout == f"{page}\n"
+    assert not page.is_symlink()
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert not (tmp_path / "gone").exists()
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_link_at_the_name_to_write_under_is_not_followed(tmp_path: Path) -> None:
+    victim, target = tmp_path / "victim", tmp_path / "report.html"
+    victim.write_text("mine")
+    (tmp_path / f".report.html.{os.getpid()}").symlink_to(victim)
+    files.write_own(target, b"page")
+    assert (victim.read_text(), target.read_bytes(), target.is_symlink()) == ("mine", b"page", False)
+    target.unlink()
+    target.symlink_to(victim)
+    assert not files.write_over(target, b"page")
+    assert victim.read_text() == "mine"
+
+
+def test_a_page_that_cannot_be_put_into_the_run_is_said(tmp_path: Path) -> None:
+    run = reports_fixture.write_run(tmp_path / "run")
+    (run / "report.html").mkdir()
+    assert "give -o a file" in fails("report", run)
+    assert list((run / "report.html").iterdir()) == []
+
+
 VIEWS = [
     ("report", "--json"),
     ("report", "-o", "-"),
@@ -193,8 +228,9 @@ def test_reports_and_comparisons_in_ascii(run: Path, env: dict[str, str], words:
         cli.command(*command), capture_output=True, env=cli.environment(**env), cwd=cli.ROOT, check=False
     )
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
-    if "--json" not in words:
-        done.stdout.decode("ascii")
+    page = words == ("report", "-o", "-")  # it says of itself that it is UTF-8
+    text = done.stdout.decode("utf-8" if page or "--json" in words else "ascii")
+    assert not page or ("·" in text and '<meta charset="utf-8">' in text)
 
 
 def on_terminal(columns: int, *words: str | Path, **env: str) -> str:
