@@ -1,8 +1,10 @@
 """What a run left behind: an inventory before, one after, and the difference with its owner.
 
 A leak is a result (docs/method.md): whoever leaves a mount behind at each start has a cost that no stop watch shows.
-Only what bears the run's name, or descends from the measuring process, is looked at: a host has a life of its own. The
-run's own cgroup and scratch directory are not leaks, they end with the run; what an instance left inside them is.
+Only what bears the run's name, or is a process of the run, is looked at: a host has a life of its own. The run's own
+cgroup and scratch directory are not leaks, they end with the run; what an instance left inside them is. A process that
+only names the run in its command line is told, since it may be a daemon of ours; but it may be a user's ``tail``, too,
+and so it is none of :func:`own_processes`.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ from pathlib import Path
 import psutil
 
 from bench.records import Leak
-from runners.base import PREFIX
-from runners.container import cgroups
+from runners.container import cgroups, hierarchies
 
 #: kind -> the names found of it
 Inventory = Mapping[str, frozenset[str]]
@@ -27,8 +28,8 @@ def take(prefix: str, scratch: Path) -> Inventory:
         "process": frozenset(_processes(prefix)),
         "cgroup": frozenset(_cgroups(prefix)),
         "mount": frozenset(_mounts(prefix, Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace"))),
-        "network namespace": frozenset(_entries(Path("/run/netns"))),
-        "network link": frozenset(_entries(Path("/sys/class/net"))),
+        "network namespace": frozenset(_entries(prefix, Path("/run/netns"))),
+        "network link": frozenset(_entries(prefix, Path("/sys/class/net"))),
         "loop device": frozenset(_loops(prefix)),
         "scratch entry": frozenset(_of_instances(prefix, scratch)),
     }
@@ -43,17 +44,32 @@ def difference(before: Inventory, after: Inventory, owner: Callable[[str], str])
     )
 
 
+def own_processes(prefix: str) -> frozenset[int]:
+    """Processes that are without doubt of the run named *prefix*, which this process measures, and not this one.
+
+    They descend from it, are in the run's cgroups, where a daemon stays too, or are its virtual machines, which libvirt
+    moves out of them.
+    """
+    found = {process.pid for process in psutil.Process().children(recursive=True)}
+    found |= hierarchies.processes(f"{mount}/{prefix}" for mount in cgroups.layout().mounts)
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if any(word.startswith(f"guest={prefix}-") for word in command):
+            from runners.vm_traces import guest_name  # loads libvirt, which a run without machines does not
+
+            if guest_name(command):
+                found.add(process.pid)
+    return frozenset(found - {os.getpid()})
+
+
 def _processes(prefix: str) -> list[str]:
-    """Descendants of this process, and any process whose command line names the run: ``pid 12: qemu ...``."""
-    own = psutil.Process()
-    descendants = {process.pid for process in own.children(recursive=True)}
+    """The run's own, and any other whose command line names the run: ``pid 12 (sleeping): qemu ...``."""
+    own = own_processes(prefix)
     found = []
     for process in psutil.process_iter(["cmdline", "name", "status"]):
-        if process.pid == own.pid:
-            continue
         words = process.info["cmdline"] or [process.info["name"] or "?"]
         command = " ".join(words)
-        if process.pid in descendants or prefix in command:
+        if process.pid in own or (prefix in command and process.pid != os.getpid()):
             found.append(f"pid {process.pid} ({process.info['status']}): {command[:160]}")
     return found
 
@@ -79,11 +95,11 @@ def _cgroups(prefix: str) -> list[str]:
 
 def _mounts(prefix: str, mountinfo: str) -> list[str]:
     lines = (line.split(" ") for line in mountinfo.splitlines())
-    return [fields[4] for fields in lines if len(fields) > 4 and prefix in fields[4]]
+    return [fields[4] for fields in lines if len(fields) > 4 and f"/{prefix}" in fields[4]]
 
 
-def _entries(directory: Path) -> list[str]:
-    return [entry.name for entry in directory.glob(f"{PREFIX}*")]
+def _entries(prefix: str, directory: Path) -> list[str]:
+    return [entry.name for entry in directory.glob(f"{prefix}*")]
 
 
 def _loops(prefix: str) -> list[str]:

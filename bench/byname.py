@@ -1,6 +1,7 @@
 """Removing by name what an audit found left: the last resort, after every removal that should have done it.
 
-Only what bears the run's name is touched, and what descends from the measuring process: both were judged by the audit.
+Only what bears the run's name is touched. Of processes, which have no name of their own, only those that are the run's
+without doubt (:func:`bench.audit.own_processes`): a user's program may name the run, too, and is left alone.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import shutil
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from bench import audit
 from bench.records import Leak
 from runners.base import RunnerError
 from runners.container import syscalls
@@ -22,13 +25,17 @@ _PROCESS = re.compile(r"pid (\d+) \(")
 _DEATH_MS = 10_000
 
 
-def remove(leaks: Iterable[Leak]) -> None:
-    """Kill, detach and remove *leaks*, as far as the kernel lets us: processes first, then what they held."""
+def remove(leaks: Iterable[Leak], prefix: str) -> None:
+    """Kill, detach and remove *leaks* of the run named *prefix*, as far as the kernel lets us.
+
+    Processes first, then what they held.
+    """
     found = list(leaks)
+    own = audit.own_processes(prefix) if found else frozenset()
     for kind, undo in (
-        ("process", _kill),
+        ("process", partial(_end, own)),
         ("mount", _detach),
-        ("cgroup", _remove_cgroup),
+        ("cgroup", partial(_remove_cgroup, own)),
         ("network namespace", _remove_namespace),
         ("scratch entry", _remove_entry),
     ):
@@ -37,18 +44,21 @@ def remove(leaks: Iterable[Leak]) -> None:
                 undo(leak.name)
 
 
-def _kill(name: str) -> None:
+def _end(own: frozenset[int], name: str) -> None:
     match = _PROCESS.match(name)
-    if match is None or int(match[1]) == os.getpid():
-        return
-    pidfd = os.pidfd_open(int(match[1]))
+    if match is not None and int(match[1]) in own:
+        _kill(int(match[1]))
+
+
+def _kill(pid: int) -> None:
+    pidfd = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         ended = select.poll()
         ended.register(pidfd, select.POLLIN)
         ended.poll(_DEATH_MS)
         with suppress(ChildProcessError):
-            os.waitpid(int(match[1]), os.WNOHANG)
+            os.waitpid(pid, os.WNOHANG)
     finally:
         os.close(pidfd)
 
@@ -57,9 +67,11 @@ def _detach(name: str) -> None:
     syscalls.umount2(name, syscalls.MNT_DETACH)
 
 
-def _remove_cgroup(name: str) -> None:
-    for pid in Path(name, "cgroup.procs").read_text(encoding="ascii").split():
-        _kill(f"pid {pid} (")
+def _remove_cgroup(own: frozenset[int], name: str) -> None:
+    for pid in map(int, Path(name, "cgroup.procs").read_text(encoding="ascii").split()):
+        if pid in own:  # else rmdir(2) refuses
+            with suppress(ProcessLookupError):
+                _kill(pid)
     Path(name).rmdir()
 
 

@@ -185,7 +185,7 @@ class _Session:
                     after = audit.take(self.prefix, scratch)
                     leaks = audit.difference(before, after, self._owner)
                     self._amend(leaks=(*self.header.leaks, *leaks))
-                    byname.remove(leaks)
+                    byname.remove(leaks, self.prefix)
             finally:
                 if interrupts.pending and state != "complete":
                     state = "interrupted"

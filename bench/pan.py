@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import workspace
 from runners.base import PREFIX
 from runners.container import cgroups, hierarchies
 
@@ -112,7 +113,7 @@ def _usage_ns(directory: Path) -> int:
 
 def leftovers() -> list[str]:
     """Top-level cgroups of runs that did not end. Only meaningful while the scale is locked."""
-    return cgroups.find(PREFIX)
+    return [name for name in cgroups.find(PREFIX) if workspace.is_ours(name)]
 
 
 def remove(relative: str) -> None:
@@ -124,4 +125,4 @@ def remove(relative: str) -> None:
 
 def strays() -> list[str]:
     """What bears the name of a run where a cgroup hierarchy should be and is none; see :func:`cgroups.strays`."""
-    return cgroups.strays(PREFIX)
+    return [path for path in cgroups.strays(PREFIX) if workspace.is_ours(Path(path).name)]
