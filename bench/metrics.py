@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, get_args
 
 Unit = Literal["seconds", "bytes", "count", "ratio"]
@@ -248,12 +249,12 @@ def misfit(name: str, unit: str) -> str:
     return f"{name} is in {right}, and the row says {unit!r}"
 
 
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
-_COUNTS = ((1.0, ""),)
+_SECONDS = ((Decimal(1), "s"), (Decimal("1e-3"), "ms"), (Decimal("1e-6"), "µs"), (Decimal("1e-9"), "ns"))
+_BYTES = ((Decimal(2**30), "GiB"), (Decimal(2**20), "MiB"), (Decimal(2**10), "KiB"), (Decimal(1), "B"))
+_COUNTS = ((Decimal(1), ""),)
 _SCALES = {"seconds": _SECONDS, "bytes": _BYTES, "count": _COUNTS}
 #: What is smaller is told as smaller than this: more zeros say no more to a reader.
-_LEAST = 1e-6
+_LEAST = Decimal("0.000001")
 
 
 def digits(value: float) -> str:
@@ -261,8 +262,15 @@ def digits(value: float) -> str:
 
     ``0.0000400``, ``0.304``, ``10.0``, ``3134``; ``< 0.000001`` for what is nearer to zero than that.
     """
-    if not math.isfinite(value):
-        return str(value)
+    return _digits(_decimal(value)) if math.isfinite(value) else str(value)
+
+
+def _decimal(value: float) -> Decimal:
+    """*value* as it is written. In binary 0.9995 lies below that, and 999.5 does not: two units would differ."""
+    return Decimal(repr(float(value)))
+
+
+def _digits(value: Decimal) -> str:
     if value == 0:
         return "0"
     if abs(value) < _LEAST:
@@ -277,13 +285,15 @@ def show(value: float, unit: str) -> str:
 
     The unit is the largest of which the *rounded* number is at least one: 999.6 ms are ``1.00 s``.
     """
-    if unit == "ratio":
-        return f"{digits(100 * value)} %"
     if unit == "count" and float(value).is_integer():
         return f"{value:.0f}"
+    if not math.isfinite(value) or value == 0:
+        text = {"ratio": "%", "bytes": "B", "seconds": "s"}.get(unit, "")
+        return f"{digits(value)} {text}".rstrip()
+    exact = _decimal(value)
+    if unit == "ratio":
+        return f"{_digits(100 * exact)} %"
     scales = _SCALES.get(unit, _COUNTS)
-    if value == 0 or not math.isfinite(value):
-        return f"{digits(value)} {'B' if unit == 'bytes' else scales[0][1]}".rstrip()
-    fitting = (scale for scale in scales if abs(float(f"{value / scale[0]:.2e}")) >= 1)
+    fitting = (scale for scale in scales if abs(Decimal(f"{exact / scale[0]:.2e}")) >= 1)
     factor, suffix = next(fitting, scales[-1])
-    return f"{digits(value / factor)} {suffix}".rstrip()
+    return f"{_digits(exact / factor)} {suffix}".rstrip()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.metrics import METRICS, show
+from bench.metrics import METRICS, digits, show
 
 
 def test_names_bear_their_unit_as_suffix() -> None:
@@ -39,6 +39,20 @@ def test_names_bear_their_unit_as_suffix() -> None:
         (0.9996, "seconds", "1.00 s"),
         (0.9994, "seconds", "999 ms"),
         (0.0009996, "seconds", "1.00 ms"),
+        (0.0009995, "seconds", "1.00 ms"),
+        (999500 / 1e9, "seconds", "1.00 ms"),
+        (0.00099949, "seconds", "999 µs"),
+        (0.9995, "seconds", "1.00 s"),
+        (9.995e-7, "seconds", "1.00 µs"),
+        (-0.0009995, "seconds", "-1.00 ms"),
+        (999.5, "seconds", "1000 s"),
+        (0.009995, "seconds", "10.0 ms"),
+        (0.09995, "seconds", "100 ms"),
+        (0.009995, "ratio", "1.00 %"),
+        (0.9995 * 2**20, "bytes", "1.00 MiB"),
+        (0.9995 * 2**30, "bytes", "1.00 GiB"),
+        (1023.5 * 1024, "bytes", "1.00 MiB"),
+        (999.5, "count", "1000"),
         (9.996e-7, "seconds", "1.00 µs"),
         (0.009996, "seconds", "10.0 ms"),
         (1e-10, "seconds", "0.100 ns"),
@@ -94,3 +108,18 @@ def test_a_change_may_be_negative_and_a_share_not_above_one() -> None:
     assert "more than" in taken.implausible(-1e15)
     assert busy.implausible(1.0) == ""
     assert "more than the 100 %" in busy.implausible(1.2)
+
+
+@given(st.integers(1, 10**9 - 1), st.sampled_from([1, -1]))
+def test_a_whole_number_of_nanoseconds_is_never_a_thousand_of_a_unit(ns: int, sign: int) -> None:
+    number, suffix = show(sign * ns / 1e9, "seconds").split()
+    assert abs(float(number)) < 1000
+    assert len(number.strip("-0.").replace(".", "")) <= 3
+    assert suffix == "s" or abs(float(number)) >= 1
+
+
+@pytest.mark.parametrize("place", range(-9, 0))
+@pytest.mark.parametrize(("first", "shown"), [("9995", 1000), ("9994", 999), ("1005", 100), ("1245", 124)])
+def test_the_digits_are_those_of_the_number_as_it_is_written(first: str, shown: int, place: int) -> None:
+    """Whether binary lies above or below a half, the same digits are shown at every place of the point."""
+    assert digits(float(f"{first}e{place}")).replace(".", "").strip("0") == str(shown).strip("0")
