@@ -99,6 +99,8 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
     """
     from reports import listings
 
+    if not runs and _given("results"):
+        raise click.UsageError("--results is given without --runs: the scenarios come with tare")
     if runs:
         listings.runs(results, as_json=as_json)
     else:
@@ -156,7 +158,7 @@ def run(
     if (scenario is None) == (resumed is None):
         raise click.UsageError("give either a SCENARIO or --resume DIR")
     if resumed:
-        _only_resume(dry_run=dry_run, **flags)
+        _only_resume(dry_run=dry_run, results=_given("results"), **flags)
         store.load_header(resumed)  # what is no run is said also while another one measures
     planned = _planned(scenario, flags) if scenario else None
     if dry_run and planned:
@@ -235,6 +237,8 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
     from bench import files, store
     from reports import terminal
 
+    if as_json and output:
+        raise click.UsageError("--output is for the page, and --json prints data: give one of the two")
     loaded = store.load(run)
     built = reports.build(loaded, hosts)
     if as_json:
@@ -324,6 +328,12 @@ def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
 def _told(planned: Plan) -> object:
     """A plan for scripts."""
     return {"scenario": planned.scenario, "arithmetic": planned.arithmetic(), "trials": planned.trials}
+
+
+def _given(parameter: str) -> bool:
+    """Whether the command line names *parameter*, which has a default."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _only_resume(**flags: Any) -> None:

@@ -17,6 +17,8 @@ _MOMENTARY = frozenset(("load average", "memory available", "steal since boot"))
 _HARMLESS = frozenset(("open files limit", "numpy", "scipy"))
 #: What a scenario may set, by its table; what else it holds is the contract's, or only words.
 _TABLES = ("run", "stack", "least")
+#: What a subject may have of its own besides, which is no part of its record: where it is read, and how exactly.
+_OF_SUBJECTS = ("counts", "most", "step_bytes")
 
 
 def of_host(host: Host) -> dict[str, str]:
@@ -56,6 +58,15 @@ def of_scenario(header: RunHeader) -> dict[str, str]:
         if (table, key) not in known
     }
     return found
+
+
+def of_subject(header: RunHeader, label: str) -> dict[str, str]:
+    """What the scenario says of one subject alone, and its record does not; empty where an older tare kept nothing."""
+    subjects = header.scenario.get("subjects")
+    for subject in subjects if isinstance(subjects, list) else ():
+        if isinstance(subject, dict) and subject.get("label") == label:
+            return {name: str(subject[name]) for name in _OF_SUBJECTS if name in subject}
+    return {}
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:

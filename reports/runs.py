@@ -65,6 +65,7 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
         only_after=tuple(label for label in theirs if label not in mine or mine[label].skipped),
         differs=(
             *_conditions(first, second),
+            *_rules(first, second, shared),
             *(line for label in shared for line in _differs(mine[label], theirs[label])),
         ),
         warnings=(
@@ -132,6 +133,15 @@ def _conditions(first: RunHeader, second: RunHeader) -> Iterator[str]:
         del then["start of the host"]
     yield from conditions.differences(then, now)
     yield from conditions.differences(conditions.of_scenario(first), conditions.of_scenario(second))
+
+
+def _rules(first: RunHeader, second: RunHeader, labels: Iterable[str]) -> Iterator[str]:
+    """By which counts and steps subjects were weighed; those of which the same is to be said in one line."""
+    said: dict[str, list[str]] = {}
+    for label in labels:
+        for text in conditions.differences(*(conditions.of_subject(one, label) for one in (first, second))):
+            said.setdefault(text, []).append(label)
+    yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
 
 
 def _said(value: object) -> str:

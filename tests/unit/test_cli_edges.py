@@ -103,10 +103,20 @@ def test_what_is_unknown_is_answered_with_what_there_is(words: tuple[str, ...], 
 
 
 @pytest.mark.parametrize(
-    "flags", [("--seed", "0"), ("--rounds", "3"), ("--dry-run",), ("-s", "process"), ("--timeout", "3")]
+    "flags",
+    [("--seed", "0"), ("--rounds", "3"), ("--dry-run",), ("-s", "process"), ("--timeout", "3"), ("--results", "other")],
 )
 def test_a_run_that_goes_on_takes_no_other_contract(run: Path, flags: tuple[str, ...]) -> None:
-    assert "cannot be given with --resume" in fails("run", "--resume", run, *flags)
+    assert f"{'--subject' if flags[0] == '-s' else flags[0]} cannot be given" in fails("run", "--resume", run, *flags)
+
+
+def test_an_option_that_would_not_be_followed_is_refused(run: Path, tmp_path: Path) -> None:
+    for output in (str(tmp_path / "page.html"), "-"):
+        assert "--output is for the page" in fails("report", run, "--json", "-o", output)
+    for results in ("results/runs", str(tmp_path)):
+        assert "--results is given without --runs" in fails("list", "--results", results)
+    assert list(tmp_path.iterdir()) == []
+    assert cli.tare("list", TARE_RESULTS=str(tmp_path)).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,37 @@ def test_a_comparison_says_what_else_differs(tmp_path: Path, changes: dict[str, 
     assert said in shown
 
 
+def weighed(label: str, **changes: Any) -> dict[str, Any]:
+    return {"label": label, "counts": [1, 2, 5], "most": 5, "step_bytes": 65536, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"counts": [1, 50]}, "counts was [1, 2, 5], is [1, 50]"),
+        ({"most": 50}, "most was 5, is 50"),
+        ({"step_bytes": 4096}, "step_bytes was 65536, is 4096"),
+    ],
+)
+def test_what_one_subject_was_weighed_by_is_said(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    before, one, both = (
+        {**SCENARIO, "subjects": [weighed("process", **mine), weighed("vm", **theirs)]}
+        for mine, theirs in (({}, {}), ({}, changes), (changes, changes))
+    )
+    first = run(tmp_path / "before", scenario=before)
+    assert reports.compare_runs(first, run(tmp_path / "one", scenario=one)).differs == (f"vm: {said}",)
+    assert reports.compare_runs(first, run(tmp_path / "both", scenario=both)).differs == (f"process, vm: {said}",)
+    assert reports.compare_runs(first, first).differs == ()
+
+
+@pytest.mark.parametrize("subjects", [None, 3, "x", {}, [], [3], [{}], [{"label": "vm"}], [["label", "vm"]]])
+def test_subjects_that_an_older_tare_did_not_keep_so_are_unknown(tmp_path: Path, subjects: Any) -> None:
+    before = run(tmp_path / "before", scenario={**SCENARIO, "subjects": [weighed("vm")]})
+    assert (
+        reports.compare_runs(before, run(tmp_path / "after", scenario={**SCENARIO, "subjects": subjects})).differs == ()
+    )
+
+
 def test_nothing_differs_between_two_runs_under_one_condition(tmp_path: Path) -> None:
     later = facts(load_average="1.0 1.0 1.0", memory_available="20 GiB", steal_since_boot="0.02%")
     comparison = reports.compare_runs(run(tmp_path / "before"), run(tmp_path / "after", host=later))
