@@ -112,7 +112,8 @@ def test_a_run_that_goes_on_takes_no_other_contract(run: Path, flags: tuple[str,
 
 def test_an_option_that_would_not_be_followed_is_refused(run: Path, tmp_path: Path) -> None:
     for output in (str(tmp_path / "page.html"), "-"):
-        assert "--output is for the page" in fails("report", run, "--json", "-o", output)
+        done = cli.tare("report", run, "--json", "-o", output)
+        assert (done.returncode, "--output is for the page" in json.loads(done.stdout)["error"]) == (2, True)
     for results in ("results/runs", str(tmp_path)):
         assert "--results is given without --runs" in fails("list", "--results", results)
     assert list(tmp_path.iterdir()) == []
