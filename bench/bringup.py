@@ -10,7 +10,7 @@ import runners
 from bench.errors import UsageError
 from bench.records import Outcome, SubjectRecord
 from bench.scenario import Subject
-from runners.base import Prepared, Runner, RunnerError, Scratch, Spec, Support
+from runners.base import Options, Prepared, Runner, RunnerError, Scratch, Spec, Support
 from runners.image.rootfs import payload_root
 
 
@@ -50,7 +50,7 @@ def bring_up(
     *enforced* names a part of the grant that the runner must enforce, or else be skipped.
     """
     runner = runners.load(subject.runner)
-    support = runner.probe(subject.options, place.cache)
+    support = probe(runner, subject.options, place.cache)
     if support.ok and enforced in support.unlimited:
         why = f"the runner {subject.runner} does not enforce a grant of {enforced}"
         fix = 'weigh a container, a virtual machine, or a process with the option limit = "cgroup"'
@@ -69,6 +69,16 @@ def bring_up(
             why = f"it could not be prepared: {error}"
             support = Support(ok=False, version=support.version, why=why, fix="tare doctor")
     return Brought(support=support, record=_record(subject, runner, support), prepared=found)
+
+
+def probe(runner: Runner, options: Options, cache: Path) -> Support:
+    """What the probe of *runner* finds. One that cannot even be asked does not hide what the others say."""
+    try:
+        return runner.probe(options, cache)
+    except RunnerError as error:
+        return Support(ok=False, why=str(error), fix=error.fix)
+    except OSError as error:
+        return Support(ok=False, why=f"it could not be probed: {error}", fix="tare doctor")
 
 
 def prepare(subject: Subject, rootfs: str | None, place: Place, folder: str, helpers: ExitStack) -> Prepared:

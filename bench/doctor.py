@@ -7,10 +7,9 @@ from pathlib import Path
 import msgspec
 
 import runners
-from bench import host, workspace
+from bench import bringup, host, workspace
 from bench.interrupts import Interrupts
 from bench.records import Host
-from runners.base import RunnerError, Support
 
 
 class RunnerDiagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,12 +56,7 @@ def examine(cache: Path) -> Diagnosis:
 
 def _probe(name: str, cache: Path) -> RunnerDiagnosis:
     runner = runners.load(name)
-    try:
-        support = runner.probe({}, cache)
-    except RunnerError as error:
-        support = Support(ok=False, why=str(error), fix=error.fix)
-    except OSError as error:  # one that cannot even be asked does not hide what the others say
-        support = Support(ok=False, why=f"it could not be probed: {error}")
+    support = bringup.probe(runner, {}, cache)
     return RunnerDiagnosis(
         name=name,
         kind=runner.KIND,

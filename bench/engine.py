@@ -42,7 +42,7 @@ from bench import (
     workspace,
 )
 from bench.bringup import Place, Ready
-from bench.errors import Interrupted, NothingToRunError, TareError, UsageError
+from bench.errors import HostError, Interrupted, NothingToRunError, TareError, UsageError
 from bench.interrupts import Interrupts
 from bench.metrics import METRICS
 from bench.monitor import Monitor
@@ -50,7 +50,7 @@ from bench.probing import Prober
 from bench.reading import Reading
 from bench.records import Outcome, RunHeader, RunState, Sample, Trial
 from bench.scenario import Scenario
-from runners.base import RunnerError, Scratch, Spec
+from runners.base import Launch, RunnerError, Scratch, Spec
 
 #: How often the empty pan is weighed before the first trial.
 _EMPTY_WEIGHINGS = 100
@@ -346,13 +346,21 @@ class _Session:
         runner = runners.load("null")
         spec = Spec(argv=("nothing",), rootfs=Path("/"), memory_bytes=0, cpus=1)
         where = Scratch(directory=Path("/"), cache=self.cache, cgroup=None, prefix=self.prefix)
-        readings = []
         with runner.prepare(spec, {}, where) as prepared:
-            for _ in range(_EMPTY_WEIGHINGS):
-                one = trial.weigh(prepared.launch, "empty", _LEAST_CONTRACT, interrupts=interrupts, cpu_ns=None)
-                readings.append(one.values["ready_seconds"])
+            readings = [self._weigh_nothing(prepared.launch, interrupts) for _ in range(_EMPTY_WEIGHINGS)]
         cuts = statistics.quantiles(readings, n=20)
         return cuts[-1] - cuts[0]
+
+    def _weigh_nothing(self, launch: Launch, interrupts: Interrupts) -> float:
+        """The ready_seconds of an instance that is nothing; again, but not for ever, where the host stood still."""
+        reason = ""
+        for _ in range(1 + stalls.MOST_REPEATS):
+            one = trial.weigh(launch, "empty", _LEAST_CONTRACT, interrupts=interrupts, cpu_ns=None)
+            if one.status == "ok":
+                return one.values["ready_seconds"]
+            interrupts.check()
+            reason = one.reason
+        raise HostError("the empty pan cannot be weighed", reason, "see what else runs here; then again")
 
     def _amend(self, **changes: Any) -> None:
         self.header = msgspec.structs.replace(self.header, **changes)

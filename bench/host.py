@@ -61,15 +61,21 @@ def versions() -> dict[str, str]:
     return found
 
 
+_GIT_S = 20
+
+
 def git_revision() -> str:
-    """``git describe`` of the checkout that this code runs from; empty when it is none, or git is missing."""
+    """``git describe`` of the checkout that this code runs from; empty when it is none, or git is missing or stuck."""
     git = shutil.which("git")
     root = Path(__file__).resolve().parent.parent
     if git is None or not (root / ".git").exists():
         return ""
     command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=_GIT_S)
+    except (subprocess.TimeoutExpired, OSError):
+        return ""
+    return done.stdout.decode("utf-8", "replace").strip()
 
 
 def _text(path: str) -> str:

@@ -216,7 +216,7 @@ class _Resolver:
             busy_percent=work.busy_percent if table.busy_percent is None else table.busy_percent,
         )
         options = {**table.options, **{key: value for key, value in chosen.items() if key not in _OVERRIDES}}
-        self._check_options(label, table.runner, options)
+        options = self._checked_options(label, table.runner, options)
         counts = self.file.stack.counts if table.counts is None else table.counts
         if not counts:
             raise self._error(f"subject '{label}': counts is empty", "name at least one number of instances")
@@ -265,17 +265,33 @@ class _Resolver:
                 hint = near(key, (*known, *_OVERRIDES) if key in table.matrix else known)
                 raise self._error(f"subject '{table.label}': the runner {table.runner} has no option '{key}'", hint)
 
-    def _check_options(self, label: str, runner: str, options: Mapping[str, Option]) -> None:
-        """Judge the values by what the runner declares; whether its engine is there is not asked here."""
+    def _checked_options(self, label: str, runner: str, options: Mapping[str, Option]) -> dict[str, Option]:
+        """*options*, judged by what the runner declares; a file's path is absolute, so that all mean the one file.
+
+        Whether the runner's engine is there is not asked here.
+        """
         declared = runners.load(runner).OPTIONS
+        checked = dict(options)
         for key, value in options.items():
             at, option = f"subject '{label}': options.{key}", declared[key]
             if not isinstance(value, str):
                 raise self._error(f"{at}: expected a text, got {value!r}", option.meaning)
             if option.choices and value not in option.choices:
                 raise self._error(f"{at}: there is no '{value}'", f"one of: {', '.join(option.choices)}")
-            if option.file and not Path(value).expanduser().is_file():
-                raise self._error(f"{at}: there is no file {value}", f"correct the path, or leave {key} out")
+            if option.file:
+                checked[key] = self._file(at, value, f"correct the path, or leave {key} out")
+        return checked
+
+    def _file(self, at: str, value: str, fix: str) -> str:
+        try:
+            path = Path(value).expanduser().absolute()
+            if not path.is_file():
+                raise FileNotFoundError
+        except (OSError, RuntimeError):  # RuntimeError: ~nobody
+            raise self._error(f"{at}: there is no file {value}", fix) from None
+        if not _is_text(str(path)):
+            raise self._error(f"{at}: the path {_shown(str(path))} is not UTF-8, and a run's record is", "rename it")
+        return str(path)
 
     def _error(self, why: str, fix: str) -> UsageError:
         return UsageError(f"{self.path} is not a valid scenario", why, fix)

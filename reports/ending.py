@@ -110,16 +110,17 @@ def _unforeseen(error: BaseException) -> TareError:
 
 def _log(error: BaseException) -> Path:
     """Write what a developer needs; the path of the file, below the cache or else among temporary files."""
+    from runners.base import RunnerError
     from runners.image.cache import cache_dir
 
     words = " ".join(map(repr, sys.argv))
     text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n{words}\nPython {sys.version}\n{os.uname()}\n"
     data = (text + _traceback(error)).encode("utf-8", "backslashreplace")
-    folder = cache_dir() / "errors"
     try:
+        folder = cache_dir() / "errors"
         folder.mkdir(parents=True, exist_ok=True)
         return _written(folder, data)
-    except OSError:
+    except (OSError, RunnerError):
         return _written(Path(tempfile.gettempdir()), data)
 
 

@@ -17,7 +17,6 @@ import json
 import os
 import select
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -81,7 +80,7 @@ def _child(info: int, monitor: subprocess.Popen[bytes], console: int) -> int:
         with suppress(ValueError):
             return int(json.loads(text)["child-pid"])
         if not data:
-            monitor.wait()
+            monitored.await_end(monitor)
             raise RunnerError("bwrap started nothing", monitored.explain(monitor, console), "see `tare doctor`")
     raise RunnerError("bwrap started nothing", f"no child within {_START_MS // 1000} s", "")
 
@@ -115,19 +114,11 @@ def arguments(binary: str, spec: Spec, *, overlay: bool, filtered: bool) -> tupl
 
 
 def _binary(options: Options) -> str:
-    asked = str(options.get("binary", "bwrap"))
-    found = shutil.which(asked)
-    if found is None:
-        raise RunnerError(f"cannot use {asked}", f"{asked} is no executable file on PATH", "install bubblewrap")
-    return found
+    return contained.program(str(options.get("binary", "bwrap")), "install bubblewrap")
 
 
 def _ask(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise RunnerError(f"{' '.join(command)} failed", str(error), "install bubblewrap again") from error
-    return done.stdout
+    return monitored.ask(*command, limit_s=10, fix="install bubblewrap again")
 
 
 def _filter(spec: Spec) -> bytes:

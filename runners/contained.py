@@ -6,6 +6,8 @@ A runner of kind "container" says how one instance is started (a :data:`Start`);
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -72,6 +74,16 @@ def pipe(*, ours: ExitStack, theirs: ExitStack, we: Literal["read", "write"]) ->
     if we == "read":
         os.set_blocking(reader, False)
     return reader, writer
+
+
+def program(asked: str, fix: str, *, path: str | None = None) -> str:
+    """The program *asked*, a path or a name to be found on *path*, by default PATH. Raises RunnerError with *fix*."""
+    found = shutil.which(asked, path=path)
+    if found is None:
+        if "/" in asked and Path(asked).is_file():
+            raise RunnerError(f"cannot use {asked}", f"{asked} may not be executed", f"chmod +x {shlex.quote(asked)}")
+        raise RunnerError(f"cannot use {asked}", f"{asked} is no executable file on PATH", fix)
+    return found
 
 
 def parent(scratch: Scratch) -> cgroups.Cgroup | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from runners import contained
 from runners.base import RunnerError
@@ -51,7 +51,10 @@ class Monitored:
         """The monitor's exit status, which is its container's; what it said is on the console."""
         # The monitor holds the console too: its descriptors close a moment before its end can be waited for.
         if trial.hung_up(self.console):
-            self.monitor.wait(_STOP_S)
+            try:
+                self.monitor.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                return "its console was closed, and its monitor runs on"
         return _status(self.monitor)
 
     def reclaim(self, size_bytes: int) -> None:
@@ -96,6 +99,45 @@ def started(argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = ()) 
         raise
 
 
+def ask(*words: str, limit_s: float, fix: str = "") -> str:
+    """What the program *words* writes to its standard output. Raises RunnerError when it fails, with *fix*.
+
+    One that takes longer than *limit_s* has failed, too: it is killed, with what it started in its process group.
+    """
+    said = " ".join(words)
+    try:
+        with subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
+        ) as program:
+            try:
+                out, error = program.communicate(timeout=limit_s)
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.killpg(program.pid, signal.SIGKILL)
+                raise
+    except subprocess.TimeoutExpired:
+        raise RunnerError(f"{said} failed", f"it did not end within {limit_s:g} s", fix) from None
+    except OSError as failure:
+        raise RunnerError(f"{said} failed", str(failure), fix) from failure
+    if program.returncode:
+        raise RunnerError(f"{said} failed", error.strip() or _status(program), fix)
+    return out
+
+
+def await_end(monitor: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a *monitor* that closed what only its end should. Raises RunnerError where it runs on."""
+    try:
+        monitor.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        raise RunnerError(f"{command(monitor)} started nothing", f"it did not end within {_STOP_S} s", "") from None
+
+
 def command(monitor: subprocess.Popen[bytes]) -> str:
     """Its command line, for a reader."""
     return " ".join(cast("list[str]", monitor.args))
@@ -110,7 +152,7 @@ def explain(monitor: subprocess.Popen[bytes], console: int) -> str:
     return ": ".join(filter(None, (_status(monitor), said.decode("utf-8", "replace").strip())))
 
 
-def _status(monitor: subprocess.Popen[bytes]) -> str:
+def _status(monitor: subprocess.Popen[Any]) -> str:
     status = monitor.poll()
     return "" if status is None else f"ended with status {status}"
 

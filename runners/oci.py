@@ -41,6 +41,7 @@ WALLS = (*contained.WALLS, contained.DEVICE_RULES)
 _NAME = "@NAME@"  # stands in the configuration's template where each instance has its own name
 _START_MS = 60_000
 _VERSION_S = 10
+_DELETE_S = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +105,7 @@ class _Starter:
 
     def _delete(self, name: str) -> None:
         if (self.state / name).exists():
-            words = self.command("delete", "--force", name)
-            done = subprocess.run(words, capture_output=True, text=True, check=False, process_group=0)
-            if done.returncode:
-                raise RunnerError(
-                    " ".join(self.command("delete", "--force", name)), done.stderr.strip(), "run it by hand"
-                )
+            monitored.ask(*self.command("delete", "--force", name), limit_s=_DELETE_S, fix="run it by hand")
 
 
 def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console: int) -> int:
@@ -134,7 +130,7 @@ def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console
         os.close(pidfd)
     command = monitored.command(monitor)
     if ready:
-        monitor.wait()
+        monitored.await_end(monitor)
         said = monitored.explain(monitor, console)
         raise RunnerError(f"no container from {command}", said, _fix(said))
     raise RunnerError(f"no container from {command}", f"no pid-file within {_START_MS // 1000} s", "")
@@ -175,11 +171,8 @@ class Oci:
         path = os.environ.get("PATH", os.defpath)
         if self._ours:
             path = os.pathsep.join((os.fspath(Path(sys.executable).parent), path))
-        found = shutil.which(asked, path=path)
-        if found is None:
-            fix = "install this project again: pip install -e ." if self._ours else f"install {self.name}"
-            raise RunnerError(f"cannot use {asked}", f"{asked} is no executable file on PATH", fix)
-        return found
+        fix = "install this project again: pip install -e ." if self._ours else f"install {self.name}"
+        return contained.program(asked, fix, path=path)
 
     def probe(self, options: Options, cache: Path) -> Support:
         """See :meth:`runners.base.Runner.probe`: runs one container."""
@@ -255,11 +248,8 @@ class Oci:
 
 
 def _version(binary: str) -> str:
-    try:
-        done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, timeout=_VERSION_S)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise RunnerError(f"{binary} --version failed", str(error), "install it again") from error
-    return done.stdout.partition("\n")[0].strip()
+    said = monitored.ask(binary, "--version", limit_s=_VERSION_S, fix="install it again")
+    return said.partition("\n")[0].strip()
 
 
 TARE = Oci("container-cold", typical_s=0.1, ours="tare-oci")

@@ -6,6 +6,7 @@ or nothing, and two runs that make the same entry at once do no harm.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -15,16 +16,24 @@ from pathlib import Path
 
 from runners.base import RunnerError
 
+_OWN = "set TARE_CACHE to a directory that you own"
+
 
 def cache_dir() -> Path:
     """``$TARE_CACHE``, else ``$XDG_CACHE_HOME/tare``, else ``~/.cache/tare``. Not created here.
 
-    A relative ``XDG_CACHE_HOME`` is ignored, as the XDG Base Directory Specification demands.
+    A relative ``XDG_CACHE_HOME`` is ignored, as the XDG Base Directory Specification demands. Raises RunnerError for a
+    user who has no home.
     """
     if chosen := os.environ.get("TARE_CACHE"):
         return Path(chosen).absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "tare"
+    if base.is_absolute():
+        return base / "tare"
+    try:
+        return Path.home() / ".cache" / "tare"
+    except RuntimeError as error:  # HOME is not set, and the user stands in no passwd
+        raise RunnerError("there is no place for the cache", str(error), _OWN) from error
 
 
 @contextmanager
@@ -34,9 +43,7 @@ def workspace(cache: Path) -> Iterator[Path]:
         cache.mkdir(parents=True, exist_ok=True)
         made = tempfile.mkdtemp(prefix="building-", dir=cache)
     except OSError as error:
-        raise RunnerError(
-            f"the cache {cache} cannot be written", str(error), "set TARE_CACHE to a directory that you own"
-        ) from error
+        raise _unusable(cache, error) from error
     try:
         yield Path(made)
     finally:
@@ -54,10 +61,21 @@ def publish(built: Path, target: Path) -> None:
 
 
 def keep(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
-    """Return ``cache/name``, a file or directory; when missing, ``build(path)`` makes it and it is moved there."""
+    """Return ``cache/name``, a file or directory; when missing, ``build(path)`` makes it and it is moved there.
+
+    Raises RunnerError when the cache cannot be used, and what *build* raises, where that is no OSError.
+    """
     target = cache / name
-    if not target.exists():
-        with workspace(cache) as scratch:
-            build(scratch / name)
-            publish(scratch / name, target)
+    try:
+        if not target.exists():
+            with workspace(cache) as scratch:
+                build(scratch / name)
+                publish(scratch / name, target)
+    except OSError as error:
+        raise _unusable(cache, error) from error
     return target
+
+
+def _unusable(cache: Path, error: OSError) -> RunnerError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return RunnerError(f"the cache {cache} cannot be used", str(error), "make room there" if full else _OWN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from runners.base import RunnerError
+from runners.image.cache import keep
 
 SOURCE = Path(__file__).with_name("payload.c")
 FLAGS = ("-static", "-Os", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-s")
+
+_COMPILER_S = 120
 
 #: Its words for memory that is given back once it was touched: by munmap(2), or by MADV_FREE of madvise(2).
 RELEASED, RELEASED_LAZILY = "then=release", "then=release-lazily"
@@ -31,28 +35,40 @@ def compiled(source: Path, cache: Path) -> Path:
     """Return the static program of that one C file, building it below *cache* if it was never built there.
 
     The name holds a digest of source and flags, so a change of either is another file. Raises RunnerError when there
-    is no C compiler or when it fails.
+    is no C compiler or when it fails, and when *cache* cannot be used.
     """
     name = source.stem
     digest = hashlib.sha256(source.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
-    target = cache / f"{name}-{digest}"
-    if target.exists():
-        return target
+    return keep(cache, f"{name}-{digest}", lambda built: _compile(source, built))
+
+
+def _compile(source: Path, built: Path) -> None:
+    name = source.stem
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise RunnerError(
             f"the {name} cannot be built", "no C compiler (cc, gcc) on PATH", "install gcc, or run ./bootstrap"
         )
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        built = Path(scratch, name)
-        command = [compiler, *FLAGS, "-o", str(built), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = done.stderr.strip()[-500:]
-            raise RunnerError(f"the {name} did not compile: {' '.join(command)}", reason, "install libc6-dev")
-        os.replace(built, target)  # two runs may build at once; either result is right
-    return target
+    command = [compiler, *FLAGS, "-o", str(built), str(source)]
+    what = f"the {name} did not compile: {' '.join(command)}"
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},  # for its reason is looked at
+            timeout=_COMPILER_S,
+        )
+    except (subprocess.TimeoutExpired, OSError) as error:
+        raise RunnerError(what, str(error), "install gcc again") from error
+    if done.returncode:
+        reason = done.stderr.strip()[-500:]
+        full = os.strerror(errno.ENOSPC) in reason or os.strerror(errno.EDQUOT) in reason
+        fix = f"make room in {built.parent.parent} and {tempfile.gettempdir()}" if full else "install libc6-dev"
+        raise RunnerError(what, reason, fix)
 
 
 def delay_ms(argv: Sequence[str]) -> int:

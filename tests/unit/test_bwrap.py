@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from runners import bwrap
+from runners import bwrap, monitored
 from runners.base import RunnerError, Scratch, Spec
+from runners.container import leftovers
 from runners.container.defaults import DOCKER_CAPABILITIES
 
 
@@ -64,6 +66,27 @@ def test_a_missing_program_is_a_reason_with_a_fix(tmp_path: Path, monkeypatch: p
     assert not support.ok
     assert "bwrap" in support.why
     assert support.fix == "install bubblewrap"
+
+
+def test_a_program_that_closes_its_streams_and_runs_on_is_ended(
+    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitored, "_STOP_S", 0.5)
+    fake = tmp_path / "fake"
+    fake.write_text(
+        f"#!{sys.executable}\nimport os, sys, time\n"
+        "if sys.argv[1] in ('--help', '--version'): sys.exit()\n"
+        f"open('{tmp_path}/pid', 'w').write(str(os.getpid()))\n"
+        "os.closerange(0, 256)\ntime.sleep(600)\n"
+    )
+    fake.chmod(0o755)
+    directory = tmp_path / "scratch"
+    directory.mkdir()
+    scratch = Scratch(directory=directory, cache=tmp_path, cgroup=None, prefix="tare-test")
+    with bwrap.prepare(spec, {"binary": str(fake)}, scratch) as prepared:
+        with pytest.raises(RunnerError, match="did not end within"), prepared.launch("one", lambda phase: None):
+            pass
+    assert not leftovers.alive(int((tmp_path / "pid").read_text()))
 
 
 def test_a_program_that_starts_nothing_is_quoted(tmp_path: Path, spec: Spec) -> None:

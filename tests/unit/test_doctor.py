@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import runners
-from bench import doctor
+from bench import bringup, doctor
 from runners.base import RunnerError, Support
 
 
@@ -34,3 +34,6 @@ def test_a_runner_that_cannot_be_asked_hides_no_other(monkeypatch: pytest.Monkey
     found = probed(monkeypatch, PermissionError(13, "Permission denied", "/usr/bin/crun"))
     assert not found.ok
     assert "/usr/bin/crun" in found.why
+    # A run asks as the doctor does: a subject is skipped, and the others are weighed.
+    skipped = bringup.probe(runners.load("crun"), {}, Path("/nowhere"))
+    assert (skipped.ok, skipped.why) == (False, found.why)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,31 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache.cache_dir() == Path("/xdg/tare")
     monkeypatch.setenv("TARE_CACHE", "/mine")
     assert cache.cache_dir() == Path("/mine")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("TARE_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(RunnerError, match="no place for the cache") as caught:
+        cache.cache_dir()
+    assert "TARE_CACHE" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"), [(errno.ENOSPC, "make room"), (errno.EDQUOT, "make room"), (errno.EROFS, "set TARE_CACHE")]
+)
+def test_a_cache_that_takes_nothing_more_is_said(tmp_path: Path, number: int, fix: str) -> None:
+    def build(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with pytest.raises(RunnerError, match=f"cannot be used.*{os.strerror(number)}") as caught:
+        cache.keep(tmp_path, "thing", build)
+    assert caught.value.fix.startswith(fix)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
@@ -47,6 +74,6 @@ def test_a_faster_run_s_directory_wins(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunnerError, match="cannot be written") as caught:
+    with pytest.raises(RunnerError, match="cannot be used") as caught:
         cache.keep(tmp_path / "file", "thing", Path.touch)
     assert "TARE_CACHE" in caught.value.fix

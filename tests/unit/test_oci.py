@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from runners import monitored, oci
-from runners.base import RunnerError
+from runners import bwrap, monitored, oci
+from runners.base import RunnerError, Scratch
 from runners.container import cgroups, leftovers, syscalls, trial
 from runners.container.hierarchies import Layout
 
@@ -49,7 +50,68 @@ def test_binary_that_fails_is_a_reason(tmp_path: Path) -> None:
     program = script(tmp_path, "exit 3")
     support = oci.RUNC.probe({"binary": str(program)}, tmp_path)
     assert not support.ok
-    assert "exit status 3" in support.why
+    assert "ended with status 3" in support.why
+
+
+def test_a_version_in_no_encoding_is_no_fault(tmp_path: Path) -> None:
+    """A probe never raises: neither over what a program prints, nor over how long it takes."""
+    for runner in (oci.CRUN, bwrap):
+        program = script(tmp_path, 'printf \'crun \\377 1.0\\n\'; [ "$1" = --version ] || [ "$1" = --help ]')
+        assert runner.probe({"binary": str(program)}, tmp_path).version == "crun \N{REPLACEMENT CHARACTER} 1.0"
+        program = script(tmp_path, "printf '\\377' >&2; exit 1")
+        assert runner.probe({"binary": str(program)}, tmp_path).why == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_program_that_may_not_be_executed_is_told_from_a_missing_one(tmp_path: Path) -> None:
+    program = script(tmp_path, "exit 0")
+    program.chmod(0o644)
+    for runner in (oci.CRUN, bwrap):
+        support = runner.probe({"binary": str(program)}, tmp_path)
+        assert (support.ok, support.fix) == (False, f"chmod +x {program}")
+
+
+def test_what_takes_too_long_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    program = script(tmp_path, f"echo $$ > {tmp_path}/pid; sleep 600 & echo $! >> {tmp_path}/pid; wait")
+    with pytest.raises(RunnerError) as caught:
+        monitored.ask(str(program), "delete", limit_s=1, fix="run it by hand")
+    assert caught.value.what == f"{program} delete failed"
+    assert (caught.value.why, caught.value.fix) == ("it did not end within 1 s", "run it by hand")
+    for pid in (tmp_path / "pid").read_text().split():
+        assert not leftovers.alive(int(pid))
+
+
+def test_delete_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oci, "_DELETE_S", 0.5)
+    scratch = Scratch(directory=tmp_path, cache=tmp_path, cgroup=None, prefix="tare-test")
+    starter = oci._Starter(
+        binary=str(script(tmp_path, "sleep 600")), scratch=scratch, template="", rootfs="/", parent=None,
+        pid_files=tmp_path, watch=-1, waiting=threading.Lock(),
+    )  # fmt: skip
+    starter._delete("one")  # no state, nothing to delete
+    (starter.state / "one").mkdir(parents=True)
+    with pytest.raises(RunnerError, match=r"delete --force one failed: it did not end within 0.5 s"):
+        starter._delete("one")
+
+
+@pytest.mark.parametrize("runs_on", [True, False])
+def test_a_monitor_whose_console_was_closed_may_run_on(monkeypatch: pytest.MonkeyPatch, runs_on: bool) -> None:
+    monkeypatch.setattr(monitored, "_STOP_S", 0.5 if runs_on else 20)
+    reader, writer = os.pipe()
+    text = f"exec >/dev/null 2>&1; {'exec sleep 600' if runs_on else 'exit 7'}"
+    with monitored.started(["sh", "-c", text], console=writer) as monitor:
+        os.close(writer)
+        assert os.read(reader, 1) == b""
+        one = monitored.Monitored(name="one", console=reader, monitor=monitor, pid=monitor.pid, pidfd=None)
+        if runs_on:
+            assert one.explain() == "its console was closed, and its monitor runs on"
+            with pytest.raises(RunnerError, match="did not end within"):
+                monitored.await_end(monitor)
+        else:
+            assert one.explain() == "ended with status 7"
+            monitored.await_end(monitor)
+        monitor.kill()
+        monitor.wait()
+    os.close(reader)
 
 
 def script(tmp_path: Path, text: str) -> Path:

@@ -14,6 +14,7 @@ from typing import Literal
 import pytest
 
 from runners import payload
+from runners.base import RunnerError
 
 #: How long the payload is watched. Its share is of its own accounting, so that a busy host only lowers it.
 WATCHED_S = 3.0
@@ -110,6 +111,41 @@ def test_a_share_that_cannot_be_meant_is_refused(program: Path, word: str) -> No
     assert done.returncode == 64
     assert f"cannot read '{word}'" in done.stderr
     assert "busy-percent=N" in done.stderr
+
+
+def compiler(folder: Path, text: str) -> None:
+    folder.mkdir()
+    (folder / "cc").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "cc").chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("text", "why", "fix"),
+    [
+        ("echo 'cc1: No space left on device' >&2; exit 1", "No space left", "make room in "),
+        ("printf 'cannot find -lc \\377' >&2; exit 1", "cannot find -lc", "install libc6-dev"),
+        ("sleep 600", "timed out", "install gcc again"),
+    ],
+)
+def test_a_compiler_that_fails_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str, fix: str
+) -> None:
+    compiler(tmp_path / "bin", text)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(payload, "_COMPILER_S", 1 if "sleep" in text else 60)
+    with pytest.raises(RunnerError) as caught:
+        payload.binary(tmp_path / "cache")
+    assert why in caught.value.why
+    assert caught.value.fix.startswith(fix)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("cache", ["/proc/nope", "/dev/null", "/dev/null/below"])
+def test_a_cache_that_cannot_be_is_a_reason(cache: str) -> None:
+    with pytest.raises(RunnerError) as caught:
+        payload.binary(Path(cache))
+    assert cache in caught.value.what
+    assert "TARE_CACHE" in caught.value.fix
 
 
 def rollup_kib(pid: int, field: str) -> int:

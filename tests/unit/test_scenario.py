@@ -32,6 +32,27 @@ def write(tmp_path: Path):  # type: ignore[no-untyped-def]
     return _write
 
 
+@pytest.mark.parametrize("value", ["crun", "./crun", "~/crun", "../here/crun"])
+def test_a_file_means_the_same_for_all(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:  # type: ignore[no-untyped-def]
+    """Never a program of that name on PATH, nor another one when the run goes on in another directory."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(here))
+    text = MINIMAL.replace('runner = "process"', f'runner = "crun"\noptions = {{ binary = "{value}" }}')
+    assert f"there is no file {value}" in refused(write(text)).why
+    (here / "crun").touch()
+    (subject,) = [one for one in scenario.load(write(text)).subjects if one.runner == "crun"]
+    assert Path(str(subject.options["binary"])).is_absolute()
+    assert Path(str(subject.options["binary"])).samefile(here / "crun")
+
+
+@pytest.mark.parametrize("value", ["~nobody-of-that-name/crun", "/proc/self/fd", "", "/dev/null/crun"])
+def test_a_file_that_cannot_be_is_refused(write, value: str) -> None:  # type: ignore[no-untyped-def]
+    text = MINIMAL.replace('runner = "process"', f'runner = "crun"\noptions = {{ binary = "{value}" }}')
+    assert f"there is no file {value}" in refused(write(text)).why
+
+
 def refused(path: Path) -> UsageError:
     with pytest.raises(UsageError) as caught:
         scenario.load(path)
