@@ -14,6 +14,9 @@ from bench.records import Outcome, Trial
 from reports import words
 from runners.base import Support
 
+#: Of what is shown beside the bar, so that the bar stands still.
+_WIDTH = 36
+
 
 class Watcher:
     """Satisfies :class:`bench.monitor.Monitor`. Off a terminal it prints lines for what matters and no bar.
@@ -35,7 +38,7 @@ class Watcher:
             expand=True,
         )
         self._task: TaskID | None = None
-        self._what = ""
+        self._what = "", ""
 
     def __enter__(self) -> Watcher:
         self._progress.start()
@@ -52,7 +55,7 @@ class Watcher:
 
     def preparing(self, label: str) -> None:
         """Show which subject is being prepared."""
-        self._show(f"preparing {label}")
+        self._show("preparing ", label)
 
     def probed(self, label: str, support: Support) -> None:
         """Say why a subject is skipped; an emulated one is announced too."""
@@ -68,14 +71,14 @@ class Watcher:
         if self._task is None:
             self._task = self._progress.add_task("", total=total)
         where = f"round {trial.round}" if trial.kind == "measured" else "warm-up"
-        self._what = f"{where}: {trial.subject}"
+        self._what = f"{where}: ", trial.subject
         self._progress.update(self._task, completed=position - 1, total=total)
-        self._show(self._what)
+        self._show(*self._what)
 
     def alive(self, n: int) -> None:
         """Show how many instances stand; drawn seldom, since drawing costs what is measured."""
         if n < 10 or n % 10 == 0:
-            self._show(f"{self._what}, {n} alive")
+            self._show(*self._what, f", {n} alive")
 
     def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
         """Print a start that did not end well; show how long a good one took."""
@@ -85,7 +88,7 @@ class Watcher:
             lost = f", {outcome.lost} lost" if outcome.lost else ""
             self._say(f"{outcome.trial}:", f"{outcome.reached} alive{lost}; ended by {outcome.stopped_by}")
         elif "ready_seconds" in values:
-            self._show(f"{outcome.subject}: {show(values['ready_seconds'], 'seconds')}")
+            self._show("", outcome.subject, f": {show(values['ready_seconds'], 'seconds')}")
 
     def finishing(self) -> None:
         """Say that helpers are stopped and leaks looked for."""
@@ -96,7 +99,17 @@ class Watcher:
         line = Text(head, style=style) + Text(f" {words.clean(text)}", style="default" if style else "")
         self._console.print(line, soft_wrap=True)
 
-    def _show(self, text: str) -> None:
+    def _show(self, head: str, label: str = "", tail: str = "") -> None:
+        """Draw these three in one width; of what is too long *label* gives way, for a part of a number is another."""
+        text = f"{head}{_shortened(label, _WIDTH - len(head) - len(tail))}{tail}"
         if self._task is None:
             self._task = self._progress.add_task("", total=None)
-        self._progress.update(self._task, description=f"{text[:34]:<34}", refresh=True)
+        self._progress.update(self._task, description=text.ljust(_WIDTH), refresh=True)
+
+
+def _shortened(label: str, room: int) -> str:
+    """*label* in *room* characters: its beginning and its end, since siblings differ in either."""
+    if len(label) <= room:
+        return label
+    kept = max(2, room - 1)
+    return f"{label[: kept - kept // 2]}…{label[-(kept // 2) :]}"

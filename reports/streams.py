@@ -8,7 +8,8 @@ import io
 import os
 import select
 import sys
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import TextIO
 
 from bench.errors import OutputError
 
@@ -55,12 +56,7 @@ def out(text: str, encoding: str = "") -> None:
     global _used  # noqa: PLW0603 - a process has one standard output
     _used = _used or bool(text)
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.flush()
-            _write_all(sys.stdout.buffer, text.encode(encoding or sys.stdout.encoding, sys.stdout.errors or "strict"))
-        else:  # a test's
-            sys.stdout.write(text)
-        sys.stdout.flush()
+        _write(sys.stdout, text, encoding)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -76,15 +72,13 @@ def json(data: object) -> None:
     """Write *data* to standard output as JSON, which is UTF-8 whatever the locale. Raises as :func:`out`."""
     import msgspec
 
-    sys.stdout.flush()
     out(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n", encoding="utf-8")
 
 
 def say(text: str) -> None:
     """Write *text* to standard error: talk, which nobody need hear."""
     try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        _write(sys.stderr, text)
     except (OSError, ValueError):
         pass
 
@@ -110,11 +104,35 @@ def reader_is_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _write_all(buffer: BinaryIO, data: bytes) -> None:
-    """Write all of *data*: where PYTHONUNBUFFERED is set, what one write(2) did not take would be lost unseen."""
-    rest = memoryview(data)
+def _write(stream: TextIO, text: str, encoding: str = "") -> None:
+    """Write all of *text* at once, and wait where *stream* does not block: who shares the terminal may want it so."""
+    if not isinstance(stream, io.TextIOWrapper):  # a test's
+        stream.write(text)
+        stream.flush()
+        return
+    _patiently(stream, stream.flush)
+    rest = memoryview(text.encode(encoding or stream.encoding, stream.errors or "strict"))
     while rest:
-        rest = rest[buffer.write(rest) or 0 :]
+        rest = rest[_patiently(stream, stream.buffer.write, rest) :]
+    _patiently(stream, stream.flush)
+
+
+def _patiently(stream: TextIO, call: Callable[..., int | None], *data: memoryview) -> int:
+    """How much of *data* was taken by *call* of *stream*; when that was not all, there is room for more again."""
+    while True:
+        try:
+            taken = call(*data)
+        except BlockingIOError as full:  # a buffer says how much it took
+            taken = full.characters_written if data else None
+        else:
+            if taken is not None or not data:
+                return taken or 0
+        # None: nothing was taken. That is also what a stream without a buffer says (PYTHONUNBUFFERED).
+        poll = select.poll()
+        poll.register(stream, select.POLLOUT)
+        poll.poll()
+        if taken:
+            return taken
 
 
 def _mute(stream: io.TextIOWrapper | object) -> None:
