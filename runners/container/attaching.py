@@ -17,6 +17,9 @@ _NULL = os.makedev(1, 3)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 #: The same bits in mount(2), in mount_setattr(2), and as statfs(2) tells them.
 _COMMON = k.MS_RDONLY | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
+_NAMES = {k.MS_RDONLY: "ro", k.MS_NOSUID: "nosuid", k.MS_NODEV: "nodev", k.MS_NOEXEC: "noexec"}
+#: statfs(2), "f_flags": another bit than MS_NOSYMFOLLOW.
+_ST_NOSYMFOLLOW = 0x2000
 
 
 def attach_root(source: str, tree: int, /) -> None:
@@ -54,7 +57,10 @@ def mount_in(source: str, target: str, kind: str, flags: int, data: str, instead
             raise OSError(OTHERWISE, f"mounted without the owners that are not mapped here ({data})", target) from None
         if error.errno not in (errno.EPERM, errno.EBUSY) or not instead:
             raise
-        _bind_on(place, instead, flags)
+        try:
+            _bind_on(place, instead, flags)
+        except FileNotFoundError:
+            raise error from None
         why = f"{error.strerror}; the host's {instead} is bound instead"
         raise OSError(OTHERWISE, why, target) from None
     finally:
@@ -120,8 +126,9 @@ def remount_in(target: str, flags: int, clear: int, data: str, /) -> None:
     """Change the file system that is mounted at *target*; flags that it has stay, but for *clear* (mount(8))."""
     place = find(target)
     try:
-        kept = os.fstatvfs(place).f_flag & _COMMON & ~clear
-        _mount_on(place, "none", "", k.MS_REMOUNT | kept | flags, data, target)
+        has = os.fstatvfs(place).f_flag
+        kept = has & (_COMMON | k.MS_SYNCHRONOUS) | (k.MS_NOSYMFOLLOW if has & _ST_NOSYMFOLLOW else 0)
+        _mount_on(place, "none", "", k.MS_REMOUNT | kept & ~clear | flags, data, target)
     finally:
         os.close(place)
 
@@ -148,24 +155,51 @@ def copy_up_in(target: str, flags: int, data: str, /) -> None:
 
 def propagate_in(target: str, propagation: int, /) -> None:
     """Set how mounts on *target* propagate: flags of mount(2)."""
-    _change(target, propagation=propagation & ~k.MS_REC, recursive=bool(propagation & k.MS_REC))
-
-
-def attributes_in(target: str, attributes: int, clear: int, recursive: int, /) -> None:
-    """Set and clear attributes of the mount at *target*, or with *recursive* of those below it, too."""
-    _change(target, attributes=attributes, clear=clear, recursive=bool(recursive))
-
-
-def _change(target: str, *, attributes: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:
     place = find(target)
     try:
-        k.mount_setattr(
-            "", attributes=attributes, clear=clear, propagation=propagation, recursive=recursive, dir_fd=place
-        )
+        k.mount_setattr("", propagation=propagation & ~k.MS_REC, recursive=bool(propagation & k.MS_REC), dir_fd=place)
     except OSError as error:
         raise OSError(error.errno, error.strerror, target) from None
     finally:
         os.close(place)
+
+
+def attributes_in(target: str, attributes: int, clear: int, recursive: int, /) -> None:
+    """Set and clear attributes of the mount at *target*, or with *recursive* of those below it, too.
+
+    OSError with :data:`rootfs.OTHERWISE` says that the kernel does not let go of one: see :func:`_set`.
+    """
+    place = find(target)
+    try:
+        locked = _set(place, (attributes, clear), recursive=bool(recursive))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from None
+    finally:
+        os.close(place)
+    _say_locked(locked, target)
+
+
+def _set(place: int, change: tuple[int, int], *, recursive: bool = False) -> int:
+    """Set and clear attributes; those that stay although they were to be cleared.
+
+    What a mount had when a user namespace got to see it is locked there (mount_namespaces(7)). Whoever may not take it
+    away gets the mount with it, as by runc.
+    """
+    attributes, clear = change
+    try:
+        k.mount_setattr("", attributes=attributes, clear=clear, recursive=recursive, dir_fd=place)
+    except PermissionError:
+        if not clear & _COMMON:
+            raise
+        k.mount_setattr("", attributes=attributes, clear=clear & ~_COMMON, recursive=recursive, dir_fd=place)
+        return clear & _COMMON
+    return 0
+
+
+def _say_locked(locked: int, target: str) -> None:
+    if locked:
+        words = ", ".join(name for bit, name in _NAMES.items() if bit & locked)
+        raise OSError(OTHERWISE, f"it stays {words}: locked in this user namespace", target)
 
 
 def open_source(source: str, *, recursive: bool) -> int:
@@ -180,14 +214,15 @@ def bind_in(
     recursive: bool,  # noqa: FBT001 - as a system call takes its arguments: in order
     attributes: tuple[int, int],
     below: tuple[int, int],
-    propagation: int,
+    propagation: tuple[int, ...],
     /,
 ) -> None:
     """Attach *tree* (negative: what is at *source*) at *target*, which is made if absent, with its final attributes.
 
-    They are set before anybody can reach it: there is no moment at which a read-only mount is writable.
+    They are set before anybody can reach it: there is no moment at which a read-only mount is writable. OSError with
+    :data:`rootfs.OTHERWISE`: as :func:`attributes_in`.
     """
-    given = tree >= 0
+    given, locked = tree >= 0, 0
     if not given:
         tree = open_source(source, recursive=recursive)
     try:
@@ -195,11 +230,11 @@ def bind_in(
         place = directory(target) if folder else file(target)
         try:
             if any(below):
-                k.mount_setattr("", attributes=below[0], clear=below[1], recursive=True, dir_fd=tree)
+                locked = _set(tree, below, recursive=True)
             if any(attributes):
-                k.mount_setattr("", attributes=attributes[0], clear=attributes[1], dir_fd=tree)
+                locked |= _set(tree, attributes)
             k.move_mount(tree, place)
-            if given and folder and propagation & k.MS_SHARED:
+            if given and folder and propagation and propagation[0] & k.MS_SHARED:
                 _in_turn(tree, place, recursive=recursive)
         finally:
             os.close(place)
@@ -207,9 +242,10 @@ def bind_in(
         raise OSError(error.errno, error.strerror, error.filename or target) from None
     finally:
         os.close(tree)
-    if propagation:
+    for word in propagation:
         # After it was attached: what is shared before would come back as a copy of itself.
-        propagate_in(target, propagation)
+        propagate_in(target, word)
+    _say_locked(locked, target)
 
 
 def _in_turn(tree: int, place: int, *, recursive: bool) -> None:
@@ -235,12 +271,9 @@ def _in_turn(tree: int, place: int, *, recursive: bool) -> None:
 
 def mask_in(path: str, /) -> None:
     """Hide what is at *path*: a directory behind an empty one, a file behind /dev/null. Absent is no error."""
-    try:
-        place = find(path)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return
-        raise
+    place = _there(path)
+    if place is None:
+        return
     try:
         if stat.S_ISDIR(os.fstat(place).st_mode):
             _mount_on(place, "tmpfs", "tmpfs", k.MS_RDONLY, "nr_blocks=1,nr_inodes=1", path)
@@ -251,9 +284,19 @@ def mask_in(path: str, /) -> None:
         finally:
             os.close(null)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
+        raise OSError(error.errno, error.strerror, error.filename or path) from None
     finally:
         os.close(place)
+
+
+def _there(path: str) -> int | None:
+    """A descriptor of what is at *path*; None if nothing is."""
+    try:
+        return find(path)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
 
 
 def _null() -> int:
@@ -267,17 +310,14 @@ def _null() -> int:
 
 
 def readonly_in(path: str, /) -> None:
-    """Bind *path*, with all mounts below it, on itself, read-only. Absent is no error."""
-    try:
-        place = find(path)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return
-        raise
+    """Bind *path* on itself, read-only; mounts below it stay as they are. Absent is no error."""
+    place = _there(path)
+    if place is None:
+        return
     try:
         tree = k.open_tree("", recursive=True, dir_fd=place)
         try:
-            k.mount_setattr("", attributes=k.MOUNT_ATTR_RDONLY, recursive=True, dir_fd=tree)
+            k.mount_setattr("", attributes=k.MOUNT_ATTR_RDONLY, dir_fd=tree)
             k.move_mount(tree, place)
         finally:
             os.close(tree)

@@ -112,6 +112,7 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
     top.done()
     namespaces = _namespaces(linux)
     mounts.check(made, namespaces)
+    made = mounts.settled(made, namespaces, top)
     if (hostname or domainname) and "uts" not in namespaces:
         raise BundleError(
             "hostname" if hostname else "domainname",
@@ -122,6 +123,7 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
     sysctls = parts.sysctls(linux, namespaces)
     if domainname and dict(sysctls).get(parts.DOMAINNAME, domainname) != domainname:
         raise BundleError(linux.at("sysctl.kernel.domainname"), f"contradicts domainname {domainname!r}", "remove one")
+    readonly = _paths(linux, "readonlyPaths")
     cgroup = linux.take("cgroupsPath", str, "")
     if cgroup.count(":") == 2:
         linux.warn("cgroupsPath", "is taken as a path: slice:prefix:name is for a runtime with --systemd-cgroup")
@@ -131,7 +133,7 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
         annotations=annotations,
         process=process,
         rootfs=rootfs,
-        readonly_root=readonly_root,
+        readonly_root=readonly_root or "/" in readonly,
         hostname=hostname,
         domainname=domainname,
         mounts=made,
@@ -143,7 +145,7 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
         devices=parts.devices(linux),
         sysctls=sysctls,
         masked=_paths(linux, "maskedPaths"),
-        readonly=_paths(linux, "readonlyPaths"),
+        readonly=tuple(path for path in readonly if path != "/"),
         propagation=_propagation(linux),
         personality=None if linux.lacks("personality") else parts.personality(linux.below("personality")),
         cgroup=cgroup,
@@ -188,9 +190,10 @@ def _hooks(top: Reader) -> dict[str, tuple[Hook, ...]]:
 
 def _paths(reader: Reader, key: str) -> tuple[str, ...]:
     paths = reader.texts(key)
-    if not all(path.startswith("/") for path in paths):
-        raise BundleError(reader.at(key), "must be a list of absolute paths", SEE)
-    return tuple("/" + posixpath.normpath(path).lstrip("/") for path in paths)
+    for path in paths:
+        if not path.startswith("/"):
+            reader.warn(key, f"{path!r} is not absolute: {'taken from /' if path else 'ignored'}")
+    return tuple(mounts.inside(path) for path in paths if path)
 
 
 def _root(root: Reader, directory: str) -> tuple[str, bool]:

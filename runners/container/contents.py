@@ -22,11 +22,12 @@ from .guarded import (
     RemountIn,
     SetAttributes,
 )
+from .mounts import below
 from .record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
 
     from .bundle import Bundle
     from .mounts import Mount
@@ -62,9 +63,8 @@ def mounted(bundle: Bundle, cgroup: str, trees: Mapping[int, int]) -> Iterator[S
         elif mount.kind == "cgroup":
             yield from views.cgroup(mount, cgroup, own_namespace="cgroup" in bundle.namespaces)
         elif mount.bind:
-            below, propagation = mount.attributes_below, mount.propagation
-            tree = trees.get(number, -1)
-            yield Bind(mount.source, mount.target, tree, mount.recursive, mount.attributes, below, propagation)
+            tree, attributes = trees.get(number, -1), (mount.attributes, mount.attributes_below)
+            yield Bind(mount.source, mount.target, tree, mount.recursive, *attributes, mount.propagation)
         else:
             yield filled(mount, _instead(mount, bundle.namespaces))
         if mount.target == "/" and not mount.remount:
@@ -86,17 +86,16 @@ def changed(mount: Mount) -> Iterator[Step]:
     """What is set once a file system is mounted."""
     if any(mount.attributes_below):
         yield SetAttributes(mount.target, *mount.attributes_below, recursive=True)
-    if mount.propagation:
-        yield PropagateIn(mount.target, mount.propagation)
+    for propagation in mount.propagation:
+        yield PropagateIn(mount.target, propagation)
 
 
 def _remounted(mount: Mount) -> Iterator[Step]:
     """mount(8) with remount: with bind, of the mount alone; what is not named stays as it is."""
-    set_, clear = mount.attributes
     if mount.bind:
-        yield SetAttributes(mount.target, set_, clear)
+        yield SetAttributes(mount.target, *mount.attributes)
     else:
-        yield RemountIn(mount.target, mount.flags, clear, mount.data)
+        yield RemountIn(mount.target, mount.flags, mount.cleared, mount.data)
 
 
 def _instead(mount: Mount, namespaces: Container[str]) -> str:
@@ -112,7 +111,7 @@ def covered(mounts: tuple[Mount, ...], number: int) -> Iterator[Step]:
     """Close each read-only tmpfs that the mount of this *number* hides: later nobody could name it."""
     target = mounts[number].target
     for mount in _closing(mounts[:number]):
-        if not mounts[number].remount and _below(mount.target, target):
+        if not mounts[number].remount and below(mount.target, target):
             yield SetAttributes(mount.target, k.MOUNT_ATTR_RDONLY)
 
 
@@ -124,23 +123,36 @@ def closed(bundle: Bundle) -> Iterator[Step]:
 
 def _closing(mounts: tuple[Mount, ...]) -> list[Mount]:
     """Each tmpfs that is to be read-only and that no later mount hides."""
+    return _visible(mounts, lambda mount: mount.kind == "tmpfs" and bool(mount.flags & k.MS_RDONLY))
+
+
+def _visible(mounts: tuple[Mount, ...], wanted: Callable[[Mount], bool]) -> list[Mount]:
+    """The mounts that are *wanted* and that no later one hides."""
     found: list[Mount] = []
     for mount in mounts:
         if not mount.remount:
-            found = [each for each in found if not _below(each.target, mount.target)]
-            if mount.kind == "tmpfs" and mount.flags & k.MS_RDONLY:
+            found = [each for each in found if not below(each.target, mount.target)]
+            if wanted(mount):
                 found.append(mount)
     return found
 
 
-def _below(path: str, top: str) -> bool:
-    """Whether *path* is *top* or lies below it."""
-    return posixpath.commonpath((path, top)) == top
+def propagated(bundle: Bundle) -> Iterator[Step]:
+    """How all mounts propagate, but for those that the configuration has words for."""
+    mounts, wanted = _visible(bundle.mounts, lambda _: True), bundle.propagation
+    worded = [mount.target for mount in bundle.mounts if mount.propagation and (mount.remount or mount in mounts)]
+    if not worded:
+        yield PropagateIn("/", wanted)
+        return
+    silent = [mount.target for mount in mounts if mount.target not in worded]
+    for target in (*(() if "/" in worded else ("/",)), *(silent if wanted & k.MS_REC else ())):
+        spread = not any(below(each, target) for each in worded)
+        yield PropagateIn(target, wanted if spread else wanted & ~k.MS_REC)
 
 
 def _dev_is_bound(mounts: tuple[Mount, ...]) -> bool:
     """Whether /dev is one of the host's, which nobody but the host fills."""
-    found = [mount.bind for mount in mounts if mount.target == "/dev" and not mount.remount]
+    found = [mount.bind for mount in mounts if posixpath.normpath(mount.target) == "/dev" and not mount.remount]
     return bool(found) and found[-1]
 
 
@@ -154,7 +166,7 @@ def devices(bundle: Bundle, nodes: Mapping[str, int]) -> Iterator[Step]:
         named = {device.path for device in bundle.devices} | {mount.target for mount in bundle.mounts}
         yield from _standard(named, unable=unable)
     for device in bundle.devices:
-        if device.path != "/dev/ptmx" and not (bound and _below(device.path, "/dev")):
+        if device.path != "/dev/ptmx" and not (bound and below(device.path, "/dev")):
             made = nodes.get(device.path, -1)
             yield Bind(device.path, device.path, made) if made >= 0 else _device(device, unable=unable)
     if not bound:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Created", "check_release", "create", "filtering"]
 
 _SIGKILL = 9
-#: Descriptors that every usual limit has room for.
-_FEW_TREES = 64
+#: Descriptors that are needed beside those of mounts: some ten, and those of the caller.
+_OTHER_FILES = 32
 _MESSAGE_BYTES = 1 << 16
 #: A mount can wait for a server on the network, and a cgroup for being thawed.
 _SET_UP_MS = 120_000
@@ -111,11 +111,18 @@ class Trees:
     def __init__(self) -> None:
         self.fds: list[int] = []
         self.limits: tuple[int, int] | None = None
+        self._most = 0
 
     def add(self, fd: int) -> None:
         """Keep *fd*; make room for more."""
         self.fds.append(fd)
-        if len(self.fds) == _FEW_TREES:
+        self._most = self._most or os.sysconf("SC_OPEN_MAX")
+        if fd >= self._most - _OTHER_FILES:
+            self.widen()
+
+    def widen(self) -> None:
+        """Make all the room that there can be."""
+        if self.limits is None:
             import resource
 
             self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -152,20 +159,28 @@ def _open_trees(bundle: Bundle, opened: Trees) -> dict[int, int]:
     """Detached mounts that the first process could not open itself, by number of the mount; -1 is the root filesystem.
 
     In a user namespace it may not pass directories of others; no ids but the host's can be mapped from within; and
-    what is to reach the host's mounts has to be of their peer group, which ends where the first process starts.
+    what is to reach the host's mounts has to be of their peer group, which ends where the first process starts. Where
+    the caller may not open one either, as no ordinary user may, the first process tries, as by runc.
     """
-    trees = {}
+    trees: dict[int, int] = {}
     alien = "user" in bundle.namespaces and os.geteuid() == 0
     if alien:
-        trees[-1] = _tree(bundle.rootfs, opened, recursive=True, apart=True)
+        try:
+            trees[-1] = _tree(bundle.rootfs, opened, recursive=True, apart=True)
+        except PermissionError:
+            alien = False
     users: dict[object, int] = {}
     try:
         for number, mount in enumerate(bundle.mounts):
             if not mount.bind or mount.remount:
                 continue
-            shared = mount.propagation & ~syscalls.MS_REC == syscalls.MS_SHARED
+            shared = bool(mount.propagation) and mount.propagation[0] & ~syscalls.MS_REC == syscalls.MS_SHARED
             if alien or shared or mount.idmap:
-                trees[number] = _tree(mount.source, opened, recursive=mount.recursive, apart=not shared)
+                try:
+                    trees[number] = _tree(mount.source, opened, recursive=mount.recursive, apart=not shared)
+                except PermissionError:
+                    if mount.idmap:
+                        raise
             if mount.idmap:
                 _map_owners(mount, trees[number], _users(bundle, mount, users))
     finally:
@@ -180,6 +195,8 @@ def _nodes(bundle: Bundle, opened: Trees) -> dict[str, int]:
         return {}
     from . import lent  # late: few containers have such devices
 
+    if len(bundle.devices) > _OTHER_FILES:
+        opened.widen()
     nodes = lent.nodes(bundle)
     for fd in nodes.values():
         opened.add(fd)

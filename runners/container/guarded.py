@@ -71,7 +71,11 @@ class Bind(Strict):
     recursive: bool = False
     attributes: tuple[int, int] = (0, 0)
     below: tuple[int, int] = (0, 0)
-    propagation: int = 0
+    propagation: tuple[int, ...] = ()
+
+    @property
+    def excused(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (OTHERWISE,)
 
     def describe(self) -> str:
         words = "with what is mounted below it, " if self.recursive else ""
@@ -174,6 +178,10 @@ class SetAttributes(Strict):
     clear: int = 0
     recursive: bool = False
 
+    @property
+    def excused(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (OTHERWISE,)
+
     def describe(self) -> str:
         if self.attributes == k.MOUNT_ATTR_RDONLY and not self.clear:
             return f"make the mount {self.target} read-only"
@@ -205,7 +213,7 @@ class Mask(_IfReachable):
 
 @record
 class Readonly(_IfReachable):
-    """Make a path read-only, with all below it; absent is no error."""
+    """Make a path read-only, with all below it but for what is mounted there; absent is no error."""
 
     path: str
 

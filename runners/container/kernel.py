@@ -157,7 +157,7 @@ class Sys(Protocol):
         recursive: bool,  # noqa: FBT001
         attributes: tuple[int, int],
         below: tuple[int, int],
-        propagation: int,
+        propagation: tuple[int, ...],
         /,
     ) -> None:
         """See :func:`attaching.bind_in`."""

@@ -84,6 +84,7 @@ def plan(
     for what needs a runtime that stands by while a container is set up.
     """
     _refuse(bundle)
+    _refuse_dots(bundle)
     made = _Maker(bundle, look)
     person = plans.becoming(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
     limits = plans.limits(bundle.process, pid=0)
@@ -148,6 +149,16 @@ def _refuse(bundle: Bundle) -> None:
         if mount.bind or mount.remount or mount.target == "/":
             what = "remounts" if mount.remount else "bind mounts" if mount.bind else "mounts over the root"
             raise no(f"mounts[{number}]", what)
+
+
+def _refuse_dots(bundle: Bundle) -> None:
+    """What a path with ".." leads to is known only in the root, and is looked up before."""
+    paths = [(f"mounts[{number}].destination", mount.target) for number, mount in enumerate(bundle.mounts)]
+    paths += [("linux.maskedPaths", path) for path in bundle.masked]
+    paths += [("linux.readonlyPaths", path) for path in bundle.readonly]
+    for where, path in paths:
+        if ".." in path.split("/"):
+            raise BundleError(where, f"paths with .. ({path}) are not for the warm helper", _COLD)
 
 
 class _Maker:

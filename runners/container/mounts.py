@@ -6,11 +6,11 @@ import posixpath
 
 from . import syscalls as k
 from .reader import SEE, BundleError, Reader
-from .record import record
+from .record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from .idmap import Range
 
@@ -29,7 +29,7 @@ _WORDS = {
     "noatime": (k.MS_NOATIME, k.MS_STRICTATIME, k.MOUNT_ATTR_NOATIME, _ATIME),
     "atime": (0, k.MS_NOATIME, k.MOUNT_ATTR_RELATIME, _ATIME),
     "relatime": (k.MS_RELATIME, k.MS_STRICTATIME | k.MS_NOATIME, k.MOUNT_ATTR_RELATIME, _ATIME),
-    "norelatime": (0, k.MS_RELATIME, k.MOUNT_ATTR_STRICTATIME, _ATIME),
+    "norelatime": (0, k.MS_RELATIME, k.MOUNT_ATTR_RELATIME, _ATIME),
     "strictatime": (k.MS_STRICTATIME, k.MS_RELATIME | k.MS_NOATIME, k.MOUNT_ATTR_STRICTATIME, _ATIME),
     "nostrictatime": (0, k.MS_STRICTATIME, k.MOUNT_ATTR_RELATIME, _ATIME),
     "nodiratime": (k.MS_NODIRATIME, 0, k.MOUNT_ATTR_NODIRATIME, 0),
@@ -51,6 +51,7 @@ _OF_FILE_SYSTEM = {
     "iversion": (k.MS_I_VERSION, 0),
     "noiversion": (0, k.MS_I_VERSION),
 }
+_ALL_OF_FILE_SYSTEM = sum(on for on, _ in _OF_FILE_SYSTEM.values())
 #: For whoever reads fstab(5), not for the kernel: mount(8) does not hand them on. Those that let ordinary users mount
 #: imply others.
 _SECURE = ("nosuid", "nodev", "noexec")
@@ -74,9 +75,10 @@ class Mount:
 
     A file system of *kind*: *flags* as in mount(2), *data* for it. Or, with *bind*, of what is at *source* on the host;
     with *recursive*, of what is mounted below it, too. *attributes* of mount_setattr(2) are (set, clear) for the mount,
-    *attributes_below* for all below, too. *propagation* is 0 or flags of mount(2).
+    *attributes_below* for all below, too. *propagation* are flags of mount(2), set one after another.
 
-    With *remount* nothing comes: what is mounted there changes, with *bind* the mount alone, else its file system, too.
+    With *remount* nothing comes: what is mounted there changes, with *bind* the mount alone, else its file system, too,
+    which loses the flags *cleared* of mount(2).
 
     With *idmap*, owners are mapped by *identity*, uid and gid ranges; None is by the container's own user namespace.
     """
@@ -90,8 +92,9 @@ class Mount:
     recursive: bool = False
     attributes: tuple[int, int] = (0, 0)
     attributes_below: tuple[int, int] = (0, 0)
-    propagation: int = 0
+    propagation: tuple[int, ...] = ()
     remount: bool = False
+    cleared: int = 0
     copy_up: bool = False
     idmap: bool = False
     identity: tuple[tuple[Range, ...], tuple[Range, ...]] | None = None
@@ -124,8 +127,9 @@ def parse(item: Reader, *, directory: str) -> Mount:
         recursive="rbind" in options,
         attributes=(words.set, words.clear),
         attributes_below=(words.set_below, words.clear_below),
-        propagation=words.propagation,
+        propagation=tuple(words.propagation),
         remount=words.remount,
+        cleared=words.cleared,
         copy_up=words.copy_up,
         idmap=identity is not None or bool(words.idmap),
         identity=identity,
@@ -139,7 +143,16 @@ def _target(item: Reader) -> str:
         raise BundleError(item.at("destination"), "must be a path", SEE)
     if not target.startswith("/"):
         item.warn("destination", f"{target!r} is relative, which is deprecated: taken from /")
-    return "/" + posixpath.normpath(f"/{target}").lstrip("/")
+    return inside(target)
+
+
+def inside(path: str) -> str:
+    """*path* from the root of the container, in order; "..", where a link may stand before it, is the kernel's."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    while parts[:1] == [".."]:
+        del parts[0]
+    found = "/" + "/".join(parts)
+    return "/" if posixpath.normpath(found) == "/" else found
 
 
 def _check(item: Reader, words: _Words, kind: str, source: str) -> None:
@@ -152,6 +165,35 @@ def _check(item: Reader, words: _Words, kind: str, source: str) -> None:
         raise BundleError(item.at("source"), "is missing", SEE)
     if not words.bind and not kind:
         raise BundleError(item.at("type"), "is missing, and the options have no bind", SEE)
+
+
+#: File systems that are a namespace's: only where that is new is there another than the host's. "" is never new.
+_SHARED = {"proc": "pid", "mqueue": "ipc", "sysfs": "network", "cgroup": "", "cgroup2": ""}
+
+
+def settled(mounts: tuple[Mount, ...], namespaces: Mapping[str, str], top: Reader) -> tuple[Mount, ...]:
+    """*mounts*, of which no remount changes a file system that the host uses, too: *top* warns of what is left out."""
+    found = list(mounts)
+    for number, mount in enumerate(mounts):
+        if mount.remount and not mount.bind and not _is_own(mounts[:number], mount.target, namespaces):
+            if mount.data or mount.flags & _ALL_OF_FILE_SYSTEM:
+                where = f"mounts[{number}].options"
+                top.warn(where, f"the file system at {mount.target} is the host's, too: only its mount here is changed")
+            found[number] = replace(mount, bind=True)
+    return tuple(found)
+
+
+def _is_own(before: tuple[Mount, ...], target: str, namespaces: Mapping[str, str]) -> bool:
+    """Whether what the mounts *before* have put on *target* is a file system of the container alone."""
+    last = next((mount for mount in reversed(before) if not mount.remount and below(target, mount.target)), None)
+    if last is None or last.bind or last.target != target:
+        return False
+    return last.kind not in _SHARED or namespaces.get(_SHARED[last.kind]) == ""
+
+
+def below(path: str, top: str) -> bool:
+    """Whether *path* is *top* or lies below it."""
+    return path == top or path.startswith(f"{top.rstrip('/')}/")
 
 
 def check(mounts: Iterable[Mount], namespaces: Container[str]) -> None:
@@ -182,7 +224,8 @@ class _Words:
     def __init__(self, item: Reader, *, bind: bool) -> None:
         self.item = item
         self.bind = bind
-        self.flags = self.set = self.clear = self.set_below = self.clear_below = self.propagation = 0
+        self.flags = self.cleared = self.set = self.clear = self.set_below = self.clear_below = 0
+        self.propagation: list[int] = []
         self.remount = self.copy_up = False
         self.idmap = ""
         self.data: list[str] = []
@@ -190,16 +233,15 @@ class _Words:
     def add(self, word: str) -> None:
         if word in _WORDS:
             on, off, add, take = _WORDS[word]
-            self.flags = (self.flags & ~off) | on
+            self._flag(on, off)
             self.set, self.clear = (self.set & ~take) | add, (self.clear & ~add) | take
         elif word[:1] == "r" and word[1:] in _WORDS:
             _, _, add, take = _WORDS[word[1:]]
             self.set_below, self.clear_below = (self.set_below & ~take) | add, (self.clear_below & ~add) | take
         elif word in _OF_FILE_SYSTEM:
-            on, off = (0, 0) if self.bind else _OF_FILE_SYSTEM[word]
-            self.flags = (self.flags & ~off) | on
+            self._flag(*((0, 0) if self.bind else _OF_FILE_SYSTEM[word]))
         elif word in PROPAGATION:
-            self.propagation = PROPAGATION[word]
+            self.propagation.append(PROPAGATION[word])
         elif word in _OF_FSTAB:
             for implied in _OF_FSTAB[word]:
                 self.add(implied)
@@ -211,6 +253,10 @@ class _Words:
             self.idmap = word
         elif word not in ("bind", "rbind") and not word.startswith(("x-", "X-", "comment=")):
             self._other(word)
+
+    def _flag(self, on: int, off: int) -> None:
+        self.flags = (self.flags & ~off) | on
+        self.cleared = (self.cleared & ~on) | off
 
     def _other(self, word: str) -> None:
         """An option for a file system. A bind has none of its own: the kernel would not look at it either."""

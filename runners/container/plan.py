@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import contents, person
 from . import syscalls as k
 from .bundle import NAMESPACES
-from .guarded import AttachRoot, DirectoryIn, Mask, Propagate, PropagateIn, Readonly, SetAttributes, Terminal
+from .guarded import AttachRoot, DirectoryIn, Mask, Propagate, Readonly, SetAttributes, Terminal
 from .person import (
     BecomeFirstMapped,
     BecomeUser,
@@ -175,7 +175,7 @@ def finish_root(bundle: Bundle) -> Iterator[Step]:
     if bundle.readonly_root:
         yield SetAttributes("/", k.MOUNT_ATTR_RDONLY)
     if bundle.propagation:
-        yield PropagateIn("/", bundle.propagation)
+        yield from contents.propagated(bundle)
     if bundle.personality is not None:
         yield SetPersonality(bundle.personality)
 

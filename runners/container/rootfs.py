@@ -72,9 +72,12 @@ def made(
             above, name = posixpath.split(path.rstrip("/"))
             if not name:
                 raise
+        if name == "..":  # of what is not there, and so no link: nothing of it need be made
+            path = posixpath.dirname(above)
+            continue
         parent = directory(above, links=links, nowhere=nowhere)
         try:
-            if name not in (".", ".."):  # of those, the way there was missing
+            if name != ".":  # of that, the way there was missing
                 make(name, parent)
                 return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except FileExistsError:

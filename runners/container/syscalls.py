@@ -14,6 +14,7 @@ import _struct as struct  # without the module around it: a file less to read at
 import errno
 import fcntl
 import os
+import stat
 
 from . import foreign
 
@@ -233,7 +234,10 @@ def move_mount(tree: int, target: int) -> None:
     """move_mount(2): attach the detached *tree* on what the descriptor *target* stands for."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
     if _libc.syscall(_long(_SYS_MOVE_MOUNT), _long(tree), b"", _long(target), b"", _long(flags)) < 0:
-        raise failed("move_mount")
+        error = failed("move_mount")
+        if error.errno == errno.EINVAL and len({stat.S_ISDIR(os.fstat(fd).st_mode) for fd in (tree, target)}) == 2:
+            raise OSError(errno.ENOTDIR, "a directory cannot be mounted on another file, nor that on a directory")
+        raise error
 
 
 def mount_setattr(

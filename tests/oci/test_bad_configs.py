@@ -74,7 +74,6 @@ OURS = {
     "oom score out of range": put("process.oomScoreAdj", 5000),
     "cgroupsPath that is a number": put("linux.cgroupsPath", 5),
     "propagation of unknown kind": put("linux.rootfsPropagation", "nope"),
-    "masked path that is relative": put("linux.maskedPaths", ["proc/keys"]),
     "memory limit that is text": put("linux.resources.memory", {"limit": "32m"}),
     "true for a number": put("process.oomScoreAdj", True),
 }

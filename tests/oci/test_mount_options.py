@@ -29,7 +29,7 @@ OF_A_MOUNT = {
     "atime": "relatime",
     "diratime": "",
     "strictatime": "",
-    "norelatime": "",
+    "norelatime": "relatime",
     "nostrictatime": "",
     "defaults": "",
 }
@@ -91,6 +91,8 @@ def test_each_option(box: Box, kind: str, word: str) -> None:
 def test_each_recursive_option(box: Box, kind: str, word: str) -> None:
     found = with_option(box, kind, word)
     name = word.removeprefix("r")
+    if name in ("norelatime", "nostrictatime", "atime"):
+        assert "relatime" in found
     if name in ("ro", "noexec", "nosuid", "nodev", "noatime", "nosymfollow"):
         assert name in found
 

@@ -346,3 +346,134 @@ def test_every_word_of_rootfs_propagation(box: Box, word: str, optional: str) ->
     found = line.partition(" - ")[0]
     assert optional in found
     assert optional or "shared:" not in found
+
+
+@pytest.mark.parametrize(
+    ("words", "shows", "goes"),
+    [
+        (["rslave", "rshared"], ("shared:", "master:"), False),
+        (["rprivate", "rshared"], ("shared:",), False),
+        (["rshared", "rprivate"], (), False),
+        (["rshared", "rslave"], ("master:",), False),
+        (["unbindable", "rslave"], ("unbindable",), False),
+    ],
+)
+@pytest.mark.deviates("crun", "1.8 adds them up")
+@pytest.mark.deviates("runc", "1.1 cannot enter a root with an unbindable mount in it", only=["unbindable"])
+def test_several_words_of_propagation(
+    box: Box, shared: Path, words: list[str], shows: tuple[str, ...], *, goes: bool
+) -> None:
+    """mount(8) sets one after another: what was cut off from the host first does not reach it any more."""
+    box.process["capabilities"] = config.capabilities("CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE")
+    box.mount("/data", "bind", shared, "rbind", *words)
+    made = box.live("cat /proc/self/mountinfo; mount -t tmpfs tmpfs /data/inside && touch /data/inside/file")
+    (line,) = [line for line in made.out.splitlines() if line.split(" ")[4:5] == ["/data"]]
+    assert (shared / "inside" / "file").exists() == goes
+    if box.runtime.ours:
+        assert propagation(line) == list(shows)
+    box.delete("--force")
+
+
+def propagation(line: str) -> list[str]:
+    """How the mount of a line of mountinfo propagates."""
+    return [word for word in ("shared:", "master:", "unbindable") if word in line.partition(" - ")[0]]
+
+
+@pytest.mark.parametrize(
+    ("root", "word", "shows"),
+    [
+        ("rshared", "rprivate", []),
+        ("rshared", "rslave", ["master:"]),
+        ("rprivate", "rshared", ["shared:"]),
+        ("rslave", "rshared", ["shared:"]),
+        ("rprivate", "rslave", ["master:"]),
+        ("private", "rshared", ["shared:"]),
+    ],
+)
+def test_a_mounts_own_word_outlasts_that_of_the_root(
+    our_box: Box, shared: Path, root: str, word: str, shows: list[str]
+) -> None:
+    """As runc has it; what has no word of its own is as the root, above and below what has one."""
+    our_box.linux["rootfsPropagation"] = root
+    our_box.mount("/data", "bind", shared, "rbind", word)
+    our_box.mount("/data/later", "tmpfs", "tmpfs")
+    our_box.mount("/other", "tmpfs", "tmpfs")
+    our_box.mount("/other/two", "bind", shared, "rbind", word)
+    lines = {line.split(" ")[4]: propagation(line) for line in mountinfo(our_box)}
+    assert lines["/data"] == lines["/other/two"] == shows
+    if root.startswith("r"):
+        assert lines["/other"] == lines["/proc"] == (["shared:"] if root == "rshared" else [])
+    if root == "rprivate":
+        assert lines["/data/later"] == []
+
+
+def test_dots_are_followed_after_links(box: Box) -> None:
+    """As the kernel does: ".." of a link is the directory above what it leads to."""
+    (box.rootfs / "d" / "e").mkdir(parents=True)
+    (box.rootfs / "lnk").symlink_to("d/e")
+    for place in ("b", "d/b"):
+        (box.rootfs / place).mkdir()
+        (box.rootfs / place / "secret").write_text("secret")
+    box.linux["maskedPaths"] += ["/lnk/../b/secret"]
+    box.linux["readonlyPaths"] += ["/lnk/../b"]
+    done = box.sh("cat /d/b/secret; echo; cat /b/secret; touch /b/made; touch /d/b/made")
+    assert done.out == "\nsecret"
+    assert done.err.count("Read-only file system") == 1
+
+
+@pytest.mark.deviates("runc", "1.1 folds them before")
+def test_dots_of_a_destination_are_followed_after_links(box: Box) -> None:
+    (box.rootfs / "d" / "e").mkdir(parents=True)
+    (box.rootfs / "lnk").symlink_to("d/e")
+    (box.rootfs / "d" / "b").mkdir()
+    box.mount("/lnk/../b", "tmpfs", "tmpfs")
+    options(mountinfo(box), "/d/b")
+    assert not (box.rootfs / "b").exists()
+
+
+def test_a_mount_below_a_readonly_path_is_as_it_was_asked_for(box: Box) -> None:
+    box.mount("/data", "tmpfs", "tmpfs")
+    box.mount("/data/rw", "tmpfs", "tmpfs")
+    box.linux["readonlyPaths"] += ["/data"]
+    done = box.sh("touch /data/x; touch /data/rw/x && echo made")
+    assert done.lines == ["made"]
+    assert done.err.count("Read-only file system") == 1
+
+
+@pytest.mark.deviates("crun", "1.8 mounts it over the root in which it stands")
+def test_the_root_as_a_readonly_path(box: Box) -> None:
+    box.mount("/data", "tmpfs", "tmpfs")
+    box.linux["readonlyPaths"] += ["/"]
+    done = box.sh("touch /x; touch /data/x && echo made")
+    assert done.lines == ["made"]
+    assert done.err.count("Read-only file system") == 1
+
+
+@pytest.mark.parametrize("key", ["maskedPaths", "readonlyPaths"])
+def test_paths_that_are_not_absolute(box: Box, key: str) -> None:
+    """They start at the root; an empty one means nothing."""
+    box.linux[key] += ["tmp", ""]
+    done = box.sh("touch /tmp/x; touch /made")
+    assert "Read-only file system" in done.err
+    assert (box.rootfs / "made").exists()
+
+
+@pytest.mark.parametrize("kind", ["absent", "bound"])
+def test_a_mask_without_a_null_device_says_so(our_box: Box, kind: str) -> None:
+    """Of an own /dev of the host, nothing is made: there may be none, or another file."""
+    dev = our_box.directory / "dev"
+    dev.mkdir()
+    if kind == "bound":
+        (dev / "null").touch()
+    our_box.config["mounts"] = [each for each in our_box.config["mounts"] if not each["destination"].startswith("/dev")]
+    our_box.mount("/dev", "bind", dev, "bind")
+    done = our_box.run("/bin/true").refused()
+    assert "cannot mask /proc/" in done.err
+    assert "/dev/null: " + ("is not the null device" if kind == "bound" else "open_tree: no such file") in done.err
+
+
+def test_a_file_on_a_directory_says_what_is_wrong(box: Box) -> None:
+    (box.directory / "file").touch()
+    (box.rootfs / "there").mkdir()
+    box.mount("/there", "bind", box.directory / "file", "bind")
+    assert "directory" in box.run("/bin/true").refused().err

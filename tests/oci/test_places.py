@@ -266,6 +266,30 @@ def test_more_binds_than_descriptors(box: Box, kind: str) -> None:
     assert done.lines == ["1100", "1024"]
 
 
+@pytest.mark.parametrize("soft", [40, 60, 100])
+@pytest.mark.parametrize("kind", ["rshared", "user namespace", "devices"])
+@pytest.mark.deviates("runc", "1.1 opens all before, or binds the host's devices", only=["user", "devices"])
+@pytest.mark.deviates("runc", "1.1.5 hands its own limit on", only=["rshared"])
+@pytest.mark.deviates("crun", "1.8 opens all before, or binds the host's devices", only=["user", "devices"])
+def test_a_small_soft_limit(box: Box, kind: str, soft: int) -> None:
+    """It may be raised up to the hard one, which has room; the container has it as it was."""
+    source = box.directory / "dir"
+    source.mkdir()
+    if kind != "rshared":
+        config.with_user_namespace(box.config)
+        for path in (box.rootfs, *box.rootfs.rglob("*")):
+            os.chown(path, 100_000, 100_000, follow_symlinks=False)
+    for number in range(120):
+        if kind == "devices":
+            node = {"path": f"/many/{number}", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640}
+            box.linux.setdefault("devices", []).append(node)
+        else:
+            box.mount(f"/many/{number}", "bind", source, "rbind", *(["rshared"] if kind == "rshared" else []))
+    prefix = ("/bin/sh", "-c", f'ulimit -Sn {soft}; exec "$@"', "sh")
+    done = box.sh("grep -c ' /many/' /proc/self/mountinfo; ulimit -Sn", prefix=prefix).ok()
+    assert done.lines == ["120", str(soft)]
+
+
 def test_more_binds_than_the_hard_limit_are_refused_in_words(our_box: Box) -> None:
     """In a user namespace each needs a descriptor, for a moment."""
     config.with_user_namespace(our_box.config)

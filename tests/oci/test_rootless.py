@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tests.oci import rootless as ordinary
 from tests.oci.harness import Box
 from tests.oci.rootless import USER
+from tests.oci.test_mounts import mountinfo, options
 
 #: Further ids that the user is granted in these tests, as in /etc/subuid.
 GRANTS = ("200000:1000", "300000:50")
@@ -193,3 +196,62 @@ def test_without_the_programs_it_says_what_to_install(rootless: Box, granted: tu
     assert done.status != 0
     if rootless.runtime.ours:
         assert "uidmap" in done.refused().err
+
+
+@pytest.fixture
+def locked(rootless: Box) -> Iterator[Path]:
+    """A mount of the host's that the user's namespaces may not make weaker."""
+    source = rootless.directory / "locked"
+    source.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,nosuid,nodev,noexec,mode=755", "tmpfs", source], check=True)
+    yield source
+    subprocess.run(["umount", source], check=True)
+
+
+@pytest.mark.deviates("runc", "1.1 does not look what is locked below", only=["rrw", "rexec"])
+@pytest.mark.deviates("crun", "1.8 asks the kernel for what it refuses")
+@pytest.mark.parametrize("word", ["rw", "dev", "suid", "exec", "rrw", "rexec"])
+def test_what_is_locked_stays(rootless: Box, locked: Path, word: str) -> None:
+    rootless.mount("/target", "bind", locked, "rbind", word)
+    assert {"ro", "nosuid", "nodev", "noexec"} <= options(mountinfo(rootless), "/target")
+    if rootless.runtime.ours:
+        log = rootless.directory / "log"
+        rootless.call("--log", str(log), "run", "--bundle", str(rootless.bundle), rootless.name).ok()
+        assert log.read_text().count("locked in this user namespace") == 1
+
+
+@pytest.mark.deviates("runc", "1.1 asks the kernel for what it refuses")
+def test_what_is_locked_stays_when_mounted_anew(rootless: Box, locked: Path) -> None:
+    rootless.mount("/target", "bind", locked, "rbind")
+    rootless.mount("/target", "bind", locked, "remount", "bind", "rw", "suid")
+    assert {"ro", "nosuid"} <= options(mountinfo(rootless), "/target")
+
+
+@pytest.mark.parametrize("word", ["rshared", "shared", "rslave", "rprivate"])
+def test_binds_propagate_as_far_as_they_may(rootless: Box, word: str) -> None:
+    """An ordinary user's mounts never reach the host."""
+    source = rootless.directory / "source"
+    source.mkdir()
+    rootless.mount("/target", "bind", source, "rbind", word)
+    options(mountinfo(rootless), "/target")
+
+
+@pytest.mark.deviates("crun", "1.8 does not find its cgroups")
+@pytest.mark.deviates("runc", "1.1 cannot join the mount namespace of its parent", only=["True--Ur]"])
+@pytest.mark.parametrize("unshare", ["-Ur", "-Urm"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_root_of_a_user_namespace(box: Box, unshare: str, *, nested: bool) -> None:
+    """It may not open mounts of the namespace that it has from its parent: the first process does, in its own."""
+    source = box.directory / "source"
+    source.mkdir()
+    box.mount("/target", "bind", source, "rbind", "rshared")
+    if nested:
+        box.linux["namespaces"].append({"type": "user"})
+        box.linux["uidMappings"] = box.linux["gidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}]
+    box.linux.pop("resources")
+    box.linux.pop("cgroupsPath")
+    for mount in box.config["mounts"]:
+        mount["options"] = [word for word in mount["options"] if not word.startswith("gid=")]
+    done = box.sh("grep -c ' /target ' /proc/self/mountinfo; touch /target/made", prefix=("unshare", unshare))
+    assert done.ok().lines == ["1"]
+    assert (source / "made").exists()

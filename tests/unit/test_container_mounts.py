@@ -46,7 +46,7 @@ def test_unknown_options_go_to_the_file_system_or_are_said() -> None:
     assert (mount.data, mount.source, len(said)) == ("", "/bundle/x", 1)
 
 
-@pytest.mark.parametrize("target", ["proc", "./proc", "/../proc", "//proc/", "/sys/../proc", "proc/."])
+@pytest.mark.parametrize("target", ["proc", "./proc", "/../proc", "//proc/", "/.././../proc", "proc/."])
 def test_destinations(target: str) -> None:
     mount, said = parsed(destination=target)
     assert mount.target == "/proc"

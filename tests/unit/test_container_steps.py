@@ -285,6 +285,9 @@ def test_look_does_not_follow_links(tmp_path: Path) -> None:
         ({"process": config()["process"] | {"terminal": True}}, "process.terminal"),
         ({"process": config()["process"] | {"args": ["sh"]}}, "process.args"),
         ({"mounts": [{"destination": "/x", "type": "bind", "source": "/y"}]}, "mounts[0]"),
+        ({"mounts": [{"destination": "/x/../y", "type": "tmpfs"}]}, "mounts[0].destination"),
+        ({"linux": config()["linux"] | {"maskedPaths": ["/proc/../etc"]}}, "linux.maskedPaths"),
+        ({"linux": config()["linux"] | {"readonlyPaths": ["/proc/../etc"]}}, "linux.readonlyPaths"),
         ({"linux": config()["linux"] | {"namespaces": [{"type": "mount"}, {"type": "uts"}]}}, "linux.namespaces"),
         ({"linux": config()["linux"] | {"namespaces": [{"type": "pid"}, {"type": "uts"}]}}, "linux.namespaces"),
         (
