@@ -266,7 +266,11 @@ class _Session:
         writer.header(self.header)
         if all(one.record.kind == "null" for one in ready.values()):
             reasons = "; ".join(f"{one.label}: {one.skipped}" for one in self.header.subjects if one.skipped)
-            raise NothingToRunError("nothing could be measured here", reasons, "`tare doctor` says what to install")
+            fixes = {one.fix for one in self.header.subjects if one.skipped}
+            fix = fixes.pop() if len(fixes) == 1 else ""
+            raise NothingToRunError(
+                "nothing could be measured here", reasons, fix or "`tare doctor` says what to install"
+            )
         return ready
 
     def _until_valid(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober) -> None:

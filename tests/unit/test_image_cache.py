@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import runners
+from bench import bringup
 from runners.base import RunnerError
 from runners.image import cache
 
@@ -48,6 +50,16 @@ def test_a_cache_that_takes_nothing_more_is_said(tmp_path: Path, number: int, fi
         cache.keep(tmp_path, "thing", build)
     assert caught.value.fix.startswith(fix)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(runners.REGISTRY) - {"null", "vm"}))
+@pytest.mark.parametrize("place", ["/dev/null", "/dev/null/below", "/proc/nope"])
+def test_a_subject_is_skipped_where_the_cache_cannot_be_used(name: str, place: str) -> None:
+    support = bringup.probe(runners.load(name), {}, Path(place))
+    assert not support.ok
+    if "executable file" not in support.why and "root" not in support.fix:  # what is not installed needs no cache
+        assert f"the cache {place} cannot be used" in support.why
+        assert "TARE_CACHE" in support.fix
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
