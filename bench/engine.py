@@ -267,10 +267,8 @@ class _Session:
         if all(one.record.kind == "null" for one in ready.values()):
             reasons = "; ".join(f"{one.label}: {one.skipped}" for one in self.header.subjects if one.skipped)
             fixes = {one.fix for one in self.header.subjects if one.skipped}
-            fix = fixes.pop() if len(fixes) == 1 else ""
-            raise NothingToRunError(
-                "nothing could be measured here", reasons, fix or "`tare doctor` says what to install"
-            )
+            fix = (fixes.pop() if len(fixes) == 1 else "") or "`tare doctor` says what to install"
+            raise NothingToRunError("nothing could be measured here", reasons, fix)
         return ready
 
     def _until_valid(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober) -> None:

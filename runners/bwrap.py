@@ -155,7 +155,7 @@ def probe(options: Options, cache: Path) -> Support:
         overlay = "--tmp-overlay" in _ask(binary, "--help")
         contained.prove(prepare, options, cache, label="bwrap", grouped=False, fix=_fix)
     except RunnerError as error:
-        return Support(ok=False, version=version, why=str(error), fix=error.fix)
+        return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
     return Support(
         ok=True,
         version=version,

@@ -183,7 +183,7 @@ class Oci:
             version = _version(binary)
             contained.prove(self.prepare, options, cache, label=self.name, grouped=not no_cgroups, fix=_fix)
         except RunnerError as error:
-            return Support(ok=False, version=version, why=str(error), fix=error.fix)
+            return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
         return Support(
             ok=True,
             version=version,

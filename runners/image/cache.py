@@ -78,4 +78,5 @@ def keep(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
 
 def _unusable(cache: Path, error: OSError) -> RunnerError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return RunnerError(f"the cache {cache} cannot be used", str(error), "make room there" if full else _OWN)
+    what = f"the cache {cache} cannot be used: {error}"
+    return RunnerError(what, fix="make room there" if full else _OWN)

@@ -59,10 +59,7 @@ def test_a_version_in_no_encoding_is_no_fault(tmp_path: Path) -> None:
         program = script(tmp_path, 'printf \'crun \\377 1.0\\n\'; [ "$1" = --version ] || [ "$1" = --help ]')
         assert runner.probe({"binary": str(program)}, tmp_path).version == "crun \N{REPLACEMENT CHARACTER} 1.0"
         program = script(tmp_path, "printf '\\377' >&2; exit 1")
-        assert (
-            runner.probe({"binary": str(program)}, tmp_path).why
-            == f"{program} --version failed: \N{REPLACEMENT CHARACTER}"
-        )
+        assert runner.probe({"binary": str(program)}, tmp_path).why == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_a_program_that_may_not_be_executed_is_told_from_a_missing_one(tmp_path: Path) -> None:
