@@ -1,8 +1,9 @@
 """What killed runs left: all that names an owner who is gone. What a live run owns is never touched.
 
 An owner is the process that started a thing. Its id stands in the thing's name: ``tare-owner-PID`` as the source of a
-mount, as a word of a helper's or monitor's command line, in the path of a lease; at the end of a cgroup's name; in that
-of a trial's directory. A container's own processes have no such word, but a root that is such a mount.
+mount, as a word of a helper's command line, in the path of a monitor's state and in that of a lease; at the end of a
+cgroup's name; in that of a trial's directory. A container's own processes have no such word, but a root that is such a
+mount.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .hierarchies import read
 _OWNER = re.compile(r"(?:^|/)tare-owner-(\d+)(?:$|/)")
 _PROBE = re.compile(r"tare-probe-.*-(\d+)")
 _TRIAL = re.compile(rf"{trial.PREFIX}(\d+)-.*")
+#: :data:`runners.container.warm.MARKER`, without that module.
+_HELPER = "tare-helper"
 _DEATH_MS = 10_000
 
 
@@ -119,13 +122,20 @@ def mounts(mountinfo: str) -> list[str]:
 
 
 def processes() -> Iterator[tuple[int, str]]:
-    """Processes of this host with a word in their command line that names an owner who is gone; and their program."""
+    """Helpers and monitors whose owner is gone, and their program. What else names one may be a user's ``tail``."""
     for pid in _all():
         # PermissionError: with hidepid (proc(5)), the processes of others are none of ours.
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             command = read(f"/proc/{pid}/cmdline").split("\0")
-            if any(map(orphaned, command)):
+            if orphaned(_mark(command)):
                 yield pid, command[0]
+
+
+def _mark(command: list[str]) -> str:
+    """The word of *command* that names its owner: after a helper's marker, or the directory of a monitor's state."""
+    if _HELPER in command:
+        return next((word for word in command if _OWNER.fullmatch(word)), "")
+    return command[command.index("--root") + 1] if "--root" in command[:-1] else ""
 
 
 def contained() -> Iterator[tuple[int, str]]:

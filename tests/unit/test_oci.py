@@ -11,7 +11,7 @@ import pytest
 
 from runners import bwrap, monitored, oci
 from runners.base import RunnerError, Scratch
-from runners.container import cgroups, leftovers, syscalls, trial
+from runners.container import cgroups, leftovers, syscalls, trial, warm
 from runners.container.hierarchies import Layout
 
 HYBRID_TEXT = "cgroups in hybrid mode not supported, drop all controllers from cgroupv2"
@@ -193,6 +193,31 @@ def test_only_mounts_whose_owner_is_gone() -> None:
 def test_owner_is_a_whole_word(word: str, expected: bool) -> None:
     assert leftovers.orphaned(word.format(gone())) is expected
     assert not leftovers.orphaned(word.format(os.getpid()))
+
+
+def test_only_a_helper_or_a_monitor_is_known_by_its_command_line(tmp_path: Path) -> None:
+    """Whoever reads the logs of a killed run, or looks for its name, is no leftover of it."""
+    owner = f"tare-owner-{gone()}"
+    state = f"/run/tare-0a1b2c/0/{owner}"
+    ours = [
+        ["python", "-c", "code", "/runners", warm.MARKER, "5,7", "12", owner, "/run/x"],
+        ["/usr/bin/crun", "--root", state, "run", "--bundle", "/b", "one"],
+        ["python", "/bin/tare-oci", "--root", state, "run", "one"],
+    ]
+    others = [
+        ["tail", "-f", f"{state}/log"],
+        ["grep", owner, "/var/log/syslog"],
+        ["less", "+/--root", state],
+        ["crun", "--root"],
+        ["vi", f"/x/{warm.MARKER}", owner],
+        [],
+    ]
+    assert [leftovers.orphaned(leftovers._mark(command)) for command in ours] == [True] * len(ours)
+    assert [leftovers.orphaned(leftovers._mark(command)) for command in others] == [False] * len(others)
+    with subprocess.Popen(["tail", "-f", "/dev/null", state], stderr=subprocess.DEVNULL) as reader:
+        found = dict(leftovers.processes())
+        reader.kill()
+    assert reader.pid not in found
 
 
 def test_owners_own_mark_is_not_orphaned() -> None:
