@@ -85,7 +85,7 @@ def attach(rootfs: str, keep: Callable[[int], object], record: Callable[[str], o
         k.mount_setattr("", propagation=k.MS_SLAVE, recursive=True, dir_fd=fd)
         found.append(fd)
     base, tree = found
-    record(f"{_namespace()} {_number(base)} {_number(tree)} {os.path.realpath(rootfs)}")
+    record(f"{_namespace()} {_number(base)} {_number(tree)} {_identity(base)} {os.path.realpath(rootfs)}")
     place = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         k.move_mount(base, place)
@@ -98,22 +98,25 @@ def attach(rootfs: str, keep: Callable[[int], object], record: Callable[[str], o
 
 def detach(known: State, warn: Callable[[str], object]) -> None:
     """Undo :func:`attach` with all that was mounted in it; what is gone is no error. Raises OciError and OSError."""
-    namespace, base, tree, path = known.shared_root.split(" ", 3)
+    namespace, base, tree, directory, path = known.shared_root.split(" ", 4)
     if namespace != _namespace():
         warn(f"the mounts at {path} are in another mount namespace (mnt:[{namespace}]), where {known.name} was made")
         return
     for number in (tree, base):
-        if (number, path) in _mounts():
-            _detach(number, path, known.name)
+        if number in (places := _places()):
+            _detach(number, places[number], directory, known.name)
 
 
-def _detach(number: str, path: str, name: str) -> None:
-    place = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _detach(number: str, path: str, directory: str, name: str) -> None:
+    """Unmount *number*, which is at *path* now. It is another if it shows another than *directory*: they are reused."""
+    place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if _number(place) != number:
             raise OciError(
                 f"cannot unmount the root of {name}", f"something is mounted over {path}", f"umount {path}, try again"
             )
+        if _identity(place) != directory:
+            return
         # First: a lazy unmount goes out to the peers of each mount below, which can be the host's own.
         k.mount_setattr("", propagation=k.MS_PRIVATE, recursive=True, dir_fd=place)
         k.umount2(f"/proc/self/fd/{place}", k.MNT_DETACH)
@@ -124,10 +127,15 @@ def _detach(number: str, path: str, name: str) -> None:
         os.close(place)
 
 
-def _mounts() -> set[tuple[str, str]]:
-    """Number and place of every mount of the caller's namespace."""
+def _places() -> dict[str, str]:
+    """Where each mount of the caller's namespace is, by number: its path changes when a directory above is renamed."""
     lines = [line.split(" ") for line in read("/proc/self/mountinfo").splitlines()]
-    return {(fields[0], unescape(fields[4])) for fields in lines}
+    return {fields[0]: unescape(fields[4]) for fields in lines}
+
+
+def _identity(fd: int) -> str:
+    found = os.fstat(fd)
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def _number(fd: int) -> str:

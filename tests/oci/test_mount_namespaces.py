@@ -154,6 +154,46 @@ def test_what_somebody_has_unmounted_is_no_error(our_box: Box) -> None:
     assert mounts(our_box) == before
 
 
+@pytest.mark.parametrize("what", ["bundle", "rootfs", "all"])
+def test_renamed_directories_are_unmounted_all_the_same(our_box: Box, what: str) -> None:
+    """A mount goes with the directory above it; the place that the state has is another then."""
+    before = mounts(our_box)
+    our_box.without("mount")
+    place = {"bundle": our_box.bundle, "rootfs": our_box.rootfs, "all": our_box.directory}[what]
+    other = place.with_name(f"{place.name}-renamed")
+    if what == "rootfs":  # which is a mount itself now: the directory above moves
+        place, other = our_box.directory / "above", our_box.directory / "above-renamed"
+        place.mkdir()
+        our_box.rootfs.rename(place / "rootfs")
+        our_box.config["root"]["path"] = os.fspath(place / "rootfs")
+    our_box.live()
+    place.rename(other)
+    try:
+        state = other / "state" if what == "all" else our_box.state_directory
+        words = [our_box.runtime.binary, "--root", os.fspath(state), "delete", "--force", our_box.name]
+        subprocess.run(words, check=True, timeout=20, env=our_box.environment)
+        assert mounts(our_box) == before
+    finally:
+        other.rename(place)
+
+
+def test_a_mount_that_has_got_the_number_meanwhile_stays(our_box: Box) -> None:
+    our_box.without("mount")
+    our_box.create("/bin/true")
+    for _ in range(2):
+        subprocess.run(["umount", "--lazy", our_box.rootfs], check=True)
+    places = [our_box.directory / f"other{number}" for number in range(8)]
+    try:
+        for place in places:
+            place.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+        our_box.delete().ok()
+        assert all(place.is_mount() for place in places)
+    finally:
+        for place in places:
+            subprocess.run(["umount", place], check=False)
+
+
 def test_deleted_from_another_namespace_it_says_what_stays(our_box: Box) -> None:
     before = mounts(our_box)
     our_box.without("mount")
