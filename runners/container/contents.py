@@ -1,4 +1,4 @@
-"""What a root filesystem gets, as steps: the mounts of a configuration, in their order, then devices and links.
+"""What a root filesystem gets, as steps: the mounts of a configuration, in their order, and devices and links in /dev.
 
 Sources: OCI config.md ("Mounts"), config-linux.md ("Devices", "Default Devices"), runtime-linux.md.
 """
@@ -27,7 +27,7 @@ from .record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from .bundle import Bundle
     from .mounts import Mount
@@ -54,23 +54,42 @@ LINKS = (
 _SHOWING = {"proc": ("pid", "/proc"), "mqueue": ("ipc", "/dev/mqueue")}
 
 
-def mounted(bundle: Bundle, cgroup: str, trees: Mapping[int, int]) -> Iterator[Step]:
-    """The mounts. *cgroup* is the container's; *trees* are detached mounts by number, see :func:`plan.plan`."""
-    for number, mount in enumerate(bundle.mounts):
-        yield from covered(bundle.mounts, number)
-        if mount.remount:
-            yield from _remounted(mount)
-        elif mount.kind == "cgroup":
-            yield from views.cgroup(mount, cgroup, own_namespace="cgroup" in bundle.namespaces)
-        elif mount.bind:
-            tree, attributes = trees.get(number, -1), (mount.attributes, mount.attributes_below)
-            yield Bind(mount.source, mount.target, tree, mount.recursive, *attributes, mount.propagation)
-        else:
-            yield filled(mount, _instead(mount, bundle.namespaces))
-        if mount.target == "/" and not mount.remount:
-            yield EnterCover(bundle.rootfs)
-        if not mount.bind or mount.remount:
-            yield from changed(mount)
+def filling(bundle: Bundle, cgroup: str, trees: Mapping[int, int], nodes: Mapping[str, int]) -> Iterator[Step]:
+    """The mounts, and the devices and links as soon as their place is there.
+
+    Not later: by a link of the image, what is mounted afterwards may come to stand in that place, and be the host's.
+    *cgroup* is the container's; *trees* are detached mounts by number, see :func:`plan.plan`; *nodes* see :mod:`lent`.
+    """
+    covers = [i for i, mount in enumerate(bundle.mounts) if below("/dev", mount.target) and not mount.remount]
+    place = max(covers, default=-1)
+    later = [mount.target for mount in bundle.mounts[place + 1 :] if not mount.remount]
+    last = [device for device in bundle.devices if any(below(device.path, target) for target in later)]
+    first = [device for device in bundle.devices if device not in last]
+    for number in range(-1, len(bundle.mounts)):
+        if number >= 0:
+            yield from _mounted(bundle, number, cgroup, trees.get(number, -1))
+        if number == place:
+            yield from _dev(bundle)
+            yield from _devices(bundle, first, nodes)
+    yield from _devices(bundle, last, nodes)
+
+
+def _mounted(bundle: Bundle, number: int, cgroup: str, tree: int) -> Iterator[Step]:
+    mount = bundle.mounts[number]
+    yield from covered(bundle.mounts, number)
+    if mount.remount:
+        yield from _remounted(mount)
+    elif mount.kind == "cgroup":
+        yield from views.cgroup(mount, cgroup, own_namespace="cgroup" in bundle.namespaces)
+    elif mount.bind:
+        attributes = (mount.attributes, mount.attributes_below)
+        yield Bind(mount.source, mount.target, tree, mount.recursive, *attributes, mount.propagation)
+    else:
+        yield filled(mount, _instead(mount, bundle.namespaces))
+    if mount.target == "/" and not mount.remount:
+        yield EnterCover(bundle.rootfs)
+    if not mount.bind or mount.remount:
+        yield from changed(mount)
 
 
 def filled(mount: Mount, instead: str = "") -> Step:
@@ -156,33 +175,39 @@ def _dev_is_bound(mounts: tuple[Mount, ...]) -> bool:
     return bool(found) and found[-1]
 
 
-def devices(bundle: Bundle, nodes: Mapping[str, int]) -> Iterator[Step]:
-    """The devices, and the links in /dev. *nodes* are those that were made outside, by path (:mod:`lent`)."""
-    bound = _dev_is_bound(bundle.mounts)
-    # mknod(2) in a user namespace makes nothing that could be opened: the host's own are bound instead.
-    unable = "user" in bundle.namespaces or person.confined()
-    if not bound:
-        # What the configuration mounts or lists there, it means.
-        named = {device.path for device in bundle.devices} | {mount.target for mount in bundle.mounts}
-        yield from _standard(named, unable=unable)
-    for device in bundle.devices:
-        if device.path != "/dev/ptmx" and not (bound and below(device.path, "/dev")):
-            made = nodes.get(device.path, -1)
-            yield Bind(device.path, device.path, made) if made >= 0 else _device(device, unable=unable)
-    if not bound:
-        for name, target in LINKS:
-            yield LinkIn(target, f"/dev/{name}", replace=name == "ptmx")
+def _unable(bundle: Bundle) -> bool:
+    """Whether mknod(2) makes nothing that could be opened, as in a user namespace: the host's own are bound instead."""
+    return "user" in bundle.namespaces or person.confined()
 
 
-def _standard(named: Container[str], *, unable: bool) -> Iterator[Step]:
+def _dev(bundle: Bundle) -> Iterator[Step]:
+    """The standard devices and links."""
+    if _dev_is_bound(bundle.mounts):
+        return
+    unable = _unable(bundle)
+    # What the configuration mounts or lists there, it means.
+    listed = {device.path for device in bundle.devices}
+    mounted = [mount.target for mount in bundle.mounts if below(mount.target, "/dev")]
     for name, major, minor in DEVICES:
         path, mode = f"/dev/{name}", stat.S_IFCHR | 0o666
-        if path in named:
+        if path in listed or path in mounted:
             continue
         if unable:
             yield BindDevice(path, mode, major, minor)
         else:
             yield DeviceIn(path, mode, major, minor, standard=True)
+    for name, target in LINKS:
+        if not any(below(each, f"/dev/{name}") for each in mounted):
+            yield LinkIn(target, f"/dev/{name}", replace=name == "ptmx")
+
+
+def _devices(bundle: Bundle, wanted: Sequence[Device], nodes: Mapping[str, int]) -> Iterator[Step]:
+    """Devices of the configuration."""
+    bound, unable = _dev_is_bound(bundle.mounts), _unable(bundle)
+    for device in wanted:
+        if device.path != "/dev/ptmx" and not (bound and below(device.path, "/dev")):
+            made = nodes.get(device.path, -1)
+            yield Bind(device.path, device.path, made) if made >= 0 else _device(device, unable=unable)
 
 
 def _device(device: Device, *, unable: bool) -> Step:

@@ -123,8 +123,7 @@ def plan(
     elif "user" in bundle.namespaces:
         outside += [SetGroups(may_keep=True), BecomeFirstMapped()]
     outside += [Undumpable(), *namespaces(bundle), Umask(0)]
-    outside += contents.mounted(bundle, cgroup, trees)
-    outside += contents.devices(bundle, nodes or {})
+    outside += contents.filling(bundle, cgroup, trees, nodes or {})
     outside.append(DirectoryIn(bundle.process.cwd))
     outside += [Sysctl(path, value) for path, value in bundle.sysctls]
     entering: list[Step] = [_entrance(bundle, pivot=pivot)]

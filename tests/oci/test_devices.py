@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.oci import config
 from tests.oci.harness import Box
 
 STANDARD = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
@@ -273,3 +274,49 @@ def test_a_pipe_is_given_to_the_containers_user(box: Box) -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+@pytest.mark.deviates("runc", "1.1 makes them in the host's directory")
+@pytest.mark.deviates("crun", "1.8 makes them in the host's directory")
+@pytest.mark.parametrize(("link", "to"), [("dev", "data"), ("data", "dev"), ("data", "/dev/")])
+@pytest.mark.parametrize("own", [False, True], ids=["rootfs", "tmpfs"])
+@pytest.mark.parametrize("listed", [False, True], ids=["", "listed"])
+def test_nothing_is_made_in_what_a_link_leads_to(box: Box, link: str, to: str, *, own: bool, listed: bool) -> None:
+    """An image may say that /dev is where a directory of the host is mounted, or the other way round."""
+    given = box.directory / "given"
+    given.mkdir()
+    (given / "ptmx").write_text("the host's")
+    (box.rootfs / link).rmdir() if link == "dev" else None
+    (box.rootfs / link).symlink_to(to)
+    (box.rootfs / "data").mkdir(exist_ok=True)
+    if not own:
+        box.config["mounts"] = [each for each in box.config["mounts"] if not each["destination"].startswith("/dev")]
+    box.mount("/data", "bind", given, "rbind")
+    if listed:
+        box.linux.setdefault("devices", []).append({"path": "/dev/more", "type": "c", "major": 1, "minor": 3})
+    # The masks of files may lack their null device then.
+    box.linux["maskedPaths"] = []
+    box.run("/bin/true").ok()
+    assert {path.name for path in given.iterdir()} == {"ptmx"}
+    assert (given / "ptmx").read_text() == "the host's"
+
+
+@pytest.mark.deviates("runc", "1.1 needs these two itself, and the host's devices", only=["null", "ptmx", "userns-"])
+@pytest.mark.deviates("crun", "1.8 needs these two itself, and the host's devices", only=["null", "ptmx", "userns-"])
+@pytest.mark.parametrize("place", ["/dev/null", "/dev/fd", "/dev/stdin", "/dev/ptmx", "/dev/mine", "/dev/core/deep"])
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "directory"])
+@pytest.mark.parametrize("userns", [False, True], ids=["", "userns"])
+def test_what_the_configuration_mounts_in_dev_is_there(box: Box, place: str, *, folder: bool, userns: bool) -> None:
+    """Beside the standard devices and links, or in place of one."""
+    if userns:
+        config.with_user_namespace(box.config)
+        for path in (box.rootfs, *box.rootfs.rglob("*")):
+            os.chown(path, 100_000, 100_000, follow_symlinks=False)
+    source = box.directory / "source"
+    source.mkdir() if folder else source.touch()
+    box.mount(place, "bind", source, "bind")
+    box.linux["maskedPaths"] = []
+    if place != "/dev/mine":
+        box.linux["devices"] = [{"path": "/dev/mine", "type": "c", "major": 1, "minor": 3}]
+    done = box.sh(f"grep -c ' {place} ' /proc/self/mountinfo; ls -d /dev/zero /dev/stdout /dev/stderr")
+    assert done.ok().lines == ["1", "/dev/stderr", "/dev/stdout", "/dev/zero"]
