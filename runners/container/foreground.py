@@ -23,6 +23,8 @@ _OURS = frozenset(
         "SIGKILL SIGSTOP SIGPIPE SIGURG SIGSEGV SIGBUS SIGFPE SIGILL SIGTRAP SIGSYS SIGABRT SIGTTIN SIGTTOU SIGXFSZ"
     ).split()
 )
+#: What ends a program that does nothing about it, and is sent for that.
+_ENDS = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
 
 
 class Signals:
@@ -69,14 +71,14 @@ def attend(pid: int, pidfd: int, signals: Signals, proxy: Proxy | None = None, r
     poll.register(signals.pipe, select.POLLIN)
     if relay is not None:
         poll.register(relay.fileno(), select.POLLIN)
-    watched: set[int] = set()
+    watched: dict[int, int] = {}
     status = _reap(pid)
     while status is None:
-        wanted = set(proxy.sources()) if proxy is not None else set()
-        for fd in watched - wanted:
+        wanted = proxy.sources() if proxy is not None else {}
+        for fd in watched.keys() - wanted:
             poll.unregister(fd)
-        for fd in wanted - watched:
-            poll.register(fd, select.POLLIN)
+        for fd in wanted:
+            poll.register(fd, wanted[fd])
         watched = wanted
         for fd, _ in poll.poll():
             if fd == signals.pipe:
@@ -85,15 +87,10 @@ def attend(pid: int, pidfd: int, signals: Signals, proxy: Proxy | None = None, r
                 relay.move()
             elif proxy is not None and not proxy.move(fd):
                 # Nobody has the terminal open: the program may run on without it.
-                poll.unregister(proxy.master)
-                watched.discard(proxy.master)
                 proxy = None
-                if 0 in watched:
-                    poll.unregister(0)
-                    watched.discard(0)
                 break
     if proxy is not None:
-        _drain(proxy)
+        _drain(proxy, signals)
     return status
 
 
@@ -128,9 +125,16 @@ def _reap(pid: int) -> int | None:
             status = code if code >= 0 else 128 - code
 
 
-def _drain(proxy: Proxy) -> None:
-    """What the container wrote last is still in the terminal."""
-    ready = select.poll()
-    ready.register(proxy.master, select.POLLIN)
-    while ready.poll(0) and proxy.move(proxy.master):
-        pass
+def _drain(proxy: Proxy, signals: Signals) -> None:
+    """What the container wrote last is still in the terminal. Where nobody reads it, a signal may end this."""
+    while True:
+        behind = proxy.out in proxy.sources()
+        ready = select.poll()
+        ready.register(proxy.out if behind else proxy.master, select.POLLOUT if behind else select.POLLIN)
+        ready.register(signals.pipe, select.POLLIN)
+        found = dict(ready.poll(None if behind else 0))
+        if signals.pipe in found and not _ENDS.isdisjoint(signals.take()):
+            return
+        found.pop(signals.pipe, None)
+        if not (found or behind) or not all(map(proxy.move, found)):
+            return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _struct as struct  # without the module around it: a file less to read at each start
 import errno
 import os
+import select
 import stat
 
 from .failure import OciError
@@ -29,6 +30,8 @@ _ONLCR = 0x4
 _LONGEST = 107
 #: Documentation/admin-guide/devices.txt: /dev/ptmx.
 _PTMX = (5, 2)
+#: What a socket or a pipe that poll(2) calls writable takes without a wait (pipe(7), PIPE_BUF).
+_AT_ONCE = 4096
 
 
 def connect(path: str) -> int:
@@ -126,12 +129,19 @@ def inside(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0, p
 
 
 class Proxy:
-    """The caller's terminal (or pipes) in front of a container's: raw mode, bytes both ways, and its size."""
+    """The caller's terminal (or pipes) in front of a container's: raw mode, bytes both ways, and its size.
+
+    No write waits: who reads nothing, on either side, holds up neither the other direction nor signals. What cannot be
+    written yet is kept, and no more is read meanwhile.
+    """
 
     def __init__(self, master: int) -> None:
         self.master = master
+        self.out = _apart(1)
         self._before: list[object] | None = None
         self._input = True
+        self._typed = self._said = b""
+        self._heard = True
         os.set_blocking(master, False)
 
     def __enter__(self) -> Proxy:
@@ -140,11 +150,12 @@ class Proxy:
             import tty
 
             self._before = termios.tcgetattr(0)
-            tty.setraw(0)
+            # At once, without a wait for what was written before: nobody may be reading that.
+            tty.setraw(0, termios.TCSANOW)
             # The container's terminal leaves line ends to this one: see inside().
             raw = termios.tcgetattr(0)
             raw[1] = self._before[1]
-            termios.tcsetattr(0, termios.TCSADRAIN, raw)
+            termios.tcsetattr(0, termios.TCSANOW, raw)
         self.resize()
         return self
 
@@ -152,56 +163,95 @@ class Proxy:
         if self._before is not None:
             import termios
 
-            termios.tcsetattr(0, termios.TCSADRAIN, self._before)  # type: ignore[arg-type]
+            try:
+                termios.tcsetattr(0, termios.TCSANOW, self._before)  # type: ignore[arg-type]
+            except termios.error:
+                pass  # it has hung up
         os.close(self.master)
+        os.close(self.out)
 
     def resize(self) -> None:
         """Give the container's terminal the size of the caller's."""
         import fcntl
 
-        if os.isatty(0):
-            fcntl.ioctl(self.master, _TIOCSWINSZ, fcntl.ioctl(0, _TIOCGWINSZ, bytes(8)))
+        try:
+            if os.isatty(0):
+                fcntl.ioctl(self.master, _TIOCSWINSZ, fcntl.ioctl(0, _TIOCGWINSZ, bytes(8)))
+        except OSError:
+            pass  # it has hung up
 
-    def sources(self) -> tuple[int, ...]:
-        """The descriptors to wait for."""
-        return (self.master, 0) if self._input else (self.master,)
+    def sources(self) -> dict[int, int]:
+        """The descriptors to wait for, each with its events (poll(2))."""
+        wanted = {self.master: (0 if self._said else select.POLLIN) | (select.POLLOUT if self._typed else 0)}
+        if not wanted[self.master]:
+            del wanted[self.master]  # it would tell of its end all the time
+        if self._said:
+            wanted[self.out] = select.POLLOUT
+        if self._input and not self._typed:
+            wanted[0] = select.POLLIN
+        return wanted
 
     def move(self, ready: int) -> bool:
-        """Move what came on the descriptor *ready*; False when the container's side has hung up."""
-        if ready == 0:
-            try:
-                data = os.read(0, 4096)
-            except OSError:
-                data = b""
-            if data:
-                self._feed(data)
-            else:
-                self._input = False
-                self._feed(b"\x04")  # the end of input, as a terminal says it (VEOF)
+        """Move what the descriptor *ready* has or takes; False when the container's side has hung up."""
+        if ready == self.out:
+            self._show()
             return True
+        if ready == 0:
+            self._read()
+        self._feed()
+        return True if ready == 0 or self._said else self._listen()
+
+    def _read(self) -> None:
         try:
-            data = os.read(self.master, 1 << 16)
+            self._typed = os.read(0, 4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        if not self._typed:
+            self._input = False
+            self._typed = b"\x04"  # the end of input, as a terminal says it (VEOF)
+
+    def _feed(self) -> None:
+        try:
+            self._typed = self._typed[os.write(self.master, self._typed) :] if self._typed else b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._typed = b""  # hung up: reading it will say so
+
+    def _listen(self) -> bool:
+        try:
+            data = os.read(self.master, _AT_ONCE)
         except BlockingIOError:
             return True
         except OSError:  # EIO: no process has the slave open any more
             return False
-        write_all(1, data)
+        self._said = data if self._heard else b""
         return bool(data)
 
-    def _feed(self, data: bytes) -> None:
-        os.set_blocking(self.master, True)
+    def _show(self) -> None:
         try:
-            write_all(self.master, data)
+            self._said = self._said[os.write(self.out, self._said) :]
+        except BlockingIOError:
+            pass
         except OSError:
-            pass  # hung up: reading it will say so
-        finally:
-            os.set_blocking(self.master, False)
+            # Nobody reads it any more. The program goes on, as it would with a terminal whose window is covered.
+            self._heard, self._said = False, b""
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of *data*."""
-    while data:
-        data = data[os.write(fd, data) :]
+def _apart(fd: int) -> int:
+    """A descriptor for what *fd* writes to: where a write could wait, opened anew, so that O_NONBLOCK is ours alone."""
+    try:
+        kind = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        pass  # another user's terminal
+    try:
+        return os.dup(fd)
+    except OSError:  # closed
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def own_size() -> tuple[int, int] | None:
