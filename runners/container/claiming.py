@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .cgroups import Cgroup
     from .resources import Resources
+    from .state import State, Store
 
+#: The links of a directory without others in it.
+_EMPTY = 2
 _NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def place(config: Bundle, name: str) -> str:
-    """The path of the container's cgroup; empty where this user may make none and none is asked for. Raises OciError.
+def place(config: Bundle, name: str, warn: Callable[[str], None]) -> str:
+    """The path of the container's cgroup; empty where none can be made and none is asked for. Raises OciError.
 
+    *warn* gets a line where that is not for want of the user's rights, but of any hierarchy.
     A cgroup that exists must be fit: its processes would die with a container that fails, and one that is frozen would
     stop the first process before it has done anything.
     """
@@ -40,9 +44,17 @@ def place(config: Bundle, name: str) -> str:
         if why_not and not config.resources.limits and not config.cgroup:
             return ""
         if why_not:
-            raise OciError("linux.resources", f"cannot be in force: {why_not}", "remove it, or run as root")
+            where = "linux.resources" if config.resources.limits else "linux.cgroupsPath"
+            raise OciError(where, f"cannot be in force: {why_not}", "remove it, or run as root")
     path = cgroups.place(config.cgroup, name)
-    group = cgroups.for_container(path, name)
+    try:
+        group = cgroups.for_container(path, name)
+    except FileNotFoundError as error:
+        if config.resources.limits or config.cgroup:
+            where = "linux.resources" if config.resources.limits else "linux.cgroupsPath"
+            raise OciError(where, f"cannot be in force: {reason(error)}", "leave it out, or mount one") from None
+        warn(f"the container is without a cgroup: {reason(error)}")
+        return ""
     frozen = group.frozen_by()
     if frozen:
         # runc's words, which callers may know.
@@ -55,6 +67,20 @@ def place(config: Bundle, name: str) -> str:
         why = f"container's cgroup is not empty: /{path} has {len(inside)} process(es)"
         raise OciError("linux.cgroupsPath", why, "choose another")
     return path
+
+
+def tenant(store: Store, known: State, group: Cgroup) -> str:
+    """Another container of *store* in a cgroup below *group*, that of *known*, which ends with it; mostly empty."""
+    if not any(os.path.isdir(path) and os.stat(path).st_nlink > _EMPTY for path in group.directories()):
+        return ""
+    for name in store.names():
+        try:
+            other = store.read(name)
+        except OciError:
+            continue
+        if other.cgroup.startswith(f"{known.cgroup}/") and store.status(other) != "stopped":
+            return name
+    return ""
 
 
 def claim(group: Cgroup, config: Bundle, warn: Callable[[str], None]) -> Cgroup | None:

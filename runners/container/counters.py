@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from .cgroups import Cgroup
 
+#: Why a process ended without a word, where :func:`oom_kills` says so.
+NO_MEMORY = "the kernel's OOM killer ended it, as its cgroup has too little memory (linux.resources.memory)"
 _ABSENT = (errno.ENOENT, errno.EOPNOTSUPP)
 _NO_LIMIT = 2**64 - 1
 #: Name in the interface -> name of the kernel's file.
@@ -80,6 +82,17 @@ def number(text: str, *, no_limit: int = _NO_LIMIT) -> int:
     """A file of one number, or of "max"."""
     word = text.strip()
     return no_limit if word == "max" else int(word or 0)
+
+
+def oom_kills(group: Cgroup | None) -> int:
+    """How many processes of *group* the kernel has ended for want of memory; 0 where that cannot be known."""
+    if group is None:
+        return 0
+    try:
+        name = "memory.oom_control" if isinstance(group, V1) else "memory.events"
+        return flat(read(group.file("memory", name))).get("oom_kill", 0)
+    except OSError:
+        return 0
 
 
 def flat(text: str) -> dict[str, int]:

@@ -40,6 +40,7 @@ _OTHER_FILES = 32
 _MESSAGE_BYTES = 1 << 16
 #: A mount can wait for a server on the network, and a cgroup for being thawed.
 _SET_UP_MS = 120_000
+_DEATH_MS = 10_000
 
 
 def create(
@@ -222,7 +223,7 @@ def _users(bundle: Bundle, mount: mounting.Mount, known: dict[object, int]) -> i
     if mount.identity not in known:
         path = bundle.namespaces.get("user", "")
         if mount.identity is None and path:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not to wait for a pipe
         else:
             from . import idmap
 
@@ -303,9 +304,9 @@ def _make(
             os.close(fd)
         trees.close()
     try:
-        warnings = _attend(bundle, made, up, down, run_hooks, awaited)
+        warnings = _attend(bundle, made, cgroup, up, down, run_hooks, awaited)
     except BaseException:
-        _kill(made)
+        _kill(made, cgroup)
         raise
     return replace(made, warnings=warnings) if warnings else made
 
@@ -340,7 +341,9 @@ def _awaited(bundle: Bundle) -> bytes:
     return kinds
 
 
-def _attend(bundle: Bundle, made: Created, up: int, down: int, run_hooks: RunHooks, awaited: bytes) -> tuple[str, ...]:
+def _attend(
+    bundle: Bundle, made: Created, cgroup: Cgroup | None, up: int, down: int, run_hooks: RunHooks, awaited: bytes
+) -> tuple[str, ...]:
     """Do the parent's part, and answer what is *awaited*, until the first process is ready; its warnings.
 
     Raises OSError with what failed in it.
@@ -348,20 +351,20 @@ def _attend(bundle: Bundle, made: Created, up: int, down: int, run_hooks: RunHoo
     for kind in (inside.CREATED, inside.HOOKS):
         if kind not in awaited:
             _act(kind, bundle, made.pid, run_hooks)
-    # Hooks have limits of their own, or none.
-    limit_ms = None if bundle.hooks.get("createContainer") else _SET_UP_MS
     poll = select.poll()
     poll.register(up, select.POLLIN)
     while True:
-        if not poll.poll(limit_ms):
-            why = (
-                f"the first process of the container is not set up within {_SET_UP_MS // 1000} s: see what it waits for"
-            )
+        if not poll.poll(_SET_UP_MS):
+            frozen = cgroup.frozen_by() if cgroup is not None else ""
+            if bundle.hooks.get("createContainer") and not frozen:
+                continue  # hooks have limits of their own, or none
+            what = f"its cgroup {frozen} is frozen" if frozen else "see what it waits for"
+            why = f"the first process of the container is not set up within {_SET_UP_MS // 1000} s: {what}"
             raise TimeoutError(errno.ETIMEDOUT, why, f"/proc/{made.pid}/stack")
         message = os.read(up, _MESSAGE_BYTES)
         kind, text = message[:1], message[1:].decode(errors="surrogateescape")
         if not kind or kind not in awaited:
-            raise OSError(errno.EIO, text or "the first process of the container ended while it was set up")
+            raise OSError(errno.EIO, text or _ended(cgroup))
         _act(kind, bundle, made.pid, run_hooks)
         os.write(down, b"g")
         if kind == inside.READY:
@@ -383,14 +386,27 @@ def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: RunHooks) -> None:
         inside.run([step for step in plan.limits(bundle.process, pid=pid) if not isinstance(step, SetOomScore)])
 
 
-def _kill(made: Created) -> None:
+def _ended(cgroup: Cgroup | None) -> str:
+    """Why the first process may have ended without a word."""
+    from . import counters
+
+    said = "the first process of the container ended while it was set up"
+    return f"{said}: {counters.NO_MEMORY}" if counters.oom_kills(cgroup) else said
+
+
+def _kill(made: Created, cgroup: Cgroup | None) -> None:
     import _signal  # type: ignore[import-not-found]
 
     try:
         _signal.pidfd_send_signal(made.pidfd, _SIGKILL)
+        if cgroup is not None and cgroup.frozen():
+            cgroup.thaw_if_there()  # a frozen process of cgroup v1 dies only once it may run
     except ProcessLookupError:
         pass
-    os.waitpid(made.pid, 0)
+    ended = select.poll()
+    ended.register(made.pidfd, select.POLLIN)
+    if ended.poll(_DEATH_MS):  # else whoever removes the container says what holds it
+        os.waitpid(made.pid, 0)
     os.close(made.pidfd)
 
 

@@ -102,7 +102,8 @@ def _join_and_clone(bundle: Bundle, flags: int, born: int, become: Callable[[], 
 def _join(bundle: Bundle) -> None:
     """Join what has a path. The user namespace comes in the middle: some others need its rights, some those before."""
     paths = {kind: path for kind, path in bundle.namespaces.items() if path}
-    files = {kind: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for kind, path in paths.items()}
+    # A path may be anything: without O_NONBLOCK, a pipe would be waited for until somebody writes to it.
+    files = {kind: os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) for kind, path in paths.items()}
     for kind in _changed(bundle):
         if kind in files and _is_ours(files[kind], kind):
             raise OSError(

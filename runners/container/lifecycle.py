@@ -19,12 +19,17 @@ from .state import FIFO, State, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
 
     from .bundle import Bundle
     from .cgroups import Cgroup
     from .notify import Relay
+else:
+    import _signal as signal  # the module itself imports enum: 5 ms
 
+#: What asks a program to end; see :func:`making._interruptible`.
+_INTERRUPT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _DEATH_MS = 10_000
 _EXECUTE_MS = 60_000
 #: How long a start waits before it looks whether the container can answer at all.
@@ -56,11 +61,12 @@ class Request:
 
 @record(kw_only=True)
 class Made:
-    """A container that waits for its start."""
+    """A container that waits for its start. Signals are held, see :func:`hold`; *mask* is for :func:`release`."""
 
     state: State
     config: Bundle
     pidfd: int
+    mask: frozenset[int] = frozenset()
 
 
 def group_of(known: State) -> Cgroup | None:
@@ -81,7 +87,7 @@ def make(
     loaded: tuple[Bundle, bytes] | None = None,
     beside: Callable[[], object] = lambda: None,
 ) -> Made:
-    """Create the container *asked*; on any failure, nothing of it is left. Raises OciError.
+    """Create the container *asked*; on any failure, nothing of it is left. Raises OciError; returns with signals held.
 
     *loaded* is what :func:`configuration.load` returned, if that was done already. *beside* is called while the first
     process sets itself up on another processor.
@@ -96,9 +102,37 @@ def make(
 
         config = shared_mounts.settled(config, messages.warning)
     _check_terminal(config, asked)
+    mask = hold()
+    try:
+        return _record_and_fill(store, messages, config, text, asked, beside, mask)
+    except BaseException:
+        release(mask)
+        raise
+
+
+def hold() -> frozenset[int]:
+    """Let no signal raise KeyboardInterrupt until :func:`release`, which is given what this returns."""
+    return frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT))
+
+
+def release(mask: frozenset[int]) -> None:
+    """What came since :func:`hold` raises KeyboardInterrupt here; what the caller had blocked stays so."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _record_and_fill(
+    store: Store,
+    messages: log.Log,
+    config: Bundle,
+    text: bytes,
+    asked: Request,
+    beside: Callable[[], object],
+    mask: frozenset[int],
+) -> Made:
+    """With signals held at both ends: at any moment somebody knows of what there is, and undoes it."""
     lock = store.add(asked.name)
     try:
-        known = _first_state(store, config, asked)
+        known = _first_state(store, messages, config, asked)
         store.write(known)
         checkpoint("create:state")
 
@@ -107,9 +141,15 @@ def make(
             beside()
 
         try:
-            return _fill(store, messages, known, config, asked, meanwhile)
+            release(mask)
+            made = _fill(store, messages, known, config, asked, meanwhile)
+            hold()
+            return replace(made, mask=mask)
         except BaseException:
-            destroy(store, messages, store.read(asked.name), config=config, checkpoints=False)
+            try:
+                hold()
+            finally:  # it raises what came just before
+                destroy(store, messages, store.read(asked.name), config=config, checkpoints=False)
             raise
     except OSError as error:
         store.remove(asked.name)
@@ -146,13 +186,13 @@ def _check_terminal(config: Bundle, asked: Request) -> None:
         raise OciError("--console-socket", "the configuration asks for no terminal", "set process.terminal")
 
 
-def _first_state(store: Store, config: Bundle, asked: Request) -> State:
+def _first_state(store: Store, messages: log.Log, config: Bundle, asked: Request) -> State:
     return State(
         name=asked.name,
         oci_version=config.version,
         bundle=asked.bundle,
         rootfs=config.rootfs,
-        cgroup=claiming.place(config, asked.name),
+        cgroup=claiming.place(config, asked.name, messages.warning),
         annotations=dict(config.annotations),
         created=log.now(),
         owner_uid=os.getuid(),
@@ -291,7 +331,7 @@ def _release(fifo: str, known: State, config: Bundle) -> None:
     failed = f"cannot start the container {known.name}"
     pidfd = state.open_process(known)
     if pidfd is None:
-        raise OciError(failed, "its first process has ended")
+        raise OciError(failed, _ended(known))
     agent = -1
     try:
         if config.seccomp is not None and config.seccomp.listener:
@@ -308,8 +348,15 @@ def _release(fifo: str, known: State, config: Bundle) -> None:
         from . import stub
 
         program = config.process.argv[0]
-        why = stub.said(said.removeprefix(b"0"), program) if said else "its first process has ended"
-        raise OciError(failed, why)
+        raise OciError(failed, stub.said(said.removeprefix(b"0"), program) if said else _ended(known))
+
+
+def _ended(known: State) -> str:
+    """Why the first process may have ended without a word."""
+    from . import counters
+
+    said = "its first process has ended"
+    return f"{said}: {counters.NO_MEMORY}" if counters.oom_kills(group_of(known)) else said
 
 
 def _check_running(known: State, config: Bundle, *, executed: bool) -> None:
@@ -363,7 +410,7 @@ def destroy(
     passed = checkpoint if checkpoints else _pass
     try:
         group = group_of(known)
-        _kill(known, group)
+        _kill(store, known, group)
         passed("delete:killed")
         if known.shared_root:
             from . import shared_mounts
@@ -393,14 +440,20 @@ def _pass(_name: str) -> None:
     """No place to die: a creation that failed is being undone."""
 
 
-def _kill(known: State, group: Cgroup | None) -> None:
+def _kill(store: Store, known: State, group: Cgroup | None) -> None:
     """SIGKILL every process of the container, and await their ends."""
     pidfd = state.open_process(known)
     try:
+        # Mostly nobody is left: then the directories go at once, and need not be looked into.
+        if pidfd is None and group is not None and hierarchies.removed(group.directories()):
+            return
+        tenant = claiming.tenant(store, known, group) if group is not None else ""
+        if tenant:
+            why = f"the container {tenant} is in a cgroup below its own (/{known.cgroup}), and would end with it"
+            raise OciError(f"cannot remove the container {known.name}", why, f"delete {tenant} first")
         if pidfd is not None:
             send_signal(pidfd, SIGKILL)  # with a pid namespace, the kernel kills all others with it
-        # Mostly nobody is left: then the directories go at once, and need not be looked into.
-        if group is not None and not (pidfd is None and hierarchies.removed(group.directories())):
+        if group is not None:
             group.kill()  # lets a frozen one go, too: before that nobody in it can die
         if pidfd is not None:
             ended = select.poll()

@@ -69,13 +69,7 @@ def run(call: Call) -> int:
     if path:
         asked = _with_console(asked, _connect(path))
     if call.options.on("detach"):
-        made = lifecycle.make(call.store, call.log, asked)
-        relay = lifecycle.relay(call.store, made.state)
-        _start(call, made)
-        os.close(made.pidfd)
-        if relay is not None:
-            _await_ready(relay, made.state)
-        return 0
+        return _run_detached(call, lifecycle.make(call.store, call.log, asked))
     from . import syscalls
 
     # Orphans of a container that shares our pid namespace come to us, to be reaped.
@@ -113,42 +107,81 @@ def _run_in_terminal(call: Call, asked: Request, loaded: tuple[Bundle, bytes]) -
     try:
         made = lifecycle.make(call.store, call.log, _with_console(asked, theirs, shown=True), loaded)
         os.close(theirs)
-        with terminal.Proxy(terminal.receive(ours)) as proxy:
-            return _run(call, made, proxy)
+        return _run(call, made, ours)
     finally:
         os.close(ours)
 
 
-def _run(call: Call, made: Made, proxy: terminal.Proxy | None = None) -> int:
-    """Start what is made, stay until its end, delete it."""
+def _run_detached(call: Call, made: Made) -> int:
+    try:
+        lifecycle.release(made.mask)
+        relay = lifecycle.relay(call.store, made.state)
+        _start(call, made)
+        lifecycle.hold()
+    except BaseException:
+        _undo(call, made)
+        raise
+    os.close(made.pidfd)
+    if relay is not None:
+        lifecycle.release(made.mask)
+        _await_ready(relay, made.state)
+    return 0
+
+
+def _run(call: Call, made: Made, carrier: int = -1) -> int:
+    """Start what is made, stay until its end, delete it. *carrier* brings its terminal, if not negative."""
+    try:
+        if carrier < 0:
+            status = _stay(call, made)
+        else:
+            from . import terminal
+
+            with terminal.Proxy(terminal.receive(carrier)) as proxy:
+                status = _stay(call, made, proxy)
+    except BaseException:
+        _undo(call, made)
+        raise
+    os.close(made.pidfd)
+    if not call.options.on("keep"):
+        _remove(call, made)
+    return status
+
+
+def _stay(call: Call, made: Made, proxy: terminal.Proxy | None = None) -> int:
     from . import foreground
 
     # From before the start on: the program may ask for a signal at once.
     with foreground.Signals() as signals:
         relay = lifecycle.relay(call.store, made.state)
         _start(call, made)
-        status = foreground.attend(made.state.pid, made.pidfd, signals, proxy, relay)
-    os.close(made.pidfd)
-    if not call.options.on("keep"):
-        try:
-            lock = call.store.lock(made.state.name)
-        except OciError:
-            return status  # somebody deleted it while it ran
-        try:
-            lifecycle.destroy(call.store, call.log, made.state, config=made.config)
-        finally:
-            os.close(lock)
-    return status
+        return foreground.attend(made.state.pid, made.pidfd, signals, proxy, relay)
 
 
 def _start(call: Call, made: Made) -> None:
     lock = call.store.lock(made.state.name)
     try:
-        try:
-            lifecycle.start(call.store, call.log, made.state, made.config)
-        except BaseException:
+        lifecycle.start(call.store, call.log, made.state, made.config)
+    finally:
+        os.close(lock)
+
+
+def _undo(call: Call, made: Made) -> None:
+    """Remove what was made: whatever ends us, nobody would look after it."""
+    try:
+        lifecycle.hold()
+    finally:  # it raises what came just before
+        _remove(call, made)
+
+
+def _remove(call: Call, made: Made) -> None:
+    try:
+        lock = call.store.lock(made.state.name)
+    except OciError:
+        return  # somebody deleted it while it ran
+    try:
+        known = call.store.read(made.state.name)
+        if (known.pid, known.pid_start) == (made.state.pid, made.state.pid_start):  # else another of the same name
             lifecycle.destroy(call.store, call.log, made.state, config=made.config)
-            raise
     finally:
         os.close(lock)
 

@@ -57,6 +57,15 @@ def test_limits_are_refused_or_in_force(rootless: Box) -> None:
         assert "resources" in done.refused().err or "cgroup" in done.err
 
 
+def test_a_path_for_a_cgroup_alone_is_what_is_refused(rootless: Box) -> None:
+    """Not limits that nobody asked for."""
+    rootless.linux["cgroupsPath"] = f"/{rootless.name}"
+    rootless.linux["resources"] = {}
+    done = rootless.run("/bin/true")
+    if rootless.runtime.ours:
+        assert "linux.cgroupsPath: cannot be in force" in done.refused().err
+
+
 def test_with_another_users_id_is_refused(rootless: Box) -> None:
     """Without newuidmap's leave nobody maps but himself."""
     rootless.linux["uidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}]
