@@ -292,7 +292,7 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
-    data = text.encode()
+    data = text.encode("utf-8", "surrogateescape")  # a path of the host may be no text
     while data:
         data = data[os.write(1, data) :]
 

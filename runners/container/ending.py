@@ -18,16 +18,17 @@ else:
     import _signal as signal  # the module itself imports enum: 5 ms
 
 #: signal(7); glibc keeps the first two for itself.
+_DIGITS = 10
 _RTMIN, _RTMAX = signal.SIGRTMIN, signal.SIGRTMAX
 
 
 def number_of(text: str) -> int:
     """The signal called *text*: TERM, SIGTERM, 15, RTMIN+3; 0 is none, and a question (kill(2)). Raises OciError."""
     word = text.upper().removeprefix("SIG")
-    if word.isdecimal() and int(word) < signal.NSIG:
+    if _is_number(word) and int(word) < signal.NSIG:
         return int(word)
     base, sign, offset = word.partition("+") if "+" in word else word.partition("-")
-    if sign and offset.isdecimal() and base in ("RTMIN", "RTMAX"):
+    if sign and _is_number(offset) and base in ("RTMIN", "RTMAX"):
         number = _RTMIN + int(offset) if sign == "+" else _RTMAX - int(offset)
         if _RTMIN <= number <= _RTMAX and (base == "RTMIN") == (sign == "+"):
             return number
@@ -35,6 +36,11 @@ def number_of(text: str) -> int:
     if isinstance(named, int) and word.isalnum():  # SIG_BLOCK is none
         return named
     raise OciError(f"no such signal: {text}", "", "give its name (TERM) or its number (15)")
+
+
+def _is_number(text: str) -> bool:
+    """Whether *text* can be the number of a signal: of thousands of digits Python makes no number."""
+    return text.isascii() and text.isdecimal() and len(text) < _DIGITS
 
 
 def kill(call: Call) -> int:
@@ -104,8 +110,12 @@ def _delete(call: Call, name: str, *, force: bool) -> int:
     except OciError:
         if not force:
             raise
-        call.store.remove(name)  # its creation was killed before anything else existed
-        return 0
+        if not os.path.lexists(call.store.file(name, state.STATE)):
+            call.store.remove(name)  # its creation was killed before anything else existed
+            return 0
+        from . import salvage
+
+        known = salvage.salvaged(call.store, name)
     checkpoint("delete:begin")
     status = call.store.status(known)
     # A created one has run nothing of its own; runc and crun delete it, too.

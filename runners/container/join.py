@@ -211,7 +211,12 @@ def _in_terminal(options: Parsed, entry: _Entry) -> int:
         sized = replace(entry.process, console_size=terminals.own_size())
         pid = _enter(options, replace(entry, console=theirs, process=sized, shown=True))
         os.close(theirs)
-        with terminals.Proxy(terminals.receive(ours)) as proxy:
+        try:
+            proxy = terminals.Proxy(terminals.receive(ours))
+        except (OciError, OSError):
+            _end(pid)
+            raise
+        with proxy:
             return _attend(pid, proxy)
     finally:
         os.close(ours)
@@ -258,8 +263,18 @@ def _enter(options: Parsed, entry: _Entry) -> int:
             os.waitpid(number, 0)
         raise OciError(stub.said(said, entry.process.argv[0]) if said else "the process ended before it had entered")
     if options.text("pid-file"):
-        state.place_file(options.text("pid-file"), str(number), 0o644)
+        try:
+            state.place_file(options.text("pid-file"), str(number), 0o644)
+        except OSError:
+            _end(number)
+            raise
     return number
+
+
+def _end(number: int) -> None:
+    """Kill the program, our child: who is told of a failure does not expect it to run."""
+    os.kill(number, lifecycle.SIGKILL)  # not waited for: the number is still its own
+    os.waitpid(number, 0)
 
 
 def _follow(options: Parsed, entry: _Entry, agent: int, helper: int, numbers: int, report: int) -> tuple[int, bytes]:

@@ -27,10 +27,11 @@ class _Context:
         raise ValueError(f"{name} is not JSON")
 
 
-def loads(data: bytes | str, twice: list[str] | None = None) -> object:
+def loads(data: bytes | str, twice: list[str] | None = None, *, ours: bool = False) -> object:
     """The value of a JSON text (UTF-8). Raises ValueError that says where it is wrong.
 
-    Of a name that stands twice in one object the last counts, as for runc and crun; *twice* gets it.
+    Of a name that stands twice in one object the last counts, as for runc and crun; *twice* gets it. A text of *ours*
+    may have a path that is not UTF-8, as :func:`dumps` wrote it.
     """
     text = data if isinstance(data, str) else _decoded(data)
     if text.startswith("\ufeff"):
@@ -39,7 +40,7 @@ def loads(data: bytes | str, twice: list[str] | None = None) -> object:
     try:
         start = len(text) - len(text.lstrip(_BLANK))
         value, end = scan(text, start)
-        if "\\ud" in text or "\\uD" in text:
+        if not ours and ("\\ud" in text or "\\uD" in text):
             _whole(value)
     except SystemError:
         # It looks for json's own exception among the modules that are loaded, and finds none.

@@ -53,9 +53,15 @@ class Parsed:
     def number(self, name: str, default: int = 0) -> int:
         """The last value of *name*, which must be a number that is not negative."""
         text = self.text(name, str(default))
-        if not text.isdecimal():
+        if not text.isdecimal() or not text.isascii():
             raise OciError(f"--{name}", f"{text!r} is not a number", "give a whole number")
+        if len(text) > _DIGITS:
+            raise OciError(f"--{name}", f"{text[:_DIGITS]}... is too large", "give a smaller number")
         return int(text)
+
+
+#: More is no count of anything here, and of thousands of digits Python makes no number.
+_DIGITS = 9
 
 
 def parse(

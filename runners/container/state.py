@@ -130,8 +130,7 @@ class Store:
         """The state of the container *name*. Raises OciError."""
         path = self.file(name, STATE)
         try:
-            value = jsontext.loads(read_bytes(path))
-            return _judged(value)
+            return _judged(jsontext.loads(read_bytes(path), ours=True))
         except FileNotFoundError:
             if os.path.isdir(self.directory(name)):
                 why = f"it is being created, or its creation was killed; to remove it: delete --force {name}"
@@ -185,10 +184,10 @@ class Store:
 
 
 def _judged(value: object) -> State:
-    """The state in a decoded file. Raises ValueError and TypeError for what this program did not write."""
+    """The state in a decoded file, without what a newer version wrote beside. Raises ValueError and TypeError."""
     if not isinstance(value, dict):
         raise ValueError("it is no object")
-    made = State(**value)
+    made = State(**{name: value[name] for name in fields(State) if name in value})
     for name in fields(made):
         kind = _KINDS.get(name, str)
         if not isinstance(getattr(made, name), kind) or isinstance(getattr(made, name), bool):
@@ -246,14 +245,21 @@ def place_file(path: str, text: str, mode: int = 0o600) -> None:
     """Write a file that readers see whole or not at all."""
     directory, _, last = path.rpartition("/")
     temporary = f"{directory or '.'}/.{last}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        data = text.encode("utf-8", "surrogateescape")
-        while data:
-            data = data[os.write(fd, data) :]
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            data = text.encode("utf-8", "surrogateescape")
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass  # it was not even made
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def start_time(pid: int) -> int | None:
