@@ -19,6 +19,8 @@ from runners.base import PREFIX
 from runners.vm_libvirt import DIRECTORY_PREFIX, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
+#: What a run (bench.workspace) or a proof (runners.vm_accel) calls its guests; a user's may be called ``tare-lab``.
+_RUNS = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{6}}|proof)-\d+")
 _EMULATOR = re.compile(r"qemu(-system-.+|-kvm)?|kvm")
 _CONSOLE = re.compile(r"path=[^,]*/con-(?P<owner>\d+)-\d+")
 #: libvirt's name for a domain's cgroup without systemd (virCgroupNewDomainPartition, qemu_cgroup.c).
@@ -162,7 +164,7 @@ def _orphans() -> Iterator[tuple[int, str]]:
             continue
         name = guest_name(command)
         starter = owner(command)
-        if name and (starter is None or not _alive(starter)):
+        if _RUNS.fullmatch(name) and (starter is None or not _alive(starter)):
             yield int(entry.name), name
 
 

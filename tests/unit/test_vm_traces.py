@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,26 @@ def test_the_owner_is_in_the_console_s_name() -> None:
     chardev = f"socket,id=charserial1,path=/run/tare-vm-9-x/{vm_traces.console_name(3)}"
     assert vm_traces.owner(qemu("tare-1", "-chardev", chardev)) == os.getpid()
     assert vm_traces.owner(qemu("tare-1", "-chardev", "socket,path=/tmp/other.sock")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("tare-0a1b2c-12", True),
+        ("tare-proof-77", True),
+        ("tare-lab", False),
+        ("tare-lab-1", False),
+        ("tare-dev-7", False),
+    ],
+)
+def test_a_machine_that_a_user_calls_so_is_no_orphan(tmp_path: Path, name: str, ours: bool) -> None:
+    program = tmp_path / "qemu-system-x86_64"
+    program.symlink_to("/bin/bash")
+    command = qemu(name, program=str(program))
+    with subprocess.Popen([program, "-c", "read x; exit 0", *command[1:]], stdin=subprocess.PIPE) as machine:
+        found = {pid for pid, _ in vm_traces._orphans()}
+        machine.communicate()
+    assert (machine.pid in found) == ours
 
 
 def test_sweep_removes_only_directories_of_the_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
