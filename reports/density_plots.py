@@ -125,7 +125,7 @@ def _steps(axes: Axes, arm: CostArm, cost: Cost, top: float, kind: str) -> None:
         axes.axvline(cost.breakeven, color=svg.INK, linewidth=0.9, dashes=(1, 2))
     axes.set(xlim=(0.5, max(n) + 0.5), ylim=(0, top * 1.06), facecolor="none")
     axes.set_yticks([tick for tick in MaxNLocator(3).tick_values(0, top) if 0 <= tick <= top * 1.05])
-    axes.set_yticklabels([f"{tick:.3g}" for tick in axes.get_yticks()])
+    axes.set_yticklabels([words.plain(tick) for tick in axes.get_yticks()])
     axes.set_xticks([1, *(tick for tick in (10, 20, 30, 40, 50) if tick <= max(n))])
     axes.tick_params(length=0, labelsize=_SMALL)
     for spine in ("top", "right", "left"):

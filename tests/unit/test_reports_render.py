@@ -245,6 +245,13 @@ def test_ratios_have_three_digits_and_no_exponent(value: float | None, shown: st
     assert words.ratio(value) == shown
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "0"), (0.5, "0.5"), (15.0, "15"), (999.5, "1000"), (1000.0, "1000"), (25000.0, "25000")]
+)
+def test_a_tick_has_no_needless_zeros_and_no_exponent(value: float, shown: str) -> None:
+    assert words.plain(value) == shown
+
+
 def test_no_line_of_a_page_ends_within_a_figure() -> None:
     said = words.together("998 KiB of 5.77 GiB (+4.2 %) in 3 ms at 2, 10 alive; 5 seconds, 7 means")
     assert said.replace("\N{NO-BREAK SPACE}", "_") == (
