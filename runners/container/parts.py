@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import posixpath
-
+from .mounts import inside
 from .process import number
 from .reader import SEE, BundleError, Reader
 from .record import record
@@ -68,7 +67,7 @@ def devices(linux: Reader) -> tuple[Device, ...]:
         path, kind = item.take("path", str), item.take("type", str)
         if kind not in _DEVICE_KINDS:
             raise BundleError(item.at("type"), f"{kind!r} is no kind of device", "use c, b, u or p")
-        path = "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") and "\0" not in path else ""
+        path = inside(path) if path.startswith("/") and "\0" not in path else ""
         if path in ("", "/"):
             raise BundleError(item.at("path"), "must be an absolute path of a file", SEE)
         numbers = [number(item, key, 0 if kind == "p" else None, high=(1 << 20) - 1) for key in ("major", "minor")]

@@ -421,6 +421,13 @@ def test_dots_are_followed_after_links(box: Box) -> None:
     assert done.err.count("Read-only file system") == 1
 
 
+def test_dots_of_a_device_are_followed_after_links(box: Box) -> None:
+    (box.rootfs / "d" / "e").mkdir(parents=True)
+    (box.rootfs / "lnk").symlink_to("d/e")
+    box.linux["devices"] = [{"path": "/lnk/../node", "type": "c", "major": 1, "minor": 3}]
+    assert box.sh("ls /d/node; ls /node").lines == ["/d/node"]
+
+
 @pytest.mark.deviates("runc", "1.1 folds them before")
 def test_dots_of_a_destination_are_followed_after_links(box: Box) -> None:
     (box.rootfs / "d" / "e").mkdir(parents=True)
