@@ -55,11 +55,11 @@ def processes(word: str) -> Iterator[tuple[int, str]]:
             continue
         with suppress(OSError):
             place = Path("/proc", entry)
-            if (place / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if (place / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z":
                 continue
             command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             own_mounts = (place / "mountinfo").read_text(errors="replace") if not same_mounts(entry) else ""
-            if any(word in text for text in (command, (place / "cgroup").read_text(), own_mounts)):
+            if any(word in text for text in (command, (place / "cgroup").read_text(errors="replace"), own_mounts)):
                 yield int(entry), command.strip()
 
 
@@ -89,7 +89,7 @@ def _named(directory: str, word: str, *, depth: int) -> Iterator[Path]:
 def hierarchies() -> list[str]:
     """Where cgroup file systems are mounted."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         left, _, right = line.partition(" - ")
         if right.split(" ")[0] in ("cgroup", "cgroup2"):
             found.append(left.split(" ")[4])
@@ -98,7 +98,7 @@ def hierarchies() -> list[str]:
 
 def mounts(word: str) -> list[str]:
     """Mount points with *word* in their line, the last mounted first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     return [line.split(" ")[4] for line in lines if word in line][::-1]
 
 
