@@ -13,6 +13,7 @@ turns those skips into failures: a machine that should have a thing then cannot 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,13 @@ REQUIREMENTS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A misspelt TARE_REQUIRE would require nothing: refuse it before any test runs."""
+    """Signals that a caller ignores (nohup, a shell's &) are not ignored by what tests start: handlers end with exec.
+
+    A misspelt TARE_REQUIRE would require nothing: refuse it before any test runs.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     unknown = forced() - REQUIREMENTS.keys() - {"all"}
     if unknown:
         known = ", ".join(REQUIREMENTS)

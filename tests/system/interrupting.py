@@ -27,6 +27,8 @@ TARE = Path(sys.executable).parent / "tare"
 #: What bears such a name was made by a run, a probe or a trial of tare's, and not by a test of the runtime alone.
 OURS = re.compile(r"tare-([0-9a-f]{6}\b|owner-\d|probe-|proof-|trial-|vm-\d)")
 END_S = 120
+#: A signal that finds a process in its own end is seen by nobody. The kernel's work at an end is done within this time.
+OWN_END_S = 1
 
 #: An ascent of each kind, a few started at once.
 RAMP = """
@@ -123,15 +125,17 @@ def strike(words: list[str], results: Path, one: Blow) -> Struck:
         found = left() - before
         faults += [f"left: {name}" for name in sorted(found)]
         out.seek(0), err.seek(0)
-        run, more = _judge(code, out.read(), err.read(), results, ended_by_itself=not struck)
+        run, more = _judge(code, out.read(), err.read(), results, struck_s=took_s)
     return Struck(code=code, took_s=took_s, faults=(*faults, *more), run=run)
 
 
-def _judge(code: int, out: str, err: str, results: Path, *, ended_by_itself: bool) -> tuple[Path | None, list[str]]:
+def _judge(code: int, out: str, err: str, results: Path, *, struck_s: float) -> tuple[Path | None, list[str]]:
+    """The run, and what is wrong; *struck_s* are the seconds from the signal to the end, 0 if none came."""
     faults = []
-    # A signal that finds a process in its own end is seen by nobody.
-    if code != 130 and not (code == 0 and (ended_by_itself or "interrupted by" not in err)):
-        faults.append(f"exit code {code}: {err[-1500:]}")
+    ended_by_itself = not struck_s
+    unseen = "interrupted by" not in err and struck_s < OWN_END_S
+    if code != 130 and not (code == 0 and unseen):
+        faults.append(f"exit code {code}, {struck_s:.1f} s after the signal: {err[-1500:]}")
     faults += [f"{word} in: {err[-3000:]}" for word in ("Traceback", "Exception", "Aborted") if word in err]
     runs = store.runs(results)
     if not runs:

@@ -43,11 +43,12 @@ def ramp(tmp_path: Path) -> list[str]:
 def tried(words: list[str], tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     whole_s = interrupting.length_s(words, tmp_path / "whole")
-    bad, slowest_s = [], 0.0
+    bad, seen, slowest_s = [], 0, 0.0
     for number in range(TRIES):
         one = interrupting.blow(rng, whole_s)
         struck = interrupting.strike(words, tmp_path / str(number), one)
         slowest_s = max(slowest_s, struck.took_s)
+        seen += struck.code == 130
         faults = list(struck.faults)
         if struck.run is not None and number % RESUMED == 0 and store.load_header(struck.run).state == "interrupted":
             done = cli.tare("run", "--resume", struck.run, timeout_s=300)
@@ -56,8 +57,12 @@ def tried(words: list[str], tmp_path: Path, seed: int) -> None:
         if faults:
             bad.append(f"try {number}, {one}: {'; '.join(faults)}")
             sys.stderr.write(f"{bad[-1]}\n")
-    sys.stderr.write(f"{TRIES} tries of {whole_s:.1f} s, {len(bad)} bad, the slowest end took {slowest_s:.1f} s\n")
+    told = (
+        f"{TRIES} tries of {whole_s:.1f} s, {seen} ended by 130, {len(bad)} bad, the slowest end took {slowest_s:.1f} s"
+    )
+    sys.stderr.write(f"{told}\n")
     assert not bad, "\n".join(bad)
+    assert seen > TRIES / 2, told  # whatever is measured by luck: half of the time of a run is not its own end
 
 
 def test_quick_at_random_moments(tmp_path: Path) -> None:
