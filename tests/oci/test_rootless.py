@@ -230,6 +230,7 @@ def test_what_is_locked_stays(rootless: Box, locked: Path, word: str) -> None:
 
 
 @pytest.mark.deviates("runc", "1.1 asks the kernel for what it refuses")
+@pytest.mark.deviates("crun", "1.8 asks the kernel for what it refuses")
 def test_what_is_locked_stays_when_mounted_anew(rootless: Box, locked: Path) -> None:
     rootless.mount("/target", "bind", locked, "rbind")
     rootless.mount("/target", "bind", locked, "remount", "bind", "rw", "suid")
