@@ -36,7 +36,7 @@ def console_name(number: int) -> str:
 def cgroup_mounts(mountinfo: str) -> dict[str, Path]:
     """Controller (``""`` for the unified hierarchy) -> mount point, of proc(5) ``/proc/PID/mountinfo``."""
     found: dict[str, Path] = {}
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):
         fields, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
         point = Path(fields.split(" ")[4])

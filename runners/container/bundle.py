@@ -98,7 +98,7 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
     for name in twice:
         top.warn(name, "stands twice in one object: the last counts")
     version = _version(top)
-    annotations = top.pairs("annotations")
+    annotations = top.pairs("annotations", null="")
     hostname, domainname = top.take("hostname", str, ""), top.take("domainname", str, "")
     rootfs, readonly_root = _root(top.below("root"), directory)
     made = tuple(mounts.parse(item, directory=directory) for item in top.each("mounts"))
@@ -228,7 +228,7 @@ def _ids(linux: Reader, namespaces: dict[str, str], process: Process) -> tuple[t
     new = namespaces.get("user") == ""
     if not new:
         if (uids or gids) and "user" not in namespaces:
-            raise BundleError(linux.at("uidMappings"), "need a user namespace", 'add {"type": "user"} to namespaces')
+            linux.warn("uidMappings" if uids else "gidMappings", "is ignored: the container has no user namespace")
         return (), ()  # a joined one has its own
     if not uids and not gids:
         linux.warn("uidMappings", "is missing: the container has one user, who is the caller outside")

@@ -35,15 +35,18 @@ def parse(sets: Reader) -> Capabilities:
         **{name: mask_of(sets, name) for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
     )
     sets.done()
-    permitted = made.permitted
-    # capabilities(7): what is effective must be permitted, what is ambient must be inheritable, too.
-    for name, mask, needed, bound in (
-        ("effective", made.effective, "permitted", permitted),
-        ("ambient", made.ambient, "permitted and inheritable", permitted & made.inheritable),
-    ):
-        if mask & ~bound:
-            sets.warn(name, f"{' '.join(names(mask & ~bound))} cannot be granted: only what is {needed} can be")
-    return replace(made, effective=made.effective & permitted, ambient=made.ambient & permitted & made.inheritable)
+    # capabilities(7): what is effective must be permitted, what is ambient must be inheritable, too. capset(2): what is
+    # inheritable must be in the bounding set.
+    inheritable = made.inheritable & made.bounding
+    bounds = {
+        "inheritable": ("bounding", made.bounding),
+        "effective": ("permitted", made.permitted),
+        "ambient": ("permitted and inheritable", made.permitted & inheritable),
+    }
+    for name, (needed, bound) in bounds.items():
+        if lost := getattr(made, name) & ~bound:
+            sets.warn(name, f"{' '.join(names(lost))} cannot be granted: only what is {needed} can be")
+    return replace(made, **{name: getattr(made, name) & bound for name, (_, bound) in bounds.items()})
 
 
 def mask_of(sets: Reader, key: str) -> int:

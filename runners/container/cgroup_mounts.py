@@ -34,7 +34,7 @@ def visible(mountinfo: str) -> list[Mount]:
     over: dict[tuple[str, str], str] = {}
     numbers: set[str] = set()
     found: list[tuple[str, str, str]] = []
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):  # a mount point may hold what else splitlines() takes for the end of a line
         fields = line.split(" ", 5)
         if len(fields) < 6:
             continue
@@ -87,7 +87,7 @@ def best(mounts: list[Mount], own: Callable[[], str]) -> Mount:
 
 
 def _own_path(text: str, mount: Mount) -> str:
-    for line in text.splitlines():
+    for line in text.split("\n"):
         _, colon, rest = line.partition(":")
         words, colon, path = rest.partition(":")
         if colon and (not words if mount.version == 2 else words.split(",")[0] in mount.words):

@@ -69,8 +69,10 @@ def create(
     directory for compiled system call filters. *record_root* is called in the caller's mount namespace: see
     :func:`shared_mounts.attach`; what it records is left. Raises OSError and BundleError; nothing else is left then.
     """
-    for fd in range(3, 3 + preserve_fds):
-        _check_open(fd)
+    if preserve_fds:
+        from . import handed
+
+        handed.check(preserve_fds)
     if bundle.process.terminal:
         from . import terminal  # noqa: F401 - now: where the first process needs it, there is no Python to import from
     trees = Trees()
@@ -138,13 +140,6 @@ class Trees:
 
             resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
             self.limits = None
-
-
-def _check_open(fd: int) -> None:
-    try:
-        os.fstat(fd)
-    except OSError:
-        raise OSError(errno.EBADF, f"--preserve-fds, LISTEN_FDS: descriptor {fd} is not open") from None
 
 
 def filtering(bundle: Bundle, cache: str) -> Filter | None:
@@ -368,7 +363,7 @@ def _attend(
         _act(kind, bundle, made.pid, run_hooks)
         os.write(down, b"g")
         if kind == inside.READY:
-            return tuple(text.splitlines())
+            return tuple(text.split("\n")) if text else ()
 
 
 def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: RunHooks) -> None:

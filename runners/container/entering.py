@@ -129,7 +129,7 @@ def _step(fd: int, path: str) -> None:
 def _cgroup_of(pid: int, group: Cgroup) -> list[str]:
     """The entrance of the v2 cgroup that process *pid* is in: the container may have moved it further down."""
     mount = group.layout.v2
-    for line in hierarchies.read(f"/proc/{pid}/cgroup").splitlines():
+    for line in hierarchies.read(f"/proc/{pid}/cgroup").split("\n"):
         if line.startswith("0::") and mount is not None:
             below = group.layout.below(mount, line[3:])
             return [f"{mount}/{below}/cgroup.procs"] if below else []

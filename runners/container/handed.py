@@ -6,13 +6,39 @@ crun have it.
 
 from __future__ import annotations
 
+import errno
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def listening() -> int:
-    """How many sockets a service manager has handed to this process; 0 if they are for another one."""
-    count, whose = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
-    # Without a number of a process, it is an engine that hands them on, by an environment that it made for us.
-    if not count.isdecimal() or (whose and whose != str(os.getpid())):
+
+def listening(warn: Callable[[str], object]) -> int:
+    """How many sockets a service manager has handed to this process; 0 if they are for another one.
+
+    Without LISTEN_PID, it is an engine that hands them on, by an environment that it made for us; or the variable has
+    come down from somebody who handed them to another, and *warn* is called: the descriptors are not there.
+    """
+    text, whose = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
+    if not text.isdecimal() or len(text) > 9 or (whose and whose != str(os.getpid())):
         return 0
-    return int(count)
+    count = int(text)
+    if not whose:
+        try:
+            check(count)
+        except OSError as error:
+            warn(f"LISTEN_FDS={text} is ignored: {error.strerror}, and no LISTEN_PID says that they are for us")
+            return 0
+    return count
+
+
+def check(count: int) -> None:
+    """Raise OSError unless *count* descriptors from 3 on are open and the caller's: ours end with execve."""
+    for fd in range(3, 3 + count):
+        try:
+            given = os.get_inheritable(fd)
+        except OSError:
+            given = False
+        if not given:
+            raise OSError(errno.EBADF, f"--preserve-fds, LISTEN_FDS: descriptor {fd} is not open")

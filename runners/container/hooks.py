@@ -6,6 +6,7 @@ Source: the OCI runtime specification, config.md, "POSIX-platform Hooks", and ru
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 
@@ -28,6 +29,10 @@ else:
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _SAID_BYTES = 2000
 _SIGPIPE, _SIGXFSZ, _SIGSYS = 13, 25, 31
+#: A wait of poll(2) is a C int of milliseconds; a longer one is waited in parts.
+_LONGEST_MS = 24 * 3600 * 1000
+#: linux/fcntl.h
+_F_ADD_SEALS, _F_SEAL_GROW = 1033, 4
 #: linux/memfd.h: all that vm.memfd_noexec=2 lets through; before Linux 6.3 it is unknown.
 _MFD_NOEXEC_SEAL = 8
 
@@ -60,6 +65,9 @@ def _hook(entry: Reader) -> Hook:
     if not path.startswith("/"):
         raise BundleError(entry.at("path"), "must be an absolute path", SEE)
     env = None if entry.lacks("env") else entry.texts("env")
+    if env is not None and not all(pair.partition("=")[0] for pair in env):
+        entry.warn("env", "holds a value without a name, which is left out")
+        env = tuple(pair for pair in env if pair.partition("=")[0])
     args, timeout = entry.texts("args"), entry.take("timeout", int, 0)
     if timeout < 0:
         raise BundleError(entry.at("timeout"), "must be positive", SEE)
@@ -105,13 +113,15 @@ def _spawn(hook: Hook, env: Mapping[str, str], given: int, said: int, program: i
         # Also what the caller had open and did not mean for hooks.
         syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
         argv = hook.args or (hook.path,)
+        if program < 0 and not argv[0]:
+            program = stub.make()  # Python executes nothing with an empty first word
         if program < 0:
             os.execve(hook.path, list(argv), env)
         report = os.dup(said)
         os.set_inheritable(report, True)  # the stub closes it
         os.execve(program, stub.words(report, hook.path, argv), env)
-    except OSError as error:
-        os.write(said, f"cannot be run: {error.strerror}".encode())
+    except BaseException as error:  # noqa: BLE001 - a copy of the runtime must not go on anywhere else
+        os.write(said, f"cannot be run: {getattr(error, 'strerror', None) or error}".encode())
     finally:
         os._exit(127)
 
@@ -138,17 +148,25 @@ def _run(hook: Hook, state: bytes, kind: str, env: Mapping[str, str], program: i
             raise
         raise OSError(f"{failed} cannot be run: {reason(error)}") from None
     finally:
+        _close_for_good(said)
         os.close(given)
         os.close(said)
 
 
 def _memory(name: str) -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
-        return os.memfd_create(name, os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+        return os.memfd_create(name, flags | _MFD_NOEXEC_SEAL)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return os.memfd_create(name)
+        return os.memfd_create(name, flags)
+
+
+def _close_for_good(said: int) -> None:
+    """Nobody reads it any more: what a hook has left running must not fill memory with what it writes."""
+    fcntl.fcntl(said, _F_ADD_SEALS, _F_SEAL_GROW)
+    os.ftruncate(said, 0)
 
 
 def _environment(pairs: Iterable[str]) -> Mapping[str, str]:
@@ -162,7 +180,9 @@ def _wait(pid: int, timeout_s: int | None) -> int | None:
         try:
             ended = select.poll()
             ended.register(pidfd, select.POLLIN)
-            in_time = ended.poll(timeout_s * 1000)
+            left_ms = timeout_s * 1000
+            while not (in_time := ended.poll(min(left_ms, _LONGEST_MS))) and left_ms > _LONGEST_MS:
+                left_ms -= _LONGEST_MS
         finally:
             os.close(pidfd)
         if not in_time:

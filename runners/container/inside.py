@@ -119,6 +119,10 @@ def words(error: OSError) -> str:
     return f"{error.filename}: {said}" if error.filename else said
 
 
+def _unforeseen(error: BaseException) -> str:
+    return "there is not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+
+
 def become_first(
     plan: Plan,
     process: Process,
@@ -164,7 +168,7 @@ def become_first(
     except OSError as error:
         tell(report, FAILED if report == ends.up else b"", words(error))
     except BaseException as error:  # noqa: BLE001 - a copy of the runtime must not go on anywhere else
-        tell(report, FAILED if report == ends.up else b"", f"{type(error).__name__}: {error}")
+        tell(report, FAILED if report == ends.up else b"", _unforeseen(error))
     finally:
         os._exit(SETUP_FAILED)
 
@@ -186,7 +190,7 @@ def become(
     except OSError as error:
         tell(report, b"", words(error))
     except BaseException as error:  # noqa: BLE001 - a copy of the runtime must not go on anywhere else
-        tell(report, b"", f"{type(error).__name__}: {error}")
+        tell(report, b"", _unforeseen(error))
     finally:
         os._exit(SETUP_FAILED)
 
@@ -264,7 +268,7 @@ def home(uid: int, *, root: int = -1) -> str:
         return "/"
     finally:
         os.close(fd)
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines(), which ends one at a form feed or at U+2028, too
         fields = line.split(":")
         if len(fields) > 5 and fields[2] == str(uid) and "\0" not in fields[5]:
             return fields[5] or "/"

@@ -93,7 +93,7 @@ def _execute(call: Call) -> int:
     known = call.store.read(name)
     config = configuration.stored(call.store, known)
     config = lifecycle.within_reach(config)  # said when it was created
-    wanted = _process(call, config)
+    wanted = _process(call, config.process)
     wanted = lifecycle.within_reach(replace(config, process=wanted), call.log).process
     target = _target(call, known)
     group = lifecycle.group_of(known)
@@ -102,6 +102,8 @@ def _execute(call: Call) -> int:
         raise OciError("--console-socket", "the process asks for no terminal", "set process.terminal, or give --tty")
     if wanted.terminal and not path and options.on("detach"):
         raise OciError("process.terminal", "nobody takes the terminal", "give --console-socket, or do not detach")
+    preserve_fds, listen_fds = options.number("preserve-fds"), handed.listening(call.log.warning)
+    handed.check(preserve_fds + listen_fds)
     entry = _Entry(
         config=config,
         process=wanted,
@@ -110,8 +112,8 @@ def _execute(call: Call) -> int:
         entrances=() if group is None else entering.below(group, options.texts("cgroup")),
         target=target,
         console=terminals.connect(path) if path else -1,
-        preserve_fds=options.number("preserve-fds"),
-        listen_fds=handed.listening(),
+        preserve_fds=preserve_fds,
+        listen_fds=listen_fds,
         filters=lifecycle.filters(call.store),
         known=known,
     )
@@ -134,25 +136,35 @@ def _target(call: Call, known: State) -> int:
     return target
 
 
-def _process(call: Call, config: Bundle) -> Process:
+def _process(call: Call, base: Process) -> Process:
+    """What is to be started in a container whose own process is *base*."""
     options, warnings = call.options, list[str]()
     path = options.text("process")
     if path:
         try:
-            wanted = process.parse(Reader(jsontext.loads(state.read_bytes(path)), "process", warnings))
+            wanted = _by_file(Reader(jsontext.loads(state.read_bytes(path)), "process", warnings), base)
         except BundleError as error:
             raise OciError(f"{path}: {error.where}", error.why, error.fix) from None
         except ValueError as error:
             raise OciError(path, str(error), "correct the JSON") from None
         wanted = replace(wanted, terminal=True) if options.on("tty") else wanted
     else:
-        wanted = _by_options(options, config.process)
+        wanted = _by_options(options, base, warnings)
     for line in warnings:
         call.log.warning(line)
     return wanted
 
 
-def _by_options(options: Parsed, base: Process) -> Process:
+def _by_file(file: Reader, base: Process) -> Process:
+    """As the file says; as runc, what it lacks of these is the container's: without, there would be none at all."""
+    kept: dict[str, object] = {}
+    for key, name in (("capabilities", "capabilities"), ("oomScoreAdj", "oom_score_adj"), ("rlimits", "rlimits")):
+        if file.lacks(key):
+            kept[name] = getattr(base, name)
+    return replace(process.parse(file), **kept)
+
+
+def _by_options(options: Parsed, base: Process, warnings: list[str]) -> Process:
     """The container's own process with another program, and with what the options change."""
     argv = tuple(options.words[1:])
     if not argv:
@@ -161,9 +173,6 @@ def _by_options(options: Parsed, base: Process) -> Process:
     if not all(name and equals for name, equals, _ in pairs):
         raise OciError("--env", "must be NAME=VALUE")
     uid, gid = _user(options.text("user"), base)
-    more = options.texts("additional-gids")
-    if not all(text.isdecimal() for text in more):
-        raise OciError("--additional-gids", "must be numbers")
     return replace(
         base,
         argv=argv,
@@ -173,9 +182,9 @@ def _by_options(options: Parsed, base: Process) -> Process:
         console_size=None,
         uid=uid,
         gid=gid,
-        groups=base.groups + tuple(map(int, more)),
+        groups=base.groups + tuple(_id("--additional-gids", text) for text in options.texts("additional-gids")),
         no_new_privileges=base.no_new_privileges or options.on("no-new-privs"),
-        capabilities=_with(base.capabilities, options.texts("cap"), uid),
+        capabilities=_with(base.capabilities, options.texts("cap"), uid, warnings),
     )
 
 
@@ -185,15 +194,20 @@ def _user(text: str, base: Process) -> tuple[int, int]:
         return base.uid, base.gid
     if not uid.isdecimal() or (colon and not gid.isdecimal()):
         raise OciError("--user", f"{text!r} is not UID or UID:GID", "give numbers")
-    return int(uid), int(gid) if colon else base.gid
+    return _id("--user", uid), _id("--user", gid) if colon else base.gid
 
 
-def _with(kept: Capabilities, names: list[str], uid: int) -> Capabilities:
+def _id(option: str, text: str) -> int:
+    """The number of a user or a group. One more than the highest means "leave it" to the kernel: setresuid(2)."""
+    number = int(text) if text.isdecimal() and len(text) < 100 else -1
+    if not 0 <= number <= process.HIGHEST_ID:
+        raise OciError(option, f"{text[:100]!r} is not a number from 0 to {process.HIGHEST_ID}", "give one")
+    return number
+
+
+def _with(kept: Capabilities, names: list[str], uid: int, warnings: list[str]) -> Capabilities:
     """For a user that is not root also in the ambient set, and so in the inheritable one: there is no other way."""
-    unknown = list[str]()
-    more = mask_of(Reader({"--cap": names}, "", unknown), "--cap")
-    if unknown:
-        raise OciError("--cap", unknown[0].partition(": ")[2].removesuffix(" and is ignored"), "see capabilities(7)")
+    more = mask_of(Reader({"--cap": names}, "", warnings), "--cap")
     inherited = more if uid else 0
     return Capabilities(
         bounding=kept.bounding | more,
@@ -315,14 +329,14 @@ def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, num
         before, after = entry.process.affinity
         if before:
             inside.run((RunOn(before),))
-        # Inside a user namespace no limit could be raised, and the cgroups' files are the host's.
-        inside.run(plan.limits(entry.process, pid=0))
         doors = None if entry.group is None else entering.Doors(entry.group, entry.first, entry.entrances)
         # Always, also where it is ours already: the call fails if the process has ended, and the number is another's.
         flags = NAMESPACES["mount"]
         for kind in entry.config.namespaces:
             flags |= NAMESPACES[kind]
         root = _root(entry)
+        # Inside a user namespace no limit could be raised; and a limit of open files must not be in the way of these.
+        inside.run(plan.limits(entry.process, pid=0))
         syscalls.setns(entry.target, flags)
         if root >= 0:
             os.fchdir(root)

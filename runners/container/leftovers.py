@@ -87,7 +87,7 @@ def _remove_cgroups() -> Iterator[str]:
 
 
 def _remove_directories() -> Iterator[str]:
-    mounted = [unescape(line.split(" ")[4]) for line in read("/proc/self/mountinfo").splitlines()]
+    mounted = [unescape(line.split(" ")[4]) for line in filter(None, read("/proc/self/mountinfo").split("\n"))]
     for entry in os.scandir(tempfile.gettempdir()):
         owner = _TRIAL.fullmatch(entry.name)
         if not owner or alive(int(owner[1])) or entry.stat(follow_symlinks=False).st_uid != os.geteuid():
@@ -114,7 +114,7 @@ def orphaned(word: str) -> bool:
 def mounts(mountinfo: str) -> list[str]:
     """Mount points in *mountinfo* whose source names an owner who is gone; the last mounted first."""
     targets = []
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):
         left, _, right = line.partition(" - ")
         if orphaned(right.split(" ")[1] if right.count(" ") else ""):
             targets.append(unescape(left.split(" ")[4]))

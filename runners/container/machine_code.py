@@ -4,7 +4,8 @@ It goes through a table at :data:`DATA_AT` + 16, of rows of eight words: the num
 end), five arguments, one unused, and flags. Flags: the low byte says in words what the call is for
 (:data:`stub.WHAT`), :data:`REPORT` puts the report's descriptor in the place of the first argument, :data:`LISTENER`
 stores the call's result plus one at :data:`DATA_AT` and waits, without a system call, for a number that is not zero
-at :data:`DATA_AT` + 8: some ten seconds, no longer, since whoever should write it may be dead. Then it calls execve.
+at :data:`DATA_AT` + 8. It looks 2**28 times, no more, since whoever should write it may be dead: that is eight seconds
+where the processor pauses for some hundred cycles each time, and far less where it does not. Then it calls execve.
 What fails is written to the report, as ``flags << 16 | errno``; where a filter forbids even to exit, it runs into an
 instruction that kills it.
 
@@ -28,8 +29,8 @@ REPORT, LISTENER = 1 << 8, 2 << 8
 #: uname's machine -> e_machine of elf.h, numbers of system calls (the kernel's syscall_64.tbl, asm-generic/unistd.h).
 MACHINES = {"x86_64": 62, "aarch64": 183}
 NUMBERS = {
-    "x86_64": {"fcntl": 72, "write": 1, "prctl": 157, "capset": 126, "seccomp": 317},
-    "aarch64": {"fcntl": 25, "write": 64, "prctl": 167, "capset": 91, "seccomp": 277},
+    "x86_64": {"fcntl": 72, "write": 1, "prctl": 157, "capset": 126, "seccomp": 317, "prlimit64": 302},
+    "aarch64": {"fcntl": 25, "write": 64, "prctl": 167, "capset": 91, "seccomp": 277, "prlimit64": 261},
 }
 
 _X86_64 = bytes.fromhex(

@@ -194,7 +194,7 @@ def _request(call: Call) -> Request:
         bundle=bundle,
         pid_file=os.path.abspath(pid_file) if pid_file else "",  # hooks run in another directory
         preserve_fds=options.number("preserve-fds"),
-        listen_fds=_listening(),
+        listen_fds=_listening(call),
         new_keyring=not options.on("no-new-keyring"),
         pivot=not options.on("no-pivot"),
         network=options.text("network"),
@@ -202,12 +202,12 @@ def _request(call: Call) -> Request:
     )
 
 
-def _listening() -> int:
+def _listening(call: Call) -> int:
     if not os.environ.get("LISTEN_FDS"):
         return 0
     from . import handed
 
-    return handed.listening()
+    return handed.listening(call.log.warning)
 
 
 def _with_console(asked: Request, console: int, *, shown: bool = False) -> Request:

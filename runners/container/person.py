@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .capabilities import Capabilities
     from .kernel import Sys
     from .scheduling import Scheduler
+    from .stub import Call
 
 
 @record
@@ -197,6 +198,15 @@ class SetLimit(Strict):
 
     def apply(self, sys: Sys) -> None:
         sys.prlimit(self.pid, self.which, (self.soft, self.hard))
+
+    def call(self) -> Call:
+        """The same as a call of the small program that executes others, for itself."""
+        import _struct as struct
+
+        from . import stub  # late: few containers have such limits
+
+        limits = struct.pack("<QQ", self.soft % (1 << 64), self.hard % (1 << 64))
+        return stub.Call(stub.LIMIT, "prlimit64", (0, self.which, limits, 0))
 
 
 @record

@@ -28,6 +28,7 @@ from .person import (
     Umask,
     Undumpable,
 )
+from .process import RLIMITS
 from .record import record
 from .steps import (
     EnterRoot,
@@ -50,6 +51,11 @@ if TYPE_CHECKING:
     from .seccomp import Filter
     from .steps import Step
     from .stub import Call
+
+
+_LATE = tuple(RLIMITS[name] for name in ("AS", "DATA", "FSIZE", "STACK"))
+#: Descriptors that are needed to become the program.
+_FEW_FILES = 64
 
 
 @record(kw_only=True)
@@ -180,11 +186,34 @@ def finish_root(bundle: Bundle) -> Iterator[Step]:
 
 
 def limits(process: Process, *, pid: int) -> tuple[Step, ...]:
-    """What is set for process *pid* from outside, 0 is the caller: inside a user namespace none could be raised."""
+    """What is set for process *pid* from outside, 0 is the caller: inside a user namespace none could be raised.
+
+    Of a limit that comes last (:func:`_late`), that is the room for it.
+    """
     found: list[Step] = []
     if process.oom_score_adj is not None:
         found.append(SetOomScore(str(pid or "self"), process.oom_score_adj))
-    return (*found, *(SetLimit(pid, *limit) for limit in process.rlimits))
+    late = _late(process)
+    for each in process.rlimits:
+        if each not in late:
+            found.append(SetLimit(pid, *each))
+            continue
+        import resource
+
+        which, _, hard = each
+        own_soft, own_hard = resource.getrlimit(which)
+        if own_hard != -1 and (hard == -1 or hard > own_hard):
+            found.append(SetLimit(pid, which, own_soft, hard))
+    return tuple(found)
+
+
+def _late(process: Process) -> list[tuple[int, int, int]]:
+    """The limits that Python, which this process is until its last execve, might not live with."""
+    return [
+        each
+        for each in process.rlimits
+        if each[0] in _LATE or (each[0] == RLIMITS["NOFILE"] and 0 <= each[1] < _FEW_FILES)
+    ]
 
 
 @record
@@ -245,12 +274,15 @@ def becoming(
     ]
     if process.no_new_privileges:
         found.append(NoNewPrivileges())
+    late = [SetLimit(0, *each) for each in _late(process)]
     calls: tuple[Call, ...] = () if carried is None else carried.calls()
     words: tuple[str, ...] = () if carried is None else (plainly.describe(),)
-    hooks = calls
+    # What a hook says goes into a file in memory, for which this limit would hold, too.
+    hooks = (*(each.call() for each in late if each.which != RLIMITS["FSIZE"]), *calls)
+    calls, words = (*(each.call() for each in late), *calls), (*(each.describe() for each in late), *words)
     if filtering is not None:
         # The last of all: see the module stub.
         calls, words = (*calls, filtering.call()), (*words, filtering.describe())
         if not filtering.listener:  # there is one listener, and it is the program's
-            hooks = calls
+            hooks = (*hooks, filtering.call())
     return Becoming(tuple(found), calls, words, hooks)

@@ -28,7 +28,7 @@ RLIMITS = {
 }
 _INFINITY = (1 << 64) - 1
 NO_SELINUX = "cannot be in force: this runtime sets no SELinux labels"
-_HIGHEST_ID = (1 << 32) - 2
+HIGHEST_ID = (1 << 32) - 2
 
 
 @record(kw_only=True)
@@ -124,7 +124,7 @@ def _environment(process: Reader) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in pairs)
 
 
-def number(reader: Reader, key: str, default: int | None = None, *, low: int = 0, high: int = _HIGHEST_ID) -> int:
+def number(reader: Reader, key: str, default: int | None = None, *, low: int = 0, high: int = HIGHEST_ID) -> int:
     """The integer at *key*, from *low* to *high*; *default* may be outside."""
     value = reader.take(key, int, default)
     if not low <= value <= high and value != default:
@@ -136,7 +136,7 @@ def _user(user: Reader) -> tuple[int, int, tuple[int, ...], int | None]:
     uid, gid = number(user, "uid", 0), number(user, "gid", 0)
     groups: list[object] = user.take("additionalGids", list, [])
     for group in groups:
-        if not isinstance(group, int) or isinstance(group, bool) or not 0 <= group <= _HIGHEST_ID:
+        if not isinstance(group, int) or isinstance(group, bool) or not 0 <= group <= HIGHEST_ID:
             raise BundleError(user.at("additionalGids"), "must be a list of group ids", SEE)
     umask = number(user, "umask", -1, high=0o777)
     user.done()

@@ -97,9 +97,10 @@ class Reader:
                 raise BundleError(f"{self.at(key)}[{i}]", f"must be {what}", SEE)
         return tuple(values)  # type: ignore[arg-type]  # checked one by one above
 
-    def pairs(self, key: str) -> dict[str, str]:
-        """The object of texts at *key*; empty when there is none."""
+    def pairs(self, key: str, *, null: str | None = None) -> dict[str, str]:
+        """The object of texts at *key*; empty when there is none. A null in it is *null*, if that is a text."""
         values: dict[str, object] = self.take(key, dict, {})
+        values = {name: null if value is None else value for name, value in values.items()}
         for name, value in values.items():
             if not name or not isinstance(value, str):
                 what = f"must be a text, not {_kind(value)}" if name else "must have a name"

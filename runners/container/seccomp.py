@@ -106,7 +106,7 @@ def parse(reader: Reader) -> Profile:
         if flag not in FLAGS:
             raise BundleError(reader.at("flags"), f"{flag!r} is not supported, only {', '.join(FLAGS)}", "leave it out")
         flags |= FLAGS[flag]
-    rules = tuple(map(_rule, reader.each("syscalls")))
+    rules = tuple(rule for rule in map(_rule, reader.each("syscalls")) if rule.names)
     listener, metadata = _listener(reader, default, rules)
     reader.done()
     if not listener:
@@ -167,9 +167,11 @@ def _whole(reader: Reader, key: str, default: int) -> int:
 
 
 def _rule(item: Reader) -> Rule:
+    if item.lacks("names"):
+        raise BundleError(item.at("names"), "is missing", SEE)
     names = item.texts("names")
     if not names:
-        raise BundleError(item.at("names"), "is missing", SEE)
+        item.warn("names", "is empty: the rule is ignored")
     action = _action(item, "action", "errnoRet")
     conditions = tuple(map(_condition, item.each("args")))
     for key in ("comment", "name"):  # podman writes them; they mean nothing to a runtime

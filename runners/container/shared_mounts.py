@@ -129,7 +129,7 @@ def _detach(number: str, path: str, directory: str, name: str) -> None:
 
 def _places() -> dict[str, str]:
     """Where each mount of the caller's namespace is, by number: its path changes when a directory above is renamed."""
-    lines = [line.split(" ") for line in read("/proc/self/mountinfo").splitlines()]
+    lines = [line.split(" ") for line in filter(None, read("/proc/self/mountinfo").split("\n"))]
     return {fields[0]: unescape(fields[4]) for fields in lines}
 
 

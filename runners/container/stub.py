@@ -5,7 +5,8 @@ While a copy of the runtime waits in the container, ``/proc/self/exe`` is the ho
 (CVE-2019-5736). So the runtime first becomes this program, out of a file in memory that nobody can write
 (:mod:`executable`), and it executes the container's.
 
-It also makes the calls that must come last: the capabilities as configured, and the filter of system calls. So a filter
+It also makes the calls that must come last: limits that Python could not live with (RLIMIT_AS), the capabilities as
+configured, and the filter of system calls. So a filter
 need allow nothing but what the program itself needs: after it there is one call, execve, and if that fails a write and
 an exit. A profile may be older than this runtime, or know a handful of calls, or hand each of them to an agent.
 
@@ -24,8 +25,8 @@ from .machine_code import CODE_BASE, DATA_AT, DATA_BASE, HEADERS, LISTENER, MACH
 from .record import record
 
 #: What its calls are for, by the number that it reports.
-EXECUTE, DESCRIPTOR, CAPABILITIES, FILTER = range(4)
-WHAT = ("execute {}", "hand on the descriptor for errors", "set the capabilities", "filter system calls")
+EXECUTE, DESCRIPTOR, CAPABILITIES, FILTER, LIMIT = range(5)
+WHAT = ("execute {}", "hand on the descriptor for errors", "set the capabilities", "filter system calls", "set a limit")
 #: Where the number of the descriptor of a listener appears, plus one, and where to let the program go on.
 LISTENER_AT, GO_AT = DATA_AT, DATA_AT + 8
 _LARGEST = 255 * 255 - 1

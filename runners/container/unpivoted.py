@@ -73,7 +73,7 @@ def let_go_of_host() -> None:
 def whole(mountinfo: str, own: str) -> list[str]:
     """Where in *mountinfo* (proc(5)) a procfs or sysfs is mounted whole, but for those in the directory *own*."""
     found = []
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):
         left, _, right = line.partition(" - ")
         root, place = left.split(" ")[3:5]
         place = unescape(place)

@@ -65,7 +65,7 @@ def _view(
 def _ours(where: str, controllers: str, layout: Layout) -> str:
     """The directory of our own cgroup in the hierarchy at *where*; *controllers* is empty for v2 (cgroups(7))."""
     wanted = set(controllers.split(","))
-    for line in hierarchies.read("/proc/self/cgroup").splitlines():
+    for line in filter(None, hierarchies.read("/proc/self/cgroup").split("\n")):
         _, names, path = line.split(":", 2)
         if set(names.split(",")) == wanted:
             found = f"{where}/{layout.below(where, path)}".rstrip("/")

@@ -265,3 +265,21 @@ def test_a_lock_that_is_held_for_long_says_who_holds_it(our_box: Box, monkeypatc
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     os.close(store.lock(our_box.name))
+
+
+@pytest.mark.parametrize("count", ["1", "4", "9" * 30])
+def test_sockets_that_are_not_there(box: Box, count: str) -> None:
+    """The variable came down from somebody who handed them to another: nothing is handed on."""
+    box.environment["LISTEN_FDS"] = count
+    script = 'echo "${LISTEN_FDS-none}"'
+    found = [box.sh(script).ok().out]
+    box.live()
+    found.append(box.exec("/bin/sh", "-c", script).ok().out)
+    assert found == ["none\n"] * 2 or not box.runtime.ours
+
+
+def test_sockets_for_us_that_are_not_there_are_refused(our_box: Box) -> None:
+    shell = ["/bin/sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=2 exec "$@"', "sh"]
+    assert "descriptor 3 is not open" in our_box.run("/bin/true", prefix=shell).refused().err
+    our_box.live()
+    assert "descriptor 3 is not open" in our_box.exec("/bin/true", prefix=shell).refused().err

@@ -169,3 +169,80 @@ def test_ps_takes_them_off_again(box: Box) -> None:
     box.live()
     box.exec("/bin/true").ok()
     wait_until(lambda: len(json.loads(box.call("ps", "--format", "json", box.name).ok().out)) == 1, DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--user", "4294967295"),
+        ("--user", "0:4294967295"),
+        ("--user", "99999999999"),
+        ("--user", "1:99999999999"),
+        ("--user", "9" * 5000),
+        ("--additional-gids", "4294967295"),
+        ("--additional-gids", "99999999999"),
+        ("--additional-gids", "x"),
+    ],
+)
+def test_ids_that_nobody_can_have_are_refused(our_box: Box, options: tuple[str, ...]) -> None:
+    """setresuid(2) takes the one above the highest for "leave it": the program would be root."""
+    our_box.live()
+    done = our_box.exec("/bin/id", options=options).refused()
+    assert "from 0 to 4294967294" in done.err
+    assert len(done.err) < 500
+
+
+@pytest.mark.deviates("runc", "1.1 takes half of the ids")
+def test_the_highest_ids(box: Box) -> None:
+    box.live()
+    done = box.exec("/bin/sh", "-c", "id -u; id -g", options=("--user", "4294967294:4294967293"))
+    assert done.ok().lines == ["4294967294", "4294967293"]
+
+
+@pytest.mark.deviates("crun", "1.8 leaves oom_score_adj as the caller has it", only=["oom_score_adj"])
+@pytest.mark.parametrize(
+    ("key", "command"),
+    [
+        ("capabilities", "grep Cap /proc/self/status"),
+        ("oom_score_adj", "cat /proc/self/oom_score_adj"),
+        ("rlimits", "grep -E 'open files|processes' /proc/self/limits"),
+    ],
+)
+def test_what_a_process_file_lacks_is_the_containers(box: Box, key: str, command: str) -> None:
+    if key == "rlimits" and not box.runtime.ours:
+        pytest.skip("crun 1.8 and runc 1.1 leave the caller's")
+    box.process["oomScoreAdj"] = 77
+    box.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]
+    made = box.live(command)
+    file = box.directory / "process.json"
+    file.write_text(json.dumps({"args": ["/bin/sh", "-c", command], "cwd": "/", "env": ["PATH=/bin"]}))
+    done = box.call("exec", "--process", os.fspath(file), box.name).ok()
+    assert done.lines == made.out.splitlines()[: len(done.lines)]
+
+
+def test_what_a_process_file_says_counts(our_box: Box) -> None:
+    our_box.process["oomScoreAdj"] = 77
+    our_box.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]
+    our_box.live()
+    limit = {"type": "RLIMIT_NOFILE", "soft": 50, "hard": 60}
+    process = our_box.process | {"capabilities": {}, "oomScoreAdj": 78, "rlimits": [limit]}
+    script = "grep CapEff /proc/self/status; cat /proc/self/oom_score_adj; ulimit -n"
+    file = our_box.directory / "process.json"
+    file.write_text(json.dumps(process | {"args": ["/bin/sh", "-c", script]}))
+    done = our_box.call("exec", "--process", os.fspath(file), our_box.name).ok()
+    assert done.lines == ["CapEff:\t0000000000000000", "78", "50"]
+
+
+def test_a_capability_that_is_not_known_is_a_warning(box: Box) -> None:
+    box.live()
+    log = box.directory / "log"
+    words = ("--log", os.fspath(log), "exec", "--cap", "CAP_FOO", "--cap", "CAP_CHOWN", box.name, "/bin/echo", "runs")
+    assert box.call(*words).ok().out == "runs\n"
+    assert "CAP_FOO" in log.read_text() or not box.runtime.ours
+
+
+@pytest.mark.deviates("crun", "1.8 says nothing")
+@pytest.mark.parametrize("count", ["30", "3000000000"])
+def test_descriptors_that_are_not_open_are_refused(box: Box, count: str) -> None:
+    box.live()
+    box.exec("/bin/true", options=("--preserve-fds", count)).refused()

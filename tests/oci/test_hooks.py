@@ -198,3 +198,46 @@ def test_a_hook_may_speak(box: Box) -> None:
 def test_empty_hooks(box: Box) -> None:
     box.config["hooks"] = {"prestart": [], "poststop": []}
     box.run("/bin/true").ok()
+
+
+@pytest.mark.deviates("runc", "1.1 counts nanoseconds in 64 bits", only=["1099511627776"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("timeout", [3_000_000, 1 << 40])
+def test_a_hook_may_have_any_time(box: Box, record: Path, kind: str, timeout: int) -> None:
+    """poll(2) waits for 24.8 days at most."""
+    hook(box, kind, f"echo {kind} >> {record}", timeout=timeout)
+    box.run("/bin/true").ok()
+    wait_until(lambda: lines(record) == [kind], DEADLINE_S)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_environment_with_values_without_a_name(box: Box, record: Path, kind: str) -> None:
+    hook(box, kind, f"echo $WORD >> {record}", env=["PATH=/usr/bin:/bin", "", "=x", "WORD=kept"])
+    box.run("/bin/true").ok()
+    wait_until(lambda: lines(record) == ["kept"], DEADLINE_S)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hook_without_a_name(box: Box, record: Path, kind: str) -> None:
+    """Its own argv[0] may be anything, also nothing."""
+    (box.rootfs / "script").write_text(f"#!/bin/sh\ncat > /dev/null\necho ran >> {record}\n")
+    (box.rootfs / "script").chmod(0o755)
+    path = "/script" if kind == "startContainer" else os.fspath(box.rootfs / "script")
+    box.config["hooks"] = {kind: [{"path": path, "args": [""], "env": ["PATH=/usr/bin:/bin"]}]}
+    box.run("/bin/true").ok()
+    wait_until(lambda: lines(record) == ["ran"], DEADLINE_S)
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "startContainer"])
+def test_what_a_hook_leaves_running_fills_no_memory(our_box: Box, kind: str) -> None:
+    """Its output is read once, at the hook's end."""
+    record = our_box.directory / "record"
+    record.touch(mode=0o666)
+    our_box.mount(os.fspath(record), "bind", record, "bind")
+    waits = f"until [ -s {record} ]; do sleep 0.05; done"
+    left = f"exec 3>&1; {waits}; echo much 2> /dev/null; echo $? >> {record}; stat -Lc %s /proc/self/fd/3 >> {record}"
+    hook(our_box, kind, f"cat > /dev/null; echo said; ( {left} ) & exit 0")
+    our_box.live()
+    record.write_text("go\n")
+    wait_until(lambda: len(lines(record)) == 3, DEADLINE_S)
+    assert lines(record) == ["go", "1", "0"]

@@ -242,3 +242,11 @@ def test_home_is_by_the_image(box: Box, cwd: str, uid: int) -> None:
     assert box.sh("echo $HOME; exec sleep 0").ok().out == f"{home}\n"
     box.live()
     assert box.exec("/bin/sh", "-c", "echo $HOME").ok().out == f"{home}\n"
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"])
+def test_a_line_of_passwd_ends_with_a_newline_alone(box: Box, end: str) -> None:
+    forged = f"x:x:1:1:a{end}b:c:1000:d:e:/evil:/bin/sh"
+    (box.rootfs / "etc/passwd").write_text(f"{forged}\nada:x:1000:1000::/tmp:/bin/sh\n", newline="")
+    box.process.update({"user": {"uid": 1000, "gid": 1000}, "env": ["PATH=/bin"]})
+    assert box.sh("echo $HOME").ok().out == "/tmp\n"

@@ -174,6 +174,49 @@ def test_rlimits(box: Box) -> None:
     assert re.search(r"^Max processes +1000 +1000 ", text, re.MULTILINE)
 
 
+#: What each leaves to a program that does not use it.
+SMALL = ["DATA 1048576", "AS 4194304", "AS 16777216", "FSIZE 0", "STACK 65536", "NOFILE 16"]
+
+
+def small(limit: str) -> dict[str, object]:
+    name, number = limit.split()
+    return {"type": f"RLIMIT_{name}", "soft": int(number), "hard": int(number)}
+
+
+@pytest.mark.parametrize("limit", SMALL)
+def test_small_limits_are_the_programs_alone(box: Box, limit: str) -> None:
+    """They come when there is no runtime left that they could end: in the first process, in its hooks, in exec."""
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "cat > /dev/null; echo said; exit 0"], "env": ["PATH=/bin"]}
+    if box.runtime.ours and "NOFILE" not in limit:  # a shell opens more files, and runc itself needs more memory
+        box.config["hooks"] = {"startContainer": [hook]}
+    box.process["rlimits"] = [small(limit)]
+    # Its output is a file here, which FSIZE is about.
+    assert box.run("/bin/sh", "-c", "exit 7").status == 7
+    box.create("/bin/sleep", "1000")
+    box.call("start", box.name).ok()
+    assert box.exec("/bin/sh", "-c", "exit 8").status == 8
+
+
+@pytest.mark.parametrize("limit", ["NOFILE 8", "NOFILE 3", "NOFILE 0"])
+def test_a_program_that_may_open_next_to_nothing(our_box: Box, limit: str) -> None:
+    our_box.process["rlimits"] = [small(limit)]
+    assert our_box.run("/bin/echo", "ok").ok().out == "ok\n"
+    our_box.create("/bin/sleep", "1000")
+    our_box.call("start", our_box.name).ok()
+    assert our_box.exec("/bin/echo", "ok").ok().out == "ok\n"
+
+
+def test_limits_of_memory_and_files(box: Box) -> None:
+    rows = {"DATA": "data size", "AS": "address space", "FSIZE": "file size", "STACK": "stack size"}
+    box.process["rlimits"] = [
+        {"type": f"RLIMIT_{name}", "soft": number << 20, "hard": (number << 20) + 4096}
+        for number, name in enumerate(rows, 100)
+    ]
+    text = box.run("/bin/cat", "/proc/self/limits").ok().out
+    for number, row in enumerate(rows.values(), 100):
+        assert re.search(rf"^Max {row} +{number << 20} +{(number << 20) + 4096} ", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("adjustment", [0, 100, 1000])
 def test_oom_score_adjustment(box: Box, adjustment: int) -> None:
     box.process["oomScoreAdj"] = adjustment

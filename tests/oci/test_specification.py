@@ -86,6 +86,13 @@ def test_an_effective_capability_that_is_not_permitted_is_a_warning(our_box: Box
     assert "CAP_KILL" in line
 
 
+def test_an_inheritable_capability_that_is_not_in_the_bounding_set_is_a_warning(our_box: Box) -> None:
+    our_box.process["capabilities"] = config.capabilities("CAP_CHOWN") | {"inheritable": ["CAP_SYS_ADMIN", "CAP_CHOWN"]}
+    (line,) = run_warned(our_box, "/bin/true")
+    assert "CAP_SYS_ADMIN" in line
+    assert "CAP_CHOWN" not in line
+
+
 def test_an_ambient_capability_that_is_not_inheritable_is_a_warning(our_box: Box) -> None:
     our_box.process["capabilities"] |= {"ambient": ["CAP_KILL"]}
     (line,) = run_warned(our_box, "/bin/true")

@@ -177,6 +177,9 @@ def test_ambient_needs_two_others() -> None:
     made = config()
     made["process"]["capabilities"] |= {"inheritable": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN", "CAP_KILL"]}
     assert read(made).process.capabilities.ambient == 1, "CAP_KILL is not inheritable: the kernel would refuse it"
+    made["process"]["capabilities"]["inheritable"] = ["CAP_CHOWN", "CAP_SYS_ADMIN"]
+    sets = read(made).process.capabilities
+    assert (sets.inheritable, sets.ambient) == (1, 1), "CAP_SYS_ADMIN is not in the bounding set: capset refuses it"
 
 
 def test_namespaces_new_and_joined() -> None:
@@ -256,6 +259,8 @@ def put(made: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 
 
 RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
+#: A rule of a filter for no call.
+EMPTY = {"names": [], "action": "SCMP_ACT_ERRNO"}
 
 
 @pytest.mark.parametrize(
@@ -314,7 +319,6 @@ RANGE = [{"containerID": 0, "hostID": 0, "size": 1}]
         ("linux.devices", [{"path": "/dev/fuse", "type": "x"}], "linux.devices[0].type"),
         ("linux.devices", [{"path": "dev/fuse", "type": "p"}], "linux.devices[0].path"),
         ("linux.devices", [{"path": "/dev/fuse", "type": "c"}], "linux.devices[0].major"),
-        ("linux.uidMappings", RANGE, "linux.uidMappings"),
         ("linux.uidMappings", [{}], "linux.uidMappings[0].containerID"),
         ("linux.rootfsPropagation", "all", "linux.rootfsPropagation"),
         ("linux.timeOffsets", {"boottime": {"secs": 1}}, "linux.timeOffsets"),
@@ -363,6 +367,12 @@ def test_refused_by_name(path: str, value: object, where: str) -> None:
         ("process.scheduler", {"policy": "SCHED_OTHER", "nope": 1}, "process.scheduler.nope"),
         ("process.capabilities.effective", ["CAP_SYS_ADMIN"], "process.capabilities.effective"),
         ("process.capabilities.ambient", ["CAP_CHOWN"], "process.capabilities.ambient"),
+        ("process.capabilities.inheritable", ["CAP_SYS_ADMIN"], "process.capabilities.inheritable"),
+        ("linux.uidMappings", RANGE, "linux.uidMappings"),
+        ("linux.gidMappings", RANGE, "linux.gidMappings"),
+        ("linux.seccomp", {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [EMPTY]}, "linux.seccomp.syscalls[0].names"),
+        ("hooks", {"poststop": [{"path": "/x", "env": ["A=b", ""]}]}, "hooks.poststop[0].env"),
+        ("hooks", {"prestart": [{"path": "/x", "env": ["=x"]}]}, "hooks.prestart[0].env"),
         ("process.capabilities.bounding", ["CAP_NOPE"], "process.capabilities.bounding"),
         ("process.capabilities.bounding", ["CHOWN"], "process.capabilities.bounding"),
         ("process.capabilities.bounding", ["cap_chown"], "process.capabilities.bounding"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import hierarchies
+from runners.container import hierarchies, leftovers, unpivoted
 
 
 def test_directories_that_are_empty_or_gone_are_removed(tmp_path: Path) -> None:
@@ -103,6 +103,16 @@ def test_where_a_cgroup_is_in_a_mount_of_a_part() -> None:
     assert whole.below("/m", "/c/d") == part.below("/m", "/a/b/c/d") == "c/d"
     assert part.below("/m", "/a/b") == whole.below("/m", "/") == ""
     assert part.below("/m", "/c/d") == part.below("/m", "/a/bc") == above.below("/m", "/c/d") == ""
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_a_mount_point_may_hold_what_looks_like_the_end_of_a_line(end: str) -> None:
+    """The kernel writes nothing but space, tab, newline and backslash in another way (proc(5))."""
+    forged = _line(9, 1, "/", "/evil").rstrip("\n")
+    text = ROOT + _line(5, 1, "/", f"/x{end}{forged}{end}y", "ext4") + _line(3, 1, "/", f"/one{end}two")
+    assert hierarchies.parse(text).v1 == {"memory": f"/one{end}two"}
+    assert unpivoted.whole(ROOT + _line(3, 1, "/", f"/p{end}roc", "proc"), "/own") == [f"/p{end}roc"]
+    assert leftovers.mounts(ROOT + _line(3, 1, "/", f"/x{end}y")) == []
 
 
 def test_the_layout_is_read_anew_where_it_may_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:

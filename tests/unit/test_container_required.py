@@ -117,7 +117,7 @@ def test_sections_of_other_platforms_are_a_warning(section: str) -> None:
     assert line.startswith(f"{section}: is for another platform")
 
 
-@pytest.mark.parametrize("annotations", [{"": "x"}, {"a": 1}, {"a": None}, {"a": ["b"]}, {"a": {}}, ["a"], "a", True])
+@pytest.mark.parametrize("annotations", [{"": "x"}, {"a": 1}, {"a": ["b"]}, {"a": {}}, ["a"], "a", True])
 def test_annotations_are_texts_with_names(annotations: object) -> None:
     with pytest.raises(BundleError) as caught:
         read(config() | {"annotations": annotations})
@@ -127,6 +127,10 @@ def test_annotations_are_texts_with_names(annotations: object) -> None:
 def test_annotations_of_any_text() -> None:
     given = {"a": "", "ä/ö\n": "\u2603\0", "x" * 5000: "y" * 100_000}
     assert read(config() | {"annotations": given}).annotations == given
+
+
+def test_an_annotation_of_null_is_an_empty_text() -> None:
+    assert read(config() | {"annotations": {"a": None, "b": "c"}}).annotations == {"a": "", "b": "c"}
 
 
 def test_every_limit_of_the_kernel_is_known() -> None:

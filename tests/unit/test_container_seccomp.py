@@ -414,7 +414,7 @@ NOTIFYING = {
         ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_NOTIFY", "x")]}, "listenerPath"),
         (NOTIFYING | {"listenerPath": "agent"}, "listenerPath"),
         (NOTIFYING | {"syscalls": [rule("SCMP_ACT_NOTIFY", "mkdir", "write")]}, "syscalls"),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_KILL")]}, "syscalls[0].names"),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_KILL"}]}, "syscalls[0].names"),
         (
             {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_KILL", "x", errnoRet=1)]},
             "syscalls[0].errnoRet",
@@ -445,6 +445,13 @@ def test_refused_by_name(section: Any, where: str) -> None:
         parsed(section)
     assert caught.value.where.endswith(where)
     assert caught.value.fix
+
+
+def test_a_rule_for_no_call_is_none() -> None:
+    empty, one = rule("SCMP_ACT_NOTIFY"), rule("SCMP_ACT_KILL", "acct")
+    assert [each.names for each in parsed({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [empty, one]}).rules] == [
+        ("acct",)
+    ]
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

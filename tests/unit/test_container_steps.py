@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from runners.container.seccomp import Filter
 
 if TYPE_CHECKING:
     from runners.container.layered import Found
+    from runners.container.process import Process
 
 FILTER = Filter(b"12345678")
 #: Of the host that the containers are planned for.
@@ -467,6 +470,62 @@ def test_limits_are_set_from_outside() -> None:
     ]
     assert ("write", "/proc/self/oom_score_adj", "-500") in recorded(*limits(read, pid=0))
     assert "RLIMIT" not in str(cold(process=process).person)
+
+
+#: Small, as RLIMIT_NAME, soft, hard and its number; the last was set while this was still Python.
+SMALL = [
+    ("AS", 4 << 20, 8 << 20, 9),
+    ("DATA", 1 << 20, 1 << 20, 2),
+    ("FSIZE", 0, 0, 1),
+    ("STACK", 1 << 16, 1 << 20, 3),
+    ("NOFILE", 8, 1024, 7),
+]
+
+
+def limited(name: str, soft: int, hard: int) -> Process:
+    limit = {"type": f"RLIMIT_{name}", "soft": soft, "hard": hard}
+    return bundle(process=config()["process"] | {"rlimits": [limit]}).process
+
+
+@pytest.mark.parametrize(("name", "soft", "hard", "number"), SMALL)
+def test_limits_that_python_could_not_live_with_come_last(
+    name: str, soft: int, hard: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the capabilities and the filter; from outside they are only given the room that they need."""
+    from runners.container.plan import becoming, limits
+
+    read = limited(name, soft, hard)
+    last = becoming(read, bundle=bundle(), last_capability=40, filtering=FILTER)
+    for calls in (last.calls, last.before_hooks) if name != "FSIZE" else (last.calls,):
+        assert calls[0].name == "prlimit64"
+        assert calls[0].arguments == (0, number, struct.pack("<QQ", soft, hard), 0)
+    assert name in last.words[0]
+    assert "prlimit64" not in [call.name for call in last.before_hooks[name != "FSIZE" :]], "a hook's output is a file"
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (5, -1))
+    assert recorded(*limits(read, pid=77)) == []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (5, hard))
+    assert recorded(*limits(read, pid=77)) == []
+    if hard:
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (5, hard - 1))
+        assert recorded(*limits(read, pid=77)) == [("prlimit", 77, number, (5, hard))]
+
+
+def test_no_limit_is_room_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    from runners.container.plan import becoming, limits
+
+    read = limited("AS", -1 % (1 << 64), -1 % (1 << 64))
+    (call, *_) = becoming(read, bundle=bundle(), last_capability=40, filtering=FILTER).calls
+    assert call.arguments == (0, 9, b"\xff" * 16, 0)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (5, 6))
+    assert recorded(*limits(read, pid=0)) == [("prlimit", 0, 9, (5, -1))]
+
+
+def test_other_limits_cost_no_call_of_the_small_program() -> None:
+    from runners.container.plan import becoming
+
+    for name in ("CORE", "NPROC", "NOFILE", "MEMLOCK"):
+        last = becoming(limited(name, 1024, 4096), bundle=bundle(), last_capability=40, filtering=FILTER)
+        assert "prlimit64" not in [call.name for call in last.calls]
 
 
 def test_user_namespaces_bind_devices() -> None:

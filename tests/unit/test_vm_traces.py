@@ -25,6 +25,7 @@ def test_mounts() -> None:
     assert mounts["memory"] == Path("/sys/fs/cgroup/memory")
     assert mounts[""] == Path("/sys/fs/cgroup/unified")
     assert vm_traces.cgroup_mounts("40 24 8:1 / / rw - ext4 /dev/sda1 rw\n") == {}
+    assert vm_traces.cgroup_mounts("40 24 8:1 / /x\u2028y\x0cz rw - ext4 /dev/sda1 rw\n") == {}
 
 
 @pytest.mark.parametrize(
