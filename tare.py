@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -356,6 +357,8 @@ def main() -> None:
     from reports import ending
 
     interrupts.at_the_door()
+    if not sys.warnoptions:  # of numbers at the edge of what floats hold; they name lines of libraries to a user
+        warnings.simplefilter("ignore")
     if "_TARE_COMPLETE" in os.environ:
         cli(prog_name="tare")
     interrupts.leave(ending.run(verbs.invoke(cli, sys.argv[1:]), as_json="--json" in sys.argv[1:]))

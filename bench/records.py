@@ -16,7 +16,7 @@ end is what a killed run was writing: it is left out, and said so.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -26,6 +26,8 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "failed", "timeout", "invalid", "skipped"]
 TrialKind = Literal["measured", "warmup"]
 RunState = Literal["running", "complete", "interrupted", "failed"]
+#: JSON has no largest number; the tables that reports are made from have.
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,10 +51,10 @@ class Sample(Record, frozen=True, kw_only=True):
     metric: str
     value: float
     unit: str
-    round: int
-    order: int
-    at_ns: int
-    n: int = 1
+    round: Int64
+    order: Int64
+    at_ns: Int64
+    n: Int64 = 1
     role: str = ""
     stage: Literal["", "down", "after"] = ""
     invalid: str = ""
@@ -71,14 +73,14 @@ class Outcome(Record, frozen=True, kw_only=True):
     trial: str
     subject: str
     kind: TrialKind
-    round: int
-    order: int
+    round: Int64
+    order: Int64
     status: Status
     reason: str = ""
     fix: str = ""
     log: str = ""
-    reached: int = 0
-    lost: int = 0
+    reached: Int64 = 0
+    lost: Int64 = 0
     stopped_by: str = ""
 
 
@@ -87,8 +89,8 @@ class Trial(Record, frozen=True, kw_only=True):
 
     id: str
     subject: str
-    round: int
-    order: int
+    round: Int64
+    order: Int64
     kind: TrialKind
 
 

@@ -15,13 +15,13 @@ import string
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from bench import files, inputs
 from bench.errors import InvalidError, TareError, UsageError, unwritten
-from bench.metrics import misfit
+from bench.metrics import METRICS, misfit
 from bench.records import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
 
 _Row = TypeVar("_Row", bound=Record)
@@ -176,7 +176,7 @@ def load(path: Path) -> Run:
     outcomes = _last_by(_read_rows(path / OUTCOMES, Outcome, notes), key=lambda row: row.trial)
     counted = {outcome.trial for outcome in outcomes}
     samples = _last_by(
-        _read_rows(path / SAMPLES, Sample, notes, lambda row: misfit(row.metric, row.unit)),
+        _read_rows(path / SAMPLES, Sample, notes, _wrong),
         key=lambda row: (row.trial, row.metric, row.n, row.role, row.stage),
     )
     kept = tuple(sample for sample in samples if sample.trial in counted)
@@ -262,6 +262,12 @@ def file_name(text: str) -> str:
     return name or "%"
 
 
+def _wrong(row: Sample) -> str:
+    """Why *row* is none that a run wrote, or an empty string: a trial with a number that cannot be true is not ok."""
+    known = METRICS.get(row.metric)
+    return misfit(row.metric, row.unit) or ("" if row.invalid or not known else known.implausible(row.value))
+
+
 class _OnlySchema(msgspec.Struct):
     schema: int
 
@@ -280,7 +286,10 @@ class _Resolved(msgspec.Struct):
 
     probe: str = "startup"
     prices: list[str] = []
+    run: dict[str, Any] = {}
     stack: _Stack = _Stack()
+    least: dict[str, Any] = {}
+    subjects: list[dict[str, Any]] = []
 
 
 def _open_append(path: Path) -> int:

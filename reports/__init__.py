@@ -6,9 +6,13 @@ the process that measures must not have them in its memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bench import inputs
+from bench.errors import TareError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,14 +35,17 @@ def build(run: Run, hosts: Sequence[str] = ()) -> Report:
     from reports.capacity import size
     from reports.figures import build
 
-    return build(run, [size(text) for text in hosts])
+    sizes = [size(text) for text in hosts]
+    with _reading(run.path):
+        return build(run, sizes)
 
 
 def page(run: Run, report: Report) -> str:
     """The *report* of *run* as one HTML page."""
     from reports.html import page
 
-    return page(run, report)
+    with _reading(run.path):
+        return page(run, report)
 
 
 def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
@@ -46,14 +53,17 @@ def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
     from reports.capacity import size
     from reports.html import write
 
-    return write(run_dir, [size(text) for text in hosts])
+    sizes = [size(text) for text in hosts]
+    with _reading(run_dir):
+        return write(run_dir, sizes)
 
 
 def compare_runs(before: Run, after: Run) -> RunsComparison:
     """Hold two runs against each other. Raises UsageError when their contracts or classes of result differ."""
     from reports.runs import compare_runs
 
-    return compare_runs(before, after)
+    with _reading(before.path, after.path):
+        return compare_runs(before, after)
 
 
 def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableType:
@@ -69,3 +79,19 @@ def render_hosts(report: Report, *, width: int = 80) -> RenderableType:
     from reports.text_memory import capacity
 
     return Lines(list(capacity(report, width)))
+
+
+@contextmanager
+def _reading(*runs: Path) -> Iterator[None]:
+    """Whatever fails inside is a UsageError. Each row of a run may be right, and all of them together not.
+
+    What only the host can do about (memory, a full disk) stays what it is.
+    """
+    try:
+        yield
+    except (TareError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        what = f"{' or '.join(map(str, runs))} is damaged: its records do not fit together"
+        fix = "restore it; if nobody changed it, please report it with what TARE_DEBUG=1 prints"
+        raise UsageError(what, inputs.reason(error), fix) from error

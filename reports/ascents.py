@@ -19,6 +19,11 @@ _INSIDE = "inside_"
 
 _KEYS = ["subject", "round", "n"]
 
+#: Counters that every tare read with all others at each number: without one of them there is no account.
+_NEEDED = (
+    "host_total_bytes", "host_free_bytes", "host_available_bytes", "host_percpu_lists_bytes", "host_anon_bytes",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ascents:
@@ -28,7 +33,7 @@ class Ascents:
     were removed (n = how many there had been). ``programs`` is indexed by role too; ``whole`` has cgroup sums and guest
     memory. ``starts`` has one row each: subject, round, n, value in seconds. ``window`` has what the host was busy with
     at n and what reading it cost, ``inside`` what instance number n saw of memory. ``down``, ``window`` and ``inside``
-    are empty in runs of an older tare.
+    are empty in runs of an older tare. ``notes`` say what was left out, since a part of it is missing.
     """
 
     host: pd.DataFrame
@@ -39,6 +44,7 @@ class Ascents:
     starts: pd.DataFrame
     window: pd.DataFrame
     inside: pd.DataFrame
+    notes: tuple[str, ...]
 
     def subjects(self) -> list[str]:
         """Labels that have readings of at least one instance."""
@@ -60,15 +66,17 @@ def read(run: Run) -> Ascents:
     host = frame["metric"].str.startswith("host_") & ~window
     start = frame["metric"] == "ready_seconds"
     up, whole = frame["stage"] == "", frame["role"] == ""
+    notes: list[str] = []
     return Ascents(
-        host=_wide(frame[up & host], _KEYS),
-        down=_wide(frame[frame["stage"] == "down"], _KEYS),
-        after=_wide(frame[frame["stage"] == "after"], _KEYS),
+        host=_whole(_wide(frame[up & host], _KEYS), "", notes),
+        down=_whole(_wide(frame[frame["stage"] == "down"], _KEYS), " on the way down", notes),
+        after=_whole(_wide(frame[frame["stage"] == "after"], _KEYS), " once all were removed", notes),
         programs=_wide(frame[up & ~whole], [*_KEYS, "role"]),
         whole=_wide(frame[up & whole & ~(host | window | inside | start)], _KEYS),
         starts=frame[up & start][[*_KEYS, "value"]].reset_index(drop=True),
         window=_wide(frame[up & window], _KEYS),
         inside=_wide(frame[up & inside], _KEYS),
+        notes=tuple(notes),
     )
 
 
@@ -83,3 +91,20 @@ def _wide(frame: pd.DataFrame, index: list[str]) -> pd.DataFrame:
         levels = [pd.Index([], dtype=object if name in ("subject", "role") else "int64") for name in index]
         return pd.DataFrame(index=pd.MultiIndex.from_arrays(levels, names=index))
     return frame.pivot_table(index=index, columns="metric", values="value", aggfunc="last", sort=False)
+
+
+def _whole(frame: pd.DataFrame, when: str, notes: list[str]) -> pd.DataFrame:
+    """The readings of *frame* that have every counter of the host; what is left out is added to *notes*.
+
+    They are read at once: where one is missing, rows of the run were lost, and a sum over the rest would be wrong.
+    """
+    counters = [name for name in frame.columns if name.startswith("host_")]
+    lacking = [name for name in _NEEDED if name not in counters]
+    whole = frame[frame[counters].notna().all(axis=1) & (not lacking)]
+    torn = frame.drop(whole.index)
+    for subject, some in torn.groupby(level="subject", sort=False):
+        grounds = not when and (some.index.get_level_values("n") == 0).any()
+        without = ", among them one before the first instance: its ascent has no account" if grounds else ""
+        what = "reading lacks" if len(some) == 1 else "readings lack"
+        notes.append(f"{subject}: {len(some)} {what} counters of the host{when}, and are left out{without}")
+    return whole

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bench.metrics import METRICS, show
-from bench.records import Host, RunHeader, Sample
+from bench.records import Host, RunHeader
 from bench.store import Run
 from reports import capacity, frames, measures, memory, memory_words, words
 from reports.calibration import calibrate, delay_seconds
@@ -57,7 +57,7 @@ def build(run: Run, sizes: Sequence[Size] = ()) -> Report:
         failures=tuple(_failures(run)),
         leaks=header.leaks,
         warnings=(*_warnings(header), *several_modes(subjects)),
-        notes=tuple(_notes(run)),
+        notes=(*_notes(run), *(weighed.read.notes if weighed else ())),
         contract=_contract(header, subjects),
         host=_host(header.host),
         limits=tuple(_limits(header, subjects, weighed)),
@@ -230,13 +230,6 @@ def _notes(run: Run) -> Iterator[str]:
     strangers = sorted({sample.subject for sample in run.samples} - labels)
     if strangers:
         yield f"samples of subjects that the header does not name are left out: {', '.join(strangers)}"
-    for sample in _implausible(run):
-        yield f"trial {sample.trial}: {METRICS[sample.metric].implausible(sample.value)}"
-
-
-def _implausible(run: Run) -> Iterator[Sample]:
-    known = (sample for sample in run.samples if sample.metric in METRICS)
-    yield from (sample for sample in known if METRICS[sample.metric].implausible(sample.value))
 
 
 def _contract(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Contract:

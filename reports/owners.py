@@ -52,7 +52,7 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside |
         # Guest memory is anonymous, or a memfd where the machine was given shared memory.
         if guest > sum(anonymous.values()):
             shared -= guest
-        else:
+        elif anonymous:
             largest = max(anonymous, key=lambda role: anonymous[role])
             anonymous[largest] -= guest
         yield from _guest(guest, view, reported=subject.options.get(_BALLOON) == "free-page-reporting")

@@ -223,7 +223,7 @@ def _readings(one: Climber, most: int, rng: random.Random) -> Iterator[tuple[str
         for role, metric, value in _programs(one, n, parts):
             yield metric, value, n, role, ""
         if n and one.record.kind != "process":
-            yield "cgroup_current_bytes", sum(parts.values()) / 2, n, "", ""
+            yield "cgroup_current_bytes", max(0.0, sum(parts.values()) / 2), n, "", ""
         if n and one.burden.guest:
             yield "guest_ram_bytes", one.burden.guest * n, n, "", ""
         for metric, value in _window(one, n, parts).items() if one.watched else ():

@@ -102,6 +102,12 @@ def test_a_traceback_is_printed_on_demand_alone(tmp_path: Path, raising: str) ->
         assert "Traceback" not in door(raising, TARE_CACHE=str(tmp_path), TARE_DEBUG=value).stderr
 
 
+def test_what_a_library_warns_of_is_shown_on_demand_alone() -> None:
+    warns = "__import__('warnings').warn('overflow encountered', RuntimeWarning)"
+    assert door(warns).stderr == ""
+    assert "overflow encountered" in door(warns, PYTHONWARNINGS="default").stderr
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -125,7 +125,7 @@ def test_too_few_readings_predict_nothing_and_say_so(write: Write, counts: tuple
 
 
 def test_instances_that_take_nothing_predict_nothing(write: Write) -> None:
-    found = density(write([synthetic.process(), machine(Burden(each={"helper": -MIB}))], rounds=1, probe="density"))
+    found = density(write([synthetic.process(), machine(Burden(each={"slab": -MIB}))], rounds=1, probe="density"))
     assert found.predicted is None
     assert "took no memory" in found.why
 
