@@ -50,7 +50,14 @@ def scenario_options(command: Any) -> Any:
 
 
 @click.group(cls=verbs.Verbs, context_settings=CONTEXT)
-@click.version_option(package_name="tarebench", prog_name="tare")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=verbs.show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Weigh isolation: the same workload as a process, in containers, in virtual machines.
 
@@ -209,7 +216,9 @@ def _conclude(result: Result, *, as_json: bool) -> None:
         raise OutputError(error.what, error.why, f"the run is whole: {result.path}") from error
     if result.header.leaks:
         names = ", ".join(f"{leak.kind} {leak.name}" for leak in result.header.leaks[:5])
-        raise InvalidError("something was left behind", names, f"tare report {result.path}; tare clean")
+        raise InvalidError(
+            "something was left behind", names, f"tare report {shlex.quote(str(result.path))}; tare clean"
+        )
     if result.failed:
         raise SystemExit(1)
 
@@ -249,7 +258,7 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
         console = terminal.err()
         console.print(reports.render_hosts(built, width=console.width), crop=False)
     page = reports.page(loaded, built).encode("utf-8", "replace")
-    if output in ("-", "/dev/stdout"):
+    if output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
         streams.out(f"{page.decode()}\n", encoding="utf-8")  # which it says that it is, whatever the locale's is
         return
     target = Path(output) if output else run / reports.PAGE

@@ -129,7 +129,8 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
         skipped = {subject.label for subject in header.subjects if subject.skipped}
         missing = tuple(planned for planned in missing if planned.subject not in skipped)
         if not missing:
-            raise UsageError(f"{path} is complete", "every trial has an outcome", f"tare report {path}")
+            fix = f"tare report {shlex.quote(str(path))}"
+            raise UsageError(f"{path} is complete", "every trial has an outcome", fix)
         with inputs.parsing(f"{path / store.HEADER} is damaged", "restore it, or start a new run"):
             scenario = msgspec.convert(header.scenario, Scenario)
             _check_plan(scenario, header)

@@ -18,12 +18,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import ClassVar, NoReturn
 
 from bench.errors import Interrupted
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: What a signal that ends this process at once removes first: see :mod:`bench.files`.
+half_written: set[Path] = set()
 
 
 class TrialTimeout(Exception):  # noqa: N818 - an event that the trial handles
@@ -142,6 +146,9 @@ def _quit(number: int, _frame: FrameType | None) -> NoReturn:
     """No exception: in an import or a finalizer it would be printed and lost."""
     if os.isatty(2):
         _say("\x1b[?25h\r", ends="")  # a bar that was drawn hid the cursor
+    for path in half_written:
+        with suppress(OSError):
+            path.unlink()
     _say(f"interrupted by {signal.Signals(number).name}")
     os._exit(Interrupted.exit_code)
 

@@ -59,6 +59,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Each is started in every round; the tables of a file may be no more either.
 _MOST_SUBJECTS = 200
+#: The label of the subject that is added, and the runner that makes it.
+_TARE = "process"
 #: Probes that stack instances. Theirs say what they see of memory; the others' do not: it takes time, and memory.
 ASCENTS = ("memory", "density")
 #: Keys that a subject or a matrix may set, besides the options of its runner.
@@ -139,8 +141,11 @@ class _Resolver:
             raise self._error(why, "give window_s a length, or leave cpu_floor_percent out")
         subjects = [subject for table in self.file.subjects for subject in self._expand(table)]
         # The tare is always on the scale, but where the grant is looked for: a process need have none.
-        if self.file.probe != "least-memory" and not any(subject.runner == "process" for subject in subjects):
-            subjects.insert(0, self._subject(SubjectTable(label="process", runner="process"), "process", {}))
+        if self.file.probe != "least-memory" and not any(subject.runner == _TARE for subject in subjects):
+            if any(subject.label == _TARE for subject in subjects):
+                why = f"the label '{_TARE}' is that of the bare process, which is added where no subject is one"
+                raise self._error(why, f'give your subject another label, or let its runner be "{_TARE}"')
+            subjects.insert(0, self._subject(SubjectTable(label=_TARE, runner=_TARE), _TARE, {}))
         labels = [subject.label for subject in subjects]
         if len(labels) > _MOST_SUBJECTS:
             raise self._error(f"it has {len(labels)} subjects", f"no more than {_MOST_SUBJECTS} can be weighed at once")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import string
 from collections.abc import Callable, Hashable, Iterable
@@ -153,7 +154,7 @@ class RunWriter:
 
     def _stopped(self, file: Path, error: OSError) -> TareError:
         found = unwritten(f"cannot write {file}", error, "see that its directory may be written")
-        found.fix = f"{found.fix.partition(';')[0]}; then `tare run --resume {self.path}`"
+        found.fix = f"{found.fix.partition(';')[0]}; then `tare run --resume {shlex.quote(str(self.path))}`"
         return found
 
 

@@ -24,7 +24,6 @@ UNFORESEEN = 70
 #: What a shell shows for a program that SIGPIPE ended: the reader of its output had seen enough.
 READER_GONE = 128 + signal.SIGPIPE
 _INTERRUPTED = 128 + signal.SIGINT
-_RUNNER_FAILED = 6
 #: A terminal obeys control characters; a path, a label or a file's text may hold them.
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST = 2000
@@ -83,7 +82,7 @@ def _understood(error: BaseException) -> tuple[TareError, int]:
     if isinstance(error, TareError):
         return error, error.exit_code
     if isinstance(error, RunnerError):
-        return HostError(error.what, error.why, error.fix), _RUNNER_FAILED
+        return HostError(error.what, error.why, error.fix), HostError.exit_code
     if isinstance(error, KeyboardInterrupt):
         return TareError("interrupted"), _INTERRUPTED
     if isinstance(error, MemoryError):

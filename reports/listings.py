@@ -41,7 +41,7 @@ def runs(results: Path, *, as_json: bool) -> None:
         terminal.show(table_of_runs(rows, terminal.width(sys.stdout)))
     else:
         streams.out(fields([row[key] for key in ("started_at", "state", "scenario", "run")] for row in rows))
-    streams.say("".join(f"tare: {words.clean(row['why'])}\n" for row in rows if row["why"]))
+    streams.say("".join(f"tare: {words.line(row['why'])}\n" for row in rows if row["why"]))
 
 
 def _row(path: Path) -> Row:
@@ -74,10 +74,10 @@ def table_of_runs(rows: Sequence[Row], width: int) -> RenderableType:
         return Text("none yet; `tare run quick` makes one")
     cells = [
         (
-            Text(words.clean(row["started_at"][:16].replace("T", " ")) or "unknown"),
+            Text(words.line(row["started_at"][:16].replace("T", " ")) or "unknown"),
             Text(row["state"]),
-            Text(words.clean(row["scenario"]) or "unknown"),
-            Text(words.clean(row["run"])),
+            Text(words.line(row["scenario"]) or "unknown"),
+            Text(words.line(row["run"])),
         )
         for row in rows
     ]
@@ -87,5 +87,5 @@ def table_of_runs(rows: Sequence[Row], width: int) -> RenderableType:
 
 def fields(rows: Iterable[Sequence[str]]) -> str:
     """*rows* for a pipe: a line each, fields parted by one tab, nothing filled up and nothing broken."""
-    plain = ([words.clean(cell).replace("\t", "?").replace("\n", "?") for cell in row] for row in rows)
+    plain = (map(words.line, row) for row in rows)
     return "".join("\t".join(row) + "\n" for row in plain)

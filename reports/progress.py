@@ -16,6 +16,8 @@ from runners.base import Support
 
 #: Of what is shown beside the bar, so that the bar stands still.
 _WIDTH = 36
+#: Narrower terminals have no room for a bar and an estimate beside that and two numbers of trials.
+_WITH_BAR = 76
 
 
 class Watcher:
@@ -28,9 +30,9 @@ class Watcher:
         self._console = console
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
+            *([BarColumn(bar_width=None)] if console.width >= _WITH_BAR else []),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            *([TimeRemainingColumn()] if console.width >= _WITH_BAR else []),
             console=console,
             auto_refresh=False,
             transient=True,

@@ -47,6 +47,24 @@ class _Patient:
             pass
 
 
+class _Kept:
+    """What would be written to a stream: rich looks at what it is like, and errors of writing are told elsewhere."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.text = ""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
 def width(stream: IO[str]) -> int:
     """How many cells a line has: $COLUMNS, else what the terminal says, else no end."""
     asked = os.environ.get("COLUMNS", "")
@@ -71,10 +89,9 @@ def _console(stream: IO[str], width: int) -> Console:
 
 def show(renderable: RenderableType) -> None:
     """Write *renderable* to standard output. Raises like :func:`reports.streams.out`."""
-    console = _console(sys.stdout, width(sys.stdout))
-    with console.capture() as captured:
-        console.print(renderable, crop=False)
-    streams.out(captured.get())
+    kept = _Kept(sys.stdout)
+    _console(cast(IO[str], kept), width(sys.stdout)).print(renderable, crop=False)
+    streams.out(kept.text)
 
 
 @contextmanager

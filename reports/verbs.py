@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class Verb(click.Command):
+class _Helpful(click.Command):
+    """A command whose help goes out as all data does."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """As click does; raises like :func:`reports.streams.out` when it is given."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+class Verb(_Helpful):
     """One verb."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -37,7 +48,7 @@ class Verb(click.Command):
         return super().parse_args(ctx, args)
 
 
-class Verbs(click.Group):
+class Verbs(_Helpful, click.Group):
     """All verbs."""
 
     command_class = Verb
@@ -52,6 +63,21 @@ class Verbs(click.Group):
             question = f"did you mean '{close[0]}'? " if close else ""
             raise UsageError(f"there is no verb '{args[0]}'", "", f"{question}known: {', '.join(known)}")
         return super().resolve_command(ctx, args)
+
+
+def _show_help(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
+    if value and not context.resilient_parsing:
+        streams.out(f"{context.get_help()}\n")
+        context.exit()
+
+
+def show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
+    """What ``tare --version`` does."""
+    if value and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        streams.out(f"tare, version {version('tarebench')}\n")
+        context.exit()
 
 
 def invoke(verbs: Verbs, arguments: list[str]) -> Callable[[], None]:

@@ -124,6 +124,11 @@ def clean(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def line(text: str) -> str:
+    """:func:`clean` text on one line."""
+    return clean(text).replace("\t", "?").replace("\n", "?")
+
+
 def plural(count: int, noun: str) -> str:
     """``1 round``, ``2 rounds``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

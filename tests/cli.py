@@ -27,6 +27,14 @@ def tare(*words: str | Path, cwd: Path = ROOT, timeout_s: float = 120, **env: st
     return done
 
 
+def fails(*words: str | Path, code: int = 2) -> str:
+    """What ``tare WORDS`` says of its failure, which is all that it writes: what, why and fix."""
+    done = tare(*words)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert 1 <= len(done.stderr.splitlines()) <= 3, done.stderr
+    return done.stderr
+
+
 def python(code: str, timeout_s: float = 120) -> str:
     """What *code* prints in a Python of its own; it must end well."""
     done = subprocess.run(

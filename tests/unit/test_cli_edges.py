@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
 import pty
 import random
 import re
+import shlex
 import struct
 import subprocess
 import termios
@@ -20,10 +23,12 @@ import msgspec
 import pytest
 
 import tare
-from bench import engine, files, scenario, store
+from bench import engine, scenario, store
 from bench.errors import UsageError
-from reports import figures, html
+from reports import figures, html, terminal
+from reports.progress import Watcher
 from tests import cli
+from tests.cli import fails
 from tests.unit import ascents_fixture, reports_fixture
 
 
@@ -37,13 +42,6 @@ def options() -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return reports_fixture.write_run(tmp_path_factory.mktemp("runs") / "20260203T101112Z-startup-1a2b")
-
-
-def fails(*words: str | Path, code: int = 2) -> str:
-    done = cli.tare(*words)
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    assert 1 <= len(done.stderr.splitlines()) <= 3, done.stderr
-    return done.stderr
 
 
 @pytest.mark.parametrize(("verb", "option"), list(options()))
@@ -156,68 +154,6 @@ def test_results_that_are_no_directory_are_said(tmp_path: Path) -> None:
     assert cli.tare("list", "--runs", "--results", tmp_path / "nothing").returncode == 0
 
 
-@pytest.mark.parametrize(
-    "output", ["FOLDER", "FOLDER/none/report.html", "FILE/report.html", "/", "PIPE", "LOOP", "/proc/x"]
-)
-def test_an_output_that_cannot_be_written_leaves_nothing(run: Path, tmp_path: Path, output: str) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").touch()
-    os.mkfifo(tmp_path / "pipe")  # nobody reads it: an error, not a wait
-    (tmp_path / "loop").symlink_to("loop")
-    before = sorted(tmp_path.rglob("*")), sorted(os.listdir("/"))
-    for name in ("folder", "file", "pipe", "loop"):
-        output = output.replace(name.upper(), str(tmp_path / name))
-    assert "cannot write" in fails("report", run, "-o", output)
-    assert (sorted(tmp_path.rglob("*")), sorted(os.listdir("/"))) == before
-
-
-def test_an_output_keeps_links_and_devices(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "real.html").touch()
-    (tmp_path / "link.html").symlink_to("real.html")
-    (tmp_path / "null").symlink_to("/dev/null")
-    for name in ("link.html", "null"):
-        assert cli.tare("report", run, "-o", tmp_path / name).returncode == 0
-        assert (tmp_path / name).is_symlink()
-    assert Path("/dev/null").is_char_device()
-    assert (tmp_path / "real.html").read_text("utf-8").startswith("<!doctype html>")
-    assert fails("report", run, "-o", "/dev/full", code=74)
-
-
-@pytest.mark.parametrize("to", ["victim", "gone", "folder", "/dev/null", "report.html"])
-def test_the_page_in_the_run_is_its_own_whatever_link_stands_there(tmp_path: Path, to: str) -> None:
-    """The directory may be another user's: nothing outside of it is written, as nothing outside of it is quoted."""
-    run = reports_fixture.write_run(tmp_path / "run")
-    (tmp_path / "victim").write_text("mine")
-    (tmp_path / "folder").mkdir()
-    page = run / "report.html"
-    page.symlink_to(to if to == page.name else tmp_path / to)
-    assert cli.tare("report", run).stdout == f"{page}\n"
-    assert not page.is_symlink()
-    assert page.read_text("utf-8").startswith("<!doctype html>")
-    assert (tmp_path / "victim").read_text() == "mine"
-    assert not (tmp_path / "gone").exists()
-    assert list((tmp_path / "folder").iterdir()) == []
-
-
-def test_a_link_at_the_name_to_write_under_is_not_followed(tmp_path: Path) -> None:
-    victim, target = tmp_path / "victim", tmp_path / "report.html"
-    victim.write_text("mine")
-    (tmp_path / f".report.html.{os.getpid()}").symlink_to(victim)
-    files.write_own(target, b"page")
-    assert (victim.read_text(), target.read_bytes(), target.is_symlink()) == ("mine", b"page", False)
-    target.unlink()
-    target.symlink_to(victim)
-    assert not files.write_over(target, b"page")
-    assert victim.read_text() == "mine"
-
-
-def test_a_page_that_cannot_be_put_into_the_run_is_said(tmp_path: Path) -> None:
-    run = reports_fixture.write_run(tmp_path / "run")
-    (run / "report.html").mkdir()
-    assert "give -o a file" in fails("report", run)
-    assert list((run / "report.html").iterdir()) == []
-
-
 VIEWS = [
     ("report", "--json"),
     ("report", "-o", "-"),
@@ -282,6 +218,31 @@ def test_a_path_is_one_piece_on_a_terminal_and_in_a_pipe(tmp_path: Path) -> None
     path = reports_fixture.write_run(results / "20260203T101112Z-startup-1a2b")
     assert str(path) in on_terminal(40, "list", "--runs", "--results", results)
     assert cli.tare("list", "--runs", "--results", results).stdout.rstrip("\n").endswith(f"\t{path}")
+
+
+def test_a_path_with_a_line_end_is_one_line_on_a_terminal_and_in_a_pipe(tmp_path: Path) -> None:
+    results = tmp_path / "a\nb"
+    reports_fixture.write_run(results / "20260203T101112Z-startup-1a2b")
+    (results / "20260203T101113Z-bad").mkdir()
+    (results / "20260203T101113Z-bad" / "run.json").touch()
+    done = cli.tare("list", "--runs", "--results", results)
+    assert len(done.stdout.splitlines()) == 2
+    assert [line[:6] for line in done.stderr.splitlines()] == ["tare: "]
+    shown = on_terminal(200, "list", "--runs", "--results", results).splitlines()
+    assert sum("a?b/2026" in line for line in shown) == 3
+    assert not any(line.startswith("b/") for line in shown)
+
+
+def test_a_command_that_is_told_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = reports_fixture.write_run(tmp_path / "my runs" / "it's")
+    with store.RunWriter(run) as writer:
+        fix = writer._stopped(run, OSError(errno.ENOSPC, "full")).fix
+    assert shlex.split(fix.partition("`")[2].rstrip("`")) == ["tare", "run", "--resume", str(run)]
+    monkeypatch.setattr("bench.engine.workspace.locked", contextlib.nullcontext)
+    monkeypatch.setattr("bench.engine.conditions.parted", lambda *_, **__: [])
+    with pytest.raises(UsageError, match="is complete") as refused:
+        engine.resume(run, tmp_path, Watcher(terminal.err()))
+    assert shlex.split(refused.value.fix) == ["tare", "report", str(run)]
 
 
 def test_nothing_is_filled_up_in_a_pipe(run: Path) -> None:

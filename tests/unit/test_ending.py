@@ -200,7 +200,8 @@ def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "words", ["plan startup", "plan startup --json", "list", "--help", "completion bash", "list --json"]
+    "words",
+    ["plan startup", "plan startup --json", "list", "--help", "plan -h", "--version", "completion bash", "list --json"],
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_standard_output_is_an_error(words: str, unbuffered: str) -> None:

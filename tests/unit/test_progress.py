@@ -35,7 +35,7 @@ class Screen:
         return [line for line in re.split("[\r\n]", plain) if line.strip()][-1]
 
 
-@pytest.mark.parametrize("columns", [64, 80, 200])
+@pytest.mark.parametrize("columns", [48, 64, 75, 76, 80, 200])
 @pytest.mark.parametrize("label", ["vm", "container-lazy-asked", LONGEST])
 @pytest.mark.parametrize(("number", "n"), [(1, 5), (10, 1200), (10_000, 100_000)])
 def test_every_number_is_whole(columns: int, label: str, number: int, n: int) -> None:
@@ -43,8 +43,9 @@ def test_every_number_is_whole(columns: int, label: str, number: int, n: int) ->
     with screen.watcher as watcher:
         watcher.preparing(label)
         assert label[:3] in screen.line()
-        watcher.starting(trial(label, number), 1, 5)
+        watcher.starting(trial(label, number), 1235, 40_000)
         assert screen.line().startswith(f"round {number}: {label[:2]}")
+        assert " 1234/40000" in screen.line()
         watcher.alive(n)
         shown = screen.line()
         assert shown.startswith(f"round {number}: {label[:2]}")

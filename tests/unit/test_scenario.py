@@ -318,6 +318,15 @@ def test_labels_are_unique(write) -> None:  # type: ignore[no-untyped-def]
     assert "the label 'a' is used 2 times" in error.why
 
 
+def test_a_label_that_the_added_process_has_is_refused_with_that_reason(write) -> None:  # type: ignore[no-untyped-def]
+    head, mine = 'schema = 1\nquestion = "?"\n', '[[subjects]]\nlabel = "process"\nrunner = "container"\n'
+    error = refused(write(head + mine))
+    assert "the bare process, which is added" in error.why
+    assert 'runner be "process"' in error.fix
+    other = '[[subjects]]\nlabel = "p"\nrunner = "process"\n'
+    assert len(scenario.load(write(head + mine + other)).subjects) == 2
+
+
 def test_what_is_no_scenario_file_is_refused_without_reading_it_all(tmp_path: Path) -> None:
     directory = tmp_path / "folder.toml"
     directory.mkdir()
