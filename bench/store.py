@@ -290,7 +290,6 @@ class _Resolved(msgspec.Struct):
     run: dict[str, Any] = {}
     stack: _Stack = _Stack()
     least: dict[str, Any] = {}
-    subjects: list[dict[str, Any]] = []
 
 
 def _open_append(path: Path) -> int:
