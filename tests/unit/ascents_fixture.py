@@ -252,7 +252,7 @@ def _way_down(one: Climber, most: int) -> Iterator[tuple[str, float, int, str, s
 
 def _window(one: Climber, n: int, parts: Mapping[str, float]) -> dict[str, float]:
     """What the host did while n lived, and what reading them cost: a hundredth of what they take."""
-    ratio, used = 0.002 * n, {}
+    ratio, used = min(1.0, 0.002 * n), {}
     if one.busy is not None:
         processors = min(synthetic.HOST.cpus - one.others, one.busy * n)
         ratio = (one.others + processors) / synthetic.HOST.cpus
