@@ -94,7 +94,7 @@ def _cgroups(prefix: str) -> list[str]:
 
 
 def _mounts(prefix: str, mountinfo: str) -> list[str]:
-    lines = (line.split(" ") for line in mountinfo.splitlines())
+    lines = (line.split(" ") for line in mountinfo.split("\n"))
     return [fields[4] for fields in lines if len(fields) > 4 and f"/{prefix}" in fields[4]]
 
 

@@ -88,7 +88,7 @@ def opened(name: str) -> Iterator[Pan | None]:
 def _home(proc_self_cgroup: str, layout: cgroups.Layout) -> list[tuple[Path, str]]:
     """Where this process came from: (mount point, path below it) for each hierarchy."""
     found: list[tuple[Path, str]] = []
-    for line in proc_self_cgroup.splitlines():
+    for line in filter(None, proc_self_cgroup.split("\n")):
         _, controllers, path = line.split(":", 2)
         mount = layout.v2 if not controllers else layout.v1.get(controllers.split(",")[0])
         if mount is not None:

@@ -69,7 +69,7 @@ def guest_ram_bytes(pid: int, granted_bytes: int) -> int | None:
 def parse_mapping_rss_bytes(smaps: str, size_bytes: int) -> int | None:
     """The Rss of the first mapping of exactly *size_bytes* in a smaps text."""
     found = False
-    for line in smaps.splitlines():
+    for line in smaps.split("\n"):
         if line.startswith("Size:"):
             found = int(line.split()[1]) * 1024 == size_bytes
         elif found and line.startswith("Rss:"):

@@ -35,9 +35,9 @@ def test_the_cpu_model_is_read_on_both_architectures() -> None:
 
 def test_home_is_found_in_every_hierarchy_that_is_mounted() -> None:
     layout = hierarchies.parse(V1)
-    text = "4:memory:/login/1\n2:cpu:/\n1:cpuset:/not/mounted\n0::/unified/not/mounted\n"
+    text = "4:memory:/login\u2028/1\n2:cpu:/\n1:cpuset:/not/mounted\n0::/unified/not/mounted\n"
     assert [f"{mount}:{path}" for mount, path in pan._home(text, layout)] == [
-        "/sys/fs/cgroup/memory:login/1",
+        "/sys/fs/cgroup/memory:login\u2028/1",  # the kernel's lines end with a newline alone
         "/sys/fs/cgroup/cpu:",
     ]
 
@@ -47,8 +47,9 @@ def test_mounts_of_the_run_are_told_from_others() -> None:
         "40 1 0:40 / /run/tare-1a2b/3/root rw - overlay overlay rw\n"
         "41 1 0:41 / /run/tare-ffff/3/root rw - overlay overlay rw\n"
         "42 1 0:42 / /home rw - ext4 /dev/vda rw\n"
+        "43 1 0:43 / /run/tare-1a2b/a\x0cb rw - ext4 /dev/vda rw\n"
     )
-    assert _mounts("tare-1a2b", text) == ["/run/tare-1a2b/3/root"]
+    assert _mounts("tare-1a2b", text) == ["/run/tare-1a2b/3/root", "/run/tare-1a2b/a\x0cb"]
 
 
 def test_the_audit_names_what_is_new_and_its_owner() -> None:
