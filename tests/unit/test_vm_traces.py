@@ -103,7 +103,10 @@ def test_a_machine_that_a_user_calls_so_is_no_orphan(tmp_path: Path, name: str, 
     program = tmp_path / "qemu-system-x86_64"
     program.symlink_to("/bin/bash")
     command = qemu(name, program=str(program))
-    with subprocess.Popen([program, "-c", "read x; exit 0", *command[1:]], stdin=subprocess.PIPE) as machine:
+    words = [program, "-c", "echo; read x; exit 0", *command[1:]]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
+        assert machine.stdout is not None
+        machine.stdout.readline()  # exec has ended: until then /proc has no command line
         found = {pid for pid, _ in vm_traces._orphans()}
         machine.communicate()
     assert (machine.pid in found) == ours
