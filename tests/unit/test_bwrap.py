@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -72,9 +73,11 @@ def test_a_program_that_closes_its_streams_and_runs_on_is_ended(
     tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitored, "_STOP_S", 0.5)
-    fake = tmp_path / "fake"
-    fake.write_text(
-        f"#!{sys.executable}\nimport os, sys, time\n"
+    fake, script = tmp_path / "fake", tmp_path / "fake.py"
+    # No "#!" line with the path of this Python, which may have a space.
+    fake.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {script} "$@"\n')
+    script.write_text(
+        "import os, sys, time\n"
         "if sys.argv[1] in ('--help', '--version'): sys.exit()\n"
         f"open('{tmp_path}/pid', 'w').write(str(os.getpid()))\n"
         "os.closerange(0, 256)\ntime.sleep(600)\n"

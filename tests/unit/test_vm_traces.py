@@ -103,7 +103,7 @@ def test_a_machine_that_a_user_calls_so_is_no_orphan(tmp_path: Path, name: str, 
     program = tmp_path / "qemu-system-x86_64"
     program.symlink_to("/bin/bash")
     command = qemu(name, program=str(program))
-    words = [program, "-c", "echo; read x; exit 0", *command[1:]]
+    words: list[str | Path] = [program, "-c", "echo; read x; exit 0", *command[1:]]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
         assert machine.stdout is not None
         machine.stdout.readline()  # exec has ended: until then /proc has no command line
