@@ -45,6 +45,7 @@ REQUIREMENTS = {
     "podman": "podman and conmon",
     "processors": "two processors or more",
     "qemu": "qemu-system for this architecture",
+    "reachable": "a checkout that another user can read",
     "root": "the privileges of root",
     "runc": "runc",
     "strace": "strace, to end a program at any of its system calls",

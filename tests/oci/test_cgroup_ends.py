@@ -117,7 +117,7 @@ def test_too_little_memory_is_said(our_box: Box, size: int) -> None:
 def without_hierarchies(box: Box, *words: str, user: str = "") -> Any:
     """Call the runtime where no cgroup file system is mounted."""
     mounts = " ".join(sorted(leftovers.hierarchies(), reverse=True))
-    script = f'mount --make-rprivate / && umount {mounts} && {user} exec "$@"'
+    script = f'mount --make-rprivate / && umount --lazy {mounts} && {user} exec "$@"'
     return box.call(*words, prefix=["unshare", "--mount", "sh", "-c", script, "sh"])
 
 

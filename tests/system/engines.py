@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import struct
 import subprocess
 import tarfile
@@ -94,6 +95,13 @@ def image(directory: Path, inside: Path) -> Path:
     with tarfile.open(archive, "w") as tar:
         tar.add(rootfs, arcname=".")
     return archive
+
+
+def answers_a_new_size(master: int, slave: int) -> bool:
+    """Whether something is said within half a second after a terminal became 44 lines of 111 columns."""
+    for columns in (110, 111):
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 44, columns, 0, 0))
+    return bool(select.select([master], [], [], 0.5)[0])
 
 
 class EngineContract:
@@ -194,8 +202,9 @@ class EngineContract:
                 text = read_until(master, "/dev/")
                 os.write(master, b"typed\n")
                 text += read_until(master, "[typed]")
-                # A new size, for the first is told a moment after the start: how soon is the engine's affair.
-                fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 111, 0, 0))
+                # A new size, for the first is told a moment after the start: how soon is the engine's affair. Again and
+                # again: docker's client tells the first size before it listens for changes.
+                wait_until(lambda: answers_a_new_size(master, slave), DEADLINE_S)
                 text += read_until(master, "44 111")
                 assert running.wait(DEADLINE_S) == 5, text
             finally:

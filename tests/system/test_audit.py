@@ -22,8 +22,8 @@ SLEEP = "import sys, time; print('up', flush=True); time.sleep(600)"
 
 def start(*words: str, program: str = sys.executable) -> int:
     """A process that is no child of ours, with *words* in its command line, as a user's in another terminal."""
-    command = f'exec -a "{program}" {sys.executable} -c "{SLEEP}" "$@"'
-    setsid = ["setsid", "-f", "bash", "-c", f"echo $$; {command}", "bash", *words]
+    command = 'echo $$; program=$1 python=$2 code=$3; shift 3; exec -a "$program" "$python" -c "$code" "$@"'
+    setsid = ["setsid", "-f", "bash", "-c", command, "bash", program, sys.executable, SLEEP, *words]
     with subprocess.Popen(setsid, stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         pid = int(started.stdout.readline())

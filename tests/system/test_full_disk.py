@@ -158,6 +158,8 @@ def results() -> Iterator[Path]:
 
 
 def as_nobody(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    closed = [path for path in (cli.ROOT, *cli.ROOT.parents) if not path.stat().st_mode & 1]
+    require("reachable", not closed, f"{' '.join(map(str, closed))}: another user may not enter it")
     # Not measured for coverage: that user may not write where its data are kept.
     env = {name: value for name, value in cli.environment().items() if not name.startswith("COV")}
     done = subprocess.run(

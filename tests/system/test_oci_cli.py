@@ -156,7 +156,7 @@ def on_a_terminal(command: list[str], cwd: Path, *, rows: int = 33, columns: int
     if pid == 0:
         try:
             os.chdir(cwd)
-            os.read(0, 1)  # until the terminal has its size
+            os.read(0, 16)  # until the terminal has its size; the whole line, or the program reads the rest
             os.execv(command[0], command)
         finally:
             os._exit(127)
@@ -294,7 +294,6 @@ def test_exec_says_why_it_did_not_start(box: Box) -> None:
             (("--cwd", "/nowhere", "/bin/true"), "/nowhere"),
             (("--env", "A", "/bin/true"), "--env"),
             (("--user", "root", "/bin/true"), "--user"),
-            (("--cap", "CAP_NOPE", "/bin/true"), "--cap: the capability 'CAP_NOPE'"),
         ):
             options, program = words[:-1], words[-1]
             done = box.oci("exec", *options, box.name, program)

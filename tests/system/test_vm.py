@@ -89,7 +89,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     require("libvirt", support.ok, f"{support.why}; {support.fix}")
     kernel = find(cache_dir()).path
     before = kernel.stat()
-    scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=f"tare-{secrets.token_hex(2)}")
+    scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=f"tare-{secrets.token_hex(3)}")
     with ExitStack() as stack:
         yield Stage(scratch, stack)
     assert traces(scratch.prefix) == []
@@ -235,7 +235,7 @@ cache = cache_dir()
 spec = Spec(argv=("/payload",), rootfs=payload_root(cache), memory_bytes=128 << 20, cpus=1)
 scratch = Scratch(directory=Path("/"), cache=cache, cgroup=None, prefix=sys.argv[1])
 with vm.prepare(spec, {"accelerator": "tcg"}, scratch) as prepared:
-    with prepared.launch(sys.argv[1] + "-lost", lambda phase: None):
+    with prepared.launch(sys.argv[1] + "-99", lambda phase: None):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -244,14 +244,14 @@ def test_sweep_ends_what_a_killed_run_left_and_nothing_else(stage: Stage) -> Non
     alive = stage.start(stage.prepare().launch, "alive")
     lost = subprocess.run([sys.executable, "-c", ORPHANED, stage.scratch.prefix], check=False)
     assert lost.returncode == -signal.SIGKILL
-    assert len([trace for trace in traces(f"{stage.scratch.prefix}-lost") if trace.isdecimal()]) == 1
+    assert len([trace for trace in traces(f"{stage.scratch.prefix}-99") if trace.isdecimal()]) == 1
     removed = vm.sweep()
-    assert any(f"({stage.scratch.prefix}-lost)" in text for text in removed)
-    wait_until(lambda: traces(f"{stage.scratch.prefix}-lost") == [], DEADLINE_S, what="the lost machine's end")
+    assert any(f"({stage.scratch.prefix}-99)" in text for text in removed)
+    wait_until(lambda: traces(f"{stage.scratch.prefix}-99") == [], DEADLINE_S, what="the lost machine's end")
     assert not any("alive" in text for text in removed)
     assert not any(text.startswith("directory") and f"-{os.getpid()}-" in text for text in removed)
     read_until(alive, b"tare ready\n")
-    assert not any("-lost" in text for text in vm.sweep())
+    assert not any(f"{stage.scratch.prefix}-99" in text for text in vm.sweep())
 
 
 MIB = 1 << 20

@@ -71,7 +71,7 @@ def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
     require("qemu", support.ok, support.why)
     kernel = find(cache_dir()).path
     owner = kernel.stat()
-    prefix = f"tare-{secrets.token_hex(2)}"
+    prefix = f"tare-{secrets.token_hex(3)}"
     spec = Spec(argv=("/payload",), rootfs=payload_root(cache_dir()), memory_bytes=128 << 20, cpus=1)
     scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=prefix)
     marks: list[str] = []
