@@ -194,12 +194,16 @@ def test_the_runtimes_program_cannot_be_run_and_kept(box: Box) -> None:
 
 def outside(box: Box, lines: list[str]) -> list[str]:
     """Of what the watcher reached, that which is neither the container's own nor of the kernel's making."""
-    root = box.rootfs.stat()
-    own = {path.lstat().st_ino for path in (box.rootfs, *box.rootfs.rglob("*"))}
+    statuses = (path.lstat() for path in (box.rootfs, *box.rootfs.rglob("*")))
+    own = {(status.st_dev, status.st_ino) for status in statuses}
+    # The container's root need not be on the file system of the host's programs: /tmp may be a tmpfs.
+    host = (box.rootfs, Path("/"), Path("/bin/sleep"), Path(sys.executable), Path(box.runtime.binary))
+    devices = {path.stat().st_dev for path in host}
     found = set()
     for line in lines:
         word, *numbers = line.split()
-        if word in ("writable", "directory") and int(numbers[0]) == root.st_dev and int(numbers[1]) not in own:
+        place = (int(numbers[0]), int(numbers[1])) if word in ("writable", "directory") else (-1, -1)
+        if place[0] in devices and place not in own:
             found.add(line)
     return sorted(found)
 
