@@ -14,7 +14,7 @@ import os
 import stat
 
 from . import syscalls as k
-from .record import record
+from .record import Dressed, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Step(Protocol):
         """Error numbers with which the container starts all the same, and its log has a warning."""
 
 
-class Strict:
+class Strict(Dressed):
     """A step whose every error counts."""
 
     __slots__ = ()
@@ -51,7 +51,7 @@ class Strict:
     excused: tuple[int, ...] = ()
 
 
-class _IfPresent:
+class _IfPresent(Dressed):
     """A step on a path that this kernel may lack: no error to the OCI specification."""
 
     __slots__ = ()
