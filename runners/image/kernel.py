@@ -42,6 +42,7 @@ class _Packaged:
     release: str
     image: bytes
     modules: Mapping[str, bytes]
+    built_in: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,9 @@ def unpack(package: Path | None, cache: Path) -> Kernel:
         except OSError as error:
             raise RunnerError(f"the package {found} cannot be read", str(error), _FIX) from error
         known = next(cache.glob(f"{_ENTRY}*-{digest}"), None)
+        if known is not None and not (known / "modules" / modules.LIST).exists():
+            shutil.rmtree(known)  # by a tare that did not look at what is built in
+            known = None
         if known is None:
             package_kernel = _from_package(found)
             built = scratch / f"{_ENTRY}{package_kernel.release}-{digest}"
@@ -136,6 +140,7 @@ def _store(packaged: _Packaged, directory: Path) -> None:
     (directory / "modules").mkdir(parents=True)
     for name, data in packaged.modules.items():
         (directory / "modules" / f"{name}.ko").write_bytes(data)
+    (directory / "modules" / modules.LIST).write_bytes(packaged.built_in)
     (directory / "bzImage").write_bytes(packaged.image)
     note = ""
     try:
@@ -169,7 +174,7 @@ def _from_package(package: Path) -> _Packaged:
 
 
 def _search(archive: tarfile.TarFile, package: Path) -> _Packaged | None:
-    release, image = "", b""
+    release, image, built_in = "", b"", b""
     found: dict[str, bytes] = {}
     for member in archive:
         content = archive.extractfile(member) if member.isfile() else None
@@ -178,9 +183,11 @@ def _search(archive: tarfile.TarFile, package: Path) -> _Packaged | None:
         if match := _BOOT_FILE.fullmatch(member.name):
             release, image = match["release"], content.read()
             bzimage.check(image, f"{member.name} in {package}")
+        elif modules.is_list(member.name):
+            built_in = content.read()
         elif module := modules.member(member.name, cast(BinaryIO, content)):
             found[module[0]] = module[1]
-    return _Packaged(release=release, image=image, modules=found) if release else None
+    return _Packaged(release=release, image=image, modules=found, built_in=built_in) if release else None
 
 
 def _run(command: Sequence[str], directory: Path) -> str:

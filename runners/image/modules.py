@@ -1,7 +1,8 @@
 """Modules of the guest kernel: which it needs for a device, in which order, and the tree that loads them.
 
-A distribution's kernel has virtio as modules. They are taken out of its package with the kernel, and laid above the
-root filesystem in the initramfs of those machines that have such a device: others stay as small as they were.
+A distribution's kernel has virtio as modules, or has some of it built in (Debian 13's cloud kernel: the PCI bus). They
+are taken out of its package with the kernel, and laid above the root filesystem in the initramfs of those machines that
+have such a device: others stay as small as they were.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ BALLOON = ("virtio_pci", "virtio_balloon")
 
 _SOURCE = Path(__file__).with_name("load.c")
 _FILE = re.compile(r"\./(?:usr/)?lib/modules/[^/]+/kernel/drivers/virtio/(?P<name>\w+)\.ko(?P<packed>\.xz)?")
+#: The package's list of what is in the kernel itself: one path of a module that is none on each line (kbuild).
+_BUILT_IN = re.compile(r"\./(?:usr/)?lib/modules/[^/]+/modules\.builtin")
+#: That list, beside the modules in the cache.
+LIST = "modules.builtin"
 #: An entry of the section .modinfo: texts of the form KEY=VALUE, each with a NUL at its end (linux/moduleparam.h).
 _DEPENDS = re.compile(rb"(?:^|\0)depends=(?P<names>[\w,]*)\0")
 
@@ -41,12 +46,31 @@ def member(path: str, content: BinaryIO) -> tuple[str, bytes] | None:
     return match["name"], lzma.decompress(data) if match["packed"] else data
 
 
+def is_list(path: str) -> bool:
+    """Whether *path* in a kernel's package says which modules are built in."""
+    return _BUILT_IN.fullmatch(path) is not None
+
+
+def built_in(directory: Path) -> frozenset[str]:
+    """The names of what is built in, of all modules; none where the cache has no such list."""
+    try:
+        lines = (directory / LIST).read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return frozenset()
+    # A module's name has underscores where its file's may have dashes (modprobe(8)).
+    return frozenset(line.rpartition("/")[2].removesuffix(".ko").replace("-", "_") for line in lines)
+
+
 def order(directory: Path, wanted: Sequence[str]) -> tuple[str, ...]:
-    """*wanted* and all that they depend on, each after what it needs. Raises RunnerError for one that is not there."""
+    """*wanted* and all that they depend on, each after what it needs, without what the kernel has built in.
+
+    Raises RunnerError for one that is not there.
+    """
     found: dict[str, None] = {}
+    present = built_in(directory)
 
     def add(name: str) -> None:
-        if name in found:
+        if name in found or name in present:
             return
         try:
             data = (directory / f"{name}.ko").read_bytes()

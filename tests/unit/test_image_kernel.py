@@ -128,10 +128,14 @@ def test_an_old_protocol_is_refused() -> None:
         bzimage.check(image(b"", protocol=0x0205), "it")
 
 
+BUILT_IN = b"kernel/fs/ext4/ext4.ko\nkernel/drivers/virtio/virtio_pci.ko\n"
+
+
 def package(path: Path, content: bytes, *, release: str = RELEASE) -> Path:
     """What stands in for a .deb: the tar archive that the fake dpkg-deb prints."""
     module = f"./lib/modules/{release}/kernel/drivers/virtio/virtio.ko"
-    first = [("./boot/config-x", b"#"), (module, b"module")]
+    listed = f"./usr/lib/modules/{release}/modules.builtin"
+    first = [("./boot/config-x", b"#"), (module, b"module"), (listed, BUILT_IN)]
     with tarfile.open(path, "w") as archive:
         for name, data in (*first, (f"./boot/vmlinuz-{release}", content), ("./usr/z", b"0" * 99)):
             member = tarfile.TarInfo(name)
@@ -167,8 +171,19 @@ def test_a_package_becomes_a_kernel(tools: Path, tmp_path: Path) -> None:
     assert (found.path.parent / "release.txt").read_text() == f"{RELEASE}\n"
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.path.parent.name]
     assert found.modules is not None
-    assert {file.name: file.read_bytes() for file in found.modules.iterdir()} == {"virtio.ko": b"module"}
+    assert {file.name: file.read_bytes() for file in found.modules.iterdir()} == {
+        "virtio.ko": b"module", "modules.builtin": BUILT_IN,
+    }  # fmt: skip
     assert kernel.find(tmp_path / "cache") == found
+
+
+def test_what_an_older_tare_took_out_of_a_package_is_taken_out_again(tools: Path, tmp_path: Path) -> None:
+    deb = package(tmp_path / "k.deb", image(packed("xz", elf())))
+    first = kernel.unpack(deb, tmp_path / "cache")
+    assert first.modules is not None
+    (first.modules / "modules.builtin").unlink()
+    assert kernel.unpack(deb, tmp_path / "cache") == first
+    assert (first.modules / "modules.builtin").read_bytes() == BUILT_IN
 
 
 def test_the_same_package_is_not_unpacked_twice(tools: Path, tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ def test_each_module_comes_after_those_that_it_needs_and_once(kernel: Path) -> N
     assert found == ("modern", "ring", "virtio", "virtio_pci", "balloon")
 
 
+def test_what_is_built_in_is_not_loaded(kernel: Path) -> None:
+    (kernel / "virtio_pci.ko").unlink()
+    (kernel / "modules.builtin").write_text("kernel/drivers/virtio/virtio-pci.ko\nkernel/drivers/virtio/ring.ko\n")
+    assert modules.order(kernel, ("virtio_pci", "balloon")) == ("virtio", "balloon")
+
+
 def test_a_module_that_is_not_there_is_named_with_what_to_do(kernel: Path) -> None:
     (kernel / "ring.ko").unlink()
     with pytest.raises(RunnerError, match="no module ring") as caught:
