@@ -83,8 +83,8 @@ def unpack(package: Path | None, cache: Path) -> Kernel:
         except OSError as error:
             raise RunnerError(f"the package {found} cannot be read", str(error), _FIX) from error
         known = next(cache.glob(f"{_ENTRY}*-{digest}"), None)
-        if known is not None and not (known / "modules" / modules.LIST).exists():
-            shutil.rmtree(known)  # by a tare that did not look at what is built in
+        if known is not None and not _is_whole(known):
+            shutil.rmtree(known)
             known = None
         if known is None:
             package_kernel = _from_package(found)
@@ -132,6 +132,11 @@ def _load(directory: Path) -> Kernel:
         note=note,
         modules=directory / "modules",
     )
+
+
+def _is_whole(directory: Path) -> bool:
+    """Whether what is built in is known: a tare from before 2026-11-28 did not look."""
+    return (directory / "modules" / modules.LIST).exists()
 
 
 def _store(packaged: _Packaged, directory: Path) -> None:
@@ -228,7 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     package: Path | None = parser.parse_args(arguments).package
     cache = cache_dir()
     try:
-        kernel = unpack(package, cache) if package or not _cached(cache) else find(cache)
+        whole = [kernel for kernel in _cached(cache) if _is_whole(kernel.path.parent)]
+        kernel = unpack(package, cache) if package or not whole else find(cache)
     except RunnerError as error:
         sys.stderr.write(f"{error.what}\n{error.why}\n{error.fix}\n")
         return 6
