@@ -57,7 +57,7 @@ def listed() -> list[str]:
     more = "getuid ioctl lseek mmap mprotect munmap newfstatat open openat prctl pread64 prlimit64 read readlink"
     last = "rseq rt_sigaction rt_sigprocmask rt_sigreturn set_robust_list set_tid_address sigaltstack stat statx write"
     names = f"{lists} {more} {last} uname geteuid getegid futex capset capget setgroups setuid setgid setresuid"
-    return [*names.split(), "setresgid", "chdir", "fchdir", *RUNTIMES_OWN.split()]
+    return [*names.split(), "readlinkat", "setresgid", "chdir", "fchdir", *RUNTIMES_OWN.split()]
 
 
 def test_default_errno(box: Box) -> None:
