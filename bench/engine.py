@@ -363,7 +363,9 @@ class _Session:
                 return one.values["ready_seconds"]
             interrupts.check()
             reason = one.reason
-        raise HostError("the empty pan cannot be weighed", reason, "see what else runs here; then again")
+        raise HostError(
+            "the resolution of the instrument cannot be measured", reason, "see what else runs here; then again"
+        )
 
     def _amend(self, **changes: Any) -> None:
         self.header = msgspec.structs.replace(self.header, **changes)

@@ -39,20 +39,19 @@ def place(config: Bundle, name: str, warn: Callable[[str], None]) -> str:
     """
     from . import person
 
+    asked = "linux.resources" if config.resources.limits else "linux.cgroupsPath" if config.cgroup else ""
     if os.geteuid() or person.confined():
         why_not = cgroups.usable()
-        if why_not and not config.resources.limits and not config.cgroup:
+        if why_not and not asked:
             return ""
         if why_not:
-            where = "linux.resources" if config.resources.limits else "linux.cgroupsPath"
-            raise OciError(where, f"cannot be in force: {why_not}", "remove it, or run as root")
+            raise OciError(asked, f"cannot be in force: {why_not}", "remove it, or run as root")
     path = cgroups.place(config.cgroup, name)
     try:
         group = cgroups.for_container(path, name)
     except FileNotFoundError as error:
-        if config.resources.limits or config.cgroup:
-            where = "linux.resources" if config.resources.limits else "linux.cgroupsPath"
-            raise OciError(where, f"cannot be in force: {reason(error)}", "leave it out, or mount one") from None
+        if asked:
+            raise OciError(asked, f"cannot be in force: {reason(error)}", "leave it out, or mount one") from None
         warn(f"the container is without a cgroup: {reason(error)}")
         return ""
     frozen = group.frozen_by()

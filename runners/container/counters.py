@@ -95,6 +95,11 @@ def oom_kills(group: Cgroup | None) -> int:
         return 0
 
 
+def ended(what: str, group: Cgroup | None) -> str:
+    """The words *what* about a process that has ended, with the reason if :func:`oom_kills` knows it."""
+    return f"{what}: {NO_MEMORY}" if oom_kills(group) else what
+
+
 def flat(text: str) -> dict[str, int]:
     """Lines of a name and a number."""
     return {name: int(value) for name, value in (line.split() for line in text.splitlines())}

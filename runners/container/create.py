@@ -359,7 +359,11 @@ def _attend(
         message = os.read(up, _MESSAGE_BYTES)
         kind, text = message[:1], message[1:].decode(errors="surrogateescape")
         if not kind or kind not in awaited:
-            raise OSError(errno.EIO, text or _ended(cgroup))
+            if not text:
+                from . import counters
+
+                text = counters.ended("the first process of the container ended while it was set up", cgroup)
+            raise OSError(errno.EIO, text)
         _act(kind, bundle, made.pid, run_hooks)
         os.write(down, b"g")
         if kind == inside.READY:
@@ -379,14 +383,6 @@ def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: RunHooks) -> None:
         run_hooks("createRuntime", pid, -1)
     elif kind == inside.LIMITS:
         inside.run([step for step in plan.limits(bundle.process, pid=pid) if not isinstance(step, SetOomScore)])
-
-
-def _ended(cgroup: Cgroup | None) -> str:
-    """Why the first process may have ended without a word."""
-    from . import counters
-
-    said = "the first process of the container ended while it was set up"
-    return f"{said}: {counters.NO_MEMORY}" if counters.oom_kills(cgroup) else said
 
 
 def _kill(made: Created, cgroup: Cgroup | None) -> None:

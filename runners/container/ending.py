@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the module itself imports enum: 5 ms
 
-#: signal(7); glibc keeps the first two for itself.
 _DIGITS = 10
+#: signal(7); glibc keeps the first two for itself.
 _RTMIN, _RTMAX = signal.SIGRTMIN, signal.SIGRTMAX
 
 

@@ -18,6 +18,7 @@ from .cgroup_v1 import V1
 from .cli import say_lines
 from .failure import OciError, reason
 from .hierarchies import write
+from .hooks import LONGEST_MS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from .state import State
 
 _UNIT_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-#: A wait of poll(2) is a C int of milliseconds; a longer one is waited in parts.
-_LONGEST_MS = 24 * 3600 * 1000
 
 
 def events(call: Call) -> int:
@@ -94,7 +93,7 @@ def _follow(known: State, group: Cgroup, pidfd: int, shortage: Shortage | None, 
     due = time.monotonic_ns() + interval_ns
     while True:
         left_ms = -((time.monotonic_ns() - due) // 10**6)  # rounded up: never a wait of 0 before it is due
-        ready = dict(poll.poll(max(0, min(left_ms, _LONGEST_MS))))
+        ready = dict(poll.poll(max(0, min(left_ms, LONGEST_MS))))
         if shortage is not None and shortage.fd in ready:
             if shortage.came():
                 _say("oom", known)

@@ -30,7 +30,7 @@ KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "post
 _SAID_BYTES = 2000
 _SIGPIPE, _SIGXFSZ, _SIGSYS = 13, 25, 31
 #: A wait of poll(2) is a C int of milliseconds; a longer one is waited in parts.
-_LONGEST_MS = 24 * 3600 * 1000
+LONGEST_MS = 24 * 3600 * 1000
 #: linux/fcntl.h
 _F_ADD_SEALS, _F_SEAL_GROW = 1033, 4
 #: linux/memfd.h: all that vm.memfd_noexec=2 lets through; before Linux 6.3 it is unknown.
@@ -181,8 +181,8 @@ def _wait(pid: int, timeout_s: int | None) -> int | None:
             ended = select.poll()
             ended.register(pidfd, select.POLLIN)
             left_ms = timeout_s * 1000
-            while not (in_time := ended.poll(min(left_ms, _LONGEST_MS))) and left_ms > _LONGEST_MS:
-                left_ms -= _LONGEST_MS
+            while not (in_time := ended.poll(min(left_ms, LONGEST_MS))) and left_ms > LONGEST_MS:
+                left_ms -= LONGEST_MS
         finally:
             os.close(pidfd)
         if not in_time:

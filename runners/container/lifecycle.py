@@ -355,8 +355,7 @@ def _ended(known: State) -> str:
     """Why the first process may have ended without a word."""
     from . import counters
 
-    said = "its first process has ended"
-    return f"{said}: {counters.NO_MEMORY}" if counters.oom_kills(group_of(known)) else said
+    return counters.ended("its first process has ended", group_of(known))
 
 
 def _check_running(known: State, config: Bundle, *, executed: bool) -> None:

@@ -135,7 +135,7 @@ def _load(directory: Path) -> Kernel:
 
 
 def _is_whole(directory: Path) -> bool:
-    """Whether what is built in is known: a tare from before 2026-11-28 did not look."""
+    """Whether it says what is built in: entries that an older tare made do not."""
     return (directory / "modules" / modules.LIST).exists()
 
 

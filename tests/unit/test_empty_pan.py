@@ -41,7 +41,10 @@ def test_what_a_stall_spoilt_is_weighed_again(monkeypatch: pytest.MonkeyPatch, s
 def test_a_host_that_never_gets_there_is_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([TIMED_OUT] * (1 + stalls.MOST_REPEATS))
     monkeypatch.setattr(trial, "weigh", lambda *_args, **_named: next(answers))
-    with Interrupts() as interrupts, pytest.raises(HostError, match="empty pan cannot be weighed: no 'ready'"):
+    with (
+        Interrupts() as interrupts,
+        pytest.raises(HostError, match="resolution of the instrument cannot be measured: no 'ready'"),
+    ):
         session()._weigh_empty_pan(interrupts)
     assert list(answers) == []
 
