@@ -25,17 +25,19 @@ if TYPE_CHECKING:
     from .resources import Resources
     from .state import State, Store
 
+#: The file of a container whose cgroup other containers share, or did (:mod:`sharing`).
+MARK = "shares-cgroup"
 #: The links of a directory without others in it.
 _EMPTY = 2
 _NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def place(config: Bundle, name: str, warn: Callable[[str], None]) -> str:
+def place(store: Store, config: Bundle, name: str, warn: Callable[[str], None]) -> str:
     """The path of the container's cgroup; empty where none can be made and none is asked for. Raises OciError.
 
     *warn* gets a line where that is not for want of the user's rights, but of any hierarchy.
-    A cgroup that exists must be fit: its processes would die with a container that fails, and one that is frozen would
-    stop the first process before it has done anything.
+    A cgroup that exists must be fit: one that is frozen would stop the first process before it has done anything. Of
+    processes in it, those of containers in *store* are left alone, with a warning; others would die with the container.
     """
     from . import person
 
@@ -63,8 +65,14 @@ def place(config: Bundle, name: str, warn: Callable[[str], None]) -> str:
         )
     inside = group.pids()
     if inside:
+        from . import sharing
+
+        # runc's words again.
         why = f"container's cgroup is not empty: /{path} has {len(inside)} process(es)"
-        raise OciError("linux.cgroupsPath", why, "choose another")
+        living = sharing.join(store, name, path)
+        if not living:
+            raise OciError("linux.cgroupsPath", f"{why}, which are no container's here", "choose another")
+        warn(f"{why}; it is shared with the container {', '.join(living)}: limits and pause are for all of them")
     return path
 
 
@@ -80,6 +88,15 @@ def tenant(store: Store, known: State, group: Cgroup) -> str:
         if other.cgroup.startswith(f"{known.cgroup}/") and store.status(other) != "stopped":
             return name
     return ""
+
+
+def shared(store: Store, known: State) -> bool:
+    """Whether other containers live in the cgroup of *known*."""
+    if not os.path.exists(store.file(known.name, MARK)):
+        return False
+    from . import sharing
+
+    return bool(sharing.others(store, known.name, known.cgroup))
 
 
 def claim(group: Cgroup, config: Bundle, warn: Callable[[str], None]) -> Cgroup | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import lifecycle, state
+from . import claiming, lifecycle, state
 from .checkpoint import checkpoint
 from .failure import OciError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import signal
 
     from .cli import Call
-    from .state import State
+    from .state import State, Store
 else:
     import _signal as signal  # the module itself imports enum: 5 ms
 
@@ -51,7 +51,7 @@ def kill(call: Call) -> int:
     number = number_of(call.options.words[1] if len(call.options.words) > 1 else "TERM")
     known = call.store.read(name)
     if call.options.on("all"):
-        return _kill_all(known, number)
+        return _kill_all(call.store, known, number)
     pidfd = state.open_process(known)
     try:
         if pidfd is None or not lifecycle.send_signal(pidfd, number):
@@ -72,11 +72,17 @@ def _thaw(known: State) -> None:
         group.thaw_if_there()  # the runtime in the foreground removes what it sees end
 
 
-def _kill_all(known: State, number: int) -> int:
+def _kill_all(store: Store, known: State, number: int) -> int:
     """Every process of the container; a stopped one may still have some, if it has no pid namespace of its own."""
     group = lifecycle.group_of(known)
     if group is None:
         raise OciError(f"cannot signal all processes of {known.name}", "it has no cgroup to find them in")
+    if claiming.shared(store, known):
+        from . import sharing
+
+        if store.status(known) != "stopped":
+            sharing.send(group, known.pid, number)
+        return 0
     if number == signal.SIGKILL:
         group.kill()
         return 0

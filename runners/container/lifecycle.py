@@ -192,7 +192,7 @@ def _first_state(store: Store, messages: log.Log, config: Bundle, asked: Request
         oci_version=config.version,
         bundle=asked.bundle,
         rootfs=config.rootfs,
-        cgroup=claiming.place(config, asked.name, messages.warning),
+        cgroup=claiming.place(store, config, asked.name, messages.warning),
         annotations=dict(config.annotations),
         created=log.now(),
         owner_uid=os.getuid(),
@@ -419,7 +419,7 @@ def destroy(
             from . import network
 
             network.teardown(known.lease)
-        if group is not None:
+        if group is not None and not (claiming.shared(store, known) and group.pids()):
             group.remove()
         passed("delete:cgroup")
         if config is None:
@@ -450,9 +450,14 @@ def _kill(store: Store, known: State, group: Cgroup | None) -> None:
         if tenant:
             why = f"the container {tenant} is in a cgroup below its own (/{known.cgroup}), and would end with it"
             raise OciError(f"cannot remove the container {known.name}", why, f"delete {tenant} first")
+        shared = group is not None and claiming.shared(store, known)
+        if group is not None and shared and pidfd is not None:
+            from . import sharing
+
+            sharing.end(group, known.pid)
         if pidfd is not None:
             send_signal(pidfd, SIGKILL)  # with a pid namespace, the kernel kills all others with it
-        if group is not None:
+        if group is not None and not shared:
             group.kill()  # lets a frozen one go, too: before that nobody in it can die
         if pidfd is not None:
             ended = select.poll()

@@ -55,7 +55,7 @@ def test_below_a_frozen_cgroup_nothing_is_made(our_box: Box, verb: str, below: s
 @pytest.mark.skipif(V2, reason="v1's files")
 @pytest.mark.parametrize("verb", ["run", "create"])
 def test_a_cgroup_in_use_is_refused(our_box: Box, verb: str) -> None:
-    """What is in there would be killed with the container."""
+    """What is in there is no container's, and would be killed with the new one."""
     directory = Path("/sys/fs/cgroup/pids", our_box.name)
     directory.mkdir()
     with subprocess.Popen(["sleep", "1000"]) as other:
@@ -70,14 +70,6 @@ def test_a_cgroup_in_use_is_refused(our_box: Box, verb: str) -> None:
             other.kill()
     wait_until(lambda: not (directory / "cgroup.procs").read_text(), DEADLINE_S)
     directory.rmdir()
-
-
-def test_two_containers_do_not_share_a_cgroup(our_box: Box) -> None:
-    our_box.live()
-    done = our_box.call("run", "--bundle", str(our_box.bundle), f"{our_box.name}-2")
-    done.refused()
-    assert "container's cgroup is not empty" in done.err
-    assert our_box.status() == "running"
 
 
 @pytest.mark.parametrize("path", ["{}-ü/Größe 日本", "{}.slice:tare:one", "{}/a:b"])
@@ -151,8 +143,8 @@ def test_a_container_below_a_cgroup_that_is_frozen_later(our_box: Box) -> None:
 @pytest.mark.parametrize("more", [0, 1, 2])
 def test_a_container_at_its_limit_of_tasks_can_be_looked_into(box: Box, more: int) -> None:
     """Moving in is not limited, only forking inside is."""
-    if box.runtime.name == "runc" and V2:
-        pytest.skip("not asked there")
+    if box.runtime.name == "runc":
+        pytest.skip("its threads are inside, more or fewer: it crashes now and then")
     box.live("sleep 1000 & sleep 1000 &")
     box.call("update", "--pids-limit", str(3 + more), box.name) if box.runtime.ours else (
         group("pids", box) / "pids.max"

@@ -561,7 +561,7 @@ def until(there: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def refused(*words: str, status: int = 1) -> str:
+def complaint(*words: str, status: int = 1) -> str:
     """What it said on standard error."""
     runtime(*words, status=status)
     with open("/tmp/complained", encoding="utf-8") as complained:
@@ -576,19 +576,23 @@ def check_a_frozen_cgroup_is_refused_and_so_is_a_paused_container() -> None:
         for verb in ("run", "create"):
             with open(above, "w", encoding="ascii") as file:
                 file.write("1")
-            said = refused(verb, "--bundle", directory, "one")
+            said = complaint(verb, "--bundle", directory, "one")
             assert "container's cgroup unexpectedly frozen: /tare-guest;" in said, said
             assert not os.path.exists(group.directory)
             with open(above, "w", encoding="ascii") as file:
                 file.write("0")
         runtime("create", "--bundle", directory, "one")
         runtime("pause", "one")
-        assert "it is paused" in refused("start", "one")
+        assert "it is paused" in complaint("start", "one")
         runtime("resume", "one")
         runtime("start", "one")
-        assert "container's cgroup is not empty" in refused("run", "--bundle", directory, "two")
+        assert "container's cgroup is not empty" in complaint("run", "--detach", "--bundle", directory, "two", status=0)
         runtime("pause", "one")
-        assert "cannot exec in a paused container" in refused("exec", "one", "/bin/sh", status=255)
+        assert "paused" in complaint("exec", "two", "/bin/sh", status=255)
+        runtime("delete", "--force", "two")
+        assert '"running"' in runtime("state", "one")
+        runtime("pause", "one")
+        assert "cannot exec in a paused container" in complaint("exec", "one", "/bin/sh", status=255)
         runtime("delete", "--force", "one")
         assert not os.path.exists(group.directory)
 
@@ -613,8 +617,8 @@ def check_exec_where_no_task_is_left_and_where_controllers_are_handed_down() -> 
         assert runtime(*where) == "0::/init\n"
         os.mkdir(f"{group.directory}/sub")
         assert runtime("exec", "--cgroup", "sub", *where[1:]) == "0::/sub\n"
-        assert "is not a sub cgroup path" in refused("exec", "--cgroup", "../x", *where[1:], status=255)
-        assert "unknown controller" in refused("exec", "--cgroup", "memory:sub", *where[1:], status=255)
+        assert "is not a sub cgroup path" in complaint("exec", "--cgroup", "../x", *where[1:], status=255)
+        assert "unknown controller" in complaint("exec", "--cgroup", "memory:sub", *where[1:], status=255)
         runtime("delete", "--force", "one")
         assert not os.path.exists(group.directory)
 
