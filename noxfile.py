@@ -37,7 +37,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["lint", "types", "unit", "conformance"]
 nox.options.reuse_existing_virtualenvs = True
 
-PYTHON_FILES = ("bench", "reports", "runners", "tests", "tare.py", "noxfile.py")
+PYTHON_FILES = ("bench", "reports", "runners", "tests", "tare", "noxfile.py")
 
 
 def install(session: nox.Session, extras: str = "dev") -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from bench.records import Leak
-from runners.container import cgroups, hierarchies
+from tare.bench.records import Leak
+from tare.runners.container import cgroups, hierarchies
 
 #: kind -> the names found of it
 Inventory = Mapping[str, frozenset[str]]
@@ -55,7 +55,7 @@ def own_processes(prefix: str) -> frozenset[int]:
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
         if any(word.startswith(f"guest={prefix}-") for word in command):
-            from runners.vm_traces import guest_name  # loads libvirt, which a run without machines does not
+            from tare.runners.vm_traces import guest_name  # loads libvirt, which a run without machines does not
 
             if guest_name(command):
                 found.add(process.pid)

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from bench.interrupts import Interrupts
-from bench.start import Contract, Started, StartFailed, start
-from runners.base import Launch, RunnerError
+from tare.bench.interrupts import Interrupts
+from tare.bench.start import Contract, Started, StartFailed, start
+from tare.runners.base import Launch, RunnerError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.reading import Reading, Weighing
-from bench.start import clock_ns
+from tare.bench.reading import Reading, Weighing
+from tare.bench.start import clock_ns
 
 #: Whether an instance with so many bytes got ready, and if not, why.
 Attempt = Callable[[int], str]

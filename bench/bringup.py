@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import runners
-from bench.errors import UsageError
-from bench.records import Outcome, SubjectRecord
-from bench.scenario import Subject
-from runners.base import Options, Prepared, Runner, RunnerError, Scratch, Spec, Support
-from runners.image.rootfs import payload_root
+from tare import runners
+from tare.bench.errors import UsageError
+from tare.bench.records import Outcome, SubjectRecord
+from tare.bench.scenario import Subject
+from tare.runners.base import Options, Prepared, Runner, RunnerError, Scratch, Spec, Support
+from tare.runners.image.rootfs import payload_root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from bench import audit
-from bench.records import Leak
-from runners.base import RunnerError
-from runners.container import syscalls
+from tare.bench import audit
+from tare.bench.records import Leak
+from tare.runners.base import RunnerError
+from tare.runners.container import syscalls
 
 _PROCESS = re.compile(r"pid (\d+) \(")
 _DEATH_MS = 10_000

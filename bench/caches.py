@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from bench.errors import HostError
+from tare.bench.errors import HostError
 
 _DROP = Path("/proc/sys/vm/drop_caches")
 _QUIET_BYTES = 1 << 20

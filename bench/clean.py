@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
-import runners
-from bench import pan, workspace
+from tare import runners
+from tare.bench import pan, workspace
 
 
 def clean(report: Callable[[str], None]) -> None:

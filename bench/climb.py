@@ -14,19 +14,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from bench import ksm
-from bench.batch import Attempt, Starter
-from bench.errors import Interrupted
-from bench.interrupts import Interrupts, TrialTimeout
-from bench.probes import hostmem
-from bench.reading import Reading, Weighing
-from bench.sampling import Meter, sample, watch
-from bench.scenario_file import StackTable
-from bench.settle import settle
-from bench.stalls import MOST_REPEATS, Stalled, Watch
-from bench.start import Contract, StartFailed, clock_ns
-from bench.stop import Seen, reason
-from runners.base import Instance, Launch, RunnerError
+from tare.bench import ksm
+from tare.bench.batch import Attempt, Starter
+from tare.bench.errors import Interrupted
+from tare.bench.interrupts import Interrupts, TrialTimeout
+from tare.bench.probes import hostmem
+from tare.bench.reading import Reading, Weighing
+from tare.bench.sampling import Meter, sample, watch
+from tare.bench.scenario_file import StackTable
+from tare.bench.settle import settle
+from tare.bench.stalls import MOST_REPEATS, Stalled, Watch
+from tare.bench.start import Contract, StartFailed, clock_ns
+from tare.bench.stop import Seen, reason
+from tare.runners.base import Instance, Launch, RunnerError
 
 #: What the kernel says when this host can hold no more of something: processes, descriptors, cgroups, addresses.
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC, errno.ENOMEM)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.records import Host, RunHeader
+from tare.bench.records import Host, RunHeader
 
 #: Facts of the moment: they differ between any two readings, and say nothing about what was chosen.
 _MOMENTARY = frozenset(("load average", "memory available", "steal since boot"))

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.metrics import show
-from bench.records import Finding
+from tare.bench.metrics import show
+from tare.bench.records import Finding
 
 _MM = "sys/kernel/mm"
 _KDAMONDS = f"{_MM}/damon/admin/kdamonds"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-import runners
-from bench import bringup, host, workspace
-from bench.interrupts import Interrupts
-from bench.records import Host
+from tare import runners
+from tare.bench import bringup, host, workspace
+from tare.bench.interrupts import Interrupts
+from tare.bench.records import Host
 
 
 class RunnerDiagnosis(msgspec.Struct, frozen=True, kw_only=True):

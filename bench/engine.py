@@ -22,8 +22,8 @@ from typing import Any
 
 import msgspec
 
-import runners
-from bench import (
+from tare import runners
+from tare.bench import (
     audit,
     bringup,
     byname,
@@ -41,16 +41,16 @@ from bench import (
     trial,
     workspace,
 )
-from bench.bringup import Place, Ready
-from bench.errors import HostError, Interrupted, NothingToRunError, TareError, UsageError
-from bench.interrupts import Interrupts
-from bench.metrics import METRICS
-from bench.monitor import Monitor
-from bench.probing import Prober
-from bench.reading import Reading
-from bench.records import Outcome, RunHeader, RunState, Sample, Trial
-from bench.scenario import Scenario
-from runners.base import Launch, RunnerError, Scratch, Spec
+from tare.bench.bringup import Place, Ready
+from tare.bench.errors import HostError, Interrupted, NothingToRunError, TareError, UsageError
+from tare.bench.interrupts import Interrupts
+from tare.bench.metrics import METRICS
+from tare.bench.monitor import Monitor
+from tare.bench.probing import Prober
+from tare.bench.reading import Reading
+from tare.bench.records import Outcome, RunHeader, RunState, Sample, Trial
+from tare.bench.scenario import Scenario
+from tare.runners.base import Launch, RunnerError, Scratch, Spec
 
 #: How often the empty pan is weighed before the first trial.
 _EMPTY_WEIGHINGS = 100

@@ -7,8 +7,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from bench import interrupts
-from bench.errors import unwritten
+from tare.bench import interrupts
+from tare.bench.errors import unwritten
 
 
 def write_atomically(path: Path, data: bytes) -> None:

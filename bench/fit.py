@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.stats import LEAST_CHANGE, Floats, estimate
+from tare.bench.stats import LEAST_CHANGE, Floats, estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

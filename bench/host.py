@@ -17,11 +17,11 @@ from typing import Literal
 
 import psutil
 
-from bench import disturbances
-from bench.disturbances import Tree
-from bench.metrics import show
-from bench.records import Finding, Host
-from runners.container import cgroups
+from tare.bench import disturbances
+from tare.bench.disturbances import Tree
+from tare.bench.metrics import show
+from tare.bench.records import Finding, Host
+from tare.runners.container import cgroups
 
 _LIBRARIES = ("tarebench", "msgspec", "numpy", "scipy", "psutil", "libvirt-python")
 _LEAST_FREE_BYTES = 1 << 30

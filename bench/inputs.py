@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import TareError, UsageError
+from tare.bench.errors import TareError, UsageError
 
 _CHUNK = 1 << 20
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (

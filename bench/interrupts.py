@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import ClassVar, NoReturn
 
-from bench.errors import Interrupted
+from tare.bench.errors import Interrupted
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

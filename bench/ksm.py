@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.errors import HostError
-from bench.interrupts import Interrupts
+from tare.bench.errors import HostError
+from tare.bench.interrupts import Interrupts
 
 DIRECTORY = Path("/sys/kernel/mm/ksm")
 #: While it is awaited, the thread looks at so many pages each time it wakes: that changes when it is done, and no more.

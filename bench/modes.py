@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.stats import LEAST_CHANGE, RESOLUTIONS, Floats, as_array
+from tare.bench.stats import LEAST_CHANGE, RESOLUTIONS, Floats, as_array
 
 #: A sample of one mode is said to have two at most so often.
 LEVEL = 0.01

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from bench.records import Outcome, Trial
-from runners.base import Support
+from tare.bench.records import Outcome, Trial
+from tare.runners.base import Support
 
 
 class Monitor(Protocol):

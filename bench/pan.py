@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import workspace
-from runners.base import PREFIX
-from runners.container import cgroups, hierarchies
+from tare.bench import workspace
+from tare.runners.base import PREFIX
+from tare.runners.container import cgroups, hierarchies
 
 
 class Pan:

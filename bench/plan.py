@@ -10,9 +10,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.records import Trial
-from bench.scenario import ASCENTS, Scenario, Subject
-from runners import payload
+from tare.bench.records import Trial
+from tare.bench.scenario import ASCENTS, Scenario, Subject
+from tare.runners import payload
 
 
 @dataclass(frozen=True, slots=True)

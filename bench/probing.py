@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from bench import bisect, bringup, climb, trial
-from bench.bringup import Place, Ready
-from bench.interrupts import Interrupts
-from bench.monitor import Monitor
-from bench.pan import Pan
-from bench.reading import Weighing
-from bench.scenario import ASCENTS, Scenario
-from bench.stalls import Watch
-from bench.start import Contract
-from runners.base import RunnerError
+from tare.bench import bisect, bringup, climb, trial
+from tare.bench.bringup import Place, Ready
+from tare.bench.interrupts import Interrupts
+from tare.bench.monitor import Monitor
+from tare.bench.pan import Pan
+from tare.bench.reading import Weighing
+from tare.bench.scenario import ASCENTS, Scenario
+from tare.bench.stalls import Watch
+from tare.bench.start import Contract
+from tare.runners.base import RunnerError
 
 
 @dataclass(slots=True, kw_only=True)

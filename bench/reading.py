@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.records import Status
+from tare.bench.records import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench.interrupts import Interrupts
-from bench.probes import hostload, hostmem, memory
-from bench.reading import Reading
-from bench.start import clock_ns
-from runners.base import Instance
-from runners.container import cgroups
+from tare.bench.interrupts import Interrupts
+from tare.bench.probes import hostload, hostmem, memory
+from tare.bench.reading import Reading
+from tare.bench.start import clock_ns
+from tare.runners.base import Instance
+from tare.runners.container import cgroups
 
 #: Beyond its length, how long a window may last before it counts as hanging.
 _GRACE_S = 60.0

@@ -12,11 +12,21 @@ from pathlib import Path
 
 import msgspec
 
-import runners
-from bench import inputs
-from bench.errors import UsageError
-from bench.scenario_file import LeastTable, Option, RunTable, ScenarioFile, StackTable, SubjectTable, near, parse, words
-from runners import payload
+from tare import runners
+from tare.bench import inputs
+from tare.bench.errors import UsageError
+from tare.bench.scenario_file import (
+    LeastTable,
+    Option,
+    RunTable,
+    ScenarioFile,
+    StackTable,
+    SubjectTable,
+    near,
+    parse,
+    words,
+)
+from tare.runners import payload
 
 MIB = 1 << 20
 
@@ -71,7 +81,7 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,39}")
 
 def shipped() -> dict[str, Path]:
     """The scenarios that come with tare: name -> file."""
-    files = (Path(str(file)) for file in resources.files("scenarios").iterdir())
+    files = (Path(str(file)) for file in resources.files("tare.scenarios").iterdir())
     return {file.stem: file for file in sorted(files) if file.suffix == ".toml"}
 
 
@@ -173,7 +183,7 @@ class _Resolver:
         )
 
     def _prices(self) -> tuple[str, ...]:
-        known = {Path(str(file)).stem for file in resources.files("scenarios").joinpath("prices").iterdir()}
+        known = {Path(str(file)).stem for file in resources.files("tare.scenarios").joinpath("prices").iterdir()}
         for name in self.file.prices:
             if name not in known:
                 raise self._error(f"there is no price book '{name}'", near(name, sorted(known)))

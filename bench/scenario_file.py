@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from bench import inputs
-from bench.errors import UsageError
+from tare.bench import inputs
+from tare.bench.errors import UsageError
 
 MOST_BYTES = 256 * 1024
 #: Of names that are known, so many are told; of one that is not, so much is compared.

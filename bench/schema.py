@@ -1,4 +1,4 @@
-"""The JSON Schema of run directories, made from :mod:`bench.records`: ``python -m bench.schema``."""
+"""The JSON Schema of run directories, made from :mod:`bench.records`: ``python -m tare.bench.schema``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bench.records import SCHEMA_VERSION, Outcome, RunHeader, Sample
+from tare.bench.records import SCHEMA_VERSION, Outcome, RunHeader, Sample
 
 
 def generate() -> dict[str, Any]:

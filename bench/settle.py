@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.probes import hostmem
+from tare.bench.probes import hostmem
 
 LOOK_S = 0.05
 

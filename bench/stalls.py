@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.metrics import show
+from tare.bench.metrics import show
 
 PERIOD_NS = 100_000_000
 #: What is shorter is a scheduler's or a hypervisor's business: with three milliseconds a turn, somebody waits so long

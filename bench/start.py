@@ -13,11 +13,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 
-from bench.interrupts import Interrupts, TrialTimeout
-from bench.probes import inside
-from bench.records import Status
-from runners import drain
-from runners.base import Instance, Launch
+from tare.bench.interrupts import Interrupts, TrialTimeout
+from tare.bench.probes import inside
+from tare.bench.records import Status
+from tare.runners import drain
+from tare.runners.base import Instance, Launch
 
 _READ_BYTES = 65536
 _LOOK_S = 0.1

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.metrics import show
-from bench.scenario_file import StackTable
+from tare.bench.metrics import show
+from tare.bench.scenario_file import StackTable
 
 #: Starts that the latency objective looks back on, and fewer than which it does not speak.
 WINDOW = 20

@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bench import files, inputs
-from bench.errors import InvalidError, TareError, UsageError, unwritten
-from bench.metrics import METRICS, misfit
-from bench.records import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
+from tare.bench import files, inputs
+from tare.bench.errors import InvalidError, TareError, UsageError, unwritten
+from tare.bench.metrics import METRICS, misfit
+from tare.bench.records import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
 
 _Row = TypeVar("_Row", bound=Record)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.interrupts import Interrupts
-from bench.probes.memory import pss_bytes
-from bench.reading import Reading, Weighing
-from bench.start import Contract, Started, StartFailed, clock_ns, start
-from runners.base import Launch, RunnerError
+from tare.bench.interrupts import Interrupts
+from tare.bench.probes.memory import pss_bytes
+from tare.bench.reading import Reading, Weighing
+from tare.bench.start import Contract, Started, StartFailed, clock_ns, start
+from tare.runners.base import Launch, RunnerError
 
 
 def weigh(

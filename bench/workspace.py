@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import HostError, UsageError
-from runners.base import PREFIX
+from tare.bench.errors import HostError, UsageError
+from tare.runners.base import PREFIX
 
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{6}}(-.*)?")
 

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import inputs
-from bench.errors import TareError, UsageError
+from tare.bench import inputs
+from tare.bench.errors import TareError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from bench.store import Run
-    from reports.model import Report, RunsComparison
+    from tare.bench.store import Run
+    from tare.reports.model import Report, RunsComparison
 
 __all__ = ["PAGE", "build", "compare_runs", "page", "render", "render_hosts", "write"]
 
@@ -32,8 +32,8 @@ def build(run: Run, hosts: Sequence[str] = ()) -> Report:
     *hosts* are sizes to predict for (``64GiB:16``), here and below. Raises UsageError for what is none, and where the
     run predicts nothing.
     """
-    from reports.capacity import size
-    from reports.figures import build
+    from tare.reports.capacity import size
+    from tare.reports.figures import build
 
     sizes = [size(text) for text in hosts]
     with _reading(run.path):
@@ -42,7 +42,7 @@ def build(run: Run, hosts: Sequence[str] = ()) -> Report:
 
 def page(run: Run, report: Report) -> str:
     """The *report* of *run* as one HTML page."""
-    from reports.html import page
+    from tare.reports.html import page
 
     with _reading(run.path):
         return page(run, report)
@@ -50,8 +50,8 @@ def page(run: Run, report: Report) -> str:
 
 def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
     """Render ``report.html`` into *run_dir*, atomically; return its path. Raises UsageError when it is no run."""
-    from reports.capacity import size
-    from reports.html import write
+    from tare.reports.capacity import size
+    from tare.reports.html import write
 
     sizes = [size(text) for text in hosts]
     with _reading(run_dir):
@@ -60,7 +60,7 @@ def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
 
 def compare_runs(before: Run, after: Run) -> RunsComparison:
     """Hold two runs against each other. Raises UsageError when their contracts or classes of result differ."""
-    from reports.runs import compare_runs
+    from tare.reports.runs import compare_runs
 
     with _reading(before.path, after.path):
         return compare_runs(before, after)
@@ -68,15 +68,15 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
 
 def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableType:
     """*report* for the terminal: tables and sentences that need no colour. Prints nothing."""
-    from reports.text import render
+    from tare.reports.text import render
 
     return render(report, width=width)
 
 
 def render_hosts(report: Report, *, width: int = 80) -> RenderableType:
     """What hosts of other sizes would hold, for the terminal."""
-    from reports.layout import Lines
-    from reports.text_memory import capacity
+    from tare.reports.layout import Lines
+    from tare.reports.text_memory import capacity
 
     return Lines(list(capacity(report, width)))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reports.memory_model import Row
+from tare.reports.memory_model import Row
 
 
 class Inside(Row, frozen=True, kw_only=True):

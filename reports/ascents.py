@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.store import Run
-from reports import frames
+from tare.bench.store import Run
+from tare.reports import frames
 
 #: End the name of a program that stays when its instances are gone: a helper of tare's, an engine's daemon that was
 #: there before. See bench/climb.py.

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from bench.metrics import show
-from reports import svg
+from tare.bench.metrics import show
+from tare.reports import svg
 
 _STEPS = ((1, 1000), (1, 100), (1, 10), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
 _BINARY = (1.0, 2.0**10, 2.0**20, 2.0**30, 2.0**40)

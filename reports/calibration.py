@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from bench import stats
-from bench.records import RunHeader, SubjectRecord
-from reports import frames, words
-from reports.model import Calibration, Compared, Delay, SamePair, SubjectFigures
+from tare.bench import stats
+from tare.bench.records import RunHeader, SubjectRecord
+from tare.reports import frames, words
+from tare.reports.model import Calibration, Compared, Delay, SamePair, SubjectFigures
 
 _READY = "ready_seconds"
 _DELAY = "delay-ms="

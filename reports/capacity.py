@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bench.errors import UsageError
-from bench.records import RunHeader
-from reports import measures
-from reports.memory_model import Capacity
-from reports.promise import Promise
+from tare.bench.errors import UsageError
+from tare.bench.records import RunHeader
+from tare.reports import measures
+from tare.reports.memory_model import Capacity
+from tare.reports.promise import Promise
 
 _UNITS = {"mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _SIZE = re.compile(r"(\d{1,7}(?:\.\d{1,3})?) ?([MGT]iB):(\d{1,5})(?::(\d{1,2}(?:\.\d{1,3})?) ?%)?", re.IGNORECASE)

@@ -13,13 +13,13 @@ from typing import Literal
 import msgspec
 import pandas as pd
 
-from bench import stats
-from bench.metrics import Metric
-from bench.modes import modes
-from bench.records import RunHeader, SubjectRecord
-from bench.store import Run
-from reports import frames, measures, words
-from reports.model import Class, Compared, Counts, Figure, Mode, Phase, SubjectFigures
+from tare.bench import stats
+from tare.bench.metrics import Metric
+from tare.bench.modes import modes
+from tare.bench.records import RunHeader, SubjectRecord
+from tare.bench.store import Run
+from tare.reports import frames, measures, words
+from tare.reports.model import Class, Compared, Counts, Figure, Mode, Phase, SubjectFigures
 
 #: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
 PHASES: tuple[tuple[str, Literal["start", "stop"], str, str | None], ...] = (

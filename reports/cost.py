@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.records import RunHeader, SubjectRecord
-from bench.stats import LEAST_CHANGE
-from reports import ledger, words
-from reports.memory_model import Cost, CostArm, CostRow, LedgerRow, Line
-from reports.prices import Book, Size
+from tare.bench.records import RunHeader, SubjectRecord
+from tare.bench.stats import LEAST_CHANGE
+from tare.reports import ledger, words
+from tare.reports.memory_model import Cost, CostArm, CostRow, LedgerRow, Line
+from tare.reports.prices import Book, Size
 
 MOST = 50
 #: A smaller sum is said to be smaller than this.

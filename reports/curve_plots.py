@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from reports import curves, svg, words
-from reports.ascent_model import Curve
-from reports.growth_plots import scale, small_multiples
-from reports.model import Report
-from reports.plots import COLOURS, ordered
+from tare.reports import curves, svg, words
+from tare.reports.ascent_model import Curve
+from tare.reports.growth_plots import scale, small_multiples
+from tare.reports.model import Report
+from tare.reports.plots import COLOURS, ordered
 
 #: Metric -> (colour, CSS variable, dashed): what some wait for is solid, what stops all is dashed.
 STYLES: Mapping[str, tuple[str, str, bool]] = {

@@ -8,12 +8,12 @@ from itertools import pairwise, takewhile
 import numpy as np
 import pandas as pd
 
-from bench.metrics import METRICS, show
-from reports import density, words
-from reports.ascent_model import Curve, CurvePoint
-from reports.ascents import Ascents
-from reports.memory_model import DensityRow
-from reports.promise import FIFTH
+from tare.bench.metrics import METRICS, show
+from tare.reports import density, words
+from tare.reports.ascent_model import Curve, CurvePoint
+from tare.reports.ascents import Ascents
+from tare.reports.memory_model import DensityRow
+from tare.reports.promise import FIFTH
 
 TAKEN = "taken_bytes"
 READY = "ready_seconds"

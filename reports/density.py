@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bench.records import Outcome
-from bench.stats import LEAST_CHANGE
-from bench.store import Run
-from reports import ascents, capacity, frames, ledger
-from reports.ascents import Ascents
-from reports.capacity import Estimate, Lines
-from reports.memory_model import DensityRow
-from reports.promise import Promise, processors, promise
+from tare.bench.records import Outcome
+from tare.bench.stats import LEAST_CHANGE
+from tare.bench.store import Run
+from tare.reports import ascents, capacity, frames, ledger
+from tare.reports.ascents import Ascents
+from tare.reports.capacity import Estimate, Lines
+from tare.reports.memory_model import DensityRow
+from tare.reports.promise import Promise, processors, promise
 
 #: So many readings at the end must leave the line.
 LEAST_OFF = 2

@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from bench.metrics import show
-from reports import ascents, curve_plots, curves, svg, words
-from reports.cost import idle_percent, money
-from reports.density import CPU_RULE
-from reports.growth_plots import dots, scale, small_multiples
-from reports.memory_model import Cost, CostArm, DensityRow
-from reports.memory_words import interval
-from reports.model import Report, SubjectFigures
-from reports.plots import ordered
+from tare.bench.metrics import show
+from tare.reports import ascents, curve_plots, curves, svg, words
+from tare.reports.cost import idle_percent, money
+from tare.reports.density import CPU_RULE
+from tare.reports.growth_plots import dots, scale, small_multiples
+from tare.reports.memory_model import Cost, CostArm, DensityRow
+from tare.reports.memory_words import interval
+from tare.reports.model import Report, SubjectFigures
+from tare.reports.plots import ordered
 
 _SMALL = 10.5
 _BESIDE = 600

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from bench.metrics import show
-from reports import svg, words
-from reports.ascent_model import Descent
-from reports.growth_plots import scale, small_multiples
-from reports.model import Report, SubjectFigures
-from reports.plots import COLOURS, ordered
+from tare.bench.metrics import show
+from tare.reports import svg, words
+from tare.reports.ascent_model import Descent
+from tare.reports.growth_plots import scale, small_multiples
+from tare.reports.model import Report, SubjectFigures
+from tare.reports.plots import COLOURS, ordered
 
 
 def memory(report: Report, *, width: float, name: str) -> str:

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pandas as pd
 
-from bench.metrics import show
-from reports import ledger, words
-from reports.ascent_model import Descent, DescentPoint
-from reports.ascents import Ascents
+from tare.bench.metrics import show
+from tare.reports import ledger, words
+from tare.reports.ascent_model import Descent, DescentPoint
+from tare.reports.ascents import Ascents
 
 
 def descents(read: Ascents, refused: Container[str]) -> Iterator[Descent]:

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.errors import HostError, OutputError, TareError
-from reports import streams
+from tare.bench.errors import HostError, OutputError, TareError
+from tare.reports import streams
 
 #: EX_SOFTWARE of sysexits.h.
 UNFORESEEN = 70
@@ -77,7 +77,7 @@ def _tell(error: BaseException, *, as_json: bool) -> int:
 
 def _understood(error: BaseException) -> tuple[TareError, int]:
     """*error* in words, and its exit code."""
-    from runners.base import RunnerError
+    from tare.runners.base import RunnerError
 
     if isinstance(error, TareError):
         return error, error.exit_code
@@ -109,8 +109,8 @@ def _unforeseen(error: BaseException) -> TareError:
 
 def _log(error: BaseException) -> Path:
     """Write what a developer needs; the path of the file, below the cache or else among temporary files."""
-    from runners.base import RunnerError
-    from runners.image.cache import cache_dir
+    from tare.runners.base import RunnerError
+    from tare.runners.image.cache import cache_dir
 
     words = " ".join(map(repr, sys.argv))
     text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n{words}\nPython {sys.version}\n{os.uname()}\n"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from bench.metrics import METRICS, show
-from bench.records import Host, RunHeader
-from bench.store import Run
-from reports import capacity, frames, measures, memory, memory_words, words
-from reports.calibration import calibrate, delay_seconds
-from reports.capacity import Size
-from reports.compare import compare_within, subject_figures
-from reports.memory import Weighed
-from reports.model import Claim, Compared, Contract, Failure, Figure, HostFacts, Report, SubjectFigures
+from tare.bench.metrics import METRICS, show
+from tare.bench.records import Host, RunHeader
+from tare.bench.store import Run
+from tare.reports import capacity, frames, measures, memory, memory_words, words
+from tare.reports.calibration import calibrate, delay_seconds
+from tare.reports.capacity import Size
+from tare.reports.compare import compare_within, subject_figures
+from tare.reports.memory import Weighed
+from tare.reports.model import Claim, Compared, Contract, Failure, Figure, HostFacts, Report, SubjectFigures
 
 #: How a subject that stands alone says its figure.
 _SAYS = {"least_memory_bytes": "gets ready with"}

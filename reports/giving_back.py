@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.metrics import show
-from reports import words
-from reports.memory_model import Released
-from reports.model import Claim
+from tare.bench.metrics import show
+from tare.reports import words
+from tare.reports.memory_model import Released
+from tare.reports.model import Claim
 
 NO_BALLOON = "the machine has no balloon device, by which a guest tells its host what it has freed"
 #: What the kernels of host and guest do, by what a row shows: rules, not findings.

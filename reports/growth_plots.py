@@ -10,12 +10,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from bench.metrics import show
-from reports import ledger, measures, svg, words
-from reports.axes import factor
-from reports.memory_model import Line
-from reports.model import Report, SubjectFigures
-from reports.plots import COLOURS, ordered
+from tare.bench.metrics import show
+from tare.reports import ledger, measures, svg, words
+from tare.reports.axes import factor
+from tare.reports.memory_model import Line
+from tare.reports.model import Report, SubjectFigures
+from tare.reports.plots import COLOURS, ordered
 
 #: Below this width two stand side by side, above it three or four.
 _BESIDE = 600

@@ -13,15 +13,15 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench import files, inputs, store
-from bench.errors import UsageError
-from bench.metrics import show
-from reports import PAGE, frames, measures, pages, plots, words
-from reports.capacity import Size
-from reports.figures import build
-from reports.layers import stacks
-from reports.model import Report, SubjectFigures
-from reports.timeline import timeline
+from tare.bench import files, inputs, store
+from tare.bench.errors import UsageError
+from tare.bench.metrics import show
+from tare.reports import PAGE, frames, measures, pages, plots, words
+from tare.reports.capacity import Size
+from tare.reports.figures import build
+from tare.reports.layers import stacks
+from tare.reports.model import Report, SubjectFigures
+from tare.reports.timeline import timeline
 
 #: Longest piece of a configuration or a log that is shown; the file itself stays in the run directory.
 MOST_SHOWN = 40_000

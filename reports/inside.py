@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from bench.metrics import show
-from bench.records import SubjectRecord
-from reports import words
-from reports.ascent_model import Inside
-from reports.ascents import Ascents
+from tare.bench.metrics import show
+from tare.bench.records import SubjectRecord
+from tare.reports import words
+from tare.reports.ascent_model import Inside
+from tare.reports.ascents import Ascents
 
 #: What a guest's kernel has of the memory that it manages: our field -> words.
 KERNEL = {

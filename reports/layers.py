@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports import words
-from reports.model import Phase, Report, SubjectFigures
+from tare.reports import words
+from tare.reports.model import Phase, Report, SubjectFigures
 
 _TITLES = {"process": "Process", "container": "Container", "vm": "Virtual machine"}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from reports import words
+from tare.reports import words
 
 #: Between two columns, and before what belongs to the line above.
 GAP = 2

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from bench import stats
-from bench.metrics import show
-from bench.stats import Floats
-from reports import resample, words
-from reports.ascents import Ascents
-from reports.memory_model import GivenBack, LedgerRow
+from tare.bench import stats
+from tare.bench.metrics import show
+from tare.bench.stats import Floats
+from tare.reports import resample, words
+from tare.reports.ascents import Ascents
+from tare.reports.memory_model import GivenBack, LedgerRow
 
 #: A residual balances below this part of the change, or below so much for each instance, whichever is larger.
 MOST_FRACTION = 0.05

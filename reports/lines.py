@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import fit as fitting
-from bench import stats
-from reports import ledger
-from reports.ascents import Ascents
-from reports.memory_model import Line
+from tare.bench import fit as fitting
+from tare.bench import stats
+from tare.reports import ledger
+from tare.reports.ascents import Ascents
+from tare.reports.memory_model import Line
 
 #: Counters that answer "how much memory does one more take", each in its own way: column -> name.
 COUNTERS: Mapping[str, str] = {

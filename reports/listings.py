@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from bench import scenario, store
-from bench.errors import UsageError
-from reports import layout, streams, terminal, words
-from reports.layout import Lines
+from tare.bench import scenario, store
+from tare.bench.errors import UsageError
+from tare.reports import layout, streams, terminal, words
+from tare.reports.layout import Lines
 
 Row = Mapping[str, str]
 

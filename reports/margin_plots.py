@@ -8,15 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from bench.metrics import show
-from reports import svg, words
-from reports.ascent_model import Constancy, Margin
-from reports.axes import factor
-from reports.growth_plots import small_multiples
-from reports.margins import APART
-from reports.memory_plots import GROUPS, grouped
-from reports.model import Report, SubjectFigures
-from reports.plots import ordered
+from tare.bench.metrics import show
+from tare.reports import svg, words
+from tare.reports.ascent_model import Constancy, Margin
+from tare.reports.axes import factor
+from tare.reports.growth_plots import small_multiples
+from tare.reports.margins import APART
+from tare.reports.memory_plots import GROUPS, grouped
+from tare.reports.model import Report, SubjectFigures
+from tare.reports.plots import ordered
 
 #: With fewer steps there is no course to look at.
 _LEAST_STEPS = 2

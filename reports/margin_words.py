@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from reports import ledger, lines, words
-from reports.ascent_model import Constancy, Moved
+from tare.reports import ledger, lines, words
+from tare.reports.ascent_model import Constancy, Moved
 
 #: Parts that one sentence names, and the least part of the whole that is worth a name.
 _NAMED = 4

@@ -9,11 +9,11 @@ from typing import Literal
 
 import pandas as pd
 
-from bench.records import SubjectRecord
-from bench.stats import LEAST_CHANGE
-from reports import ledger, lines, margin_words
-from reports.ascent_model import Constancy, Margin, Moved
-from reports.promise import FIFTH, noise_bytes
+from tare.bench.records import SubjectRecord
+from tare.bench.stats import LEAST_CHANGE
+from tare.reports import ledger, lines, margin_words
+from tare.reports.ascent_model import Constancy, Margin, Moved
+from tare.reports.promise import FIFTH, noise_bytes
 
 #: By number alive, rising: every column of :func:`reports.lines.weights`.
 Readings = dict[int, dict[str, float]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.metrics import METRICS, Metric
-from bench.records import RunHeader
+from tare.bench.metrics import METRICS, Metric
+from tare.bench.records import RunHeader
 
 MARGIN, FIRST = "margin_bytes", "first_bytes"
 

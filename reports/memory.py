@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pandas as pd
 
-from bench.records import RunHeader
-from bench.store import Run
-from reports import (
+from tare.bench.records import RunHeader
+from tare.bench.store import Run
+from tare.reports import (
     ascents,
     capacity,
     cost,
@@ -25,13 +25,13 @@ from reports import (
     prices,
     promise,
 )
-from reports.ascent_model import Constancy, Curve, Descent, Inside, Margin, Sampling
-from reports.ascents import Ascents
-from reports.capacity import Size
-from reports.descents import descents
-from reports.inside import inside
-from reports.memory_model import Capacity, Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
-from reports.sampling import sampling
+from tare.reports.ascent_model import Constancy, Curve, Descent, Inside, Margin, Sampling
+from tare.reports.ascents import Ascents
+from tare.reports.capacity import Size
+from tare.reports.descents import descents
+from tare.reports.inside import inside
+from tare.reports.memory_model import Capacity, Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
+from tare.reports.sampling import sampling
 
 _Row = TypeVar(
     "_Row", LedgerRow, Line, GivenBack, DensityRow, capacity.Lines, Curve, Descent, Margin, Constancy, Sampling

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from bench.metrics import show
-from reports import ledger, svg, words
-from reports.axes import factor
-from reports.memory_model import LedgerRow
-from reports.model import Report
-from reports.plots import EMULATED_ROW, ordered
+from tare.bench.metrics import show
+from tare.reports import ledger, svg, words
+from tare.reports.axes import factor
+from tare.reports.memory_model import LedgerRow
+from tare.reports.model import Report
+from tare.reports.plots import EMULATED_ROW, ordered
 
 #: Group of parts -> (colour, CSS variable, words of the legend), in the order in which they are stacked.
 GROUPS: Mapping[str, tuple[str, str, str]] = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.metrics import show
-from bench.records import RunHeader
-from bench.stats import LEAST_CHANGE, LEAST_ROUNDS
-from reports import capacity, giving_back, ledger, lines, margin_words, measures, words
-from reports.memory import Weighed
-from reports.memory_model import DensityRow, Line
-from reports.model import Claim, Compared, Figure, SubjectFigures
+from tare.bench.metrics import show
+from tare.bench.records import RunHeader
+from tare.bench.stats import LEAST_CHANGE, LEAST_ROUNDS
+from tare.reports import capacity, giving_back, ledger, lines, margin_words, measures, words
+from tare.reports.memory import Weighed
+from tare.reports.memory_model import DensityRow, Line
+from tare.reports.model import Claim, Compared, Figure, SubjectFigures
 
 TRANSLATED = "under TCG, QEMU also holds a cache of translated code, which an accelerated one does not need"
 EXTRAPOLATED = (

@@ -10,9 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from bench.records import Finding, Leak, Status, TrialKind
-from reports.ascent_model import Constancy, Curve, Descent, Inside, Margin, Sampling
-from reports.memory_model import Capacity, Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
+from tare.bench.records import Finding, Leak, Status, TrialKind
+from tare.reports.ascent_model import Constancy, Curve, Descent, Inside, Margin, Sampling
+from tare.reports.memory_model import Capacity, Cost, DensityRow, GivenBack, LedgerRow, Line, MemoryLayers, Released
 
 #: Raised when a field of the JSON changes its meaning or goes away.
 REPORT_SCHEMA = 1

@@ -8,14 +8,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from bench.records import SubjectRecord
-from bench.stats import Floats
-from reports import inside as within
-from reports import ledger, resample, words
-from reports.ascent_model import Inside
-from reports.ascents import DAEMON, RESIDENT
-from reports.memory_model import LedgerRow, MemoryLayers, Owner, Released
-from runners.payload import RELEASED, RELEASED_LAZILY
+from tare.bench.records import SubjectRecord
+from tare.bench.stats import Floats
+from tare.reports import inside as within
+from tare.reports import ledger, resample, words
+from tare.reports.ascent_model import Inside
+from tare.reports.ascents import DAEMON, RESIDENT
+from tare.reports.memory_model import LedgerRow, MemoryLayers, Owner, Released
+from tare.runners.payload import RELEASED, RELEASED_LAZILY
 
 PAYLOAD = "payload"
 _BALLOON = "balloon"

@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bench.metrics import show
-from bench.store import Run
-from reports import (
+from tare.bench.metrics import show
+from tare.bench.store import Run
+from tare.reports import (
     ascents,
     capacity,
     curve_plots,
@@ -28,9 +28,9 @@ from reports import (
     memory_words,
     words,
 )
-from reports.ascent_model import CurvePoint, Margin
-from reports.memory_model import MemoryLayers, Owner
-from reports.model import Report
+from tare.reports.ascent_model import CurvePoint, Margin
+from tare.reports.memory_model import MemoryLayers, Owner
+from tare.reports.model import Report
 
 #: Towers that stand side by side; more would be too narrow to read.
 _MOST_TOWERS = 4

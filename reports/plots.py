@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from reports import frames, svg, words
-from reports.axes import linear_ticks, log_axis, log_limits
-from reports.measures import KNOWN
-from reports.model import Figure, Report, SubjectFigures
+from tare.reports import frames, svg, words
+from tare.reports.axes import linear_ticks, log_axis, log_limits
+from tare.reports.measures import KNOWN
+from tare.reports.model import Figure, Report, SubjectFigures
 
 COLOURS = {"null": svg.NULL, "process": svg.PROCESS, "container": svg.CONTAINER, "vm": svg.VM}
 

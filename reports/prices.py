@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from bench import inputs
-from bench.errors import UsageError
+from tare.bench import inputs
+from tare.bench.errors import UsageError
 
 HOURS_A_YEAR = 8766.0
 _MIB = 2.0**20
@@ -80,7 +80,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def shipped() -> dict[str, Path]:
     """The price books that come with tare: name -> file."""
-    files = (Path(str(file)) for file in resources.files("scenarios").joinpath("prices").iterdir())
+    files = (Path(str(file)) for file in resources.files("tare.scenarios").joinpath("prices").iterdir())
     return {file.stem: file for file in sorted(files) if file.suffix == ".toml"}
 
 

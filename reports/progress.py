@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bench.metrics import show
-from bench.plan import duration
-from bench.records import Outcome, Trial
-from reports import words
-from runners.base import Support
+from tare.bench.metrics import show
+from tare.bench.plan import duration
+from tare.bench.records import Outcome, Trial
+from tare.reports import words
+from tare.runners.base import Support
 
 #: Of what is shown beside the bar, so that the bar stands still.
 _WIDTH = 36

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.settle import patience
-from bench.stats import CONFIDENCE
-from reports import words
+from tare.bench.settle import patience
+from tare.bench.stats import CONFIDENCE
+from tare.reports import words
 
 #: What settling calls still: no reading is known better.
 STILL_BYTES = patience(0).still_bytes

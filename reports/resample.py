@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.stats import CONFIDENCE, Floats
+from tare.bench.stats import CONFIDENCE, Floats
 
 _RESAMPLES = 1999
 _SEED = 20260101

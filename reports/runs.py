@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench import conditions
-from bench.errors import UsageError
-from bench.metrics import Metric
-from bench.records import RunHeader, SubjectRecord
-from bench.store import Run
-from reports import frames, measures, memory, words
-from reports.compare import judge, result_class, subject_figures
-from reports.figures import claim, several_modes
-from reports.model import Compared, RunsComparison, SubjectFigures
+from tare.bench import conditions
+from tare.bench.errors import UsageError
+from tare.bench.metrics import Metric
+from tare.bench.records import RunHeader, SubjectRecord
+from tare.bench.store import Run
+from tare.reports import frames, measures, memory, words
+from tare.reports.compare import judge, result_class, subject_figures
+from tare.reports.figures import claim, several_modes
+from tare.reports.model import Compared, RunsComparison, SubjectFigures
 
 _HOST = ("machine_id", "cpu_model", "cpus", "memory_bytes", "kernel", "cgroup_mode", "virtualization")
 

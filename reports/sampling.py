@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from bench.metrics import show
-from bench.stats import LEAST_CHANGE
-from reports import lines, words
-from reports.ascent_model import Sampling
-from reports.ascents import Ascents
+from tare.bench.metrics import show
+from tare.bench.stats import LEAST_CHANGE
+from tare.reports import lines, words
+from tare.reports.ascent_model import Sampling
+from tare.reports.ascents import Ascents
 
 _BYTES, _SECONDS = "sampling_bytes", "sampling_seconds"
 

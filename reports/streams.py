@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from bench.errors import OutputError
+from tare.bench.errors import OutputError
 
 #: What tare writes and an encoding may lack, in characters that all have.
 _PLAIN = {

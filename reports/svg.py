@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from reports import words
+from tare.reports import words
 
 #: Placeholder colour -> CSS variable. The page defines the variables, once for each scheme.
 PALETTE = {

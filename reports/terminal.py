@@ -14,11 +14,11 @@ from typing import IO, cast
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from bench.doctor import Diagnosis, RunnerDiagnosis
-from bench.plan import Plan, duration
-from reports import layout, streams, words
-from reports.layout import Lines
-from reports.progress import Watcher
+from tare.bench.doctor import Diagnosis, RunnerDiagnosis
+from tare.bench.plan import Plan, duration
+from tare.reports import layout, streams, words
+from tare.reports.layout import Lines
+from tare.reports.progress import Watcher
 
 #: The width where there is no terminal: no line is broken.
 _ENDLESS = 1_000_000

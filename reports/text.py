@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from reports import layout, text_memory, words
-from reports.layout import Lines
-from reports.measures import KNOWN
-from reports.model import Claim, Compared, Figure, Report, RunsComparison, SubjectFigures
+from tare.reports import layout, text_memory, words
+from tare.reports.layout import Lines
+from tare.reports.measures import KNOWN
+from tare.reports.model import Claim, Compared, Figure, Report, RunsComparison, SubjectFigures
 
 _COLUMNS = (("ready", "ready_seconds"), ("CPU time", "cpu_seconds"), ("memory", "pss_bytes"))
 #: A terminal shows failures until they would push the answer off the screen.

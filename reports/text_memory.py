@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from reports import layout, ledger, measures, words
-from reports.memory_model import DensityRow, LedgerRow
-from reports.memory_words import EXTRAPOLATED
-from reports.model import Figure, Report, SubjectFigures
+from tare.reports import layout, ledger, measures, words
+from tare.reports.memory_model import DensityRow, LedgerRow
+from tare.reports.memory_words import EXTRAPOLATED
+from tare.reports.model import Figure, Report, SubjectFigures
 
 GIB = 2**30
 

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from bench.metrics import show
-from reports import svg, words
-from reports.axes import log_axis
-from reports.model import Phase, Report, SubjectFigures
-from reports.plots import COLOURS, EMULATED_ROW, ordered
+from tare.bench.metrics import show
+from tare.reports import svg, words
+from tare.reports.axes import log_axis
+from tare.reports.model import Phase, Report, SubjectFigures
+from tare.reports.plots import COLOURS, EMULATED_ROW, ordered
 
 Span = Literal["start", "stop"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import UsageError
-from reports import streams
+from tare.bench.errors import UsageError
+from tare.reports import streams
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -104,7 +104,7 @@ def complete_scenario(_context: click.Context, _parameter: click.Parameter, begu
     """Names of shipped scenarios, else files."""
     from click.shell_completion import CompletionItem
 
-    from bench import scenario
+    from tare.bench import scenario
 
     found = [CompletionItem(name) for name in scenario.shipped() if name.startswith(begun)]
     return found or [CompletionItem(begun, type="file")]
@@ -114,7 +114,7 @@ def complete_run(_context: click.Context, _parameter: click.Parameter, begun: st
     """Runs made so far, else directories."""
     from click.shell_completion import CompletionItem
 
-    from bench import store
+    from tare.bench import store
 
     try:
         found = [CompletionItem(str(path)) for path in store.runs(results()) if str(path).startswith(begun)]

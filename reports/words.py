@@ -10,10 +10,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from bench.metrics import digits, show
-from bench.stats import ALPHA
-from reports import measures
-from reports.model import Compared, Counts, Figure, Verdict
+from tare.bench.metrics import digits, show
+from tare.bench.stats import ALPHA
+from tare.reports import measures
+from tare.reports.model import Compared, Counts, Figure, Verdict
 
 EMULATED = "software-emulated: not comparable with an accelerated VM"
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from runners.base import Runner
+from tare.runners.base import Runner
 
 #: Name in a scenario -> module, or module:object where one module drives several programs.
 #: Imported only when asked for: a container-only host has no libvirt.
 REGISTRY: dict[str, str] = {
-    "null": "runners.null",
-    "process": "runners.process",
-    "container": "runners.zygote",
-    "container-cold": "runners.oci:TARE",
-    "crun": "runners.oci:CRUN",
-    "runc": "runners.oci:RUNC",
-    "bwrap": "runners.bwrap",
-    "vm": "runners.vm",
+    "null": "tare.runners.null",
+    "process": "tare.runners.process",
+    "container": "tare.runners.zygote",
+    "container-cold": "tare.runners.oci:TARE",
+    "crun": "tare.runners.oci:CRUN",
+    "runc": "tare.runners.oci:RUNC",
+    "bwrap": "tare.runners.bwrap",
+    "vm": "tare.runners.vm",
 }
 
 

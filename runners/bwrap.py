@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from runners import contained, monitored
-from runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from runners.container import seccomp
-from runners.container.defaults import DOCKER_CAPABILITIES, MASKED_PATHS, default_config
-from runners.container.reader import Reader
+from tare.runners import contained, monitored
+from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.container import seccomp
+from tare.runners.container.defaults import DOCKER_CAPABILITIES, MASKED_PATHS, default_config
+from tare.runners.container.reader import Reader
 
 KIND: Kind = "container"
 TYPICAL_S = 0.01

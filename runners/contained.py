@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
-from runners import drain, payload
-from runners.base import PREFIX, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
-from runners.container import cgroups, trial
+from tare.runners import drain, payload
+from tare.runners.base import PREFIX, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
+from tare.runners.container import cgroups, trial
 
 NAMESPACES = (
     "mount namespace",

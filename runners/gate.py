@@ -21,9 +21,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners import payload
-from runners.base import RunnerError
-from runners.container import cgroups
+from tare.runners import payload
+from tare.runners.base import RunnerError
+from tare.runners.container import cgroups
 
 #: What a program must not inherit as ignored: Python ignores two, nohup and a shell's background jobs three more.
 DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)

@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from runners.base import RunnerError
-from runners.container import leftovers
-from runners.container.warm import ALONE, BESIDE, LARGEST_REQUEST, MARKER
+from tare.runners.base import RunnerError
+from tare.runners.container import leftovers
+from tare.runners.container.warm import ALONE, BESIDE, LARGEST_REQUEST, MARKER
 
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from container.warm import main; sys.exit(main(sys.argv[3:]))"
 _START_S = 20

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from runners import contained
-from runners.base import RunnerError
-from runners.container import cgroups, trial
+from tare.runners import contained
+from tare.runners.base import RunnerError
+from tare.runners.container import cgroups, trial
 
 _STOP_S = 20
 _READ_BYTES = 65536

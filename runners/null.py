@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners import drain
-from runners.base import Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners import drain
+from tare.runners.base import Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 
 KIND: Kind = "null"
 TYPICAL_S = 0.001

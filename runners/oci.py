@@ -31,11 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from runners import contained, monitored
-from runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from runners.container import cgroups, leftovers, syscalls
-from runners.container.defaults import default_config
-from runners.container.root_layer import overlay_options
+from tare.runners import contained, monitored
+from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.container import cgroups, leftovers, syscalls
+from tare.runners.container.defaults import default_config
+from tare.runners.container.root_layer import overlay_options
 
 WALLS = (*contained.WALLS, contained.DEVICE_RULES)
 _NAME = "@NAME@"  # stands in the configuration's template where each instance has its own name

@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners import contained, drain, gate, payload
-from runners.base import Kind, Launch, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from runners.container import cgroups, trial
-from runners.container.defaults import PIDS_LIMIT
+from tare.runners import contained, drain, gate, payload
+from tare.runners.base import Kind, Launch, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.container import cgroups, trial
+from tare.runners.container.defaults import PIDS_LIMIT
 
 KIND: Kind = "process"
 TYPICAL_S = 0.003

@@ -11,16 +11,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from runners import vm_accel, vm_traces
-from runners.base import PREFIX, Accelerator, Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from runners.image import modules
-from runners.image.initramfs import initramfs
-from runners.image.kernel import Kernel, find
-from runners.image.rootfs import payload_root
-from runners.payload import PATH, arguments
-from runners.vm_domain import BALLOONS, MACHINES, Balloon, Cpu, DirectBoot, Hardware, Machine, command_line, domain_xml
-from runners.vm_guest import Guest, running
-from runners.vm_libvirt import EMBEDDED, Hypervisor, connect, make_directory
+from tare.runners import vm_accel, vm_traces
+from tare.runners.base import (
+    PREFIX,
+    Accelerator,
+    Kind,
+    Mark,
+    Option,
+    Options,
+    Prepared,
+    RunnerError,
+    Scratch,
+    Spec,
+    Support,
+)
+from tare.runners.image import modules
+from tare.runners.image.initramfs import initramfs
+from tare.runners.image.kernel import Kernel, find
+from tare.runners.image.rootfs import payload_root
+from tare.runners.payload import PATH, arguments
+from tare.runners.vm_domain import (
+    BALLOONS,
+    MACHINES,
+    Balloon,
+    Cpu,
+    DirectBoot,
+    Hardware,
+    Machine,
+    command_line,
+    domain_xml,
+)
+from tare.runners.vm_guest import Guest, running
+from tare.runners.vm_libvirt import EMBEDDED, Hypervisor, connect, make_directory
 
 KIND: Kind = "vm"
 TYPICAL_S = 4.0

@@ -17,12 +17,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runners.base import PREFIX, RunnerError
-from runners.image.cache import publish, workspace
-from runners.image.kernel import Kernel
-from runners.vm_domain import Cpu, DirectBoot, Hardware, Machine, domain_xml
-from runners.vm_guest import Guest, running
-from runners.vm_libvirt import Hypervisor
+from tare.runners.base import PREFIX, RunnerError
+from tare.runners.image.cache import publish, workspace
+from tare.runners.image.kernel import Kernel
+from tare.runners.vm_domain import Cpu, DirectBoot, Hardware, Machine, domain_xml
+from tare.runners.vm_guest import Guest, running
+from tare.runners.vm_libvirt import Hypervisor
 
 #: A guest under KVM says its first word within a second or two, even nested; emulation takes two to four.
 DEADLINE_S = 10.0

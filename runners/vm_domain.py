@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree as ET
 
-from runners.base import Accelerator, RunnerError
+from tare.runners.base import Accelerator, RunnerError
 
 Machine = Literal["q35", "pc"]
 MACHINES: tuple[Machine, ...] = ("q35", "pc")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from xml.etree import ElementTree as ET
 
-from runners.base import PREFIX, Accelerator, RunnerError
+from tare.runners.base import PREFIX, Accelerator, RunnerError
 
 # The library configures its log when it is loaded, and would write warnings to our standard error.
 os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")

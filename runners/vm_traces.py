@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runners.base import PREFIX
-from runners.vm_libvirt import DIRECTORY_PREFIX, runtime_directory
+from tare.runners.base import PREFIX
+from tare.runners.vm_libvirt import DIRECTORY_PREFIX, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
 #: What a run (bench.workspace) or a proof (runners.vm_accel) calls its guests; a user's may be called ``tare-lab``.

@@ -22,13 +22,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners import contained, drain, helper
-from runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from runners.container import borrow, cgroups, devices, leftovers, stub, trial
-from runners.container.bundle import parse
-from runners.container.defaults import PIDS_LIMIT, default_config
-from runners.container.reader import BundleError
-from runners.container.siblings import Limits, SiblingsV1, SiblingsV2
+from tare.runners import contained, drain, helper
+from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.container import borrow, cgroups, devices, leftovers, stub, trial
+from tare.runners.container.bundle import parse
+from tare.runners.container.defaults import PIDS_LIMIT, default_config
+from tare.runners.container.reader import BundleError
+from tare.runners.container.siblings import Limits, SiblingsV1, SiblingsV2
 
 KIND: Kind = "container"
 TYPICAL_S = 0.01

@@ -14,7 +14,7 @@ bin=${here%/*}
 if [ -x "$bin/python3" ]; then
     # Beside the interpreter of a virtual environment. An editable installation is one line in a .pth file.
     for lib in "$bin"/../lib/python3*/site-packages; do
-        main=$lib/runners/container/__main__.py root=
+        main=$lib/tare/runners/container/__main__.py root=
         if [ ! -f "$main" ] && [ -f "$lib/_tarebench.pth" ]; then
             read -r root <"$lib/_tarebench.pth" || : # the line has no end
             main=$root/runners/container/__main__.py
@@ -23,4 +23,4 @@ if [ -x "$bin/python3" ]; then
     done
 fi
 # Installed into the system's Python: it knows where.
-exec python3 -X utf8 -m runners.container "$@"
+exec python3 -X utf8 -m tare.runners.container "$@"

@@ -12,7 +12,7 @@ import lzma
 import struct
 import zlib
 
-from runners.base import RunnerError
+from tare.runners.base import RunnerError
 
 #: XEN_ELFNOTE_PHYS32_ENTRY: the 32-bit physical address at which a PVH loader enters.
 _PVH_NOTE = 18

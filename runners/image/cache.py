@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runners.base import RunnerError
+from tare.runners.base import RunnerError
 
 _OWN = "set TARE_CACHE to a directory that you own"
 

@@ -16,9 +16,9 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from runners.base import RunnerError
-from runners.image.cache import keep
-from runners.image.rootfs import digest, walk
+from tare.runners.base import RunnerError
+from tare.runners.image.cache import keep
+from tare.runners.image.rootfs import digest, walk
 
 #: path -> (mode, major, minor). Numbers from Documentation/admin-guide/devices.txt.
 DEVICES: dict[str, tuple[int, int, int]] = {

@@ -1,7 +1,7 @@
 """The guest kernel: the distribution's own, taken out of its package into the cache; nothing is installed.
 
-``python -m runners.image.kernel [--package FILE.deb]`` prints the kernel's path. It asks apt for the package the first
-time; from then on it answers from the cache, at once and without a network.
+``python -m tare.runners.image.kernel [--package FILE.deb]`` prints the kernel's path. It asks apt for the package the
+first time; from then on it answers from the cache, at once and without a network.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from runners.base import RunnerError
-from runners.image import bzimage, modules
-from runners.image.cache import cache_dir, publish, workspace
+from tare.runners.base import RunnerError
+from tare.runners.image import bzimage, modules
+from tare.runners.image.cache import cache_dir, publish, workspace
 
 #: Packages that depend on the newest kernel, the smallest first: cloud kernels boot faster, and all have the 8250 and
 #: the initramfs built in. Debian's names, then Ubuntu's.
@@ -228,7 +228,7 @@ def _download(directory: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the path of the guest kernel on stdout, unpacking it first if need be; 6 when there is none to be had."""
-    parser = argparse.ArgumentParser(prog="python -m runners.image.kernel", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tare.runners.image.kernel", description=__doc__)
     parser.add_argument("--package", type=Path, metavar="FILE.deb", help="take the kernel out of this package")
     package: Path | None = parser.parse_args(arguments).package
     cache = cache_dir()

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from runners.base import RunnerError
-from runners.image.cache import keep
-from runners.payload import compiled
+from tare.runners.base import RunnerError
+from tare.runners.image.cache import keep
+from tare.runners.payload import compiled
 
 #: The program that loads them and executes what follows it on the command line.
 LOADER = "/load"

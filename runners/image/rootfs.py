@@ -8,9 +8,9 @@ import shutil
 import stat
 from pathlib import Path
 
-from runners.base import RunnerError
-from runners.image.cache import keep
-from runners.payload import PATH, binary
+from tare.runners.base import RunnerError
+from tare.runners.image.cache import keep
+from tare.runners.payload import PATH, binary
 
 _DIRECTORIES = {"dev": 0o755, "etc": 0o755, "proc": 0o755, "run": 0o755, "sys": 0o755, "tmp": 0o1777}
 _FILES = {

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from runners.base import RunnerError
-from runners.image.cache import keep
+from tare.runners.base import RunnerError
+from tare.runners.image.cache import keep
 
 SOURCE = Path(__file__).with_name("payload.c")
 FLAGS = ("-static", "-Os", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-s")

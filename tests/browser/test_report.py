@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-import reports
+from tare import reports
 from tests.conftest import require
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as synthetic

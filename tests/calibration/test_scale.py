@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import store
-from bench.stats import compare
+from tare.bench import store
+from tare.bench.stats import compare
 from tests import cli
 
 SEEDS = 20

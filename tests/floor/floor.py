@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from runners.base import Spec
-from runners.container import cgroups, devices
-from runners.container.defaults import PIDS_LIMIT, default_config
+from tare.runners.base import Spec
+from tare.runners.container import cgroups, devices
+from tare.runners.container.defaults import PIDS_LIMIT, default_config
 
 SOURCE = Path(__file__).with_name("floor.c")
 FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Werror", "-std=gnu11")
@@ -174,8 +174,8 @@ def _groups(parent: cgroups.Cgroup, spec: Spec, stack: ExitStack, label: str) ->
 def _seccomp(linux: Mapping[str, Any], place: Path) -> tuple[str, int] | None:
     if not linux.get("seccomp"):
         return None
-    from runners.container import seccomp
-    from runners.container.reader import Reader
+    from tare.runners.container import seccomp
+    from tare.runners.container.reader import Reader
 
     compiled = seccomp.compile(seccomp.parse(Reader(linux["seccomp"], "linux.seccomp")))
     file = place / "seccomp.bpf"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runners.container import executable
+from tare.runners.container import executable
 from tests.conftest import wait_until
 from tests.oci.harness import DEADLINE_S, READY, Box
 
@@ -246,8 +246,8 @@ def test_a_capability_of_exec_reaches_users(box: Box) -> None:
 
 
 def test_a_lock_that_is_held_for_long_says_who_holds_it(our_box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runners.container import state
-    from runners.container.failure import OciError
+    from tare.runners.container import state
+    from tare.runners.container.failure import OciError
 
     our_box.create("/bin/sleep", "1000")
     monkeypatch.setattr(state, "_LOCK_S", 0.1)

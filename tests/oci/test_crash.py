@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from runners.container.checkpoint import NAMES
+from tare.runners.container.checkpoint import NAMES
 from tests.conftest import require
 from tests.oci.harness import Box, Done
 

@@ -13,13 +13,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import runners
-from bench import pan, workspace
-from runners import payload
-from runners.base import Launch, Scratch, Spec
-from runners.container import cgroups
-from runners.image.cache import cache_dir
-from runners.image.rootfs import payload_root
+from tare import runners
+from tare.bench import pan, workspace
+from tare.runners import payload
+from tare.runners.base import Launch, Scratch, Spec
+from tare.runners.container import cgroups
+from tare.runners.image.cache import cache_dir
+from tare.runners.image.rootfs import payload_root
 from tests.floor import floor
 
 MEMORY_BYTES = 128 << 20

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import click
 
-from bench.probes import hostmem
-from runners.base import RunnerError
-from runners.image import kernel as kernels
-from runners.image.cache import cache_dir
+from tare.bench.probes import hostmem
+from tare.runners.base import RunnerError
+from tare.runners.image import kernel as kernels
+from tare.runners.image.cache import cache_dir
 from tests.system import guest_image
 
 MEMORY_MIB = 3072

@@ -18,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, os.fspath(Path(__file__).resolve().parent))  # where the guest has runners
 
-from runners import payload, zygote
-from runners.base import Instance, Prepared, Scratch, Spec
-from runners.container import cgroups, syscalls
+from tare.runners import payload, zygote
+from tare.runners.base import Instance, Prepared, Scratch, Spec
+from tare.runners.container import cgroups, syscalls
 
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "devices", "freezer")
 EMPTY, MANY = 200, 1000

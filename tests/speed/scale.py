@@ -28,8 +28,8 @@ from dataclasses import dataclass
 
 import click
 
-from bench.probes import hostmem
-from runners.container import cgroups
+from tare.bench.probes import hostmem
+from tare.runners.container import cgroups
 from tests.speed import arena
 
 FLOOR_BYTES = 4 << 30

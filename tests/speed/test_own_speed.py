@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import bringup, pan, plan, scenario, stats, store, workspace
-from bench.interrupts import Interrupts
-from bench.start import Contract
-from bench.trial import weigh
-from runners import payload
-from runners.base import Launch
-from runners.image.cache import cache_dir
+from tare.bench import bringup, pan, plan, scenario, stats, store, workspace
+from tare.bench.interrupts import Interrupts
+from tare.bench.start import Contract
+from tare.bench.trial import weigh
+from tare.runners import payload
+from tare.runners.base import Launch
+from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 from tests.unit.reports_fixture import write_run
 

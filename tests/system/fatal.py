@@ -23,13 +23,13 @@ from unittest import mock
 
 import psutil
 
-import runners
-from bench import pan, workspace
-from runners import payload
-from runners.base import Instance, Runner, Scratch, Spec
-from runners.container import checkpoint, leftovers, network, trial
-from runners.image.cache import cache_dir
-from runners.image.rootfs import payload_root
+from tare import runners
+from tare.bench import pan, workspace
+from tare.runners import payload
+from tare.runners.base import Instance, Runner, Scratch, Spec
+from tare.runners.container import checkpoint, leftovers, network, trial
+from tare.runners.image.cache import cache_dir
+from tare.runners.image.rootfs import payload_root
 
 
 class Popen(subprocess.Popen[bytes]):

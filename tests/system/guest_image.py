@@ -14,10 +14,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from runners import gate, payload
-from runners.image import initramfs
-from runners.image.cache import keep, workspace
-from runners.image.kernel import Kernel
+from tare.runners import gate, payload
+from tare.runners.image import initramfs
+from tare.runners.image.cache import keep, workspace
+from tare.runners.image.kernel import Kernel
 
 #: What CPython needs to start, ctypes and json included, and the library that makes filters, in Debian and Ubuntu.
 _LIBRARIES = ("libc6", "zlib1g", "libexpat1", "libffi8", "libseccomp2")

@@ -28,7 +28,7 @@ MARK = "tare-check "
 
 
 def group_at(path: str) -> Any:
-    from runners.container import cgroups
+    from tare.runners.container import cgroups
 
     return cgroups.for_container(path, "unused")
 
@@ -36,8 +36,8 @@ def group_at(path: str) -> Any:
 @contextmanager
 def limited(path: str, resources: dict[str, Any]) -> Iterator[Any]:
     """A cgroup at *path* under *resources*."""
-    from runners.container import resources as r
-    from runners.container.reader import Reader
+    from tare.runners.container import resources as r
+    from tare.runners.container.reader import Reader
 
     group = group_at(path)
     group.create()
@@ -78,7 +78,7 @@ def opened(path: str, flags: int) -> int:
 
 
 def check_the_host_is_v2_alone() -> None:
-    from runners.container import cgroups
+    from tare.runners.container import cgroups
 
     assert cgroups.mode() == "v2", cgroups.layout()
     assert not cgroups.usable(), cgroups.usable()
@@ -123,7 +123,7 @@ def check_idle_and_burst() -> None:
 
 
 def check_what_v2_lacks_is_refused() -> None:
-    from runners.container.reader import BundleError
+    from tare.runners.container.reader import BundleError
 
     for asked, word in (
         ({"memory": {"limit": 1 << 26, "swappiness": 5}}, "swappiness"),
@@ -142,14 +142,14 @@ def check_what_v2_lacks_is_refused() -> None:
 
 
 def update(group: Any, asked: dict[str, Any]) -> None:
-    from runners.container import resources as r
-    from runners.container.reader import Reader
+    from tare.runners.container import resources as r
+    from tare.runners.container.reader import Reader
 
     r.update(r.parse(Reader(asked, "linux.resources")), group, lambda _: None)
 
 
 def check_updates_of_pairs() -> None:
-    from runners.container.reader import BundleError
+    from tare.runners.container.reader import BundleError
 
     with limited("/tare-update/one", {"memory": {"limit": 32 << 20, "swap": 48 << 20}}) as group:
         counted = os.path.exists(f"{group.directory}/memory.swap.max")
@@ -201,7 +201,7 @@ def check_updates_of_processor_time() -> None:
 
 def check_controllers_that_cannot_be_handed_down_are_not_missed() -> None:
     """Below a cgroup with processes no domain controller can be had: as in a container without an own hierarchy."""
-    from runners.container import cgroups
+    from tare.runners.container import cgroups
 
     os.makedirs(f"{cgroups.layout().v2}/tare-busy")
     pid = inside(group_at("/tare-busy"), spin, wait=False)
@@ -397,7 +397,7 @@ def check_io_max() -> None:
 
 
 def check_what_was_counted() -> None:
-    from runners.container import counters
+    from tare.runners.container import counters
 
     def hold() -> int:
         held = bytearray(8 << 20)
@@ -434,7 +434,7 @@ def check_what_was_counted() -> None:
 
 
 def check_a_shortage_of_memory_is_told() -> None:
-    from runners.container import events
+    from tare.runners.container import events
 
     def hog() -> int:
         held = bytearray(96 << 20)
@@ -461,8 +461,8 @@ def check_huge_pages() -> None:
 
 
 def check_seccomp_filters() -> None:
-    from runners.container import allowed_calls, seccomp, syscalls
-    from runners.container.reader import Reader
+    from tare.runners.container import allowed_calls, seccomp, syscalls
+    from tare.runners.container.reader import Reader
 
     profile = seccomp.parse(Reader(allowed_calls.docker_profile(), "linux.seccomp"))
     program = seccomp.compile(profile)
@@ -497,7 +497,7 @@ def runtime(*words: str, status: int = 0) -> str:
 @contextmanager
 def bundle(script: str, **changes: Any) -> Iterator[str]:
     """A directory with a root filesystem of busybox and the configuration that all container subjects get."""
-    from runners.container.defaults import default_config
+    from tare.runners.container.defaults import default_config
 
     directory = "/tmp/bundle"
     for name in ("bin", "proc", "dev", "sys", "tmp"):
@@ -669,9 +669,9 @@ def check_a_warm_container() -> None:
             skip("the kernel's package, which holds overlayfs, was not to be had")
     from pathlib import Path
 
-    from runners import zygote
-    from runners.base import Scratch, Spec
-    from runners.container import cgroups
+    from tare.runners import zygote
+    from tare.runners.base import Scratch, Spec
+    from tare.runners.container import cgroups
 
     with bundle("") as directory:
         spec = Spec(
@@ -711,8 +711,8 @@ def check_a_process_is_limited_alone() -> None:
     """Through its gate: only the payload's own memory is charged, and the limit's victim is named."""
     from pathlib import Path
 
-    from runners import payload, process
-    from runners.base import Scratch, Spec
+    from tare.runners import payload, process
+    from tare.runners.base import Scratch, Spec
 
     cache = Path("/tare/cache")
     options = {"limit": "cgroup"}

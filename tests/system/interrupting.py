@@ -17,9 +17,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import store
-from runners.container import cgroups
-from runners.image.cache import cache_dir
+from tare.bench import store
+from tare.runners.container import cgroups
+from tare.runners.image.cache import cache_dir
 from tests import cli
 
 #: As it is installed, from the first moment on.

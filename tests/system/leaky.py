@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from runners import null
-from runners.base import Instance, Kind, Mark, Option, Options, Prepared, Scratch, Spec, Support
-from runners.container import cgroups
+from tare.runners import null
+from tare.runners.base import Instance, Kind, Mark, Option, Options, Prepared, Scratch, Spec, Support
+from tare.runners.container import cgroups
 
 KIND: Kind = "process"
 TYPICAL_S = 0.01

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import store
-from bench.store import Run
-from runners import payload
-from runners.image.cache import cache_dir
+from tare.bench import store
+from tare.bench.store import Run
+from tare.runners import payload
+from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require
 

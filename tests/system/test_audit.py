@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import audit, byname, pan, workspace
-from bench.records import Leak
-from runners.container import cgroups
+from tare.bench import audit, byname, pan, workspace
+from tare.bench.records import Leak
+from tare.runners.container import cgroups
 from tests.conftest import require
 
 SLEEP = "import sys, time; print('up', flush=True); time.sleep(600)"

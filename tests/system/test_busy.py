@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import store
-from bench.store import Run
-from runners.container import cgroups
+from tare.bench import store
+from tare.bench.store import Run
+from tare.runners.container import cgroups
 from tests import cli
 from tests.conftest import require
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-import runners
-from bench import audit, workspace
-from runners.container import network as networking
-from runners.container.checkpoint import NAMES
-from runners.image.cache import cache_dir
+from tare import runners
+from tare.bench import audit, workspace
+from tare.runners.container import network as networking
+from tare.runners.container.checkpoint import NAMES
+from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require
 from tests.oci import leftovers

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 
 import pytest
 
-import runners
-from runners import payload
-from runners.base import Instance, Prepared, RunnerError, Scratch, Spec
-from runners.container import cgroups
-from runners.container.defaults import PIDS_LIMIT, READONLY_PATHS
-from runners.container.hierarchies import CPU_PERIOD_US, read
-from runners.image.cache import cache_dir
+from tare import runners
+from tare.runners import payload
+from tare.runners.base import Instance, Prepared, RunnerError, Scratch, Spec
+from tare.runners.container import cgroups
+from tare.runners.container.defaults import PIDS_LIMIT, READONLY_PATHS
+from tare.runners.container.hierarchies import CPU_PERIOD_US, read
+from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 
 SUBJECTS = ("container", "crun", "runc")

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from runners.container import bundle, create, syscalls
-from runners.container.reader import BundleError
+from tare.runners.container import bundle, create, syscalls
+from tare.runners.container.reader import BundleError
 from tests.conftest import require
 
 DEADLINE_MS = 20_000

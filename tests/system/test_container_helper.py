@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 
-import runners
-from runners import helper, payload, zygote
-from runners.base import Instance, RunnerError, Scratch, Spec
-from runners.container import cgroups, devices, root_layer, syscalls, trial
-from runners.container.hierarchies import read
-from runners.image.cache import cache_dir
+from tare import runners
+from tare.runners import helper, payload, zygote
+from tare.runners.base import Instance, RunnerError, Scratch, Spec
+from tare.runners.container import cgroups, devices, root_layer, syscalls, trial
+from tare.runners.container.hierarchies import read
+from tare.runners.image.cache import cache_dir
 from tests.conftest import require, wait_until
 
 DEADLINE_S = 20.0
@@ -80,9 +80,9 @@ def test_killed_helper_takes_its_containers_along(scratch: Scratch) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-import runners
-from runners.base import Scratch, Spec
-from runners.container import trial
+from tare import runners
+from tare.runners.base import Scratch, Spec
+from tare.runners.container import trial
 directory = Path({directory!r})
 scratch = Scratch(directory=directory, cache=directory, cgroup={cgroup!r}, prefix={prefix!r})
 spec = Spec(argv=("/payload",), rootfs=directory / "rootfs", memory_bytes=64 << 20, cpus=1)

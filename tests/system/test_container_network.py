@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import network, syscalls
+from tare.runners.container import network, syscalls
 from tests.conftest import require
 
 

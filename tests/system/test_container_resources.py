@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from runners.container import allowed_calls, cgroups, libseccomp, resources, seccomp, syscalls
-from runners.container.kernel import Kernel
-from runners.container.reader import BundleError, Reader
+from tare.runners.container import allowed_calls, cgroups, libseccomp, resources, seccomp, syscalls
+from tare.runners.container.kernel import Kernel
+from tare.runners.container.reader import BundleError, Reader
 from tests.conftest import require, wait_until
 
 DEADLINE_S = 20.0

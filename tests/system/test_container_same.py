@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from runners import zygote
-from runners.base import Scratch, Spec
-from runners.container import bundle, create
-from runners.container.defaults import default_config
+from tare.runners import zygote
+from tare.runners.base import Scratch, Spec
+from tare.runners.container import bundle, create
+from tare.runners.container.defaults import default_config
 from tests.conftest import require
 
 END = "that was all"

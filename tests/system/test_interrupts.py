@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import store
+from tare.bench import store
 from tests import cli
 from tests.conftest import require
 from tests.system import interrupting

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import ksm, store
+from tare.bench import ksm, store
 from tests import cli
 from tests.conftest import require, wait_until
 

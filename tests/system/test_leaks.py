@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import runners
-from bench import engine, pan, plan, scenario, store, workspace
-from bench.monitor import Silent
-from runners.image.cache import cache_dir
+from tare import runners
+from tare.bench import engine, pan, plan, scenario, store, workspace
+from tare.bench.monitor import Silent
+from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 
 SCENARIO = """

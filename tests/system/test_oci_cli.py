@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from runners.container import cgroups, checkpoint, cli, terminal
-from runners.container.defaults import default_config
+from tare.runners.container import cgroups, checkpoint, cli, terminal
+from tare.runners.container.defaults import default_config
 from tests.conftest import require, wait_until
 
 MAIN = [sys.executable, "-I", "-S", os.fspath(Path(cli.__file__).with_name("__main__.py"))]

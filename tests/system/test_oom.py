@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import store
+from tare.bench import store
 from tests import cli
 from tests.conftest import require
 
@@ -63,10 +63,10 @@ def test_the_instances_together_have_a_ceiling_below_the_host(tmp_path: Path) ->
     )
     code = f"""
 from pathlib import Path
-from bench import engine, pan, plan, scenario
-from bench.monitor import Silent
-from runners.container import cgroups
-from runners.image.cache import cache_dir
+from tare.bench import engine, pan, plan, scenario
+from tare.bench.monitor import Silent
+from tare.runners.container import cgroups
+from tare.runners.image.cache import cache_dir
 class Looking(Silent):
     def alive(self, n):
         group = cgroups.at(cgroups.find("tare-")[0]).child("load")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import pan, store, workspace
-from runners.container import cgroups
+from tare.bench import pan, store, workspace
+from tare.runners.container import cgroups
 from tests import cli
 from tests.conftest import require
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import store, workspace
-from runners import vm
-from runners.image.cache import cache_dir
+from tare.bench import store, workspace
+from tare.runners import vm
+from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require
 

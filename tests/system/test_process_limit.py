@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import store
-from runners import payload, process
-from runners.base import Instance, RunnerError, Scratch, Spec
-from runners.container import cgroups
-from runners.image.cache import cache_dir
+from tare.bench import store
+from tare.runners import payload, process
+from tare.runners.base import Instance, RunnerError, Scratch, Spec
+from tare.runners.container import cgroups
+from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require, wait_until
 

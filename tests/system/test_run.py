@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import pan, store, workspace
-from runners.container import cgroups, leftovers
+from tare.bench import pan, store, workspace
+from tare.runners.container import cgroups, leftovers
 from tests import cli
 from tests.conftest import require, wait_until
 
@@ -316,8 +316,8 @@ def test_cold_caches_are_a_condition_of_the_run(tmp_path: Path) -> None:
 
 def test_the_measuring_process_never_loads_what_draws(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom bench import engine, plan, scenario\n"
-        "from bench.monitor import Silent\nfrom runners.image.cache import cache_dir\n"
+        "import sys\nfrom pathlib import Path\nfrom tare.bench import engine, plan, scenario\n"
+        "from tare.bench.monitor import Silent\nfrom tare.runners.image.cache import cache_dir\n"
         f"made = plan.make(scenario.load(Path({str(scenario(tmp_path, rounds=1))!r})))\n"
         f"engine.run(made, Path({str(tmp_path / 'runs')!r}), cache_dir(), Silent())\n"
         "print(sorted({'pandas', 'matplotlib', 'scipy', 'jinja2'} & set(sys.modules)))"

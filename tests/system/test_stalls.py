@@ -17,9 +17,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import stalls, store
-from bench.records import Outcome, Sample
-from runners.container import cgroups
+from tare.bench import stalls, store
+from tare.bench.records import Outcome, Sample
+from tare.runners.container import cgroups
 from tests import cli
 from tests.conftest import require, wait_until
 

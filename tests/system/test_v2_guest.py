@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from runners.base import RunnerError
-from runners.image import kernel as kernels
-from runners.image.cache import cache_dir
+from tare.runners.base import RunnerError
+from tare.runners.image import kernel as kernels
+from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 from tests.system import guest_image
 

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.probes.memory import pss_bytes
-from runners import vm, vm_accel, vm_traces
-from runners.base import Instance, Launch, Options, Prepared, RunnerError, Scratch, Spec
-from runners.image import modules
-from runners.image.cache import cache_dir
-from runners.image.kernel import find
-from runners.image.rootfs import payload_root
-from runners.payload import arguments
-from runners.vm_domain import DiskBoot, Hardware, Machine, domain_xml
-from runners.vm_guest import Guest, running
-from runners.vm_libvirt import EMBEDDED, connect, make_directory, runtime_directory
+from tare.bench.probes.memory import pss_bytes
+from tare.runners import vm, vm_accel, vm_traces
+from tare.runners.base import Instance, Launch, Options, Prepared, RunnerError, Scratch, Spec
+from tare.runners.image import modules
+from tare.runners.image.cache import cache_dir
+from tare.runners.image.kernel import find
+from tare.runners.image.rootfs import payload_root
+from tare.runners.payload import arguments
+from tare.runners.vm_domain import DiskBoot, Hardware, Machine, domain_xml
+from tare.runners.vm_guest import Guest, running
+from tare.runners.vm_libvirt import EMBEDDED, connect, make_directory, runtime_directory
 from tests.conftest import require, wait_until
 
 #: Long enough for an emulated guest on a loaded host.
@@ -227,10 +227,10 @@ def test_the_kvm_wiring_carries_a_few_instructions(stage: Stage, tmp_path: Path,
 ORPHANED = """
 import os, signal, sys
 from pathlib import Path
-from runners import vm
-from runners.base import Scratch, Spec
-from runners.image.cache import cache_dir
-from runners.image.rootfs import payload_root
+from tare.runners import vm
+from tare.runners.base import Scratch, Spec
+from tare.runners.image.cache import cache_dir
+from tare.runners.image.rootfs import payload_root
 cache = cache_dir()
 spec = Spec(argv=("/payload",), rootfs=payload_root(cache), memory_bytes=128 << 20, cpus=1)
 scratch = Scratch(directory=Path("/"), cache=cache, cgroup=None, prefix=sys.argv[1])

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from runners import vm, vm_libvirt
-from runners.base import RunnerError, Scratch, Spec
-from runners.image.cache import cache_dir
-from runners.image.kernel import find
-from runners.image.rootfs import payload_root
+from tare.runners import vm, vm_libvirt
+from tare.runners.base import RunnerError, Scratch, Spec
+from tare.runners.image.cache import cache_dir
+from tare.runners.image.kernel import find
+from tare.runners.image.rootfs import payload_root
 from tests.conftest import require, wait_until
 
 URI = "qemu:///system"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.records import (
+from tare.bench.records import (
     Finding,
     Host,
     Leak,
@@ -19,7 +19,7 @@ from bench.records import (
     SubjectRecord,
     Trial,
 )
-from bench.store import file_name
+from tare.bench.store import file_name
 
 GIB = 2**30
 MIB = 2**20

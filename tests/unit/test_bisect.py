@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.bisect import Bounds, least
+from tare.bench.bisect import Bounds, least
 
 KIB = 1024
 

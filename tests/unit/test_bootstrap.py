@@ -348,7 +348,7 @@ def test_headers_that_arrive_later_bring_virtual_machines(machine: Machine) -> N
     done = machine.run("setup")
     assert "NO VIRTUAL MACHINES" not in done.stderr
     assert [call for call in machine.called() if "--editable .[vm,dev]" in call]
-    assert [call for call in machine.called() if "-m runners.image.kernel" in call]
+    assert [call for call in machine.called() if "-m tare.runners.image.kernel" in call]
 
 
 def test_libvirts_user_is_made_where_no_package_makes_it(machine: Machine) -> None:

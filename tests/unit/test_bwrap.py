@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runners import bwrap, monitored
-from runners.base import RunnerError, Scratch, Spec
-from runners.container import leftovers
-from runners.container.defaults import DOCKER_CAPABILITIES
+from tare.runners import bwrap, monitored
+from tare.runners.base import RunnerError, Scratch, Spec
+from tare.runners.container import leftovers
+from tare.runners.container.defaults import DOCKER_CAPABILITIES
 
 
 @pytest.fixture

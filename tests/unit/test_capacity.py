@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import reports
-from bench import store
-from bench.errors import UsageError
-from reports import capacity, text_memory
-from reports.capacity import Estimate, Size, size, smaller
-from reports.memory_model import DensityRow
-from reports.model import Report
-from reports.promise import processors, promise
+from tare import reports
+from tare.bench import store
+from tare.bench.errors import UsageError
+from tare.reports import capacity, text_memory
+from tare.reports.capacity import Estimate, Size, size, smaller
+from tare.reports.memory_model import DensityRow
+from tare.reports.model import Report
+from tare.reports.promise import processors, promise
 from tests import cli
 from tests.unit import ascents_fixture as synthetic
 from tests.unit import reports_fixture

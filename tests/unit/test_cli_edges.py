@@ -22,18 +22,18 @@ import click
 import msgspec
 import pytest
 
-import tare
-from bench import engine, scenario, store
-from bench.errors import UsageError
-from reports import figures, html, terminal
-from reports.progress import Watcher
+from tare import command as front
+from tare.bench import engine, scenario, store
+from tare.bench.errors import UsageError
+from tare.reports import figures, html, terminal
+from tare.reports.progress import Watcher
 from tests import cli
 from tests.cli import fails
 from tests.unit import ascents_fixture, reports_fixture
 
 
 def options() -> Iterator[tuple[str, str]]:
-    for verb, command in tare.cli.commands.items():
+    for verb, command in front.cli.commands.items():
         for one in command.params:
             if isinstance(one, click.Option) and not one.is_flag and one.name != "help":
                 yield from ((verb, name) for name in one.opts)
@@ -238,8 +238,8 @@ def test_a_command_that_is_told_can_be_pasted(tmp_path: Path, monkeypatch: pytes
     with store.RunWriter(run) as writer:
         fix = writer._stopped(run, OSError(errno.ENOSPC, "full")).fix
     assert shlex.split(fix.partition("`")[2].rstrip("`")) == ["tare", "run", "--resume", str(run)]
-    monkeypatch.setattr("bench.engine.workspace.locked", contextlib.nullcontext)
-    monkeypatch.setattr("bench.engine.conditions.parted", lambda *_, **__: [])
+    monkeypatch.setattr("tare.bench.engine.workspace.locked", contextlib.nullcontext)
+    monkeypatch.setattr("tare.bench.engine.conditions.parted", lambda *_, **__: [])
     with pytest.raises(UsageError, match="is complete") as refused:
         engine.resume(run, tmp_path, Watcher(terminal.err()))
     assert shlex.split(refused.value.fix) == ["tare", "report", str(run)]

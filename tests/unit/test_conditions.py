@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-import reports
-from bench import conditions, store
-from bench.errors import UsageError
-from bench.records import Host, RunHeader
+from tare import reports
+from tare.bench import conditions, store
+from tare.bench.errors import UsageError
+from tare.bench.records import Host, RunHeader
 from tests.unit import reports_fixture as synthetic
 
 FACTS = {

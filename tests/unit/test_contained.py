@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import descriptors
-from runners import contained, monitored, zygote
-from runners.base import RunnerError
+from tare.bench import descriptors
+from tare.runners import contained, monitored, zygote
+from tare.runners.base import RunnerError
 
 
 class Instance:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from runners.container import borrow
+from tare.runners.container import borrow
 
 SHELL = "/bin/sh"
 

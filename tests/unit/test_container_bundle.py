@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from runners.container import mounts
-from runners.container import syscalls as k
-from runners.container.bundle import Bundle, parse
-from runners.container.defaults import DOCKER_CAPABILITIES, default_config
-from runners.container.idmap import Range
-from runners.container.mounts import Mount
-from runners.container.reader import BundleError
-from runners.container.scheduling import Scheduler
+from tare.runners.container import mounts
+from tare.runners.container import syscalls as k
+from tare.runners.container.bundle import Bundle, parse
+from tare.runners.container.defaults import DOCKER_CAPABILITIES, default_config
+from tare.runners.container.idmap import Range
+from tare.runners.container.mounts import Mount
+from tare.runners.container.reader import BundleError
+from tare.runners.container.scheduling import Scheduler
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -425,7 +425,9 @@ def test_annotations_and_empty_values_are_no_demands() -> None:
 def test_a_label_of_mounts_is_a_demand_where_there_are_labels(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runners.container.bundle._SELINUX", os.fspath(tmp_path if there else tmp_path / "nothing"))
+    monkeypatch.setattr(
+        "tare.runners.container.bundle._SELINUX", os.fspath(tmp_path if there else tmp_path / "nothing")
+    )
     made = put(config(), "linux.mountLabel", "system_u:object_r:x:s0")
     if there:
         with pytest.raises(BundleError, match=r"linux\.mountLabel: cannot be in force"):

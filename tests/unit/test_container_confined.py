@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import hierarchies, leftovers, person, state, views
-from runners.container.mounts import parse
-from runners.container.reader import Reader
+from tare.runners.container import hierarchies, leftovers, person, state, views
+from tare.runners.container.mounts import parse
+from tare.runners.container.reader import Reader
 
 HOST = "         0          0 4294967295\n"
 #: As rootless podman's: the user's own id, then those that /etc/subuid grants.

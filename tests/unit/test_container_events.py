@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import counters, events
-from runners.container.cgroup_v1 import V1
-from runners.container.cgroup_v2 import V2
-from runners.container.failure import OciError
-from runners.container.hierarchies import Layout
+from tare.runners.container import counters, events
+from tare.runners.container.cgroup_v1 import V1
+from tare.runners.container.cgroup_v2 import V2
+from tare.runners.container.failure import OciError
+from tare.runners.container.hierarchies import Layout
 
 MS, S = 10**6, 10**9
 MOST = 2**64 - 1

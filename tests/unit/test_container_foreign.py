@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import foreign
+from tare.runners.container import foreign
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import hierarchies, leftovers, unpivoted
+from tare.runners.container import hierarchies, leftovers, unpivoted
 
 
 def test_directories_that_are_empty_or_gone_are_removed(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runners.container import contents, guarded, idmap, mounts, parts
-from runners.container import syscalls as k
-from runners.container.kernel import Kernel
-from runners.container.reader import BundleError, Reader
+from tare.runners.container import contents, guarded, idmap, mounts, parts
+from tare.runners.container import syscalls as k
+from tare.runners.container.kernel import Kernel
+from tare.runners.container.reader import BundleError, Reader
 
 
 def parsed(**values: Any) -> tuple[mounts.Mount, list[str]]:

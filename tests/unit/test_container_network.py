@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runners.container import network
+from tare.runners.container import network
 
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import packed
+from tare.runners.container import packed
 
 PACKED = Path(packed.__file__)
 ASK = "import sys; sys.path.insert(0, sys.argv[1]); import packed; packed.install('pkg', sys.argv[1] + '/pkg'); "

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from runners.container import plan, process
-from runners.container.bundle import Bundle, parse
-from runners.container.defaults import default_config
-from runners.container.reader import BundleError
-from runners.container.scheduling import Scheduler
+from tare.runners.container import plan, process
+from tare.runners.container.bundle import Bundle, parse
+from tare.runners.container.defaults import default_config
+from tare.runners.container.reader import BundleError
+from tare.runners.container.scheduling import Scheduler
 
 RANGE = {"containerID": 0, "hostID": 100_000, "size": 65536}
 

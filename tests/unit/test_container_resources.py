@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import applying, blockio, cgroups, limits, resources
-from runners.container.hierarchies import Layout
-from runners.container.reader import BundleError, Reader
-from runners.container.resources import Resources
+from tare.runners.container import applying, blockio, cgroups, limits, resources
+from tare.runners.container.hierarchies import Layout
+from tare.runners.container.reader import BundleError, Reader
+from tare.runners.container.resources import Resources
 
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "devices")
 V1_FILES = (

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.container import allowed_calls, compact, compiled, compiling, libseccomp, seccomp, stub
-from runners.container.reader import BundleError, Reader
-from runners.container.seccomp import Filter, Profile
+from tare.runners.container import allowed_calls, compact, compiled, compiling, libseccomp, seccomp, stub
+from tare.runners.container.reader import BundleError, Reader
+from tare.runners.container.seccomp import Filter, Profile
 
 needs_library = pytest.mark.skipif(bool(libseccomp.load()), reason=f"libseccomp: {libseccomp.load()}")
 needs_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of system calls are those of x86-64")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runners.container import create, inside
+from tare.runners.container import create, inside
 
 HOOKS = {"createContainer": ("one",)}
 

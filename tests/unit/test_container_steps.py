@@ -14,18 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import capabilities, carry, init, layered, root_layer, steps, syscalls, unpivoted
-from runners.container.bundle import Bundle, parse
-from runners.container.defaults import default_config
-from runners.container.kernel import flatten
-from runners.container.plan import Plan, plan
-from runners.container.reader import BundleError
-from runners.container.record import replace
-from runners.container.seccomp import Filter
+from tare.runners.container import capabilities, carry, init, layered, root_layer, steps, syscalls, unpivoted
+from tare.runners.container.bundle import Bundle, parse
+from tare.runners.container.defaults import default_config
+from tare.runners.container.kernel import flatten
+from tare.runners.container.plan import Plan, plan
+from tare.runners.container.reader import BundleError
+from tare.runners.container.record import replace
+from tare.runners.container.seccomp import Filter
 
 if TYPE_CHECKING:
-    from runners.container.layered import Found
-    from runners.container.process import Process
+    from tare.runners.container.layered import Found
+    from tare.runners.container.process import Process
 
 FILTER = Filter(b"12345678")
 #: Of the host that the containers are planned for.
@@ -457,7 +457,7 @@ def test_both_execs_leave_what_one_would(
 
 
 def test_limits_are_set_from_outside() -> None:
-    from runners.container.plan import limits
+    from tare.runners.container.plan import limits
 
     process = config()["process"] | {
         "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
@@ -492,7 +492,7 @@ def test_limits_that_python_could_not_live_with_come_last(
     name: str, soft: int, hard: int, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the capabilities and the filter; from outside they are only given the room that they need."""
-    from runners.container.plan import becoming, limits
+    from tare.runners.container.plan import becoming, limits
 
     read = limited(name, soft, hard)
     last = becoming(read, bundle=bundle(), last_capability=40, filtering=FILTER)
@@ -511,7 +511,7 @@ def test_limits_that_python_could_not_live_with_come_last(
 
 
 def test_no_limit_is_room_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    from runners.container.plan import becoming, limits
+    from tare.runners.container.plan import becoming, limits
 
     read = limited("AS", -1 % (1 << 64), -1 % (1 << 64))
     (call, *_) = becoming(read, bundle=bundle(), last_capability=40, filtering=FILTER).calls
@@ -521,7 +521,7 @@ def test_no_limit_is_room_for_everything(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_other_limits_cost_no_call_of_the_small_program() -> None:
-    from runners.container.plan import becoming
+    from tare.runners.container.plan import becoming
 
     for name in ("CORE", "NPROC", "NOFILE", "MEMLOCK"):
         last = becoming(limited(name, 1024, 4096), bundle=bundle(), last_capability=40, filtering=FILTER)

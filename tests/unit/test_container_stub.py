@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import executable, inside, stub
+from tare.runners.container import executable, inside, stub
 from tests.unit.processor import MACHINES, Processor
 
 CALLS = (

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.container import cli, options, updating
-from runners.container.failure import OciError
+from tare.runners.container import cli, options, updating
+from tare.runners.container.failure import OciError
 
 
 @pytest.mark.parametrize(

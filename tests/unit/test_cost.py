@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import reports
-from bench import scenario, store
-from bench.errors import UsageError
-from reports import cost, prices, words
-from reports.cost import BillError, Need
-from reports.prices import Book, OwnHost, Size
+from tare import reports
+from tare.bench import scenario, store
+from tare.bench.errors import UsageError
+from tare.reports import cost, prices, words
+from tare.reports.cost import BillError, Need
+from tare.reports.prices import Book, OwnHost, Size
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import disturbances, host
-from bench.disturbances import Tree
+from tare.bench import disturbances, host
+from tare.bench.disturbances import Tree
 
 KDAMOND = "sys/kernel/mm/damon/admin/kdamonds/0"
 SCHEME = f"{KDAMOND}/contexts/0/schemes/0/action"

@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import runners
-import tare
-from bench import scenario, scenario_file
-from bench.metrics import METRICS
+from tare import command, runners
+from tare.bench import scenario, scenario_file
+from tare.bench.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -36,7 +35,7 @@ def test_every_metric_is_explained() -> None:
 
 def test_every_verb_and_scenario_is_named_in_the_readme() -> None:
     page = text("README.md")
-    assert all(f"tare {verb}" in page for verb in tare.cli.commands if verb != "list")
+    assert all(f"tare {verb}" in page for verb in command.cli.commands if verb != "list")
     assert all(f"`{name}`" in page for name in scenario.shipped())
 
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-import runners
-from bench import bringup, doctor
-from runners.base import RunnerError, Support
+from tare import runners
+from tare.bench import bringup, doctor
+from tare.runners.base import RunnerError, Support
 
 
 def probed(monkeypatch: pytest.MonkeyPatch, answer: Support | Exception) -> doctor.RunnerDiagnosis:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import engine, stalls, trial
-from bench.errors import HostError
-from bench.interrupts import Interrupts
-from bench.reading import Reading, Weighing
+from tare.bench import engine, stalls, trial
+from tare.bench.errors import HostError
+from tare.bench.interrupts import Interrupts
+from tare.bench.reading import Reading, Weighing
 
 TIMED_OUT = Weighing(status="timeout", reason="no 'ready' within 5 s", at_ns=0)
 

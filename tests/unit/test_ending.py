@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import HostError, InvalidError, NothingToRunError, OutputError, TareError, UsageError, unwritten
-from reports import ending
-from runners.base import RunnerError
+from tare.bench.errors import HostError, InvalidError, NothingToRunError, OutputError, TareError, UsageError, unwritten
+from tare.reports import ending
+from tare.runners.base import RunnerError
 from tests import cli
 
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -23,11 +23,11 @@ PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 def door_words(raising: str, *words: str) -> list[str]:
     """The command of ``tare list`` whose verb does *raising* in place of its own work."""
     code = (
-        "import sys, tare\n"
+        "import sys; from tare import command\n"
         f"def broken(**_): {raising}\n"
-        "tare.cli.commands['list'].callback = broken\n"
+        "command.cli.commands['list'].callback = broken\n"
         f"sys.argv = ['tare', 'list', *{list(words)!r}]\n"
-        "tare.main()"
+        "command.main()"
     )
     return [sys.executable, "-c", code]
 
@@ -95,7 +95,7 @@ def test_without_any_place_for_a_log_that_is_said(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("raising", ["return [][1]", "from bench.errors import UsageError; raise UsageError('x')"])
+@pytest.mark.parametrize("raising", ["return [][1]", "from tare.bench.errors import UsageError; raise UsageError('x')"])
 def test_a_traceback_is_printed_on_demand_alone(tmp_path: Path, raising: str) -> None:
     assert "Traceback" in door(raising, TARE_CACHE=str(tmp_path), TARE_DEBUG="1").stderr
     for value in ("", "0"):
@@ -175,14 +175,16 @@ def test_with_json_an_error_is_json(verb: str) -> None:
 
 
 def test_every_verb_with_json_is_among_them() -> None:
-    import tare
+    from tare import command
 
-    with_json = {name for name, verb in tare.cli.commands.items() if any(one.name == "as_json" for one in verb.params)}
+    with_json = {
+        name for name, verb in command.cli.commands.items() if any(one.name == "as_json" for one in verb.params)
+    }
     assert with_json == set(BAD)
 
 
 def test_data_that_was_printed_is_not_followed_by_an_error_in_json(tmp_path: Path) -> None:
-    raising = "from reports import streams; streams.json([1]); raise RuntimeError('late')"
+    raising = "from tare.reports import streams; streams.json([1]); raise RuntimeError('late')"
     done = door(raising, "--json", TARE_CACHE=str(tmp_path))
     assert json.loads(done.stdout) == [1]
     assert done.returncode == 70
@@ -226,7 +228,7 @@ def test_closed_and_full_talk_is_no_error(closed: str) -> None:
 
 def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:
     """A descriptor 2 that is a file of the run would get what children say."""
-    code = "import os; from reports import streams; streams.prepare()"
+    code = "import os; from tare.reports import streams; streams.prepare()"
     code += "; print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 2)])"
     done = shell(f'{shlex.quote(sys.executable)} -c "{code}" 0<&- 2>&-')
     assert done.stdout == "['/dev/null', '/dev/null']\n"
@@ -261,7 +263,7 @@ def test_every_encoding_takes_what_is_said(env: dict[str, str], words: str) -> N
 
 def test_characters_that_are_lacking_become_plain_ones() -> None:
     said = "5 µs × 2 ± 1 − 3 … — \\u202f\\xa0 • ∞ é\\udcff\\n"
-    code = f"from reports import streams; streams.prepare(); streams.out('{said}')"
+    code = f"from tare.reports import streams; streams.prepare(); streams.out('{said}')"
     for encoding, shown in (
         ("ascii", b"5 us x 2 +/- 1 - 3 ... -    * inf \\xe9\xff\n"),
         ("latin-1", b"5 \xb5s \xd7 2 \xb1 1 - 3 ... -  \xa0 * inf \xe9\xff\n"),

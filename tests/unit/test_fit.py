@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench.fit import fit
+from tare.bench.fit import fit
 
 
 def line(a: float, b: float, seed: int, spread: float = 0.0, bend: float = 0.0) -> list[tuple[float, float]]:

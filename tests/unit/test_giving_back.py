@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import reports
-from bench import store
-from reports import giving_back
-from reports.memory_model import Released
-from reports.model import Report
+from tare import reports
+from tare.bench import store
+from tare.reports import giving_back
+from tare.reports.memory_model import Released
+from tare.reports.model import Report
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import CONTAINER, MIB, VM, Burden, Climber
 

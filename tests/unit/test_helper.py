@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.base import RunnerError
-from runners.helper import Helper
+from tare.runners.base import RunnerError
+from tare.runners.helper import Helper
 
 Ends = tuple[Helper, socket.socket]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench import caches, host, pan
-from bench.audit import _mounts, difference
-from runners.container import hierarchies
+from tare.bench import caches, host, pan
+from tare.bench.audit import _mounts, difference
+from tare.runners.container import hierarchies
 
 MEMINFO = """MemTotal:       24672104 kB
 Dirty:               512 kB

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import runners
-from bench import bringup
-from runners.base import RunnerError
-from runners.image import cache
+from tare import runners
+from tare.bench import bringup
+from tare.runners.base import RunnerError
+from tare.runners.image import cache
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.base import RunnerError
-from runners.image import initramfs, rootfs
+from tare.runners.base import RunnerError
+from tare.runners.image import initramfs, rootfs
 
 #: ``printf hello > a; echo a | cpio -o -H newc`` of GNU cpio 2.13, with inode 1, time and device 0. The fields: magic,
 #: inode, mode 100644, uid, gid, links, time, size 5, device of the file and device that it is (two each), length of the

@@ -16,8 +16,8 @@ import lz4.block
 import pytest
 import zstandard
 
-from runners.base import RunnerError
-from runners.image import bzimage, kernel
+from tare.runners.base import RunnerError
+from tare.runners.image import bzimage, kernel
 
 RELEASE = "6.1.0-9-test"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.base import RunnerError
-from runners.image import modules
+from tare.runners.base import RunnerError
+from tare.runners.image import modules
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import inputs
-from bench.errors import UsageError
+from tare.bench import inputs
+from tare.bench.errors import UsageError
 
 
 def refused(path: Path) -> UsageError:

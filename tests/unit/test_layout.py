@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from bench import scenario
-from bench.doctor import Diagnosis, RunnerDiagnosis
-from bench.metrics import show
-from bench.plan import make
-from bench.records import Finding, Host
-from reports import layout, listings, terminal, words
-from reports.layout import Lines
+from tare.bench import scenario
+from tare.bench.doctor import Diagnosis, RunnerDiagnosis
+from tare.bench.metrics import show
+from tare.bench.plan import make
+from tare.bench.records import Finding, Host
+from tare.reports import layout, listings, terminal, words
+from tare.reports.layout import Lines
 
 WIDTHS = st.integers(20, 200)
 LABEL = st.from_regex(r"[a-z0-9][a-z0-9./+-]{0,39}", fullmatch=True)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import reports
-from bench import store
-from reports import ascents, ledger, lines
-from reports.memory_model import LedgerRow, Line
-from reports.model import Report
+from tare import reports
+from tare.bench import store
+from tare.reports import ascents, ledger, lines
+from tare.reports.memory_model import LedgerRow, Line
+from tare.reports.model import Report
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import COUNTERS, KIB, MIB, Burden
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import settle
-from bench.metrics import METRICS
-from bench.probes import hostload, hostmem, inside, memory
+from tare.bench import settle
+from tare.bench.metrics import METRICS
+from tare.bench.probes import hostload, hostmem, inside, memory
 
 MEMINFO_6_18 = """MemTotal:       24684084 kB
 MemFree:        24133760 kB
@@ -189,8 +189,8 @@ def test_pages_on_a_processor_s_own_list_are_used_by_nobody() -> None:
 def still(monkeypatch: pytest.MonkeyPatch, free: Callable[[int], int], moved: int = 0) -> tuple[bool, int]:
     """Whether it settles where free memory is ``free(look)``, and after how many looks; a look advances the clock."""
     looks: list[float] = []
-    monkeypatch.setattr("bench.settle.time.sleep", looks.append)
-    monkeypatch.setattr("bench.settle.time.monotonic", lambda: sum(looks))
+    monkeypatch.setattr("tare.bench.settle.time.sleep", looks.append)
+    monkeypatch.setattr("tare.bench.settle.time.monotonic", lambda: sum(looks))
     monkeypatch.setattr(settle, "_free_now", lambda: free(len(looks)))
     return settle.settle(moved), len(looks)
 

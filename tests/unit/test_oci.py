@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runners import bwrap, monitored, oci
-from runners.base import RunnerError, Scratch
-from runners.container import cgroups, leftovers, syscalls, trial, warm
-from runners.container.hierarchies import Layout
+from tare.runners import bwrap, monitored, oci
+from tare.runners.base import RunnerError, Scratch
+from tare.runners.container import cgroups, leftovers, syscalls, trial, warm
+from tare.runners.container.hierarchies import Layout
 
 HYBRID_TEXT = "cgroups in hybrid mode not supported, drop all controllers from cgroupv2"
 

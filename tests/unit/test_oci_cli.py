@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runners.container import bundle, cli, ending, features, jsontext, log, options
-from runners.container.defaults import default_config
-from runners.container.failure import OciError
-from runners.container.options import Option
+from tare.runners.container import bundle, cli, ending, features, jsontext, log, options
+from tare.runners.container.defaults import default_config
+from tare.runners.container.failure import OciError
+from tare.runners.container.options import Option
 
 MAIN = Path(cli.__file__).with_name("__main__.py")
 KNOWN = (

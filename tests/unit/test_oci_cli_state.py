@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from runners.container import hooks, state, terminal
-from runners.container.checkpoint import NAMES, checkpoint
-from runners.container.failure import OciError
-from runners.container.reader import BundleError, Reader
-from runners.container.record import fields, record, replace
-from runners.container.state import FIFO, State, Store
+from tare.runners.container import hooks, state, terminal
+from tare.runners.container.checkpoint import NAMES, checkpoint
+from tare.runners.container.failure import OciError
+from tare.runners.container.reader import BundleError, Reader
+from tare.runners.container.record import fields, record, replace
+from tare.runners.container.state import FIFO, State, Store
 
 
 def known(**changes: Any) -> State:
@@ -91,7 +91,7 @@ def test_a_lock_is_waited_for_and_its_removal_noticed(store: Store) -> None:
     os.close(store.add("c1"))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from runners.container.state import Store\n"
+        "from tare.runners.container.state import Store\n"
         "store = Store(sys.argv[2]); lock = store.lock('c1'); print('locked', flush=True)\n"
         "sys.stdin.read(); store.remove('c1')\n"
     )

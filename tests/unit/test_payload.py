@@ -13,8 +13,8 @@ from typing import Literal
 
 import pytest
 
-from runners import payload
-from runners.base import RunnerError
+from tare.runners import payload
+from tare.runners.base import RunnerError
 
 #: How long the payload is watched. Its share is of its own accounting, so that a busy host only lowers it.
 WATCHED_S = 3.0

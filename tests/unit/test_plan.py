@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import plan, scenario
-from bench.scenario import Scenario
+from tare.bench import plan, scenario
+from tare.bench.scenario import Scenario
 
 STARTUP = scenario.load(scenario.find("startup"))
 

@@ -12,10 +12,10 @@ from typing import cast
 
 import pytest
 
-from runners import gate, payload, process
-from runners.base import RunnerError, Scratch, Spec
-from runners.container import cgroups
-from runners.image.cache import cache_dir
+from tare.runners import gate, payload, process
+from tare.runners.base import RunnerError, Scratch, Spec
+from tare.runners.container import cgroups
+from tare.runners.image.cache import cache_dir
 from tests.conftest import wait_until
 
 LIMITED = {"limit": "cgroup"}

@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from bench.records import Outcome, Trial
-from reports.progress import Watcher, _shortened
+from tare.bench.records import Outcome, Trial
+from tare.reports.progress import Watcher, _shortened
 
 LONGEST = "container-with-the-longest-label-there-is"[:40]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import reports
-from bench import store
-from bench.errors import UsageError
-from reports.model import Compared, Figure, Report, RunsComparison, SubjectFigures
+from tare import reports
+from tare.bench import store
+from tare.bench.errors import UsageError
+from tare.reports.model import Compared, Figure, Report, RunsComparison, SubjectFigures
 from tests.unit import reports_fixture as synthetic
 
 Make = Callable[..., Report]
@@ -57,7 +57,8 @@ def with_failures(runner: str, rounds: int) -> synthetic.Subject:
 
 
 def test_importing_reports_loads_nothing_heavy() -> None:
-    code = "import reports, sys; print(*sorted({'pandas', 'matplotlib', 'jinja2', 'numpy', 'rich'} & set(sys.modules)))"
+    heavy = "{'pandas', 'matplotlib', 'jinja2', 'numpy', 'rich'}"
+    code = f"import sys; from tare import reports; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import reports
-from bench import store
-from bench.errors import UsageError
-from bench.records import Outcome, Sample
-from reports.memory_model import DensityRow
-from reports.model import Report
+from tare import reports
+from tare.bench import store
+from tare.bench.errors import UsageError
+from tare.bench.records import Outcome, Sample
+from tare.reports.memory_model import DensityRow
+from tare.reports.model import Report
 from tests.unit import ascents_fixture as synthetic
 from tests.unit import reports_fixture
 from tests.unit.ascents_fixture import GIB, KIB, MIB, TOTAL, Burden

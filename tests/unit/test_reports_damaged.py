@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-import reports
-from bench import store
-from bench.errors import UsageError
-from reports import figures, html, runs
-from reports.model import Report
+from tare import reports
+from tare.bench import store
+from tare.bench.errors import UsageError
+from tare.reports import figures, html, runs
+from tare.reports.model import Report
 from tests import cli
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as starts
@@ -139,10 +139,10 @@ def test_records_that_contradict_each_other_are_damage_and_no_fault_of_tare(
         raise KeyError("host_anon_bytes")
 
     for made, words in (
-        ("reports.figures.build", (reports.build, run)),
-        ("reports.html.page", (reports.page, run, report)),
-        ("reports.runs.compare_runs", (reports.compare_runs, run, run)),
-        ("reports.html.write", (reports.write, path)),
+        ("tare.reports.figures.build", (reports.build, run)),
+        ("tare.reports.html.page", (reports.page, run, report)),
+        ("tare.reports.runs.compare_runs", (reports.compare_runs, run, run)),
+        ("tare.reports.html.write", (reports.write, path)),
     ):
         monkeypatch.setattr(made, stumbles)
         make, *given = words
@@ -162,7 +162,7 @@ def test_what_the_run_has_no_part_in_is_not_called_damage(
     def fails(*_: object) -> object:
         raise failure
 
-    monkeypatch.setattr("reports.figures.build", fails)
+    monkeypatch.setattr("tare.reports.figures.build", fails)
     with pytest.raises(type(failure)) as told:
         reports.build(run)
     assert told.value is failure

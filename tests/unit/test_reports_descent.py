@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import reports
-from bench import store
-from reports.model import Report
+from tare import reports
+from tare.bench import store
+from tare.reports.model import Report
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB, Burden
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import reports
-from bench import store
-from bench.records import Outcome, Sample
-from reports.model import Report
+from tare import reports
+from tare.bench import store
+from tare.bench.records import Outcome, Sample
+from tare.reports.model import Report
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as starts
 

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-import reports
-from bench import store
-from reports import words
-from reports.model import Figure, Mode, Report, RunsComparison
+from tare import reports
+from tare.bench import store
+from tare.reports import words
+from tare.reports.model import Figure, Mode, Report, RunsComparison
 from tests.unit import reports_fixture as synthetic
 
 #: Rounds in which the second subject is 3.4 times as slow.

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import reports
-from bench import store
-from reports.memory_model import DensityRow
-from reports.promise import STILL_BYTES, Promise, noise_bytes, promise, unseen
+from tare import reports
+from tare.bench import store
+from tare.reports.memory_model import DensityRow
+from tare.reports.promise import STILL_BYTES, Promise, noise_bytes, promise, unseen
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB, Burden
 

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-import reports
-from bench import store
-from reports import words
-from reports.html import MOST_SHOWN
+from tare import reports
+from tare.bench import store
+from tare.reports import words
+from tare.reports.html import MOST_SHOWN
 from tests.unit import reports_fixture as synthetic
 
 HOSTILE = "<script>alert('label')</script>"

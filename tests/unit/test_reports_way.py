@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import reports
-from bench import store
-from reports import ledger, words
-from reports.ascent_model import Constancy, Curve, Inside
-from reports.model import Report
+from tare import reports
+from tare.bench import store
+from tare.reports import ledger, words
+from tare.reports.ascent_model import Constancy, Curve, Inside
+from tare.reports.model import Report
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import GUEST_KEEPS, KIB, MIB, Burden
 from tests.unit.test_reports_render import Page, terminal

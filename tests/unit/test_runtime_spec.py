@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.container import cli
+from tare.runners.container import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "runtime-spec.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import scenario
-from bench.errors import UsageError
+from tare.bench import scenario
+from tare.bench.errors import UsageError
 
 MINIMAL = """
 schema = 1

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench import stats
+from tare.bench import stats
 
 
 def normal(seed: int, n: int, mean: float = 10.0, spread: float = 0.5) -> list[float]:

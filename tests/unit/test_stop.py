@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.scenario_file import StackTable
-from bench.stop import WINDOW, Seen, reason
+from tare.bench.scenario_file import StackTable
+from tare.bench.stop import WINDOW, Seen, reason
 
 GIB = float(1 << 30)
 RULES = StackTable(

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import Interrupted
-from bench.interrupts import Interrupts, TrialTimeout
-from bench.reading import Weighing
-from bench.start import Console, Contract, clock_ns
-from bench.trial import weigh
-from runners import drain
-from runners.base import Mark, RunnerError
+from tare.bench.errors import Interrupted
+from tare.bench.interrupts import Interrupts, TrialTimeout
+from tare.bench.reading import Weighing
+from tare.bench.start import Console, Contract, clock_ns
+from tare.bench.trial import weigh
+from tare.runners import drain
+from tare.runners.base import Mark, RunnerError
 
 CONTRACT = Contract(ready="ready", timeout_s=5.0)
 

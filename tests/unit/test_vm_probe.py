@@ -12,11 +12,11 @@ from typing import cast
 
 import pytest
 
-from runners import vm, vm_accel, vm_guest, vm_libvirt
-from runners.base import RunnerError, Scratch, Spec
-from runners.image.kernel import Kernel
-from runners.vm_domain import DirectBoot, Hardware
-from runners.vm_libvirt import Hypervisor
+from tare.runners import vm, vm_accel, vm_guest, vm_libvirt
+from tare.runners.base import RunnerError, Scratch, Spec
+from tare.runners.image.kernel import Kernel
+from tare.runners.vm_domain import DirectBoot, Hardware
+from tare.runners.vm_libvirt import Hypervisor
 
 KERNEL = Kernel(path=Path("/k/vmlinux"), release="6.1.0", digest="d")
 BOOT = DirectBoot(kernel=Path("/k"), initrd=Path("/i"), command_line="")
@@ -192,7 +192,7 @@ def test_what_qemu_said_is_told_from_what_libvirt_said() -> None:
 
 
 def test_importing_needs_no_libvirt() -> None:
-    code = "import sys; sys.modules['libvirt'] = None; import runners; print(runners.load('vm').KIND)"
+    code = "import sys; sys.modules['libvirt'] = None; from tare import runners; print(runners.load('vm').KIND)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "vm\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runners import vm_traces
+from tare.runners import vm_traces
 
 V1 = """\
 25 24 0:22 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:5 - cgroup cgroup rw,cpu,cpuacct

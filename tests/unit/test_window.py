@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.interrupts import Interrupts
-from bench.metrics import METRICS
-from bench.sampling import Meter, watch
+from tare.bench.interrupts import Interrupts
+from tare.bench.metrics import METRICS
+from tare.bench.sampling import Meter, watch
 
 
 class Fake:

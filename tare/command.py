@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reports import streams, verbs
+from tare.reports import streams, verbs
 
 if TYPE_CHECKING:
-    from bench.engine import Result
-    from bench.plan import Plan
+    from tare.bench.engine import Result
+    from tare.bench.plan import Plan
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -78,9 +78,9 @@ def doctor(*, as_json: bool) -> None:
     Example:
       tare doctor --json | jq '.runners'
     """
-    from bench import doctor as doctors
-    from reports import terminal
-    from runners.image.cache import cache_dir
+    from tare.bench import doctor as doctors
+    from tare.reports import terminal
+    from tare.runners.image.cache import cache_dir
 
     with terminal.status("probing every runner"):
         diagnosis = doctors.examine(cache_dir())
@@ -89,7 +89,7 @@ def doctor(*, as_json: bool) -> None:
     else:
         terminal.show(terminal.diagnosis(diagnosis, terminal.width(sys.stdout)))
     if not diagnosis.fit:
-        from bench.errors import HostError
+        from tare.bench.errors import HostError
 
         raise HostError("this host is not fit to measure on", diagnosis.why, "follow the fixes above")
 
@@ -105,7 +105,7 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
     Example:
       tare list --runs
     """
-    from reports import listings
+    from tare.reports import listings
 
     if not runs and _given("results"):
         raise click.UsageError("--results is given without --runs: the scenarios come with tare")
@@ -126,7 +126,7 @@ def plan(scenario: str, *, as_json: bool, **flags: Any) -> None:
     Example:
       tare plan startup --seed 7
     """
-    from reports import terminal
+    from tare.reports import terminal
 
     planned = _planned(scenario, flags)
     if as_json:
@@ -157,11 +157,11 @@ def run(
       tare run startup --rounds 10
       tare run --resume results/runs/20260101T000000Z-startup-1a2b
     """
-    from bench import engine, store
-    from bench.errors import Interrupted
-    from bench.interrupts import Interrupts
-    from reports import terminal
-    from runners.image.cache import cache_dir
+    from tare.bench import engine, store
+    from tare.bench.errors import Interrupted
+    from tare.bench.interrupts import Interrupts
+    from tare.reports import terminal
+    from tare.runners.image.cache import cache_dir
 
     if (scenario is None) == (resumed is None):
         raise click.UsageError("give either a SCENARIO or --resume DIR")
@@ -203,10 +203,10 @@ def _print_run(path: Path, state: dict[str, object], *, as_json: bool) -> None:
 
 def _conclude(result: Result, *, as_json: bool) -> None:
     """Say how a run ended: the table for the reader, the directory for scripts, the exit code for both."""
-    import reports
-    from bench import store
-    from bench.errors import InvalidError, OutputError
-    from reports import terminal
+    from tare import reports
+    from tare.bench import store
+    from tare.bench.errors import InvalidError, OutputError
+    from tare.reports import terminal
 
     console = terminal.err()
     console.print(reports.render(reports.build(store.load(result.path)), width=console.width), crop=False)
@@ -243,9 +243,9 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
       tare report RUN --json | jq '.subjects[].label'
       tare report RUN --host 64GiB:16 --host 64GiB:16:10%
     """
-    import reports
-    from bench import files, store
-    from reports import terminal
+    from tare import reports
+    from tare.bench import files, store
+    from tare.reports import terminal
 
     if as_json and output:
         raise click.UsageError("--output is for the page, and --json prints data: give one of the two")
@@ -278,9 +278,9 @@ def compare(before: Path, after: Path, *, as_json: bool) -> None:
     Example:
       tare compare results/runs/MONDAY results/runs/TUESDAY
     """
-    import reports
-    from bench import store
-    from reports import terminal
+    from tare import reports
+    from tare.bench import store
+    from tare.reports import terminal
 
     comparison = reports.compare_runs(store.load(before), store.load(after))
     if as_json:
@@ -298,7 +298,7 @@ def clean(*, as_json: bool) -> None:
     Example:
       tare clean
     """
-    from bench.clean import clean as remove_all
+    from tare.bench.clean import clean as remove_all
 
     removed: list[str] = []
     remove_all(removed.append)
@@ -326,8 +326,8 @@ def completion(shell: str) -> None:
 
 
 def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
-    from bench import plan
-    from bench import scenario as scenarios
+    from tare.bench import plan
+    from tare.bench import scenario as scenarios
 
     subjects = flags.pop("subjects")
     given = {name: value for name, value in flags.items() if value is not None}
@@ -355,15 +355,15 @@ def _only_resume(**flags: Any) -> None:
 
 
 def _estimate_s(planned: Plan) -> float:
-    import runners
+    from tare import runners
 
     return planned.estimate_s({one.label: runners.load(one.runner).TYPICAL_S for one in planned.scenario.subjects})
 
 
 def main() -> None:
     """Run the command line; every failure ends in what, why and what to do, and the exit code of its class."""
-    from bench import interrupts
-    from reports import ending
+    from tare.bench import interrupts
+    from tare.reports import ending
 
     interrupts.at_the_door()
     if not sys.warnoptions:  # of numbers at the edge of what floats hold; they name lines of libraries to a user

@@ -1,0 +1,7 @@
+"""``python -m tare``."""
+
+from __future__ import annotations
+
+from tare.command import main
+
+main()
