@@ -55,7 +55,7 @@ def own_processes(prefix: str) -> frozenset[int]:
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
         if any(word.startswith(f"guest={prefix}-") for word in command):
-            from tare.runners.vm_traces import guest_name  # loads libvirt, which a run without machines does not
+            from tare.runners.vm.leftovers import guest_name  # loads libvirt, which a run without machines does not
 
             if guest_name(command):
                 found.add(process.pid)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from tare.bench.interrupts import Interrupts, TrialTimeout
 from tare.bench.probes import inside
 from tare.bench.records import Status
-from tare.runners import drain
 from tare.runners.base import Instance, Launch
+from tare.runners.launch import drain
 
 _READ_BYTES = 65536
 _LOOK_S = 0.1

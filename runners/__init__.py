@@ -12,12 +12,12 @@ from tare.runners.base import Runner
 REGISTRY: dict[str, str] = {
     "null": "tare.runners.null",
     "process": "tare.runners.process",
-    "container": "tare.runners.zygote",
+    "container": "tare.runners.fork_server",
     "container-cold": "tare.runners.oci:TARE",
     "crun": "tare.runners.oci:CRUN",
     "runc": "tare.runners.oci:RUNC",
     "bwrap": "tare.runners.bwrap",
-    "vm": "tare.runners.vm",
+    "vm": "tare.runners.vm.backend",
 }
 
 

@@ -24,17 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from tare.runners import contained, monitored
 from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container import seccomp
 from tare.runners.container.defaults import DOCKER_CAPABILITIES, MASKED_PATHS, default_config
 from tare.runners.container.reader import Reader
+from tare.runners.launch import frame, monitored
 
 KIND: Kind = "container"
 TYPICAL_S = 0.01
 OPTIONS: Mapping[str, Option] = {"binary": Option("the program, if it is not the one on PATH", file=True)}
 
-WALLS = (*contained.NAMESPACES, *contained.PRIVILEGES, "masked /proc")
+WALLS = (*frame.NAMESPACES, *frame.PRIVILEGES, "masked /proc")
 _START_MS = 60_000
 _FILTER = "@FILTER@"  # stands in the arguments where each start has descriptors of its own
 _INFO = "@INFO@"
@@ -48,9 +48,9 @@ class _Starter:
     filter: Path | None
 
     def start(self, name: str, stack: ExitStack) -> monitored.Monitored:
-        """See :data:`runners.contained.Start`."""
+        """See :data:`runners.launch.frame.Start`."""
         with ExitStack() as theirs:
-            console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
+            console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
             info, info_in = os.pipe()
             theirs.callback(os.close, info)
             closed_early = theirs.enter_context(ExitStack())
@@ -114,7 +114,7 @@ def arguments(binary: str, spec: Spec, *, overlay: bool, filtered: bool) -> tupl
 
 
 def _binary(options: Options) -> str:
-    return contained.program(str(options.get("binary", "bwrap")), "install bubblewrap")
+    return frame.program(str(options.get("binary", "bwrap")), "install bubblewrap")
 
 
 def _ask(*command: str) -> str:
@@ -143,7 +143,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             stack.callback(file.unlink)
         argv = arguments(binary, spec, overlay=overlay, filtered=bool(compiled))
         starter = _Starter(argv=argv, filter=file if compiled else None)
-        yield Prepared(launch=contained.launcher(starter.start), manifest={"argv.txt": shlex.join(argv) + "\n"})
+        yield Prepared(launch=frame.launcher(starter.start), manifest={"argv.txt": shlex.join(argv) + "\n"})
 
 
 def probe(options: Options, cache: Path) -> Support:
@@ -153,14 +153,14 @@ def probe(options: Options, cache: Path) -> Support:
         binary = _binary(options)
         version = _ask(binary, "--version").strip()
         overlay = "--tmp-overlay" in _ask(binary, "--help")
-        contained.prove(prepare, options, cache, label="bwrap", grouped=False, fix=_fix)
+        frame.prove(prepare, options, cache, label="bwrap", grouped=False, fix=_fix)
     except RunnerError as error:
         return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
     return Support(
         ok=True,
         version=version,
         walls=(*WALLS, "private root (overlay)" if overlay else "private root (tmpfs, read-only binds)"),
-        unlimited=contained.LIMITS,
+        unlimited=frame.LIMITS,
         facts={"binary": binary},
     )
 

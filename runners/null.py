@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners import drain
 from tare.runners.base import Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.launch import drain
 
 KIND: Kind = "null"
 TYPICAL_S = 0.001

@@ -31,13 +31,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tare.runners import contained, monitored
 from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container import cgroups, leftovers, syscalls
 from tare.runners.container.defaults import default_config
 from tare.runners.container.root_layer import overlay_options
+from tare.runners.launch import frame, monitored
 
-WALLS = (*contained.WALLS, contained.DEVICE_RULES)
+WALLS = (*frame.WALLS, frame.DEVICE_RULES)
 _NAME = "@NAME@"  # stands in the configuration's template where each instance has its own name
 _START_MS = 60_000
 _VERSION_S = 10
@@ -65,7 +65,7 @@ class _Starter:
         return self.scratch.directory / leftovers.mine()
 
     def start(self, name: str, stack: ExitStack) -> monitored.Monitored:
-        """See :data:`runners.contained.Start`."""
+        """See :data:`runners.launch.frame.Start`."""
         bundle = self._bundle(name, stack)
         group = self.parent.child(name) if self.parent is not None else None
         if group is not None:
@@ -75,7 +75,7 @@ class _Starter:
         stack.callback(pid_file.unlink, missing_ok=True)
         words = self.command("run", "--bundle", os.fspath(bundle), "--pid-file", os.fspath(pid_file), name)
         with ExitStack() as theirs:
-            console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
+            console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
             with monitored.started(words, console=console_in) as monitor, self.waiting:
                 pid = _await_pid(self.watch, monitor, pid_file, console)
                 pidfd = monitored.open_process(pid)
@@ -97,7 +97,7 @@ class _Starter:
             stack.callback(syscalls.umount2, os.fspath(rootfs), 0)
             (bundle / "config.json").write_text(self.template.replace(_NAME, name))
         except OSError as error:
-            raise RunnerError(f"cannot make the bundle of {name}", str(error), contained.need_root()) from error
+            raise RunnerError(f"cannot make the bundle of {name}", str(error), frame.need_root()) from error
         return bundle
 
     def command(self, *words: str) -> list[str]:
@@ -140,7 +140,7 @@ def _fix(said: str) -> str:
     """What to do about an error text that is known."""
     if "hybrid mode not supported" in said:
         return hybrid_fix(cgroups.layout())
-    return contained.need_root()
+    return frame.need_root()
 
 
 def hybrid_fix(layout: cgroups.Layout) -> str:
@@ -172,7 +172,7 @@ class Oci:
         if self._ours:
             path = os.pathsep.join((os.fspath(Path(sys.executable).parent), path))
         fix = "install this project again: pip install -e ." if self._ours else f"install {self.name}"
-        return contained.program(asked, fix, path=path)
+        return frame.program(asked, fix, path=path)
 
     def probe(self, options: Options, cache: Path) -> Support:
         """See :meth:`runners.base.Runner.probe`: runs one container."""
@@ -181,14 +181,14 @@ class Oci:
         try:
             binary = self._binary(options)
             version = _version(binary)
-            contained.prove(self.prepare, options, cache, label=self.name, grouped=not no_cgroups, fix=_fix)
+            frame.prove(self.prepare, options, cache, label=self.name, grouped=not no_cgroups, fix=_fix)
         except RunnerError as error:
             return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
         return Support(
             ok=True,
             version=version,
             walls=WALLS,
-            unlimited=contained.LIMITS if no_cgroups else (),
+            unlimited=frame.LIMITS if no_cgroups else (),
             reclaims="" if no_cgroups else cgroups.reclaimer(),
             facts={"binary": binary, "cgroups": no_cgroups or cgroups.mode()},
         )
@@ -205,7 +205,7 @@ class Oci:
             cpus=spec.cpus,
             count_swap=cgroups.counts_swap(),
         )
-        parent = contained.parent(scratch)
+        parent = frame.parent(scratch)
         binary = self._binary(options)
         layers, pid_files = scratch.directory / "layers", scratch.directory / "pids"
         with ExitStack() as stack:
@@ -229,13 +229,13 @@ class Oci:
                 syscalls.mount(leftovers.mine(), os.fspath(layers), "tmpfs", 0, "mode=700")
             except OSError as error:
                 what = "cannot mount a tmpfs for the writable layers"
-                raise RunnerError(what, str(error), contained.need_root()) from error
+                raise RunnerError(what, str(error), frame.need_root()) from error
             stack.callback(syscalls.umount2, os.fspath(layers), 0)
             stack.callback(shutil.rmtree, starter.state, ignore_errors=True)
             bundle = scratch.directory / "NAME"
             argv = starter.command("run", "--bundle", f"{bundle}", "--pid-file", f"{pid_files}/NAME", "NAME")
             yield Prepared(
-                launch=contained.launcher(starter.start),
+                launch=frame.launcher(starter.start),
                 manifest={"config.json": starter.template, "argv.txt": " ".join(argv) + "\n"},
             )
 
@@ -244,7 +244,7 @@ class Oci:
         try:
             return leftovers.remove()
         except OSError as error:
-            raise RunnerError("cannot remove leftovers", str(error), contained.need_root()) from error
+            raise RunnerError("cannot remove leftovers", str(error), frame.need_root()) from error
 
 
 def _version(binary: str) -> str:

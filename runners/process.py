@@ -1,7 +1,8 @@
 """A bare process: fork and exec, nothing else. It is the tare that every other subject is compared with.
 
 With the option ``limit = "cgroup"`` each has a cgroup of its own with the grant's limits, as a container has, and
-nothing else of a container: it tells what the limits alone do. It gets there by way of a gate (:mod:`runners.gate`).
+nothing else of a container: it tells what the limits alone do. It gets there by way of a gate
+(:mod:`runners.launch.exec_gate`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners import contained, drain, gate, payload
+from tare.runners import payload
 from tare.runners.base import Kind, Launch, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container import cgroups, trial
 from tare.runners.container.defaults import PIDS_LIMIT
+from tare.runners.launch import drain, exec_gate, frame
 
 KIND: Kind = "process"
 TYPICAL_S = 0.003
@@ -62,7 +64,7 @@ class _Process:
 
     def reclaim(self, size_bytes: int) -> None:
         """See :class:`runners.base.Instance`."""
-        contained.reclaim(self.group, f"process {self.pid}", size_bytes)
+        frame.reclaim(self.group, f"process {self.pid}", size_bytes)
 
     def _await_end(self) -> None:
         pidfd = os.pidfd_open(self.pid)  # not reaped yet, so the number is its own
@@ -97,10 +99,10 @@ def probe(options: Options, cache: Path) -> Support:
     limited = options.get("limit") == "cgroup"
     no_cgroups = cgroups.usable() if limited else ""
     if no_cgroups:
-        return Support(ok=False, why=f"no cgroup can be made: {no_cgroups}", fix=contained.need_root())
+        return Support(ok=False, why=f"no cgroup can be made: {no_cgroups}", fix=frame.need_root())
     try:
         if limited:
-            contained.prove(prepare, options, cache, label="process", grouped=True, fix=lambda _: "")
+            frame.prove(prepare, options, cache, label="process", grouped=True, fix=lambda _: "")
         else:
             payload.binary(cache)
     except RunnerError as error:
@@ -148,7 +150,7 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
                         (os.POSIX_SPAWN_DUP2, writer, 2),
                     ),
                     setpgroup=0,  # Ctrl-C is for tare, which then ends it in order
-                    setsigdef=gate.DEFAULTED,
+                    setsigdef=exec_gate.DEFAULTED,
                 )
             instance = _Process(reader, pid)
             try:
@@ -164,10 +166,10 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
 
 def _limited(argv: tuple[str, ...], spec: Spec, scratch: Scratch) -> Launch:
     """``created`` is stamped when the process has executed its program. Raises RunnerError."""
-    parent = contained.parent(scratch)
+    parent = frame.parent(scratch)
     if parent is None:
-        raise RunnerError("cannot limit a process", "this user may not make cgroups", contained.need_root())
-    waiter = gate.binary(scratch.cache)
+        raise RunnerError("cannot limit a process", "this user may not make cgroups", frame.need_root())
+    waiter = exec_gate.binary(scratch.cache)
 
     def start(name: str, stack: ExitStack) -> _Process:
         group = parent.child(name)
@@ -179,10 +181,10 @@ def _limited(argv: tuple[str, ...], spec: Spec, scratch: Scratch) -> Launch:
             why = f"{error.filename}: {error.strerror}"
             raise RunnerError(f"cannot make the cgroup {group.relative}", why, "see `tare doctor`") from error
         with ExitStack() as theirs:
-            console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
+            console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
             null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             theirs.callback(os.close, null)
-            held = gate.hold(waiter, argv, dict(spec.env), console=console_in, stdin=null, ours=theirs)
+            held = exec_gate.hold(waiter, argv, dict(spec.env), console=console_in, stdin=null, ours=theirs)
             instance = _Process(console, held.pid, group)
             try:
                 held.run_in(group)
@@ -191,7 +193,7 @@ def _limited(argv: tuple[str, ...], spec: Spec, scratch: Scratch) -> Launch:
                 raise
         return instance
 
-    return contained.launcher(start)
+    return frame.launcher(start)
 
 
 def sweep() -> Sequence[str]:

@@ -16,10 +16,11 @@ from tare import runners
 from tare.bench import audit, bringup, pan, start, workspace
 from tare.bench.probes.memory import pss_bytes
 from tare.bench.scenario import Subject
-from tare.runners import drain, payload
+from tare.runners import payload
 from tare.runners.base import Instance, Launch, Runner, RunnerError
 from tare.runners.image.cache import cache_dir
-from tare.runners.vm_libvirt import DIRECTORY_PREFIX, runtime_directory
+from tare.runners.launch import drain
+from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
 from tests.conftest import require, wait_until
 
 #: subject -> what the host must have for it

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.fspath(Path(__file__).resolve().parent))  # where the guest has runners
 
-from tare.runners import payload, zygote
+from tare.runners import fork_server, payload
 from tare.runners.base import Instance, Prepared, Scratch, Spec
 from tare.runners.container import cgroups, syscalls
 
@@ -83,7 +83,7 @@ def main() -> None:
     shutil.copy(payload.binary(Path("/tare/cache")), root / "payload")
     spec = Spec(argv=("/payload", *payload.arguments()), rootfs=root, memory_bytes=128 << 20, cpus=1)
     scratch = Scratch(directory=place, cache=place, cgroup="tare-fresh", prefix="tare-fresh")
-    with zygote.prepare(spec, {}, scratch) as prepared:
+    with fork_server.prepare(spec, {}, scratch) as prepared:
         with ExitStack() as one:
             start(prepared, "warm-up", one)
         parent = cgroups.at("tare-fresh")

@@ -14,10 +14,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tare.runners import gate, payload
+from tare.runners import payload
 from tare.runners.image import initramfs
 from tare.runners.image.cache import keep, workspace
 from tare.runners.image.kernel import Kernel
+from tare.runners.launch import exec_gate
 
 #: What CPython needs to start, ctypes and json included, and the library that makes filters, in Debian and Ubuntu.
 _LIBRARIES = ("libc6", "zlib1g", "libexpat1", "libffi8", "libseccomp2")
@@ -127,7 +128,7 @@ def build(target: Path, cache: Path, *, busybox: Path, runners: Path, inside: Pa
         shutil.copytree(runners, tare / "runners", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(inside, tare / "inside.py")
         (tare / "cache").mkdir()
-        for program in (payload.binary(cache), gate.binary(cache)):  # there is no compiler in the guest
+        for program in (payload.binary(cache), exec_gate.binary(cache)):  # there is no compiler in the guest
             shutil.copy(program, tare / "cache")
         if modules is not None:
             shutil.copytree(modules, root / "modules")

@@ -669,7 +669,7 @@ def check_a_warm_container() -> None:
             skip("the kernel's package, which holds overlayfs, was not to be had")
     from pathlib import Path
 
-    from tare.runners import zygote
+    from tare.runners import fork_server
     from tare.runners.base import Scratch, Spec
     from tare.runners.container import cgroups
 
@@ -683,7 +683,7 @@ def check_a_warm_container() -> None:
         place = Path("/run/warm")
         place.mkdir()
         scratch = Scratch(directory=place, cache=place, cgroup="tare-guest", prefix="tare-guest")
-        with zygote.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
+        with fork_server.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
             text = ""
             while "end\n" not in text and not (trouble := instance.explain()):
                 select.select([instance.console], [], [], 1)

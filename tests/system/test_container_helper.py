@@ -20,11 +20,12 @@ from pathlib import Path
 import pytest
 
 from tare import runners
-from tare.runners import helper, payload, zygote
+from tare.runners import fork_server, payload
 from tare.runners.base import Instance, RunnerError, Scratch, Spec
 from tare.runners.container import cgroups, devices, root_layer, syscalls, trial
 from tare.runners.container.hierarchies import read
 from tare.runners.image.cache import cache_dir
+from tare.runners.launch import fork_client
 from tests.conftest import require, wait_until
 
 DEADLINE_S = 20.0
@@ -65,7 +66,7 @@ def await_end(pid: int) -> None:
 
 def test_killed_helper_takes_its_containers_along(scratch: Scratch) -> None:
     """SIGKILL to the helper: the console ends, the next launch says what happened, and the block still cleans up."""
-    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+    with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared:
         with prepared.launch("one", lambda _: None) as instance:
             assert trial.await_word(instance.console, b"tare ready")
             (pid,) = instance.pids()
@@ -162,7 +163,7 @@ def test_failed_step_is_named(scratch: Scratch, spoil: Callable[[Path], None], w
     """A root filesystem that cannot be used: the step and the path are in explain()."""
     spec = spec_of(scratch)
     spoil(spec.rootfs)
-    with zygote.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
+    with fork_server.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
         assert not trial.await_word(instance.console, b"tare ready")
         assert words.format(rootfs=spec.rootfs) in instance.explain()
 
@@ -170,7 +171,7 @@ def test_failed_step_is_named(scratch: Scratch, spoil: Callable[[Path], None], w
 def test_failed_exec_is_named(scratch: Scratch) -> None:
     """A program that is not there: said by the child, after a set-up that went well."""
     spec = Spec(argv=("/absent",), rootfs=scratch.directory / "rootfs", memory_bytes=64 << 20, cpus=1)
-    with zygote.prepare(spec, {}, scratch) as prepared:
+    with fork_server.prepare(spec, {}, scratch) as prepared:
         for name in ("one", "two"):  # the helper is none the worse for it
             with prepared.launch(name, lambda _: None) as instance:
                 assert not trial.await_word(instance.console, b"tare ready")
@@ -181,7 +182,7 @@ def test_starts_at_once_use_helpers_of_their_own(scratch: Scratch) -> None:
     """While one helper stands still in a set-up that waits, another one serves; each reaps what it started."""
     require("processors", len(os.sched_getaffinity(0)) > 1, "one processor: there is one helper")
     count = 8
-    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
+    with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
         assert len(prepared.resident_pids) > 1
 
         def start(number: int) -> Instance:
@@ -199,7 +200,7 @@ def test_beside_another_a_helper_keeps_to_its_processor_and_its_container_does_n
     """One helper does not get on with its start: the other is beside it. Alone again, it may run anywhere."""
     everywhere = os.sched_getaffinity(0)
     require("processors", len(everywhere) > 1, "one processor: there is one helper")
-    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
+    with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
         slow, other = sorted(prepared.resident_pids)[:2]
 
         def start(name: str) -> Instance:
@@ -229,7 +230,7 @@ def descriptors(pid: int) -> int:
 def test_a_helper_has_none_of_the_hosts_mounts(scratch: Scratch) -> None:
     """Where the kernel allows it: then there is nothing to let go of in each start."""
     require("detached", root_layer.can_stand_alone(), f"Linux {platform.release()}")
-    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+    with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared:
         for resident in prepared.resident_pids:
             (mount,) = Path(f"/proc/{resident}/mountinfo").read_text().splitlines()
             assert "tare-root" in mount
@@ -238,7 +239,7 @@ def test_a_helper_has_none_of_the_hosts_mounts(scratch: Scratch) -> None:
 def test_a_living_container_holds_two_descriptors_here_and_none_in_the_helper(scratch: Scratch) -> None:
     """Its console and its process; thousands are to be alive at once."""
     count = 20
-    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
+    with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared, ExitStack() as alive:
         before = descriptors(os.getpid())
         theirs = {pid: descriptors(pid) for pid in prepared.resident_pids}
         for number in range(count):
@@ -273,7 +274,7 @@ def test_descriptors_run_out_at_any_point_of_a_start(scratch: Scratch, free: int
     """It is an error with its number, which ends an ascent in order; nothing is left, and the helper goes on."""
     group = cgroups.at(f"{scratch.cgroup}/one")
     scratch = scratch if grouped else replace(scratch, cgroup=None)
-    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+    with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared:
         error: BaseException | None = None
         with ExitStack() as alive:
             with free_descriptors(free):
@@ -298,7 +299,7 @@ def children_of(pid: int) -> list[str]:
 
 def test_a_cgroup_that_cannot_be_made_ends_the_start(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
     """The child waits at its gate, and the helper for the child."""
-    with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+    with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared:
         with monkeypatch.context() as patch:
 
             def refuse(*_: object, **__: object) -> None:
@@ -313,8 +314,8 @@ def test_a_cgroup_that_cannot_be_made_ends_the_start(scratch: Scratch, monkeypat
 
 def test_helper_says_why_it_cannot_start(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A helper that ends before it is ready is an error with its standard error in it."""
-    monkeypatch.setattr(helper, "_CODE", "raise SystemExit('no such luck')")
-    with pytest.raises(RunnerError) as caught, zygote.prepare(spec_of(scratch), {}, scratch):
+    monkeypatch.setattr(fork_client, "_CODE", "raise SystemExit('no such luck')")
+    with pytest.raises(RunnerError) as caught, fork_server.prepare(spec_of(scratch), {}, scratch):
         pass
     assert "no such luck" in caught.value.why
 
@@ -329,7 +330,7 @@ def test_start_on_v2(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(cgroups, "layout", lambda: layout)
         if "memory" not in Path(unified, "cgroup.controllers").read_text():
             patch.setattr(cgroups.V2, "limit", lambda *_, **__: None)
-        with zygote.prepare(spec_of(scratch), {}, scratch) as prepared:
+        with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared:
             with prepared.launch("one", lambda _: None) as instance:
                 assert trial.await_word(instance.console, b"tare ready"), instance.explain()
                 (pid,) = instance.pids()

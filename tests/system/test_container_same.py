@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners import zygote
+from tare.runners import fork_server
 from tare.runners.base import Scratch, Spec
 from tare.runners.container import bundle, create
 from tare.runners.container.defaults import default_config
@@ -64,7 +64,7 @@ def read_to_end(console: int) -> list[str]:
 
 def warm(place: Path, spec: Spec) -> list[str]:
     scratch = Scratch(directory=place, cache=place, cgroup=None, prefix="tare-same")
-    with zygote.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
+    with fork_server.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
         return read_to_end(instance.console)
 
 

@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 from tare.bench import store, workspace
-from tare.runners import vm
 from tare.runners.image.cache import cache_dir
+from tare.runners.vm import backend
 from tests import cli
 from tests.conftest import require
 
@@ -132,7 +132,7 @@ def test_the_first_run_ends_well_and_leaves_nothing(ready: User, place: dict[str
     assert not subjects["process"].skipped
     assert "Operation not permitted" in subjects["container"].skipped
     assert subjects["container"].fix.startswith("run as root")
-    support = vm.probe({}, cache_dir())
+    support = backend.probe({}, cache_dir())
     require("qemu", support.ok, support.why)
     assert not subjects["vm"].skipped
     processes, entries = ready.owned()

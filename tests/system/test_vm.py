@@ -17,16 +17,16 @@ from pathlib import Path
 import pytest
 
 from tare.bench.probes.memory import pss_bytes
-from tare.runners import vm, vm_accel, vm_traces
 from tare.runners.base import Instance, Launch, Options, Prepared, RunnerError, Scratch, Spec
 from tare.runners.image import modules
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.kernel import find
 from tare.runners.image.rootfs import payload_root
 from tare.runners.payload import arguments
-from tare.runners.vm_domain import DiskBoot, Hardware, Machine, domain_xml
-from tare.runners.vm_guest import Guest, running
-from tare.runners.vm_libvirt import EMBEDDED, connect, make_directory, runtime_directory
+from tare.runners.vm import acceleration, backend, leftovers
+from tare.runners.vm.connection import EMBEDDED, connect, make_directory, runtime_directory
+from tare.runners.vm.domain import DiskBoot, Hardware, Machine, domain_xml
+from tare.runners.vm.guest import Guest, running
 from tests.conftest import require, wait_until
 
 #: Long enough for an emulated guest on a loaded host.
@@ -53,7 +53,7 @@ class Stage:
     ) -> Prepared:
         root = rootfs or payload_root(self.scratch.cache)
         spec = Spec(argv=words or ("/payload", *arguments()), rootfs=root, memory_bytes=memory_bytes, cpus=cpus)
-        return self.stack.enter_context(vm.prepare(spec, options, self.scratch))
+        return self.stack.enter_context(backend.prepare(spec, options, self.scratch))
 
     def start(self, launch: Launch, name: str = "1") -> Guest:
         guest = self.stack.enter_context(launch(f"{self.scratch.prefix}-{name}", self.marks.append))
@@ -64,7 +64,7 @@ class Stage:
 def traces(prefix: str) -> list[str]:
     """Every process and every domain's cgroup on this host that bears *prefix*."""
     found = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal() and prefix in _command(entry)]
-    for mount in set(vm_traces.cgroup_mounts(Path("/proc/self/mountinfo").read_text()).values()):
+    for mount in set(leftovers.cgroup_mounts(Path("/proc/self/mountinfo").read_text()).values()):
         found += [str(path) for path in mount.glob("machine*/*") if prefix in path.name]
     return found
 
@@ -85,7 +85,7 @@ def _command(process: Path) -> str:
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     """A place of its own; at the end nothing may be left, and the kernel's file be as it was."""
-    support = vm.probe(EMULATED, cache_dir())
+    support = backend.probe(EMULATED, cache_dir())
     require("libvirt", support.ok, f"{support.why}; {support.fix}")
     kernel = find(cache_dir()).path
     before = kernel.stat()
@@ -131,7 +131,7 @@ def test_three_starts_in_a_row(stage: Stage) -> None:
             assert read_until(guest, b"tare ready\n") == b"tare first\ntare ready\n"
             (pid,) = guest.pids()
             assert (
-                vm_traces.guest_name(_command(Path(f"/proc/{pid}")).split("\0")) == f"{stage.scratch.prefix}-{number}"
+                leftovers.guest_name(_command(Path(f"/proc/{pid}")).split("\0")) == f"{stage.scratch.prefix}-{number}"
             )
             if os.geteuid() == 0:
                 assert guest.cgroup is not None
@@ -180,8 +180,8 @@ def test_a_start_that_fails_is_an_error_and_leaves_nothing(stage: Stage) -> None
 
 
 def test_the_accelerator_is_what_was_proved(stage: Stage) -> None:
-    auto = vm.probe({}, stage.scratch.cache)
-    demanded = vm.probe({"accelerator": "kvm"}, stage.scratch.cache)
+    auto = backend.probe({}, stage.scratch.cache)
+    demanded = backend.probe({"accelerator": "kvm"}, stage.scratch.cache)
     assert auto.ok, auto.why
     assert (auto.accelerator == "kvm") == demanded.ok
     if not demanded.ok:
@@ -198,13 +198,13 @@ BOOT_CODE = bytes.fromhex("31c0 8ed8 baf802 be167c fc ac 84c0 7403 ee ebf8 f4 eb
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 def test_the_kvm_wiring_carries_a_few_instructions(stage: Stage, tmp_path: Path, machine: Machine) -> None:
     """The same XML and the same start as for Linux, but a boot sector: it runs even where KVM cannot carry Linux."""
-    trouble = vm_accel.device_trouble()
+    trouble = acceleration.device_trouble()
     require("kvm", not trouble, trouble)
     image = tmp_path / "boot.img"
     image.write_bytes((BOOT_CODE + b"tare ready\n\0").ljust(510, b"\0") + b"\x55\xaa" + bytes((1 << 20) - 512))
     directory = make_directory()
     stage.stack.callback(directory.rmdir)
-    stage.stack.enter_context(vm_traces.unmade_machine_cgroups())
+    stage.stack.enter_context(leftovers.unmade_machine_cgroups())
     hypervisor = stage.stack.enter_context(connect(EMBEDDED, stage.scratch.cache))
     hardware = Hardware(
         accelerator="kvm",
@@ -245,13 +245,13 @@ def test_sweep_ends_what_a_killed_run_left_and_nothing_else(stage: Stage) -> Non
     lost = subprocess.run([sys.executable, "-c", ORPHANED, stage.scratch.prefix], check=False)
     assert lost.returncode == -signal.SIGKILL
     assert len([trace for trace in traces(f"{stage.scratch.prefix}-99") if trace.isdecimal()]) == 1
-    removed = vm.sweep()
+    removed = backend.sweep()
     assert any(f"({stage.scratch.prefix}-99)" in text for text in removed)
     wait_until(lambda: traces(f"{stage.scratch.prefix}-99") == [], DEADLINE_S, what="the lost machine's end")
     assert not any("alive" in text for text in removed)
     assert not any(text.startswith("directory") and f"-{os.getpid()}-" in text for text in removed)
     read_until(alive, b"tare ready\n")
-    assert not any(f"{stage.scratch.prefix}-99" in text for text in vm.sweep())
+    assert not any(f"{stage.scratch.prefix}-99" in text for text in backend.sweep())
 
 
 MIB = 1 << 20
@@ -286,7 +286,7 @@ def test_a_guest_gives_what_it_has_free_when_its_host_asks_by_the_balloon(stage:
 
 
 def test_without_a_balloon_a_guest_cannot_be_asked(stage: Stage) -> None:
-    assert vm.probe(EMULATED, cache_dir()).reclaims == ""
+    assert backend.probe(EMULATED, cache_dir()).reclaims == ""
     guest = stage.start(stage.prepare().launch)
     read_until(guest, b"tare ready")
     with pytest.raises(RunnerError, match="cannot ask") as caught:
@@ -295,7 +295,7 @@ def test_without_a_balloon_a_guest_cannot_be_asked(stage: Stage) -> None:
 
 
 def test_a_guest_without_the_driver_does_not_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vm, "_drivers", lambda *_: ())
+    monkeypatch.setattr(backend, "_drivers", lambda *_: ())
     guest = stage.start(stage.prepare(options={**EMULATED, "balloon": "virtio"}).launch)
     read_until(guest, b"tare ready")
     with pytest.raises(RunnerError, match="does not answer to its balloon"):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners import vm, vm_libvirt
 from tare.runners.base import RunnerError, Scratch, Spec
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.kernel import find
 from tare.runners.image.rootfs import payload_root
+from tare.runners.vm import backend, connection
 from tests.conftest import require, wait_until
 
 URI = "qemu:///system"
@@ -40,7 +40,7 @@ exec "$@"
 
 
 def _answers() -> bool:
-    with suppress(RunnerError), vm_libvirt.connect(URI, cache_dir()):
+    with suppress(RunnerError), connection.connect(URI, cache_dir()):
         return True
     return False
 
@@ -49,7 +49,7 @@ def _answers() -> bool:
 def daemon(tmp_path: Path) -> Iterator[None]:
     """libvirtd and virtlogd, started here and ended by their ids; one that runs already is used as it is."""
     require("root", os.geteuid() == 0, "a system daemon is started by root")
-    require("libvirt", vm_libvirt.libvirt is not None, "import libvirt failed")
+    require("libvirt", connection.libvirt is not None, "import libvirt failed")
     if _answers():
         yield
         return
@@ -67,7 +67,7 @@ def daemon(tmp_path: Path) -> Iterator[None]:
 
 
 def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
-    support = vm.probe(OPTIONS, cache_dir())
+    support = backend.probe(OPTIONS, cache_dir())
     require("qemu", support.ok, support.why)
     kernel = find(cache_dir()).path
     owner = kernel.stat()
@@ -75,7 +75,7 @@ def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
     spec = Spec(argv=("/payload",), rootfs=payload_root(cache_dir()), memory_bytes=128 << 20, cpus=1)
     scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=prefix)
     marks: list[str] = []
-    with vm.prepare(spec, OPTIONS, scratch) as prepared:
+    with backend.prepare(spec, OPTIONS, scratch) as prepared:
         assert len(prepared.daemon_pids) >= 2
         assert prepared.resident_pids == frozenset()
         with prepared.launch(f"{prefix}-1", marks.append) as guest:
@@ -90,8 +90,8 @@ def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
     assert marks == ["created", "stopped"]
     assert (kernel.stat().st_uid, kernel.stat().st_gid) == (owner.st_uid, owner.st_gid)
     with (
-        vm_libvirt.connect(vm_libvirt.EMBEDDED, cache_dir()) as own,
-        vm_libvirt.connect(URI, cache_dir()) as hypervisor,
+        connection.connect(connection.EMBEDDED, cache_dir()) as own,
+        connection.connect(URI, cache_dir()) as hypervisor,
     ):
         assert own.connection.getURI() != hypervisor.connection.getURI()  # a daemon is reached beside the own driver
         assert [domain.name() for domain in hypervisor.connection.listAllDomains()] == []

@@ -22,8 +22,8 @@ from tare.bench.reading import Weighing
 from tare.bench.scenario_file import StackTable
 from tare.bench.stalls import MOST_REPEATS, Clocks, Watch
 from tare.bench.start import Contract
-from tare.runners import drain
 from tare.runners.base import Mark, RunnerError
+from tare.runners.launch import drain
 
 CONTRACT = Contract(ready="ready", timeout_s=5.0)
 

@@ -17,8 +17,8 @@ from tare.bench.interrupts import Interrupts, TrialTimeout
 from tare.bench.reading import Weighing
 from tare.bench.start import Console, Contract, clock_ns
 from tare.bench.trial import weigh
-from tare.runners import drain
 from tare.runners.base import Mark, RunnerError
+from tare.runners.launch import drain
 
 CONTRACT = Contract(ready="ready", timeout_s=5.0)
 

@@ -12,10 +12,11 @@ from typing import cast
 
 import pytest
 
-from tare.runners import gate, payload, process
+from tare.runners import payload, process
 from tare.runners.base import RunnerError, Scratch, Spec
 from tare.runners.container import cgroups
 from tare.runners.image.cache import cache_dir
+from tare.runners.launch import exec_gate
 from tests.conftest import wait_until
 
 LIMITED = {"limit": "cgroup"}
@@ -42,7 +43,7 @@ def as_group(group: Group) -> cgroups.Cgroup:
 
 
 @contextmanager
-def held(*argv: str, env: dict[str, str] | None = None) -> Iterator[tuple[gate.Held, int]]:
+def held(*argv: str, env: dict[str, str] | None = None) -> Iterator[tuple[exec_gate.Held, int]]:
     """A held process, and the end of its standard output that is read. It is reaped at the end."""
     with ExitStack() as stack:
         reader, writer = os.pipe()
@@ -51,7 +52,7 @@ def held(*argv: str, env: dict[str, str] | None = None) -> Iterator[tuple[gate.H
         stack.callback(os.close, null)
         links = stack.enter_context(ExitStack())
         try:
-            one = gate.hold(gate.binary(cache_dir()), argv, env or {}, console=writer, stdin=null, ours=links)
+            one = exec_gate.hold(exec_gate.binary(cache_dir()), argv, env or {}, console=writer, stdin=null, ours=links)
         finally:
             os.close(writer)
         try:
@@ -72,7 +73,7 @@ def test_the_program_begins_after_the_move() -> None:
         one.run_in(as_group(group))
         assert all_of(out) == b"zero|two words|b\n"
         assert group.moved == [one.pid]
-        assert group.programs == [gate.binary(cache_dir()).name]
+        assert group.programs == [exec_gate.binary(cache_dir()).name]
 
 
 def test_the_program_has_the_environment_and_the_descriptors_of_any_other() -> None:
@@ -169,9 +170,9 @@ def test_neither_way_hands_on_a_signal_that_tare_ignores(tmp_path: Path) -> None
         scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-x")
         with process.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
             (pid,) = instance.pids()
-            assert not ignored(pid) & set(gate.DEFAULTED)
+            assert not ignored(pid) & set(exec_gate.DEFAULTED)
         with held("/bin/true") as (one, _):
-            assert not ignored(one.pid) & set(gate.DEFAULTED)
+            assert not ignored(one.pid) & set(exec_gate.DEFAULTED)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tare.bench import descriptors
-from tare.runners import contained, monitored, zygote
+from tare.runners import fork_server
 from tare.runners.base import RunnerError
+from tare.runners.launch import frame, monitored
 
 
 class Instance:
@@ -47,7 +48,7 @@ def test_a_launch_is_stamped_stopped_and_then_removed() -> None:
         stack.callback(done.append, "remove")
         return Instance(done)
 
-    with contained.launcher(start)("one", done.append):
+    with frame.launcher(start)("one", done.append):
         done.append("inside")
     assert done == ["start one", "created", "inside", "stop", "stopped", "remove"]
 
@@ -59,7 +60,7 @@ def test_an_exception_inside_stops_and_removes_all_the_same() -> None:
         stack.callback(done.append, "remove")
         return Instance(done)
 
-    with pytest.raises(KeyError), contained.launcher(start)("one", lambda phase: None):
+    with pytest.raises(KeyError), frame.launcher(start)("one", lambda phase: None):
         raise KeyError
     assert done == ["stop", "remove"]
 
@@ -71,7 +72,7 @@ def test_a_start_that_fails_is_removed_and_never_stamped() -> None:
         stack.callback(done.append, "remove")
         raise RunnerError("no")
 
-    with pytest.raises(RunnerError), contained.launcher(start)("one", done.append):
+    with pytest.raises(RunnerError), frame.launcher(start)("one", done.append):
         pass
     assert done == ["remove"]
 
@@ -82,7 +83,7 @@ def test_a_trial_that_cannot_be_prepared_is_a_reason(error: Exception, tmp_path:
         raise error
 
     with pytest.raises(RunnerError) as caught:
-        contained.prove(prepare, {}, tmp_path, label="x", grouped=False, fix="fix of {}".format)  # type: ignore[arg-type]
+        frame.prove(prepare, {}, tmp_path, label="x", grouped=False, fix="fix of {}".format)  # type: ignore[arg-type]
     if isinstance(error, RunnerError):
         assert caught.value is error
     else:
@@ -90,10 +91,10 @@ def test_a_trial_that_cannot_be_prepared_is_a_reason(error: Exception, tmp_path:
         assert caught.value.fix == "fix of [Errno 1] not for you"
 
 
-def report() -> tuple[zygote._Report, int, int]:
+def report() -> tuple[fork_server._Report, int, int]:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    return zygote._Report(reader, "/payload"), reader, writer
+    return fork_server._Report(reader, "/payload"), reader, writer
 
 
 def is_open(fd: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners import vm_traces
+from tare.runners.vm import leftovers
 
 V1 = """\
 25 24 0:22 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:5 - cgroup cgroup rw,cpu,cpuacct
@@ -20,12 +20,12 @@ NAME = "qemu-embed-e363ce3f-1-tare-1a2b-1.libvirt-qemu"
 
 
 def test_mounts() -> None:
-    mounts = vm_traces.cgroup_mounts(HYBRID)
+    mounts = leftovers.cgroup_mounts(HYBRID)
     assert mounts["cpuacct"] == Path("/sys/fs/cgroup/cpu,cpuacct")
     assert mounts["memory"] == Path("/sys/fs/cgroup/memory")
     assert mounts[""] == Path("/sys/fs/cgroup/unified")
-    assert vm_traces.cgroup_mounts("40 24 8:1 / / rw - ext4 /dev/sda1 rw\n") == {}
-    assert vm_traces.cgroup_mounts("40 24 8:1 / /x\u2028y\x0cz rw - ext4 /dev/sda1 rw\n") == {}
+    assert leftovers.cgroup_mounts("40 24 8:1 / / rw - ext4 /dev/sda1 rw\n") == {}
+    assert leftovers.cgroup_mounts("40 24 8:1 / /x\u2028y\x0cz rw - ext4 /dev/sda1 rw\n") == {}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_mounts() -> None:
     ],
 )
 def test_the_cgroup_that_counts(mountinfo: str, memberships: str, own: str, expected: str | None) -> None:
-    found = vm_traces.domain_cgroup(memberships, own, vm_traces.cgroup_mounts(mountinfo))
+    found = leftovers.domain_cgroup(memberships, own, leftovers.cgroup_mounts(mountinfo))
     assert found == (Path(expected) if expected else None)
 
 
@@ -80,13 +80,13 @@ def qemu(name: str, *more: str, program: str = "/usr/bin/qemu-system-x86_64") ->
     ],
 )
 def test_a_qemu_is_ours_by_its_name_alone(command: list[str], name: str) -> None:
-    assert vm_traces.guest_name(command) == name
+    assert leftovers.guest_name(command) == name
 
 
 def test_the_owner_is_in_the_console_s_name() -> None:
-    chardev = f"socket,id=charserial1,path=/run/tare-vm-9-x/{vm_traces.console_name(3)}"
-    assert vm_traces.owner(qemu("tare-1", "-chardev", chardev)) == os.getpid()
-    assert vm_traces.owner(qemu("tare-1", "-chardev", "socket,path=/tmp/other.sock")) is None
+    chardev = f"socket,id=charserial1,path=/run/tare-vm-9-x/{leftovers.console_name(3)}"
+    assert leftovers.owner(qemu("tare-1", "-chardev", chardev)) == os.getpid()
+    assert leftovers.owner(qemu("tare-1", "-chardev", "socket,path=/tmp/other.sock")) is None
 
 
 @pytest.mark.parametrize(
@@ -107,27 +107,27 @@ def test_a_machine_that_a_user_calls_so_is_no_orphan(tmp_path: Path, name: str, 
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
         assert machine.stdout is not None
         machine.stdout.readline()  # exec has ended: until then /proc has no command line
-        found = {pid for pid, _ in vm_traces._orphans()}
+        found = {pid for pid, _ in leftovers._orphans()}
         machine.communicate()
     assert (machine.pid in found) == ours
 
 
 def test_sweep_removes_only_directories_of_the_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(vm_traces, "runtime_directory", lambda: tmp_path)
-    monkeypatch.setattr(vm_traces, "_orphans", lambda: iter(()))
-    monkeypatch.setattr(vm_traces, "_stale_cgroups", list)
+    monkeypatch.setattr(leftovers, "runtime_directory", lambda: tmp_path)
+    monkeypatch.setattr(leftovers, "_orphans", lambda: iter(()))
+    monkeypatch.setattr(leftovers, "_stale_cgroups", list)
     dead = 2**22 + 1  # above the kernel's PID_MAX_LIMIT
     for name in (f"tare-vm-{dead}-x", f"tare-vm-{os.getpid()}-x", "tare-vm-what", "other"):
         (tmp_path / name / "run").mkdir(parents=True)
-    assert vm_traces.sweep() == [f"directory {tmp_path}/tare-vm-{dead}-x"]
+    assert leftovers.sweep() == [f"directory {tmp_path}/tare-vm-{dead}-x"]
     assert {path.name for path in tmp_path.iterdir()} == {f"tare-vm-{os.getpid()}-x", "tare-vm-what", "other"}
 
 
 def test_a_parent_of_domains_that_was_there_before_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(vm_traces, "cgroup_mounts", lambda _: {"cpu": tmp_path / "cpu", "memory": tmp_path / "memory"})
+    monkeypatch.setattr(leftovers, "cgroup_mounts", lambda _: {"cpu": tmp_path / "cpu", "memory": tmp_path / "memory"})
     (tmp_path / "cpu" / "machine").mkdir(parents=True)
     (tmp_path / "memory").mkdir()
-    with vm_traces.unmade_machine_cgroups():
+    with leftovers.unmade_machine_cgroups():
         (tmp_path / "memory" / "machine").mkdir()
     assert (tmp_path / "cpu" / "machine").is_dir()
     assert not (tmp_path / "memory" / "machine").exists()

@@ -150,7 +150,14 @@ def start(config: str, directory: Path, stack: ExitStack) -> list[Helper]:
         helpers = [Helper(ours, log) for ours, _ in pairs]
         sockets = [theirs.enter_context(their).fileno() for _, their in pairs]
         numbers = ",".join(map(str, sockets))
-        arguments = [os.fspath(Path(__file__).parent), MARKER, numbers, str(os.getpid()), leftovers.mine(), str(base)]
+        arguments = [
+            os.fspath(Path(__file__).parents[1]),
+            MARKER,
+            numbers,
+            str(os.getpid()),
+            leftovers.mine(),
+            str(base),
+        ]
         with file.open("rb") as stdin, log.open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _CODE, *arguments],

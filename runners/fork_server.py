@@ -1,8 +1,8 @@
 """Runner "container": our own runtime, started warm, by a small helper that has everything ready.
 
-:func:`prepare` starts the helpers (:mod:`runners.helper`). A launch is one message to one of them, with the ends of
-three pipes: *gate* (go), *console*, *status* (what failed). While the helper is inside clone3, which takes about a
-millisecond for the network namespace alone, this process makes the instance's cgroups; then it opens the gate.
+:func:`prepare` starts the helpers (:mod:`runners.launch.fork_client`). A launch is one message to one of them, with
+the ends of three pipes: *gate* (go), *console*, *status* (what failed). While the helper is inside clone3, which takes
+about a millisecond for the network namespace alone, this process makes the instance's cgroups; then it opens the gate.
 
 Thousands may be alive at once, so each holds little: two descriptors here (its console, and its process by a pidfd),
 none in the helper. The gate is closed after the start, *status* once the program runs.
@@ -22,19 +22,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners import contained, drain, helper
 from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container import borrow, cgroups, devices, leftovers, stub, trial
 from tare.runners.container.bundle import parse
 from tare.runners.container.defaults import PIDS_LIMIT, default_config
 from tare.runners.container.reader import BundleError
 from tare.runners.container.siblings import Limits, SiblingsV1, SiblingsV2
+from tare.runners.launch import drain, fork_client, frame
 
 KIND: Kind = "container"
 TYPICAL_S = 0.01
 OPTIONS: dict[str, Option] = {}
 
-WALLS = contained.WALLS
+WALLS = frame.WALLS
 _STOP_MS = 20_000
 
 
@@ -79,7 +79,7 @@ class _Container:
     pid: int
     pidfd: int
     report: _Report
-    helper: helper.Helper
+    helper: fork_client.Helper
 
     @property
     def cgroup(self) -> Path | None:
@@ -107,7 +107,7 @@ class _Container:
 
     def reclaim(self, size_bytes: int) -> None:
         """See :class:`runners.base.Instance`."""
-        contained.reclaim(self.group, self.name, size_bytes)
+        frame.reclaim(self.group, self.name, size_bytes)
 
     def stop(self) -> None:
         """SIGKILL the first process, with which the kernel kills all others of its pid namespace; await its end."""
@@ -130,7 +130,7 @@ class _Starter:
 
     def __init__(
         self,
-        helpers: Sequence[helper.Helper],
+        helpers: Sequence[fork_client.Helper],
         spec: Spec,
         groups: SiblingsV1 | SiblingsV2 | None,
     ) -> None:
@@ -143,18 +143,18 @@ class _Starter:
         self._of_thread = threading.local()
         self._threads = itertools.count()
 
-    def _helper(self) -> helper.Helper:
+    def _helper(self) -> fork_client.Helper:
         """Each thread's own, as far as they go: a helper that sets up a container for one cannot reap for another.
 
         One thread stays with one: its memory is in the caches.
         """
-        mine: helper.Helper | None = getattr(self._of_thread, "helper", None)
+        mine: fork_client.Helper | None = getattr(self._of_thread, "helper", None)
         if mine is None:
             mine = self._of_thread.helper = self._helpers[next(self._threads) % len(self._helpers)]
         return min((mine, *self._helpers), key=lambda each: each.waiting)
 
     def start(self, name: str, stack: ExitStack) -> _Container:
-        """See :data:`runners.contained.Start`."""
+        """See :data:`runners.launch.frame.Start`."""
         warm = self._helper()
         groups = self._groups
         if groups is not None:
@@ -162,8 +162,8 @@ class _Starter:
         with ExitStack() as theirs:
             # Their ends must be closed here: end of file on ours means that they died. The gate is used once.
             gates = theirs.enter_context(ExitStack())
-            gate_out, gate = contained.pipe(ours=gates, theirs=theirs, we="write")
-            console, console_in = contained.pipe(ours=stack, theirs=theirs, we="read")
+            gate_out, gate = frame.pipe(ours=gates, theirs=theirs, we="write")
+            console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
             report, status_in = self._report()
             stack.callback(report.close)
             theirs.callback(os.close, status_in)
@@ -209,7 +209,7 @@ def _create(groups: SiblingsV1 | SiblingsV2, name: str) -> None:
 
 def _groups(scratch: Scratch, spec: Spec, stack: ExitStack) -> SiblingsV1 | SiblingsV2 | None:
     """Where the instances get their cgroups, with the device rules if there is a way to enforce them."""
-    parent = contained.parent(scratch)
+    parent = frame.parent(scratch)
     if parent is None:
         return None
     limits = Limits(memory_bytes=spec.memory_bytes, pids=PIDS_LIMIT, cpus=spec.cpus)
@@ -245,9 +245,9 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
     text = json.dumps(config, indent=2)
     with ExitStack() as stack:
         groups = _groups(scratch, spec, stack)
-        helpers = helper.start(text, scratch.directory, stack)
+        helpers = fork_client.start(text, scratch.directory, stack)
         yield Prepared(
-            launch=contained.launcher(_Starter(helpers, spec, groups).start),
+            launch=frame.launcher(_Starter(helpers, spec, groups).start),
             manifest={"config.json": text},
             resident_pids=frozenset(each.pid for each in helpers),
         )
@@ -257,21 +257,21 @@ def probe(options: Options, cache: Path) -> Support:
     """See :meth:`runners.base.Runner.probe`: starts one container."""
     no_cgroups = cgroups.usable()
     try:
-        contained.prove(prepare, options, cache, label="container", grouped=not no_cgroups, fix=_fix)
+        frame.prove(prepare, options, cache, label="container", grouped=not no_cgroups, fix=_fix)
     except RunnerError as error:
-        return Support(ok=False, why=str(error), fix=contained.need_root() or error.fix)
+        return Support(ok=False, why=str(error), fix=frame.need_root() or error.fix)
     return Support(
         ok=True,
         version=f"tare's own, Python {platform.python_version()}",
-        walls=WALLS if no_cgroups or not devices.enforceable(cgroups.layout()) else (*WALLS, contained.DEVICE_RULES),
-        unlimited=contained.LIMITS if no_cgroups else (),
+        walls=WALLS if no_cgroups or not devices.enforceable(cgroups.layout()) else (*WALLS, frame.DEVICE_RULES),
+        unlimited=frame.LIMITS if no_cgroups else (),
         reclaims="" if no_cgroups else cgroups.reclaimer(),
         facts={"cgroups": no_cgroups or cgroups.mode(), "children": _children()},
     )
 
 
 def _fix(_said: str) -> str:
-    return contained.need_root()
+    return frame.need_root()
 
 
 def _children() -> str:
@@ -287,4 +287,4 @@ def sweep() -> Sequence[str]:
     try:
         return leftovers.remove()
     except OSError as error:
-        raise RunnerError("cannot remove leftovers", str(error), contained.need_root()) from error
+        raise RunnerError("cannot remove leftovers", str(error), frame.need_root()) from error

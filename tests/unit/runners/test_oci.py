@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners import bwrap, monitored, oci
+from tare.runners import bwrap, oci
 from tare.runners.base import RunnerError, Scratch
 from tare.runners.container import cgroups, leftovers, syscalls, trial, warm
 from tare.runners.container.hierarchies import Layout
+from tare.runners.launch import monitored
 
 HYBRID_TEXT = "cgroups in hybrid mode not supported, drop all controllers from cgroupv2"
 

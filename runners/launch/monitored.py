@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tare.runners import contained
 from tare.runners.base import RunnerError
 from tare.runners.container import cgroups, trial
+from tare.runners.launch import frame
 
 _STOP_S = 20
 _READ_BYTES = 65536
@@ -59,7 +59,7 @@ class Monitored:
 
     def reclaim(self, size_bytes: int) -> None:
         """See :class:`runners.base.Instance`."""
-        contained.reclaim(self.group, self.name, size_bytes)
+        frame.reclaim(self.group, self.name, size_bytes)
 
     def stop(self) -> None:
         """SIGKILL the first process, with which the kernel kills its pid namespace; await the monitor's end."""

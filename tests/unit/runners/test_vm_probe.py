@@ -12,11 +12,11 @@ from typing import cast
 
 import pytest
 
-from tare.runners import vm, vm_accel, vm_guest, vm_libvirt
 from tare.runners.base import RunnerError, Scratch, Spec
 from tare.runners.image.kernel import Kernel
-from tare.runners.vm_domain import DirectBoot, Hardware
-from tare.runners.vm_libvirt import Hypervisor
+from tare.runners.vm import acceleration, backend, connection, guest
+from tare.runners.vm.connection import Hypervisor
+from tare.runners.vm.domain import DirectBoot, Hardware
 
 KERNEL = Kernel(path=Path("/k/vmlinux"), release="6.1.0", digest="d")
 BOOT = DirectBoot(kernel=Path("/k"), initrd=Path("/i"), command_line="")
@@ -47,29 +47,29 @@ def kernel(tmp_path: Path) -> Path:
     ],
 )
 def test_a_bad_option_is_a_reason_not_an_error(options: dict[str, object], why: str, kernel: Path) -> None:
-    support = vm.probe(options, kernel)
+    support = backend.probe(options, kernel)
     assert not support.ok
     assert why in support.why
 
 
 def test_without_a_kernel(tmp_path: Path) -> None:
-    support = vm.probe({}, tmp_path)
+    support = backend.probe({}, tmp_path)
     assert not support.ok
     assert "no guest kernel" in support.why
     assert "bootstrap" in support.fix
 
 
 def test_without_libvirt(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vm_libvirt, "libvirt", None)
-    support = vm.probe({}, kernel)
+    monkeypatch.setattr(connection, "libvirt", None)
+    support = backend.probe({}, kernel)
     assert not support.ok
     assert "libvirt-python" in support.why
     assert "pip install" in support.fix
 
 
 def test_on_another_architecture(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vm, "_architecture", lambda: "riscv64")
-    support = vm.probe({}, kernel)
+    monkeypatch.setattr(backend, "_architecture", lambda: "riscv64")
+    support = backend.probe({}, kernel)
     assert not support.ok
     assert "riscv64" in support.why
 
@@ -93,35 +93,35 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(uri: str, cache: Path) -> Iterator[Hypervisor]:
         yield cast(Hypervisor, FakeHypervisor())
 
-    monkeypatch.setattr(vm, "connect", connect)
-    monkeypatch.setattr(vm_accel, "device_trouble", lambda: "")
+    monkeypatch.setattr(backend, "connect", connect)
+    monkeypatch.setattr(acceleration, "device_trouble", lambda: "")
 
 
 def test_an_unproved_kvm_is_never_taken_silently(
     kernel: Path, connected: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vm_accel, "first_mark", lambda *_: "no sign of life")
-    auto = vm.probe({}, kernel)
+    monkeypatch.setattr(acceleration, "first_mark", lambda *_: "no sign of life")
+    auto = backend.probe({}, kernel)
     assert (auto.ok, auto.accelerator) == (True, "tcg")
     assert "no sign of life" in auto.facts["kvm"]
-    demanded = vm.probe({"accelerator": "kvm"}, kernel)
+    demanded = backend.probe({"accelerator": "kvm"}, kernel)
     assert (demanded.ok, demanded.accelerator) == (False, None)
     assert "no sign of life" in demanded.why
     assert "tcg" in demanded.fix
 
 
 def test_a_proved_kvm_is_used(kernel: Path, connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vm_accel, "first_mark", lambda *_: "")
-    support = vm.probe({}, kernel)
+    monkeypatch.setattr(acceleration, "first_mark", lambda *_: "")
+    support = backend.probe({}, kernel)
     assert (support.ok, support.accelerator) == (True, "kvm")
     assert support.facts["kvm"].startswith("proved")
-    emulated = vm.probe({"accelerator": "tcg"}, kernel)
+    emulated = backend.probe({"accelerator": "tcg"}, kernel)
     assert (emulated.ok, emulated.accelerator) == (True, "tcg")
 
 
-def prove(cache: Path) -> vm_accel.Verdict:
+def prove(cache: Path) -> acceleration.Verdict:
     hypervisor = cast(Hypervisor, FakeHypervisor())
-    return vm_accel.prove(hypervisor, "q35", KERNEL, BOOT, directory=Path("/run/x"), cache=cache)
+    return acceleration.prove(hypervisor, "q35", KERNEL, BOOT, directory=Path("/run/x"), cache=cache)
 
 
 def test_a_verdict_is_kept(tmp_path: Path, connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_verdict_is_kept(tmp_path: Path, connected: None, monkeypatch: pytest.
         tried.append(hardware.cpu)
         return "" if hardware.cpu == "host-plain" else "stuck"
 
-    monkeypatch.setattr(vm_accel, "first_mark", first_mark)
+    monkeypatch.setattr(acceleration, "first_mark", first_mark)
     assert prove(tmp_path).cpu == "host-plain"
     assert prove(tmp_path).cpu == "host-plain"
     assert tried == ["host", "host-plain"]
@@ -146,15 +146,15 @@ def test_a_start_that_failed_is_no_verdict(tmp_path: Path, connected: None, monk
     def first_mark(*_: object) -> str:
         raise RunnerError("it did not start", "out of memory")
 
-    monkeypatch.setattr(vm_accel, "first_mark", first_mark)
+    monkeypatch.setattr(acceleration, "first_mark", first_mark)
     assert "out of memory" in prove(tmp_path).why
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_device(tmp_path: Path) -> None:
-    assert "No such file" in vm_accel.device_trouble(tmp_path / "kvm")
+    assert "No such file" in acceleration.device_trouble(tmp_path / "kvm")
     (tmp_path / "kvm").touch()
-    assert vm_accel.device_trouble(tmp_path / "kvm") == ""
+    assert acceleration.device_trouble(tmp_path / "kvm") == ""
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_spec_that_cannot_be(tmp_path: Path, memory_mib: int, init: str, why: 
     (tmp_path / "payload").touch()
     spec = Spec(argv=(init,), rootfs=tmp_path, memory_bytes=memory_mib << 20, cpus=1)
     scratch = Scratch(directory=tmp_path, cache=tmp_path, cgroup=None, prefix="tare-0")
-    with pytest.raises(RunnerError, match=why), vm.prepare(spec, {}, scratch):
+    with pytest.raises(RunnerError, match=why), backend.prepare(spec, {}, scratch):
         pass
 
 
@@ -183,12 +183,12 @@ RAX=0 RBX=0
 
 
 def test_what_qemu_said_is_told_from_what_libvirt_said() -> None:
-    assert vm_guest.emulator_messages(LOG) == [
+    assert guest.emulator_messages(LOG) == [
         "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69",
         "KVM internal error. Suberror: 1",
         "emulation failure",
     ]
-    assert vm_guest.emulator_messages("") == []
+    assert guest.emulator_messages("") == []
 
 
 def test_importing_needs_no_libvirt() -> None:
@@ -202,7 +202,7 @@ def test_a_balloon_needs_a_kernel_that_came_with_its_modules(kernel: Path) -> No
     image[0x1FE:0x200], image[0x202:0x206], image[0x206:0x208] = b"\x55\xaa", b"HdrS", (0x020F).to_bytes(2, "little")
     given = kernel / "bzImage"
     given.write_bytes(bytes(image))
-    support = vm.probe({"balloon": "virtio", "kernel": str(given)}, kernel)
+    support = backend.probe({"balloon": "virtio", "kernel": str(given)}, kernel)
     assert not support.ok
     assert "needs modules" in support.why
     assert "leave the option kernel out" in support.fix

@@ -20,9 +20,9 @@ from pathlib import Path
 from tare.runners.base import PREFIX, RunnerError
 from tare.runners.image.cache import publish, workspace
 from tare.runners.image.kernel import Kernel
-from tare.runners.vm_domain import Cpu, DirectBoot, Hardware, Machine, domain_xml
-from tare.runners.vm_guest import Guest, running
-from tare.runners.vm_libvirt import Hypervisor
+from tare.runners.vm.connection import Hypervisor
+from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Machine, domain_xml
+from tare.runners.vm.guest import Guest, running
 
 #: A guest under KVM says its first word within a second or two, even nested; emulation takes two to four.
 DEADLINE_S = 10.0

@@ -1,6 +1,6 @@
 /* A program that waits to be another one.
  *
- *   gate FD PATH ARGV0 [ARGV...]
+ *   exec_gate FD PATH ARGV0 [ARGV...]
  *
  * It writes a byte to the socket FD, waits to read one there, and then executes PATH with those words and its own
  * environment. FD is closed by a successful exec; if that fails, the error number is written there, as an int. At the

@@ -7,7 +7,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from tare.runners.vm_reaper import adopting, reaping
+from tare.runners.vm.reaper import adopting, reaping
 from tests.conftest import wait_until
 
 

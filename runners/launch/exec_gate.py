@@ -2,7 +2,7 @@
 
 Memory is charged to the cgroup in which a process is when it touches a page, and stays there when the process moves.
 A program that is moved after its start has touched most of its pages outside, and one that a copy of the harness turns
-into brings pages of the copy along. So a gate (``gate.c``, static, compiled once) is started where the harness is,
+into brings pages of the copy along. So a gate (``exec_gate.c``, static, compiled once) is started where the harness is,
 moved once it waits, and then let go: it executes the program, whose memory is new and is charged inside.
 
 A shell could be the gate (``read go; exec "$@"``), or 60 bytes of machine code: all three were let search the payload's
@@ -29,7 +29,7 @@ from tare.runners.container import cgroups
 DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 #: How long a gate, which has nothing else to do, may take for an answer: struct timeval, seconds and microseconds.
 _LIMIT = struct.pack("ll", 20, 0)
-_SOURCE = Path(__file__).with_name("gate.c")
+_SOURCE = Path(__file__).with_name("exec_gate.c")
 
 
 def binary(cache: Path) -> Path:

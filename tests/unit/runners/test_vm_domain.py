@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tare.runners.base import RunnerError
-from tare.runners.vm_domain import Balloon, DirectBoot, DiskBoot, Hardware, command_line, domain_xml
+from tare.runners.vm.domain import Balloon, DirectBoot, DiskBoot, Hardware, command_line, domain_xml
 
 HARDWARE = Hardware(
     accelerator="tcg", machine="q35", cpu="max", cpus=2, memory_bytes=128 << 20, emulator="/usr/bin/qemu-system-x86_64"

@@ -13,9 +13,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tare.runners import drain, payload
+from tare.runners import payload
 from tare.runners.base import PREFIX, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
 from tare.runners.container import cgroups, trial
+from tare.runners.launch import drain
 
 NAMESPACES = (
     "mount namespace",
@@ -66,7 +67,7 @@ def launcher(start: Start) -> Launch:
 def pipe(*, ours: ExitStack, theirs: ExitStack, we: Literal["read", "write"]) -> tuple[int, int]:
     """A pipe whose one end is closed with *ours* and the other with *theirs*. What we read does not block.
 
-    It may be handed to :func:`runners.drain.take`.
+    It may be handed to :func:`runners.launch.drain.take`.
     """
     reader, writer = os.pipe()
     ours.callback(drain.close if we == "read" else os.close, reader if we == "read" else writer)

@@ -95,7 +95,7 @@ class Hypervisor:
 
     def create(self, name: str, xml: str) -> Domain:
         """Start a transient domain; returns when its processors run. A daemon destroys it if this process dies."""
-        # The embedded driver refuses the flag; runners.vm_traces.sweep() finds what it leaves.
+        # The embedded driver refuses the flag; runners.vm.leftovers.sweep() finds what it leaves.
         flags = 0 if self.embedded else libvirt.VIR_DOMAIN_START_AUTODESTROY
         try:
             return self.connection.createXML(xml, flags)

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 
-from tare.runners import drain
+from tare.runners.launch import drain
 from tests.conftest import wait_until
 
 

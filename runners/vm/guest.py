@@ -15,11 +15,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners import drain
 from tare.runners.base import Mark, RunnerError
-from tare.runners.vm_libvirt import Domain, Hypervisor
-from tare.runners.vm_reaper import adopting, reaping
-from tare.runners.vm_traces import cgroup_mounts, console_name, domain_cgroup
+from tare.runners.launch import drain
+from tare.runners.vm.connection import Domain, Hypervisor
+from tare.runners.vm.leftovers import cgroup_mounts, console_name, domain_cgroup
+from tare.runners.vm.reaper import adopting, reaping
 
 #: sun_path of unix(7), without the final NUL.
 _SOCKET_PATH_BYTES = 107

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners import bwrap, monitored
+from tare.runners import bwrap
 from tare.runners.base import RunnerError, Scratch, Spec
 from tare.runners.container import leftovers
 from tare.runners.container.defaults import DOCKER_CAPABILITIES
+from tare.runners.launch import monitored
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tare.runners.base import RunnerError
-from tare.runners.helper import Helper
+from tare.runners.launch.fork_client import Helper
 
 Ends = tuple[Helper, socket.socket]
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from tare.runners import vm_accel, vm_traces
 from tare.runners.base import (
     PREFIX,
     Accelerator,
@@ -30,7 +29,9 @@ from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel, find
 from tare.runners.image.rootfs import payload_root
 from tare.runners.payload import PATH, arguments
-from tare.runners.vm_domain import (
+from tare.runners.vm import acceleration, leftovers
+from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect, make_directory
+from tare.runners.vm.domain import (
     BALLOONS,
     MACHINES,
     Balloon,
@@ -41,8 +42,7 @@ from tare.runners.vm_domain import (
     command_line,
     domain_xml,
 )
-from tare.runners.vm_guest import Guest, running
-from tare.runners.vm_libvirt import EMBEDDED, Hypervisor, connect, make_directory
+from tare.runners.vm.guest import Guest, running
 
 KIND: Kind = "vm"
 TYPICAL_S = 4.0
@@ -111,7 +111,7 @@ def probe(options: Options, cache: Path) -> Support:
         kernel = find(cache, wanted.kernel)
         facts["guest kernel"] = kernel.describe()
         _drivers(wanted, kernel, cache)
-        with vm_traces.unmade_machine_cgroups(), connect(wanted.uri, cache) as hypervisor:
+        with leftovers.unmade_machine_cgroups(), connect(wanted.uri, cache) as hypervisor:
             facts["libvirt"] = hypervisor.libvirt_version
             facts["qemu"] = hypervisor.qemu_version
             accelerator, _, facts["kvm"] = _accelerate(hypervisor, wanted, kernel, cache)
@@ -147,7 +147,7 @@ def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: 
             initrd=_reachable(hypervisor, initramfs(cache, payload_root(cache)), directory),
             command_line=command_line((PATH, *arguments()), ()),
         )
-        verdict = vm_accel.prove(hypervisor, wanted.machine, kernel, boot, directory=directory, cache=cache)
+        verdict = acceleration.prove(hypervisor, wanted.machine, kernel, boot, directory=directory, cache=cache)
     if verdict.cpu is not None:
         return "kvm", verdict.cpu, f"proved: {verdict.why} ({verdict.cpu} processor)"
     if wanted.accelerator == "kvm":
@@ -189,7 +189,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
     _check_spec(spec)
     kernel = find(scratch.cache, wanted.kernel)
     with ExitStack() as stack:
-        stack.enter_context(vm_traces.unmade_machine_cgroups())
+        stack.enter_context(leftovers.unmade_machine_cgroups())
         hypervisor = stack.enter_context(connect(wanted.uri, scratch.cache))
         accelerator, cpu, _ = _accelerate(hypervisor, wanted, kernel, scratch.cache)
         directory = stack.enter_context(_stage(hypervisor))
@@ -222,7 +222,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         yield Prepared(
             launch=launch,
             manifest={"domain.xml": example, "cmdline.txt": f"{boot.command_line}\n"},
-            daemon_pids=vm_traces.daemons() if hypervisor.embedded is None else frozenset(),
+            daemon_pids=leftovers.daemons() if hypervisor.embedded is None else frozenset(),
             pause_s=_REPORTING_PAUSE_S if wanted.balloon == "free-page-reporting" else 0.0,
         )
 
@@ -257,7 +257,7 @@ def _check_spec(spec: Spec) -> None:
 
 def sweep() -> Sequence[str]:
     """Kill the QEMUs of runs that are gone; remove their cgroups and directories."""
-    return vm_traces.sweep()
+    return leftovers.sweep()
 
 
 __all__ = ["KIND", "OPTIONS", "TYPICAL_S", "prepare", "probe", "sweep"]

@@ -1,0 +1,1 @@
+"""What backends share: the frame of a start, a gate before a program, the fork server's client, monitors, consoles."""
