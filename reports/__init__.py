@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tare.bench.store import Run
-    from tare.reports.model import Report, RunsComparison
+    from tare.reports.analysis.model import Report, RunsComparison
 
-__all__ = ["PAGE", "build", "compare_runs", "page", "render", "render_hosts", "write"]
+__all__ = ["PAGE", "build", "compare_runs", "html", "render", "render_hosts", "write"]
 
 #: The page's name in its run.
 PAGE = "report.html"
@@ -32,17 +32,17 @@ def build(run: Run, hosts: Sequence[str] = ()) -> Report:
     *hosts* are sizes to predict for (``64GiB:16``), here and below. Raises UsageError for what is none, and where the
     run predicts nothing.
     """
-    from tare.reports.capacity import size
-    from tare.reports.figures import build
+    from tare.reports.analysis.build import build
+    from tare.reports.sections.ramp.density.capacity import size
 
     sizes = [size(text) for text in hosts]
     with _reading(run.path):
         return build(run, sizes)
 
 
-def page(run: Run, report: Report) -> str:
+def html(run: Run, report: Report) -> str:
     """The *report* of *run* as one HTML page."""
-    from tare.reports.html import page
+    from tare.reports.page.render import page
 
     with _reading(run.path):
         return page(run, report)
@@ -50,8 +50,8 @@ def page(run: Run, report: Report) -> str:
 
 def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
     """Render ``report.html`` into *run_dir*, atomically; return its path. Raises UsageError when it is no run."""
-    from tare.reports.capacity import size
-    from tare.reports.html import write
+    from tare.reports.page.render import write
+    from tare.reports.sections.ramp.density.capacity import size
 
     sizes = [size(text) for text in hosts]
     with _reading(run_dir):
@@ -60,7 +60,7 @@ def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
 
 def compare_runs(before: Run, after: Run) -> RunsComparison:
     """Hold two runs against each other. Raises UsageError when their contracts or classes of result differ."""
-    from tare.reports.runs import compare_runs
+    from tare.reports.analysis.runs import compare_runs
 
     with _reading(before.path, after.path):
         return compare_runs(before, after)
@@ -68,15 +68,15 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
 
 def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableType:
     """*report* for the terminal: tables and sentences that need no colour. Prints nothing."""
-    from tare.reports.text import render
+    from tare.reports.terminal.report import render
 
     return render(report, width=width)
 
 
 def render_hosts(report: Report, *, width: int = 80) -> RenderableType:
     """What hosts of other sizes would hold, for the terminal."""
-    from tare.reports.layout import Lines
-    from tare.reports.text_memory import capacity
+    from tare.reports.sections.ramp.text import capacity
+    from tare.reports.terminal.layout import Lines
 
     return Lines(list(capacity(report, width)))
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 
 from tare.bench.metrics import digits, show
 from tare.bench.stats import ALPHA
-from tare.reports import measures
-from tare.reports.model import Compared, Counts, Figure, Verdict
+from tare.reports.analysis import measures
+from tare.reports.analysis.model import Compared, Counts, Figure, Verdict
 
 EMULATED = "software-emulated: not comparable with an accelerated VM"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tare.reports import streams, verbs
+from tare.reports.cli import streams, verbs
 
 if TYPE_CHECKING:
     from tare.bench.engine import Result
@@ -79,15 +79,15 @@ def doctor(*, as_json: bool) -> None:
       tare doctor --json | jq '.runners'
     """
     from tare.bench import doctor as doctors
-    from tare.reports import terminal
+    from tare.reports.terminal import consoles
     from tare.runners.image.cache import cache_dir
 
-    with terminal.status("probing every runner"):
+    with consoles.status("probing every runner"):
         diagnosis = doctors.examine(cache_dir())
     if as_json:
         streams.json(diagnosis)
     else:
-        terminal.show(terminal.diagnosis(diagnosis, terminal.width(sys.stdout)))
+        consoles.show(consoles.diagnosis(diagnosis, consoles.width(sys.stdout)))
     if not diagnosis.fit:
         from tare.bench.errors import HostError
 
@@ -105,7 +105,7 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
     Example:
       tare list --runs
     """
-    from tare.reports import listings
+    from tare.reports.terminal import listings
 
     if not runs and _given("results"):
         raise click.UsageError("--results is given without --runs: the scenarios come with tare")
@@ -126,13 +126,13 @@ def plan(scenario: str, *, as_json: bool, **flags: Any) -> None:
     Example:
       tare plan startup --seed 7
     """
-    from tare.reports import terminal
+    from tare.reports.terminal import consoles
 
     planned = _planned(scenario, flags)
     if as_json:
         streams.json(_told(planned))
     else:
-        terminal.show(terminal.plan(planned, _estimate_s(planned), terminal.width(sys.stdout)))
+        consoles.show(consoles.plan(planned, _estimate_s(planned), consoles.width(sys.stdout)))
 
 
 @cli.command()
@@ -160,7 +160,7 @@ def run(
     from tare.bench import engine, store
     from tare.bench.errors import Interrupted
     from tare.bench.interrupts import Interrupts
-    from tare.reports import terminal
+    from tare.reports.terminal import consoles
     from tare.runners.image.cache import cache_dir
 
     if (scenario is None) == (resumed is None):
@@ -173,11 +173,11 @@ def run(
         if as_json:
             streams.json(_told(planned))
         else:
-            terminal.show(terminal.plan(planned, _estimate_s(planned), terminal.width(sys.stdout)))
+            consoles.show(consoles.plan(planned, _estimate_s(planned), consoles.width(sys.stdout)))
         return
     with Interrupts() as interrupts:
         try:
-            with terminal.watching() as watcher:
+            with consoles.watching() as watcher:
                 if planned is None:
                     result = engine.resume(Path(resumed or ""), cache_dir(), watcher)
                 else:
@@ -206,9 +206,9 @@ def _conclude(result: Result, *, as_json: bool) -> None:
     from tare import reports
     from tare.bench import store
     from tare.bench.errors import InvalidError, OutputError
-    from tare.reports import terminal
+    from tare.reports.terminal import consoles
 
-    console = terminal.err()
+    console = consoles.err()
     console.print(reports.render(reports.build(store.load(result.path)), width=console.width), crop=False)
     try:
         _print_run(result.path, {"state": result.header.state, "failed": result.failed}, as_json=as_json)
@@ -245,7 +245,7 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
     """
     from tare import reports
     from tare.bench import files, store
-    from tare.reports import terminal
+    from tare.reports.terminal import consoles
 
     if as_json and output:
         raise click.UsageError("--output is for the page, and --json prints data: give one of the two")
@@ -255,9 +255,9 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
         streams.json(built)
         return
     if hosts:
-        console = terminal.err()
+        console = consoles.err()
         console.print(reports.render_hosts(built, width=console.width), crop=False)
-    page = reports.page(loaded, built).encode("utf-8", "replace")
+    page = reports.html(loaded, built).encode("utf-8", "replace")
     if output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
         streams.out(f"{page.decode()}\n", encoding="utf-8")  # which it says that it is, whatever the locale's is
         return
@@ -280,13 +280,13 @@ def compare(before: Path, after: Path, *, as_json: bool) -> None:
     """
     from tare import reports
     from tare.bench import store
-    from tare.reports import terminal
+    from tare.reports.terminal import consoles
 
     comparison = reports.compare_runs(store.load(before), store.load(after))
     if as_json:
         streams.json(comparison)
     else:
-        terminal.show(reports.render(comparison, width=terminal.width(sys.stdout)))
+        consoles.show(reports.render(comparison, width=consoles.width(sys.stdout)))
 
 
 @cli.command()
@@ -363,7 +363,7 @@ def _estimate_s(planned: Plan) -> float:
 def main() -> None:
     """Run the command line; every failure ends in what, why and what to do, and the exit code of its class."""
     from tare.bench import interrupts
-    from tare.reports import ending
+    from tare.reports.cli import ending
 
     interrupts.at_the_door()
     if not sys.warnoptions:  # of numbers at the edge of what floats hold; they name lines of libraries to a user

@@ -1,4 +1,4 @@
-"""Ascents with real runners: what instances see inside, what the host does meanwhile, and what looking costs."""
+"""Ramps with real runners: what instances see inside, what the host does meanwhile, and what looking costs."""
 
 from __future__ import annotations
 

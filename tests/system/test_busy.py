@@ -1,4 +1,4 @@
-"""Ascents of instances that work: the processors end them, and the readings say what the instances used."""
+"""Ramps of instances that work: the processors end them, and the readings say what the instances used."""
 
 from __future__ import annotations
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from tare import reports
 from tare.bench import store
 from tare.bench.errors import UsageError
-from tare.reports import capacity, text_memory
-from tare.reports.capacity import Estimate, Size, size, smaller
-from tare.reports.memory_model import DensityRow
-from tare.reports.model import Report
-from tare.reports.promise import processors, promise
+from tare.reports.analysis.model import Report
+from tare.reports.sections.ramp import text as ramp_text
+from tare.reports.sections.ramp.density import capacity
+from tare.reports.sections.ramp.density.capacity import Estimate, Size, size, smaller
+from tare.reports.sections.ramp.density.prediction import processors, promise
+from tare.reports.sections.ramp.memory_model import DensityRow
 from tests import cli
 from tests.unit import ascents_fixture as synthetic
 from tests.unit import reports_fixture
@@ -187,7 +188,7 @@ def test_sizes_are_shown_on_the_page_and_in_80_columns(tmp_path: Path) -> None:
     assert max(map(len, shown.splitlines())) <= 80
     assert re.search(r"busy +36 CPU +\d+ to \d+ +40 +[+−]0\.0 % +processor floor", shown)
     assert re.search(r"busy +64 GiB, 16 +20 % +288 +\d+ to \d+ +CPU", shown)
-    assert sum("GiB, " in line.plain for line in text_memory.capacity(report, 80)) == 4
+    assert sum("GiB, " in line.plain for line in ramp_text.capacity(report, 80)) == 4
 
 
 def test_sizes_are_read_as_they_are_written() -> None:

@@ -25,8 +25,10 @@ import pytest
 from tare import command as front
 from tare.bench import engine, scenario, store
 from tare.bench.errors import UsageError
-from tare.reports import figures, html, terminal
-from tare.reports.progress import Watcher
+from tare.reports.analysis import build
+from tare.reports.page import render
+from tare.reports.terminal import consoles
+from tare.reports.terminal.progress import Watcher
 from tests import cli
 from tests.cli import fails
 from tests.unit import ascents_fixture, reports_fixture
@@ -241,7 +243,7 @@ def test_a_command_that_is_told_can_be_pasted(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("tare.bench.engine.workspace.locked", contextlib.nullcontext)
     monkeypatch.setattr("tare.bench.engine.conditions.parted", lambda *_, **__: [])
     with pytest.raises(UsageError, match="is complete") as refused:
-        engine.resume(run, tmp_path, Watcher(terminal.err()))
+        engine.resume(run, tmp_path, Watcher(consoles.err()))
     assert shlex.split(refused.value.fix) == ["tare", "report", str(run)]
 
 
@@ -299,7 +301,7 @@ def test_a_run_that_was_damaged_anywhere_is_reported_or_refused(tmp_path: Path, 
         (run / name).write_text("\n".join(lines) + "\n", "utf-8")
         try:
             loaded = store.load(run)
-            html.page(loaded, figures.build(loaded))  # past the door that makes all bad input
+            render.page(loaded, build.build(loaded))  # past the door that makes all bad input
         except UsageError:
             pass
         (run / name).write_text(texts[name], "utf-8")

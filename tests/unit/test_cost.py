@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tare import reports
 from tare.bench import scenario, store
 from tare.bench.errors import UsageError
-from tare.reports import cost, prices, words
-from tare.reports.cost import BillError, Need
-from tare.reports.prices import Book, OwnHost, Size
+from tare.reports import words
+from tare.reports.cost import bills, prices
+from tare.reports.cost.bills import BillError, Need
+from tare.reports.cost.prices import Book, OwnHost, Size
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB
 
@@ -51,20 +52,20 @@ def test_used_and_idle_are_what_is_billed_and_all_n_are_held(
     sizes: list[Size], a: float, b: float, reserve: int
 ) -> None:
     menu = book(*sizes, reserve_mib=reserve)
-    rows = cost.packed(menu, sizes, Need(a=a, b=b))
+    rows = bills.packed(menu, sizes, Need(a=a, b=b))
     assert [row.n for row in rows] == (list(range(1, 51)) if rows else [])
     for row in rows:
         assert row.used + row.idle == pytest.approx(row.billed, rel=1e-9, abs=1e-12)
         assert min(row.used, row.idle) >= -1e-9
         assert row.needed_bytes <= row.capacity_bytes * (1 + 1e-12)
-    bills = [row.billed for row in rows]
-    assert bills == sorted(bills)  # more instances never cost less: spare room would have held the fewer
+    billed = [row.billed for row in rows]
+    assert billed == sorted(billed)  # more instances never cost less: spare room would have held the fewer
 
 
 @given(n=st.integers(1, 12), b=st.integers(100, 1024))
 def test_no_other_machines_would_have_been_cheaper(n: int, b: int) -> None:
     need = Need(a=0.0, b=b * MIB)
-    found = cost.packed(book(*MENU), MENU, need)[n - 1]
+    found = bills.packed(book(*MENU), MENU, need)[n - 1]
     holds = [need.most(size.memory_mib * MIB) for size in MENU]
     every = (
         small * MENU[0].price_per_hour + large * MENU[1].price_per_hour
@@ -76,7 +77,7 @@ def test_no_other_machines_would_have_been_cheaper(n: int, b: int) -> None:
 
 def test_each_machine_pays_for_its_first_instance_again() -> None:
     need = Need(a=300 * MIB, b=600 * MIB)
-    (one, two) = cost.packed(book(MENU[0]), MENU[:1], need)[:2]
+    (one, two) = bills.packed(book(MENU[0]), MENU[:1], need)[:2]
     assert one.needed_bytes == 900 * MIB
     assert (two.machines, two.needed_bytes) == (("small", "small"), 1800 * MIB)
     assert Need(a=-5 * MIB, b=MIB).bytes(3) == 3 * MIB  # the first saves nothing
@@ -84,19 +85,19 @@ def test_each_machine_pays_for_its_first_instance_again() -> None:
 
 def test_a_bill_that_does_not_add_up_is_refused() -> None:
     with pytest.raises(BillError):
-        cost.bill(book(MENU[0]), [(MENU[0], 3)], Need(a=0.0, b=600 * MIB))
+        bills.bill(book(MENU[0]), [(MENU[0], 3)], Need(a=0.0, b=600 * MIB))
 
 
 def test_nothing_on_the_menu_holds_one() -> None:
-    assert cost.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=2.0**40)) == ()
+    assert bills.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=2.0**40)) == ()
 
 
 def test_breakeven_is_where_it_stays_cheaper() -> None:
-    light = cost.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=MIB))
-    heavy = cost.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=400 * MIB))
-    assert cost.breakeven(light, heavy) == 3  # two of them fit into one machine
-    assert cost.breakeven(heavy, light) is None
-    assert cost.breakeven(light, light) is None
+    light = bills.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=MIB))
+    heavy = bills.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=400 * MIB))
+    assert bills.breakeven(light, heavy) == 3  # two of them fit into one machine
+    assert bills.breakeven(heavy, light) is None
+    assert bills.breakeven(light, light) is None
 
 
 @pytest.mark.parametrize(("lived", "billed"), [(0.0, 60), (5.0, 60), (60.0, 60), (60.2, 61), (3600.0, 3600)])
@@ -192,7 +193,7 @@ def test_granularity_is_a_scenario_that_can_be_meant() -> None:
     [(0.0, "0.00"), (16.0, "16.00"), (0.16, "0.160"), (0.9996, "1.00"), (1e6, "1000000.00"), (1e-9, "< 0.000001")],
 )
 def test_money_has_three_digits_and_no_power_of_ten(value: float, text: str) -> None:
-    assert cost.money(value, "USD") == f"{text} USD"
+    assert bills.money(value, "USD") == f"{text} USD"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tare.bench.errors import HostError, InvalidError, NothingToRunError, OutputError, TareError, UsageError, unwritten
-from tare.reports import ending
+from tare.reports.cli import ending
 from tare.runners.base import RunnerError
 from tests import cli
 

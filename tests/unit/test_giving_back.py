@@ -9,9 +9,9 @@ import pytest
 
 from tare import reports
 from tare.bench import store
-from tare.reports import giving_back
-from tare.reports.memory_model import Released
-from tare.reports.model import Report
+from tare.reports.analysis.model import Report
+from tare.reports.sections.ramp.memory import released
+from tare.reports.sections.ramp.memory_model import Released
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import CONTAINER, MIB, VM, Burden, Climber
 
@@ -120,26 +120,26 @@ def row(**changes: object) -> Released:
 
 
 def test_the_table_says_the_way_in_few_words() -> None:
-    assert giving_back.way(row()) == "freed"
-    assert giving_back.way(row(freed="kept", **ASKED)) == "kept, then asked"
-    assert giving_back.way(row(freed="lazily")) == "freed lazily"
-    assert giving_back.way(row(balloon="free-page-reporting")) == "freed, and reports it"
+    assert released.way(row()) == "freed"
+    assert released.way(row(freed="kept", **ASKED)) == "kept, then asked"
+    assert released.way(row(freed="lazily")) == "freed lazily"
+    assert released.way(row(balloon="free-page-reporting")) == "freed, and reports it"
 
 
 def test_a_guest_that_reports_nothing_is_told_why() -> None:
-    detail = giving_back.claim(row(balloon="free-page-reporting", fraction=0.0), {}).detail
+    detail = released.claim(row(balloon="free-page-reporting", fraction=0.0), {}).detail
     assert "32 blocks free" in detail
-    assert "32 blocks" not in giving_back.claim(row(balloon="free-page-reporting"), {}).detail
+    assert "32 blocks" not in released.claim(row(balloon="free-page-reporting"), {}).detail
 
 
 def test_touching_that_did_not_show_says_nothing_of_giving_back() -> None:
-    assert "cannot be said" in giving_back.claim(row(fraction=None), {}).lead
+    assert "cannot be said" in released.claim(row(fraction=None), {}).lead
 
 
 def test_the_first_version_of_cgroups_takes_no_amount() -> None:
     asked = row(freed="lazily", reclaim_bytes=32 * MIB, reclaims="memory.force_empty")
-    assert "is then asked for all it can give (memory.force_empty)" in giving_back.claim(asked, {}).lead
+    assert "is then asked for all it can give (memory.force_empty)" in released.claim(asked, {}).lead
 
 
 def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
-    assert "share 95 % CI 0 to 2 %" in giving_back.claim(row(fraction=0.01, low=-0.001, high=0.02), {}).detail
+    assert "share 95 % CI 0 to 2 %" in released.claim(row(fraction=0.01, low=-0.001, high=0.02), {}).detail

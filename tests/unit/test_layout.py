@@ -16,8 +16,9 @@ from tare.bench.doctor import Diagnosis, RunnerDiagnosis
 from tare.bench.metrics import show
 from tare.bench.plan import make
 from tare.bench.records import Finding, Host
-from tare.reports import layout, listings, terminal, words
-from tare.reports.layout import Lines
+from tare.reports import words
+from tare.reports.terminal import consoles, layout, listings
+from tare.reports.terminal.layout import Lines
 
 WIDTHS = st.integers(20, 200)
 LABEL = st.from_regex(r"[a-z0-9][a-z0-9./+-]{0,39}", fullmatch=True)
@@ -108,14 +109,14 @@ RUNS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [20, 40, 80, 200, terminal._ENDLESS])
+@pytest.mark.parametrize("width", [20, 40, 80, 200, consoles._ENDLESS])
 def test_every_view_keeps_its_words_whole_at_any_width(width: int) -> None:
     planned = make(scenario.load(scenario.find("calibration")))
     views = {
-        "doctor": terminal.diagnosis(DIAGNOSIS, width),
+        "doctor": consoles.diagnosis(DIAGNOSIS, width),
         "runs": listings.table_of_runs(RUNS, width),
         "scenarios": listings.table_of_scenarios([("startup", "Why? " * 30, "a b c " * 30)], width),
-        "plan": terminal.plan(planned, 1023.7, width),
+        "plan": consoles.plan(planned, 1023.7, width),
     }
     wanted = {
         "doctor": [f"{WIDE}:", "1023 KiB", "6.18.0-long,", "/sys/kernel/mm/ksm/run", "container-cold"],

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from tare import reports
 from tare.bench import store
-from tare.reports import ascents, ledger, lines
-from tare.reports.memory_model import LedgerRow, Line
-from tare.reports.model import Report
+from tare.reports.analysis.model import Report
+from tare.reports.sections.ramp import ramps
+from tare.reports.sections.ramp.memory import ledger, slopes
+from tare.reports.sections.ramp.memory_model import LedgerRow, Line
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import COUNTERS, KIB, MIB, Burden
 
@@ -38,8 +39,8 @@ def line(report: Report, subject: str, counter: str = ledger.HOST) -> Line:
 
 
 def rows_of(path: Path) -> tuple[LedgerRow, ...]:
-    read = ascents.read(store.load(path))
-    return tuple(ledger.rows(lines.weights(read, ledger.changes(read))))
+    read = ramps.read(store.load(path))
+    return tuple(ledger.rows(slopes.weights(read, ledger.changes(read))))
 
 
 #: So that nothing of a host of 24 GiB falls below zero, which no counter can.
@@ -136,7 +137,7 @@ def test_what_others_took_is_said_beside_the_margin(build: Build) -> None:
     busy = Burden(each={**synthetic.CONTAINER.each, "others": 200 * KIB}, once=synthetic.CONTAINER.once)
     report = build([synthetic.process(), synthetic.container(burden=busy)])
     assert line(report, "container").b == pytest.approx(644 * KIB)
-    assert line(report, "container", lines.OWN).b == pytest.approx(444 * KIB)
+    assert line(report, "container", slopes.OWN).b == pytest.approx(444 * KIB)
     (claim,) = (claim for claim in report.answer if claim.lead.startswith("One more container costs"))
     assert "without what other processes of the host took or gave meanwhile, 444 KiB against 108 KiB" in claim.detail
 

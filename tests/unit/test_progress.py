@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tare.bench.records import Outcome, Trial
-from tare.reports.progress import Watcher, _shortened
+from tare.reports.terminal.progress import Watcher, _shortened
 
 LONGEST = "container-with-the-longest-label-there-is"[:40]
 

@@ -13,7 +13,7 @@ import pytest
 from tare import reports
 from tare.bench import store
 from tare.bench.errors import UsageError
-from tare.reports.model import Compared, Figure, Report, RunsComparison, SubjectFigures
+from tare.reports.analysis.model import Compared, Figure, Report, RunsComparison, SubjectFigures
 from tests.unit import reports_fixture as synthetic
 
 Make = Callable[..., Report]

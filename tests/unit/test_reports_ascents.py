@@ -14,8 +14,8 @@ from tare import reports
 from tare.bench import store
 from tare.bench.errors import UsageError
 from tare.bench.records import Outcome, Sample
-from tare.reports.memory_model import DensityRow
-from tare.reports.model import Report
+from tare.reports.analysis.model import Report
+from tare.reports.sections.ramp.memory_model import DensityRow
 from tests.unit import ascents_fixture as synthetic
 from tests.unit import reports_fixture
 from tests.unit.ascents_fixture import GIB, KIB, MIB, TOTAL, Burden

@@ -12,8 +12,9 @@ import pytest
 from tare import reports
 from tare.bench import store
 from tare.bench.errors import UsageError
-from tare.reports import figures, html, runs
-from tare.reports.model import Report
+from tare.reports.analysis import build, runs
+from tare.reports.analysis.model import Report
+from tare.reports.page import render
 from tests import cli
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as starts
@@ -38,11 +39,11 @@ def keep(path: Path, kept: Callable[[Row], bool]) -> int:
     return len(rows) - len(left)
 
 
-def render(path: Path) -> Report:
+def rendered(path: Path) -> Report:
     """Everything that is made of a run, without the door that makes any failure bad input."""
     run = store.load(path)
-    report = figures.build(run)
-    assert html.page(run, report)
+    report = build.build(run)
+    assert render.page(run, report)
     assert reports.render(report)
     return report
 
@@ -52,7 +53,7 @@ def render(path: Path) -> Report:
 def test_a_reading_of_which_a_row_was_removed_is_left_out_and_said(ascent: Path, metric: str, n: int) -> None:
     gone = ("container", 2, n, "", metric)
     assert keep(ascent, lambda row: tuple(row[key] for key in ("subject", "round", "n", "stage", "metric")) != gone)
-    report = render(ascent)
+    report = rendered(ascent)
     (note,) = (note for note in report.notes if "counters of the host" in note)
     assert note.startswith("container: 1 reading lacks counters of the host")
     assert ("its ascent has no account" in note) == (n == 0)
@@ -67,7 +68,7 @@ def test_a_counter_that_is_gone_altogether_leaves_what_does_not_need_it(
     ascent: Path, metric: str, stages: tuple[str, ...]
 ) -> None:
     assert keep(ascent, lambda row: row["metric"] != metric or row["stage"] not in stages)
-    report = render(ascent)
+    report = rendered(ascent)
     assert sum("lack counters of the host" in note for note in report.notes) >= 1
     assert bool(report.ledger) == ("" not in stages)
     assert {one.label: one.counts.ready for one in report.subjects} == {"process": 2, "container": 2}
@@ -102,7 +103,7 @@ def test_a_number_that_no_table_holds_is_refused_by_its_line(tmp_path: Path, nam
         with pytest.raises(UsageError, match="line 1 is damaged"):
             store.load(path)
     else:  # a field of another version
-        render(path)
+        rendered(path)
 
 
 @pytest.mark.parametrize("key", ["run", "stack", "least", "prices", "probe"])
@@ -119,7 +120,7 @@ def test_a_header_whose_scenario_is_none_is_refused_or_read(tmp_path: Path, key:
         assert str(path) in refused.value.what
         return
     mine, theirs = store.load(path), store.load(other)
-    assert figures.build(mine)
+    assert build.build(mine)
     for pair in ((mine, theirs), (theirs, mine)):
         if key == "probe":
             with pytest.raises(UsageError, match="cannot be compared"):
@@ -139,10 +140,10 @@ def test_records_that_contradict_each_other_are_damage_and_no_fault_of_tare(
         raise KeyError("host_anon_bytes")
 
     for made, words in (
-        ("tare.reports.figures.build", (reports.build, run)),
-        ("tare.reports.html.page", (reports.page, run, report)),
-        ("tare.reports.runs.compare_runs", (reports.compare_runs, run, run)),
-        ("tare.reports.html.write", (reports.write, path)),
+        ("tare.reports.analysis.build.build", (reports.build, run)),
+        ("tare.reports.page.render.page", (reports.html, run, report)),
+        ("tare.reports.analysis.runs.compare_runs", (reports.compare_runs, run, run)),
+        ("tare.reports.page.render.write", (reports.write, path)),
     ):
         monkeypatch.setattr(made, stumbles)
         make, *given = words
@@ -162,7 +163,7 @@ def test_what_the_run_has_no_part_in_is_not_called_damage(
     def fails(*_: object) -> object:
         raise failure
 
-    monkeypatch.setattr("tare.reports.figures.build", fails)
+    monkeypatch.setattr("tare.reports.analysis.build.build", fails)
     with pytest.raises(type(failure)) as told:
         reports.build(run)
     assert told.value is failure
@@ -171,4 +172,4 @@ def test_what_the_run_has_no_part_in_is_not_called_damage(
 def test_a_machine_without_memory_of_its_emulator_has_owners(tmp_path: Path) -> None:
     path = ascents.write(tmp_path / "run", [ascents.process(), ascents.vm()], rounds=1)
     assert keep(path, lambda row: row["metric"] not in ("pss_anon_bytes", "guest_ram_bytes"))
-    assert "vm" in {stack.subject for stack in render(path).layers_memory}
+    assert "vm" in {stack.subject for stack in rendered(path).layers_memory}

@@ -8,7 +8,7 @@ import pytest
 
 from tare import reports
 from tare.bench import store
-from tare.reports.model import Report
+from tare.reports.analysis.model import Report
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB, Burden
 

@@ -12,7 +12,7 @@ import pytest
 from tare import reports
 from tare.bench import store
 from tare.bench.records import Outcome, Sample
-from tare.reports.model import Report
+from tare.reports.analysis.model import Report
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as starts
 
@@ -58,7 +58,7 @@ def test_an_invalid_trial_is_in_no_figure_and_no_failure_of_its_subject(tmp_path
     (failure,) = report.failures
     assert (failure.status, failure.reason) == ("invalid", WHY)
     assert any(f"samples do not count and are left out: {WHY}" in note for note in report.notes)
-    assert f"invalid: {WHY}" in reports.page(run, report)
+    assert f"invalid: {WHY}" in reports.html(run, report)
 
 
 def test_an_attempt_that_was_run_again_is_replaced_whole(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def render(path: Path) -> Report:
     """Everything that is made of a run, so that nothing in it stumbles."""
     run = store.load(path)
     report = reports.build(run)
-    assert reports.page(run, report)
+    assert reports.html(run, report)
     assert reports.render(report)
     return report
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from tare import reports
 from tare.bench import store
 from tare.reports import words
-from tare.reports.model import Figure, Mode, Report, RunsComparison
+from tare.reports.analysis.model import Figure, Mode, Report, RunsComparison
 from tests.unit import reports_fixture as synthetic
 
 #: Rounds in which the second subject is 3.4 times as slow.
@@ -61,14 +61,14 @@ def test_page_terminal_and_claims_say_it(run: store.Run) -> None:
     assert claim.detail.endswith(f"container has {said}; its median may never have occurred.")
     assert any(text.startswith(f"container, ready: {said}") for text in report.warnings)
     assert f"container, ready: {said}" in terminal(report)
-    assert reports.page(run, report).count(f'<span class="ci">{said}</span>') == 2
+    assert reports.html(run, report).count(f'<span class="ci">{said}</span>') == 2
 
 
 def test_one_heap_says_nothing(tmp_path: Path) -> None:
     run = write(tmp_path / "whole", slow=(6,))
     report = reports.build(run)
     assert not any("modes" in text for text in (*report.warnings, *(one.detail for one in report.answer)))
-    assert "modes" not in reports.page(run, report)
+    assert "modes" not in reports.html(run, report)
 
 
 def test_a_subject_alone_says_it_too(tmp_path: Path) -> None:

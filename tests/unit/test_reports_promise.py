@@ -10,8 +10,8 @@ import pytest
 
 from tare import reports
 from tare.bench import store
-from tare.reports.memory_model import DensityRow
-from tare.reports.promise import STILL_BYTES, Promise, noise_bytes, promise, unseen
+from tare.reports.sections.ramp.density.prediction import STILL_BYTES, Promise, noise_bytes, promise, unseen
+from tare.reports.sections.ramp.memory_model import DensityRow
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB, Burden
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from tare import reports
 from tare.bench import store
 from tare.reports import words
-from tare.reports.html import MOST_SHOWN
+from tare.reports.page.render import MOST_SHOWN
 from tests.unit import reports_fixture as synthetic
 
 HOSTILE = "<script>alert('label')</script>"

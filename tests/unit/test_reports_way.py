@@ -12,9 +12,10 @@ import pytest
 
 from tare import reports
 from tare.bench import store
-from tare.reports import ledger, words
-from tare.reports.ascent_model import Constancy, Curve, Inside
-from tare.reports.model import Report
+from tare.reports import words
+from tare.reports.analysis.model import Report
+from tare.reports.sections.ramp.memory import ledger
+from tare.reports.sections.ramp.scaling_model import Constancy, Curve, Inside
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import GUEST_KEEPS, KIB, MIB, Burden
 from tests.unit.test_reports_render import Page, terminal

@@ -1,0 +1,235 @@
+"""Per subject: figures, counts, phases. Per pair of subjects: the comparison and its verdict.
+
+The method (docs/method.md): the round is the unit of replication; a subject that fails too often has no figure; a
+software-emulated machine is another class of result and every sentence about it says so.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+import pandas as pd
+
+from tare.bench import stats
+from tare.bench.metrics import Metric
+from tare.bench.modes import modes
+from tare.bench.records import RunHeader, SubjectRecord
+from tare.bench.store import Run
+from tare.reports import words
+from tare.reports.analysis import measures, tables
+from tare.reports.analysis.model import Class, Compared, Counts, Figure, Mode, Phase, SubjectFigures
+
+#: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
+PHASES: tuple[tuple[str, Literal["start", "stop"], str, str | None], ...] = (
+    ("requested to created", "start", "created_seconds", None),
+    ("created to first instruction", "start", "first_seconds", "created_seconds"),
+    ("first instruction to ready", "start", "ready_seconds", "first_seconds"),
+    ("stop to stopped", "stop", "stopped_seconds", None),
+    ("stopped to removed", "stop", "removed_seconds", "stopped_seconds"),
+)
+
+
+def result_class(subject: SubjectRecord) -> Class:
+    """Which class of result a subject gives; results of different classes are never ranked together."""
+    return {None: "native", "kvm": "accelerated", "tcg": "emulated"}[subject.accelerator]  # type: ignore[return-value]
+
+
+def count(run: Run, subject: SubjectRecord) -> Counts:
+    """How the subject's trials ended."""
+    mine = [outcome for outcome in tables.last_outcomes(run).values() if outcome.subject == subject.label]
+    tried = [outcome.status for outcome in mine if outcome.kind == "measured" and outcome.status != "skipped"]
+    ended = [status for status in tried if status != "invalid"]
+    warmups = [outcome.status for outcome in mine if outcome.kind == "warmup" and outcome.status != "skipped"]
+    return Counts(
+        planned=sum(trial.subject == subject.label and trial.kind == "measured" for trial in run.header.plan),
+        started=len(ended),
+        ready=ended.count("ok"),
+        failed=ended.count("failed"),
+        timeout=ended.count("timeout"),
+        invalid=tried.count("invalid"),
+        warmups=len(warmups),
+        warmups_failed=sum(status != "ok" for status in warmups),
+    )
+
+
+def figure(
+    frame: pd.DataFrame, medians: pd.DataFrame, label: str, metric: Metric, why: str, *, resolution_seconds: float
+) -> Figure:
+    """One metric of one subject; without numbers when *why* says that there may be none."""
+    empty = Figure(metric=metric.name, unit=metric.unit, title=metric.title)
+    single = tables.values(frame, label, metric.name)
+    per_round = tables.series(medians, label, metric.name)
+    if why or per_round.empty:
+        return msgspec.structs.replace(empty, why=why or "no figure: not measured", n=len(single))
+    centre, spread = stats.estimate(per_round.tolist()), stats.estimate(single["value"].tolist())
+    return msgspec.structs.replace(
+        empty,
+        median=centre.median,
+        low=centre.low,
+        high=centre.high,
+        p95=spread.p95,
+        p99=spread.p99,
+        n=len(single),
+        rounds=len(per_round),
+        outliers=int(single["outlier"].sum()),
+        modes=tuple(
+            Mode(value=one.value, share=one.share)
+            for one in modes(single["value"].tolist(), resolution=_resolution(metric, resolution_seconds))
+        ),
+    )
+
+
+def _resolution(metric: Metric, seconds: float) -> float:
+    """The smallest step that the instrument tells apart, in the unit of *metric*; memory is counted in pages."""
+    return {"seconds": seconds, "bytes": float(mmap.PAGESIZE), "count": 1.0}.get(metric.unit, 0.0)
+
+
+def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:
+    """The timeline of one subject: only phases whose both ends were measured."""
+    for name, span, end, begin in PHASES:
+        lasted = tables.differences(frame, label, end, begin)
+        if not lasted:
+            continue
+        spent = stats.estimate(lasted)
+        yield Phase(
+            name=name,
+            span=span,
+            start=0.0 if begin is None else float(tables.series(medians, label, begin).median()),
+            end=float(tables.series(medians, label, end).median()),
+            duration=spent.median,
+            low=spent.low,
+            high=spent.high,
+        )
+
+
+def subject_figures(
+    run: Run,
+    frame: pd.DataFrame,
+    medians: pd.DataFrame,
+    subject: SubjectRecord,
+    unclaimed: Mapping[str, Mapping[str, str]],
+) -> SubjectFigures:
+    """All that the report says of one subject. *unclaimed*: label -> metric -> why no figure of it is claimed."""
+    counts = count(run, subject)
+    why = f"skipped: {subject.skipped}" if subject.skipped else words.no_figure(counts)
+    claims = {name: f"no claim: {why}" for name, why in unclaimed.get(subject.label, {}).items()}
+    return SubjectFigures(
+        label=subject.label,
+        runner=subject.runner,
+        kind=subject.kind,
+        result_class=result_class(subject),
+        accelerator=subject.accelerator,
+        version=subject.version,
+        argv=subject.argv,
+        options=subject.options,
+        memory_bytes=subject.memory_bytes,
+        cpus=subject.cpus,
+        walls=subject.walls,
+        unlimited=subject.unlimited,
+        facts=subject.facts,
+        manifest=subject.manifest,
+        skipped=subject.skipped,
+        fix=subject.fix,
+        counts=counts,
+        figures=tuple(
+            figure(
+                frame,
+                medians,
+                subject.label,
+                metric,
+                why or claims.get(metric.name, ""),
+                resolution_seconds=run.header.resolution_seconds,
+            )
+            for metric in measures.of(run.header)
+        ),
+        phases=() if why or measures.probe(run.header) != "startup" else tuple(phases(frame, medians, subject.label)),
+    )
+
+
+def wanted(header: RunHeader) -> Iterator[tuple[str, str, Literal["reference", "pair"]]]:
+    """Which subjects are held against which: each against the reference, then the pairs that the scenario names."""
+    labels = [subject.label for subject in header.subjects]
+    seen: set[frozenset[str]] = set()
+    for label in labels:
+        if label != header.reference and header.reference in labels:
+            seen.add(frozenset((label, header.reference)))
+            yield label, header.reference, "reference"
+    for first, second in header.pairs:
+        pair = frozenset((first, second))
+        if pair not in seen and len(pair) == 2 and pair <= set(labels):
+            seen.add(pair)
+            yield first, second, "pair"
+
+
+def judge(
+    subject: SubjectFigures,
+    reference: SubjectFigures,
+    metric: Metric,
+    series: tuple[Sequence[float], Sequence[float]],
+    *,
+    why_compared: Literal["reference", "pair", "run"],
+    resolution_seconds: float,
+    paired: bool = True,
+) -> Compared:
+    """Hold one metric of *subject* against *reference*, given both round medians, and put the verdict into words."""
+    mine, theirs = (next(f for f in s.figures if f.metric == metric.name) for s in (subject, reference))
+    base = Compared(
+        subject=subject.label,
+        reference=reference.label,
+        metric=metric.name,
+        unit=metric.unit,
+        why_compared=why_compared,
+        verdict="no figure",
+        word="no figure",
+        lead="",
+        detail="",
+        subject_median=mine.median,
+        reference_median=theirs.median,
+        emulated="emulated" in (subject.result_class, reference.result_class),
+    )
+    missing = {s.label: f.why for s, f in ((subject, mine), (reference, theirs)) if f.median is None}
+    if missing:
+        return _said(base, because=words.no_figures(missing))
+    if min(map(len, series)) == 0:
+        found = msgspec.structs.replace(base, verdict="not enough rounds", word="not enough rounds")
+        return _said(found)
+    if min(*series[0], *series[1]) <= 0:
+        return _said(base, because="a ratio needs values above zero")
+    resolution = resolution_seconds if metric.unit == "seconds" else 0.0
+    result = stats.compare(*series, resolution=resolution, paired=paired)
+    found = msgspec.structs.replace(
+        base,
+        verdict=result.verdict,
+        word=words.word(result.verdict, metric.unit),
+        ratio=result.ratio,
+        low=result.low,
+        high=result.high,
+        p=result.p,
+        rounds=result.rounds,
+        threshold=result.threshold,
+    )
+    return _said(found, and_also=words.torn(((subject.label, mine), (reference.label, theirs))))
+
+
+def _said(found: Compared, *, because: str = "", and_also: str = "") -> Compared:
+    mark = f" ({words.EMULATED})" if because and found.emulated else ""
+    detail = f"{because}{mark}." if because else words.grounds(found)
+    return msgspec.structs.replace(found, lead=words.lead(found), detail=detail + and_also)
+
+
+def compare_within(header: RunHeader, medians: pd.DataFrame, subjects: Sequence[SubjectFigures]) -> Iterator[Compared]:
+    """Every comparison of one run: metric by metric, each subject against the reference, then the pairs."""
+    by_label = {subject.label: subject for subject in subjects}
+    for metric in measures.of(header):
+        for label, reference, why in wanted(header):
+            yield judge(
+                by_label[label],
+                by_label[reference],
+                metric,
+                tables.paired(medians, (label, metric.name), (reference, metric.name)),
+                why_compared=why,
+                resolution_seconds=header.resolution_seconds,
+            )

@@ -1,0 +1,305 @@
+"""What a report says, as data: every figure, every sentence, and nothing that a renderer would have to compute.
+
+``tare report RUN --json`` prints a :class:`Report`; the page and the terminal show the same one. Numbers are floats in
+the unit that stands in the metric's name, unrounded: rounding is for display only.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from tare.bench.records import Finding, Leak, Status, TrialKind
+from tare.reports.sections.ramp.memory_model import (
+    Capacity,
+    Cost,
+    DensityRow,
+    GivenBack,
+    LedgerRow,
+    Line,
+    MemoryLayers,
+    Released,
+)
+from tare.reports.sections.ramp.scaling_model import Constancy, Curve, Descent, Inside, Margin, Sampling
+
+#: Raised when a field of the JSON changes its meaning or goes away.
+REPORT_SCHEMA = 1
+
+#: ``emulated`` is a virtual machine under TCG: another class of result, never ranked with the others.
+Class = Literal["native", "accelerated", "emulated"]
+
+Verdict = Literal["lower", "higher", "no difference shown", "not enough rounds", "no figure"]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all parts of a report: frozen, by keyword."""
+
+
+class Mode(Part, frozen=True, kw_only=True):
+    """One of several heaps of values: its median, in the unit of the metric, and its share of the single starts."""
+
+    value: float
+    share: float
+
+
+class Figure(Part, frozen=True, kw_only=True):
+    """One metric of one subject.
+
+    ``median``, ``low`` and ``high`` (95 % bootstrap interval of the median) rest on round medians, because the round
+    is the unit of replication; ``p95``, ``p99``, ``n``, ``outliers`` and ``modes`` are of the single starts. All are
+    None, and ``why`` says why, when there is no figure. ``modes`` is empty unless there are two or more
+    (:mod:`bench.modes`): then the median may be a value that never occurred.
+    """
+
+    metric: str
+    unit: str
+    title: str
+    median: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    n: int = 0
+    rounds: int = 0
+    outliers: int = 0
+    modes: tuple[Mode, ...] = ()
+    why: str = ""
+
+
+class Phase(Part, frozen=True, kw_only=True):
+    """One stretch of an instance's life. ``start`` and ``end`` are medians since the request (or since the stop).
+
+    ``duration`` is the median of the differences within each start, so the parts need not add up to the whole.
+    """
+
+    name: str
+    span: Literal["start", "stop"]
+    start: float
+    end: float
+    duration: float
+    low: float | None
+    high: float | None
+
+
+class Counts(Part, frozen=True, kw_only=True):
+    """Rule: failures are counted. ``started`` = ``ready`` + ``failed`` + ``timeout``, of measured trials only.
+
+    ``invalid`` trials stayed invalid however often they were run again: they say nothing about the subject.
+    """
+
+    planned: int
+    started: int
+    ready: int
+    failed: int
+    timeout: int
+    invalid: int = 0
+    warmups: int
+    warmups_failed: int
+
+
+class SubjectFigures(Part, frozen=True, kw_only=True):
+    """One subject: what it was, what it was granted, how its starts ended, and its figures."""
+
+    label: str
+    runner: str
+    kind: Literal["null", "process", "container", "vm"]
+    result_class: Class
+    accelerator: str | None
+    version: str
+    argv: tuple[str, ...]
+    options: dict[str, str | int | float | bool]
+    memory_bytes: int
+    cpus: int
+    walls: tuple[str, ...]
+    unlimited: tuple[str, ...]
+    facts: dict[str, str]
+    manifest: tuple[str, ...]
+    skipped: str
+    fix: str
+    counts: Counts
+    figures: tuple[Figure, ...]
+    phases: tuple[Phase, ...]
+
+
+class Compared(Part, frozen=True, kw_only=True):
+    """One metric of ``subject`` held against ``reference``; ratio = subject / reference, over paired round medians.
+
+    ``word`` is the verdict for a reader (faster, heavier, no difference shown), ``lead`` the sentence that claims it,
+    ``detail`` what that rests on. ``threshold`` is the least change, as
+    a fraction, that could have been called; ``emulated`` says that a side of it ran under TCG.
+    """
+
+    subject: str
+    reference: str
+    metric: str
+    unit: str
+    why_compared: Literal["reference", "pair", "run"]
+    verdict: Verdict
+    word: str
+    lead: str
+    detail: str
+    subject_median: float | None = None
+    reference_median: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    rounds: int = 0
+    threshold: float | None = None
+    emulated: bool = False
+
+
+class Claim(Part, frozen=True, kw_only=True):
+    """One sentence of the answer: ``lead`` is what is claimed, ``detail`` what it rests on."""
+
+    lead: str
+    detail: str
+    subject: str
+    verdict: Verdict
+    emulated: bool = False
+
+
+class Delay(Part, frozen=True, kw_only=True):
+    """A known delay, weighed: seconds asked for, seconds recovered (median of paired differences), and their gap."""
+
+    subject: str
+    without: str
+    asked: float
+    recovered: float
+    low: float | None
+    high: float | None
+    bias: float
+    spread: float
+    rounds: int
+
+
+class SamePair(Part, frozen=True, kw_only=True):
+    """Two subjects that are the same thing. ``called`` lists the metrics on which a difference was called, falsely."""
+
+    first: str
+    second: str
+    judged: int
+    called: tuple[str, ...]
+
+
+class Calibration(Part, frozen=True, kw_only=True):
+    """How well the instrument weighs. ``null_seconds`` is its own weight; empty parts were not measured in this run."""
+
+    resolution_seconds: float
+    null_subject: str = ""
+    null_seconds: float | None = None
+    null_low: float | None = None
+    null_high: float | None = None
+    delays: tuple[Delay, ...] = ()
+    pairs: tuple[SamePair, ...] = ()
+    judged: int = 0
+    false_verdicts: int = 0
+    sentences: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether this run holds anything to weigh the scale with."""
+        return bool(self.null_subject or self.delays or self.pairs)
+
+
+class Failure(Part, frozen=True, kw_only=True):
+    """One trial that did not end well, and where its console was kept."""
+
+    trial: str
+    subject: str
+    kind: TrialKind
+    round: int
+    status: Status
+    reason: str
+    fix: str
+    log: str
+
+
+class Contract(Part, frozen=True, kw_only=True):
+    """What every subject was held to; ``sentence`` says whether it was the same for all."""
+
+    ready: str
+    cache: str
+    memory_bytes: tuple[int, ...]
+    cpus: tuple[int, ...]
+    argv: tuple[tuple[str, ...], ...]
+    timeout_seconds: float
+    rounds: int
+    warmup: int
+    seed: int
+    sentence: str
+
+
+class HostFacts(Part, frozen=True, kw_only=True):
+    """The machine, as it was before the first trial; only what a reader needs (no machine id)."""
+
+    cpu_model: str
+    cpus: int
+    memory_bytes: int
+    kernel: str
+    cgroup_mode: str
+    virtualization: str
+    facts: dict[str, str]
+    findings: tuple[Finding, ...]
+
+
+class Report(Part, frozen=True, kw_only=True):
+    """Every figure of the report of one run. From ``ledger`` on: of runs that stacked instances alone."""
+
+    schema: int = REPORT_SCHEMA
+    run: str
+    name: str
+    question: str
+    state: str
+    complete: bool
+    status: str
+    started_at: str
+    finished_at: str
+    tare_version: str
+    git: str
+    versions: dict[str, str]
+    reference: str
+    metric: str
+    rounds_done: int
+    probe: str = "startup"
+    answer: tuple[Claim, ...]
+    subjects: tuple[SubjectFigures, ...]
+    comparisons: tuple[Compared, ...]
+    calibration: Calibration
+    ledger: tuple[LedgerRow, ...] = ()
+    fits: tuple[Line, ...] = ()
+    given_back: tuple[GivenBack, ...] = ()
+    released: tuple[Released, ...] = ()
+    layers_memory: tuple[MemoryLayers, ...] = ()
+    inside: tuple[Inside, ...] = ()
+    density: tuple[DensityRow, ...] = ()
+    capacity: tuple[Capacity, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    descents: tuple[Descent, ...] = ()
+    margins: tuple[Margin, ...] = ()
+    constancy: tuple[Constancy, ...] = ()
+    sampling: tuple[Sampling, ...] = ()
+    costs: tuple[Cost, ...] = ()
+    failures: tuple[Failure, ...]
+    leaks: tuple[Leak, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    contract: Contract
+    host: HostFacts
+    limits: tuple[str, ...]
+    scenario_text: str
+
+
+class RunsComparison(Part, frozen=True, kw_only=True):
+    """Two runs held against each other: ``after`` against ``before``, subject by subject, unpaired."""
+
+    schema: int = REPORT_SCHEMA
+    before: str
+    after: str
+    answer: tuple[Claim, ...]
+    comparisons: tuple[Compared, ...]
+    only_before: tuple[str, ...]
+    only_after: tuple[str, ...]
+    differs: tuple[str, ...]
+    warnings: tuple[str, ...]

@@ -1,0 +1,207 @@
+"""Two runs held against each other: ``tare compare BEFORE AFTER``.
+
+Rounds of different runs are not paired. What must not differ (the contract, the class of result) refuses the
+comparison; what may explain a difference (host, versions, options) is said beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tare.bench import conditions
+from tare.bench.errors import UsageError
+from tare.bench.metrics import Metric
+from tare.bench.records import RunHeader, SubjectRecord
+from tare.bench.store import Run
+from tare.reports import words
+from tare.reports.analysis import measures, tables
+from tare.reports.analysis.build import claim, several_modes
+from tare.reports.analysis.compare import judge, result_class, subject_figures
+from tare.reports.analysis.model import Compared, RunsComparison, SubjectFigures
+from tare.reports.sections.ramp import analysis
+
+_HOST = ("machine_id", "cpu_model", "cpus", "memory_bytes", "kernel", "cgroup_mode", "virtualization")
+
+
+def compare_runs(before: Run, after: Run) -> RunsComparison:
+    """Every metric of every subject that both runs measured: *after* against *before*, unpaired.
+
+    Raises UsageError when the runs share no subject, or when contract or class of result of a shared one differ.
+    """
+    first, second = before.header, after.header
+    mine = {subject.label: subject for subject in first.subjects}
+    theirs = {subject.label: subject for subject in second.subjects}
+    shared = [label for label in mine if label in theirs]
+    if not shared:
+        raise UsageError(
+            f"the runs {first.run} and {second.run} cannot be compared",
+            f"they share no subject: {', '.join(mine) or 'none'} here, {', '.join(theirs) or 'none'} there",
+            "compare two runs of the same scenario",
+        )
+    refused = [*_contract(first, second)]
+    for label in shared:
+        refused += _subject_contract(mine[label], theirs[label])
+    if refused:
+        raise UsageError(
+            f"the runs {first.run} and {second.run} cannot be compared",
+            f"they were not made under one contract: {'; '.join(refused)}",
+            "run the same scenario twice with the same flags, on hosts that accelerate alike",
+        )
+    measured = [label for label in shared if _ran(mine[label], theirs[label])]
+    new, old = _weigh(after, measured), _weigh(before, measured)
+    resolution = max(first.resolution_seconds, second.resolution_seconds)
+    comparisons = tuple(_compare(new, old, measures.of(second), resolution))
+    return RunsComparison(
+        before=first.run,
+        after=second.run,
+        answer=tuple(
+            claim(one)
+            for one in sorted(comparisons, key=lambda one: one.emulated)
+            if one.metric == measures.primary(first)
+        ),
+        comparisons=comparisons,
+        only_before=tuple(label for label in mine if label not in theirs or theirs[label].skipped),
+        only_after=tuple(label for label in theirs if label not in mine or mine[label].skipped),
+        differs=(
+            *_conditions(first, second),
+            *_rules(first, second, shared),
+            *(line for label in shared for line in _differs(mine[label], theirs[label])),
+        ),
+        warnings=(
+            *_warnings(before, after),
+            *(f"{first.run}: {text}" for text in several_modes(old.figures.values())),
+            *(f"{second.run}: {text}" for text in several_modes(new.figures.values())),
+        ),
+    )
+
+
+def _ran(first: SubjectRecord, second: SubjectRecord) -> bool:
+    return not first.skipped and not second.skipped
+
+
+def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
+    for name, one, other in (
+        ("probe", measures.probe(first), measures.probe(second)),
+        ("cache", first.cache, second.cache),
+        ("ready", first.ready, second.ready),
+        ("root filesystem", _rootfs(first), _rootfs(second)),
+        ("samepage merging", _rule(first, "ksm"), _rule(second, "ksm")),
+        ("starts at once", _rule(first, "at_once"), _rule(second, "at_once")),
+    ):
+        if one != other and None not in (one, other):
+            yield f"{name} is {one!r} in the one and {other!r} in the other"
+
+
+def _rootfs(header: RunHeader) -> str:
+    return str(header.scenario.get("rootfs") or "the built-in one")
+
+
+def _rule(header: RunHeader, key: str) -> object:
+    """What ``[stack]`` of the run's scenario says, which is part of the contract of an ascent; None in older runs."""
+    return header.scenario.get("stack", {}).get(key)
+
+
+def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
+    if not _ran(first, second):
+        return
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("kind", first.kind, second.kind),
+        ("class of result", result_class(first), result_class(second)),
+        ("memory", f"{first.memory_bytes} bytes", f"{second.memory_bytes} bytes"),
+        ("cpus", first.cpus, second.cpus),
+        ("payload", " ".join(first.argv), " ".join(second.argv)),
+        ("memory asked back", f"{first.reclaim_bytes} bytes", f"{second.reclaim_bytes} bytes"),
+    )
+    for name, one, other in pairs:
+        if one != other:
+            yield f"{first.label}: {name} is {one} in the one and {other} in the other"
+
+
+def _differs(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
+    for name in ("runner", "version", "options", "walls", "unlimited", "reclaims"):
+        one, other = getattr(first, name), getattr(second, name)
+        if one != other:
+            yield f"{first.label}: {name} was {_said(one)}, is {_said(other)}"
+    yield from (f"{first.label}: {text}" for text in conditions.differences(first.facts, second.facts))
+
+
+def _conditions(first: RunHeader, second: RunHeader) -> Iterator[str]:
+    """What else was not the same; the hosts themselves, and the version of tare, are a warning."""
+    then, now = (conditions.of_measuring(one.host, git=one.git, versions=one.versions) for one in (first, second))
+    if first.host.machine_id != second.host.machine_id:
+        del then["start of the host"]
+    yield from conditions.differences(then, now)
+    yield from conditions.differences(conditions.of_scenario(first), conditions.of_scenario(second))
+
+
+def _rules(first: RunHeader, second: RunHeader, labels: Iterable[str]) -> Iterator[str]:
+    """By which counts and steps subjects were weighed; those of which the same is to be said in one line."""
+    said: dict[str, list[str]] = {}
+    for label in labels:
+        for text in conditions.differences(*(conditions.of_subject(one, label) for one in (first, second))):
+            said.setdefault(text, []).append(label)
+    yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {item}" for key, item in value.items()) or "none"
+    return (", ".join(value) if isinstance(value, tuple) else str(value)) or "none"
+
+
+def _warnings(before: Run, after: Run) -> Iterator[str]:
+    first, second = before.header, after.header
+    hosts = [name for name in _HOST if getattr(first.host, name) != getattr(second.host, name)]
+    if hosts:
+        shown = [name for name in hosts if name != "machine_id"]
+        yield "the hosts differ" + (
+            ": "
+            + "; ".join(f"{name} was {getattr(first.host, name)}, is {getattr(second.host, name)}" for name in shown)
+            if shown
+            else ": another machine of the same make"
+        )
+    if first.tare_version != second.tare_version:
+        yield f"tare itself was {first.tare_version}, is {second.tare_version}"
+    for header in (first, second):
+        if header.state != "complete":
+            yield f"{header.run} is not complete: its state is {header.state}"
+        if header.leaks:
+            yield f"{header.run} left {words.plural(len(header.leaks), 'thing')} behind"
+    for run in (before, after):
+        yield from (f"{run.header.run}: {note}" for note in run.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two runs: round medians, and the figures of each subject that both runs measured, by its label."""
+
+    medians: pd.DataFrame
+    figures: dict[str, SubjectFigures]
+
+
+def _weigh(run: Run, labels: Sequence[str]) -> _Side:
+    weighed = analysis.weigh(run)
+    frame = analysis.samples(run, weighed)
+    medians = tables.round_medians(frame)
+    by_label = {subject.label: subject for subject in run.header.subjects}
+    unclaimed = weighed.unclaimed if weighed else {}
+    figures = {label: subject_figures(run, frame, medians, by_label[label], unclaimed) for label in labels}
+    return _Side(medians, figures)
+
+
+def _compare(new: _Side, old: _Side, metrics: Iterable[Metric], resolution: float) -> Iterator[Compared]:
+    for metric in metrics:
+        for label in new.figures:
+            values = (tables.series(side.medians, label, metric.name).tolist() for side in (new, old))
+            yield judge(
+                new.figures[label],
+                old.figures[label],
+                metric,
+                (next(values), next(values)),
+                why_compared="run",
+                resolution_seconds=resolution,
+                paired=False,
+            )

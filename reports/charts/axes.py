@@ -1,0 +1,101 @@
+"""Axes that carry units: log scales whose ticks read 1 ms, 10 ms, 1 s, or 100 KiB, 1 MiB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from tare.bench.metrics import show
+from tare.reports.charts import svg
+
+_STEPS = ((1, 1000), (1, 100), (1, 10), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
+_BINARY = (1.0, 2.0**10, 2.0**20, 2.0**30, 2.0**40)
+_FACTORS = {
+    "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9,
+    "%": 0.01, "GiB": 2.0**30, "MiB": 2.0**20, "KiB": 2.0**10, "B": 1.0,
+}  # fmt: skip
+#: Room that one tick label needs, in points.
+_LABEL = 54.0
+
+
+def log_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of a log axis around positive *values*; at least a factor of two wide, so that noise stays small."""
+    low, high = min(values), max(values)
+    pad = (high / low) ** 0.04
+    widen = max(1.0, math.sqrt(2 / (high / low * pad * pad)))
+    return low / pad / widen, high * pad * widen
+
+
+def log_axis(axes: Axes, limits: tuple[float, float], unit: str, points: float, *, zero: bool = False) -> None:
+    """Make x a log axis over *limits*, with as many labelled ticks as *points* of width have room for.
+
+    With *zero* the left edge stands for zero and says so; no other label comes near it.
+    """
+    axes.set_xscale("log")
+    axes.set_xlim(limits)
+    most = max(2, int(points / _LABEL))
+    found: list[float] = []
+    # Over three decades and more, the decades alone: steps within them would look like a linear scale.
+    steps = _STEPS[:3] if limits[1] / limits[0] >= 1000 else _STEPS
+    for step in steps:
+        these = _ticks(limits, unit, step)
+        if len(these) > most:
+            break
+        if len(these) > len(found):
+            found = these
+    if zero:
+        near = limits[0] * (limits[1] / limits[0]) ** (_LABEL / points)
+        found = [value for value in found if value > near]
+    labels = [tick(value, unit) for value in found]
+    if zero:
+        found, labels = [limits[0], *found], ["0", *labels]
+    axes.set_xticks(found)
+    axes.set_xticklabels(labels)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", length=3, labelsize=10.5)
+    for label, value in zip(axes.get_xticklabels(), found, strict=True):
+        place = points * math.log(value / limits[0]) / math.log(limits[1] / limits[0])
+        # A label at an end of the axis would stand outside the picture.
+        label.set_horizontalalignment("left" if place < 20 else "right" if place > points - 20 else "center")
+    for value in found:
+        axes.axvline(value, color=svg.RULE, linewidth=0.5, zorder=0)
+
+
+def linear_ticks(axes: Axes, limits: tuple[float, float], unit: str) -> None:
+    """Two to four round values of y within *limits*, all labelled in one unit: that of the upper limit."""
+    low, high = limits
+    suffix = show(high, unit).rpartition(" ")[2]
+    factor = _FACTORS[suffix]
+    candidates = MaxNLocator(3).tick_values(low / factor, high / factor)
+    found = [value for value in candidates if low <= value * factor <= high]
+    axes.set_yticks([value * factor for value in found])
+    axes.set_yticklabels([f"{round(value, 4):.10g} {suffix}" for value in found])
+
+
+def factor(value: float, unit: str) -> float:
+    """The size of the unit in which :func:`bench.metrics.show` writes *value*."""
+    return _FACTORS.get(show(value, unit).rpartition(" ")[2], 1.0)
+
+
+def tick(value: float, unit: str) -> str:
+    """*value* with its unit and no needless zeros: ``1 ms``, ``1.5 s``."""
+    number, _, suffix = show(value, unit).rpartition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {suffix}"
+
+
+def _ticks(limits: tuple[float, float], unit: str, steps: Sequence[float]) -> list[float]:
+    low, high = limits
+    if unit == "bytes":
+        bases = [base * 10**power for base in _BINARY for power in (0, 1, 2)]
+    else:
+        bases = [10.0**power for power in range(-9, 7)]
+    if steps[-1] >= 10:  # every decade, every second, every third
+        every = round(math.log10(steps[-1]))
+        offset = 0
+        candidates = bases[offset::every]
+    else:
+        candidates = [base * step for base in bases for step in steps]
+    return [value for value in candidates if low <= value <= high]

@@ -1,0 +1,248 @@
+"""What n instances cost an hour: the lines of the memory account, priced by a book. A first cut: memory decides alone.
+
+Identity, checked wherever it is computed: billed = used + idle. Used is the share of each machine's price that the
+instances' memory takes of what the machine has left for them; idle is what is paid and not taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tare.bench.records import RunHeader, SubjectRecord
+from tare.bench.stats import LEAST_CHANGE
+from tare.reports import words
+from tare.reports.cost.prices import Book, Size
+from tare.reports.sections.ramp.memory import ledger
+from tare.reports.sections.ramp.memory_model import Cost, CostArm, CostRow, LedgerRow, Line
+
+MOST = 50
+#: A smaller sum is said to be smaller than this.
+_LEAST_MONEY = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What n instances on one machine need: ``a + b * n`` bytes, ``a`` not below 0 (the first one saves nothing)."""
+
+    a: float
+    b: float
+
+    def bytes(self, n: int) -> float:
+        """For n >= 1 instances."""
+        return max(0.0, self.a) + self.b * n
+
+    def most(self, capacity: float) -> int:
+        """How many fit into *capacity* bytes."""
+        return max(0, math.floor((capacity - max(0.0, self.a)) / self.b))
+
+
+class BillError(ArithmeticError):
+    """A bill whose used and idle parts are not what is billed: a defect of tare, never of the data."""
+
+
+def bill(book: Book, machines: Sequence[tuple[Size, int]], need: Need) -> CostRow:
+    """The bill of an hour for *machines*, each with so many instances. Raises BillError when it does not."""
+    used = idle = needed = capacity = 0.0
+    for size, count in machines:
+        room, takes = book.capacity_bytes(size), need.bytes(count)
+        share = takes / room
+        used += size.price_per_hour * share
+        idle += size.price_per_hour * (1 - share)
+        needed, capacity = needed + takes, capacity + room
+    billed = sum(size.price_per_hour for size, _ in machines)
+    if not math.isclose(used + idle, billed, rel_tol=1e-9, abs_tol=1e-12) or idle < -1e-9 * billed:
+        raise BillError(f"used {used!r} and idle {idle!r} are not the {billed!r} that are billed")
+    return CostRow(
+        n=sum(count for _, count in machines),
+        needed_bytes=needed,
+        capacity_bytes=capacity,
+        machines=tuple(size.name for size, _ in machines),
+        billed=billed,
+        used=used,
+        idle=idle,
+    )
+
+
+def packed(book: Book, sizes: Sequence[Size], need: Need, most: int = MOST) -> tuple[CostRow, ...]:
+    """For n = 1 to *most* the cheapest machines that hold n; ends early where nothing on the menu holds one.
+
+    Every number is solved from the smaller ones, so the choice is the best there is, not a rule of thumb.
+    """
+    fits = [(size, need.most(book.capacity_bytes(size))) for size in sizes]
+    fits = [(size, count) for size, count in fits if count > 0]
+    if not fits:
+        return ()
+    best: list[tuple[float, tuple[tuple[Size, int], ...]]] = [(0.0, ())]
+    for n in range(1, most + 1):
+        candidates = ((best[n - min(n, count)], size, min(n, count)) for size, count in fits)
+        (price, rest), size, count = min(
+            candidates, key=lambda one: (one[0][0] + one[1].price_per_hour, len(one[0][1]))
+        )
+        best.append((price + size.price_per_hour, (*rest, (size, count))))
+    return tuple(bill(book, machines, need) for _, machines in best[1:])
+
+
+def breakeven(cheaper: Sequence[CostRow], dearer: Sequence[CostRow]) -> int | None:
+    """The smallest n from which on the first is billed less, for every larger n that both have; or None."""
+    found = None
+    for one, other in reversed(list(zip(cheaper, dearer, strict=False))):
+        if not one.billed < other.billed - 1e-12:
+            break
+        found = one.n
+    return found
+
+
+def costs(
+    header: RunHeader, fits: Sequence[Line], rows: Sequence[LedgerRow], books: Sequence[tuple[str, Book]]
+) -> Iterator[Cost]:
+    """One cost model for each book, of the first container and virtual machine that ran the same payload."""
+    arms = _arms(header, fits, rows)
+    if arms is None:
+        return
+    for name, book in books:
+        cost = _cost(name, book, header, *arms)
+        if cost is not None:
+            yield cost
+
+
+def _arms(
+    header: RunHeader, fits: Sequence[Line], rows: Sequence[LedgerRow]
+) -> tuple[tuple[SubjectRecord, Line], tuple[SubjectRecord, Line]] | None:
+    lines = {line.subject: line for line in fits if line.counter == ledger.HOST and line.b > 0}
+    usable = [
+        s
+        for s in header.subjects
+        if s.label in lines and (row := ledger.largest(tuple(rows), s.label)) and row.balanced
+    ]
+    pairs = [*header.pairs, *((c.label, v.label) for c in usable for v in usable)]
+    by_label = {subject.label: subject for subject in usable}
+    for first, second in pairs:
+        one, other = by_label.get(first), by_label.get(second)
+        if one and other and (one.kind, other.kind) == ("container", "vm") and one.argv == other.argv:
+            return (one, lines[first]), (other, lines[second])
+    return None
+
+
+def _cost(
+    name: str, book: Book, header: RunHeader, one: tuple[SubjectRecord, Line], other: tuple[SubjectRecord, Line]
+) -> Cost | None:
+    sizes = book.machines(header.host.memory_bytes, header.host.cpus)
+    arms = [arm for subject, line in (one, other) if (arm := _arm(book, sizes, subject, line))]
+    if len(arms) < 2:
+        return None
+    if book.kind == "menu":
+        arms += [arm for arm in [_each(book, sizes, other[0])] if arm]
+    first, second = arms[0], arms[1]
+    ends = [
+        breakeven(packed(book, sizes, _need(one[1], low)), packed(book, sizes, _need(other[1], high)))
+        for low, high in ((one[1].b_low, other[1].b_high), (one[1].b_high, other[1].b_low))
+        if low is not None and high is not None
+    ]
+    even = breakeven(first.rows, second.rows)
+    return Cost(
+        book=name,
+        title=book.title,
+        dated=book.dated.isoformat(),
+        currency=book.currency,
+        source=book.source,
+        example=book.example,
+        arms=tuple(arms),
+        breakeven=even,
+        breakeven_low=ends[0] if len(ends) == 2 else None,
+        breakeven_high=ends[1] if len(ends) == 2 else None,
+        sentences=tuple(_sentences(book, sizes, arms, (one[1], other[1]), even, ends)),
+    )
+
+
+def _need(line: Line, b: float | None = None) -> Need:
+    return Need(a=line.a, b=line.b if b is None or b <= 0 else b)
+
+
+def _arm(book: Book, sizes: Sequence[Size], subject: SubjectRecord, line: Line) -> CostArm | None:
+    found = packed(book, sizes, _need(line))
+    if not found:
+        return None
+    return CostArm(
+        subject=subject.label,
+        title=f"{subject.label}, packed",
+        a=line.a,
+        b=line.b,
+        b_low=line.b_low,
+        b_high=line.b_high,
+        rows=found,
+        emulated=subject.accelerator == "tcg",
+    )
+
+
+def _each(book: Book, sizes: Sequence[Size], subject: SubjectRecord) -> CostArm | None:
+    """Each virtual machine rented as one: the smallest of the menu that grants what it was granted."""
+    enough = [size for size in sizes if book.capacity_bytes(size) >= subject.memory_bytes]
+    if not enough:
+        return None
+    size = min(enough, key=lambda one: one.price_per_hour)
+    need = Need(a=0.0, b=float(subject.memory_bytes))
+    rows = tuple(bill(book, [(size, 1)] * n, need) for n in range(1, MOST + 1))
+    return CostArm(
+        subject=subject.label, title="a rented machine each", a=0.0, b=need.b, b_low=None, b_high=None, rows=rows,
+        emulated=False,
+    )  # fmt: skip
+
+
+def _sentences(
+    book: Book,
+    sizes: Sequence[Size],
+    arms: Sequence[CostArm],
+    lines: Sequence[Line],
+    even: int | None,
+    ends: list[int | None],
+) -> Iterator[str]:
+    one, other = arms[0], arms[1]
+    n = min(len(one.rows), len(other.rows))
+    bills = []
+    for arm, line in zip(arms[:2], lines, strict=True):
+        bounds = [packed(book, sizes, _need(line, b)) for b in (line.b_low, line.b_high) if b is not None]
+        between = [found[n - 1].billed for found in bounds if len(found) >= n]
+        bills.append(
+            f"as {arm.subject} {money(arm.rows[n - 1].billed, book.currency)} an hour{_between(between, book)}"
+        )
+    yield f"{n} instances cost {' and '.join(bills)}, in machines of this book, by memory alone."
+    yield _even(one, other, even, ends, n)
+    idle = [f"{idle_percent(arm.rows[n - 1])} % of the bill of {arm.subject}" for arm in (one, other)]
+    alone = [f"{idle_percent(arm.rows[0])} % for {arm.subject}" for arm in (one, other)]
+    yield f"Idle, paid and not taken, are {' and '.join(idle)} at {n} instances; of the first, {' and '.join(alone)}."
+    if book.minimum_s > 0:
+        billed = book.billed_seconds(5.0)
+        yield f"A machine that lives 5 s is billed {billed:.0f} s: {100 * (1 - 5.0 / billed):.0f} % of that is idle."
+
+
+def _even(one: CostArm, other: CostArm, even: int | None, ends: list[int | None], n: int) -> str:
+    if even is None:
+        same = abs(one.rows[n - 1].billed / other.rows[n - 1].billed - 1) < LEAST_CHANGE
+        why = "both need the same machines" if same else "it is not cheaper at the end of the range"
+        return f"Up to {n} instances {one.subject} is not cheaper than {other.subject} by this book: {why}."
+    known = [str(end) if end is not None else f"more than {n}" for end in ends]
+    between = f" (95 % CI {known[0]} to {known[1]})" if len(known) == 2 else ""
+    return f"From {words.plural(even, 'instance')} on{between}, {one.subject} is cheaper than {other.subject}."
+
+
+def money(value: float, currency: str) -> str:
+    """``0.16 USD``: three significant digits, never in powers of ten."""
+    if 0 < value < _LEAST_MONEY:
+        return f"< {_LEAST_MONEY:f} {currency}"
+    exponent = int(f"{value:.2e}".partition("e")[2]) if value else 0
+    return f"{value:.{max(2, 2 - exponent)}f} {currency}"
+
+
+def _between(values: list[float], book: Book) -> str:
+    if len(values) < 2:
+        return ""
+    low, high = (money(end, book.currency).removesuffix(f" {book.currency}") for end in (min(values), max(values)))
+    return f" (95 % CI {low} to {high})" if low != high else " (the same over its 95 % CI)"
+
+
+def idle_percent(row: CostRow) -> str:
+    """The idle part of a bill; never rounded up to all of it."""
+    share = 100 * row.idle / row.billed if row.billed else 0.0
+    return f"{share:.0f}" if share < 99 else f"{math.floor(share * 10) / 10:.1f}"

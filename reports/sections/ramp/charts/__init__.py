@@ -1,0 +1,3 @@
+"""The charts of a ramp."""
+
+from __future__ import annotations

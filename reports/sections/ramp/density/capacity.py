@@ -1,0 +1,146 @@
+"""How many instances a host of a given size holds: memory or processors, whichever is used up first, with intervals.
+
+What one more takes is the line of an ascent (prediction.py); what the host itself uses is its reading before the
+first instance. Both are carried over to a host of another size as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tare.bench.errors import UsageError
+from tare.bench.records import RunHeader
+from tare.reports.analysis import measures
+from tare.reports.sections.ramp.density.prediction import Promise
+from tare.reports.sections.ramp.memory_model import Capacity
+
+_UNITS = {"mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_SIZE = re.compile(r"(\d{1,7}(?:\.\d{1,3})?) ?([MGT]iB):(\d{1,5})(?::(\d{1,2}(?:\.\d{1,3})?) ?%)?", re.IGNORECASE)
+_FIX = "give RAM:PROCESSORS or RAM:PROCESSORS:FLOOR%, such as 64GiB:16 or 64GiB:16:10%; the floor is 95 % at most"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """A host: ``floor_percent`` of its memory must stay available, the scenario's where it is None."""
+
+    ram_bytes: int
+    processors: int
+    floor_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """What one ascent says of one more instance, in memory and in processors, or why it does not.
+
+    ``own_bytes`` and ``own_processors`` are what the host used before the first instance.
+    """
+
+    subject: str
+    round: int
+    memory: Promise | str
+    processors: Promise | str
+    own_bytes: float
+    own_processors: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """How many fit, with the ends of the interval; or ``why`` that is not known."""
+
+    instances: int | None = None
+    low: int | None = None
+    high: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The smaller of two estimates, and of their ends. ``bound`` is None where neither has a number."""
+
+    instances: int | None
+    low: int | None
+    high: int | None
+    bound: Literal["memory", "processors"] | None
+
+
+def size(text: str) -> Size:
+    """``64GiB:16`` or ``64GiB:16:10%``. Raises UsageError for anything else."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"'{text}' is no size of a host", "memory, processors and perhaps a floor are needed", _FIX)
+    ram, unit, processors, floor = found.groups()
+    wanted = Size(
+        ram_bytes=int(float(ram) * _UNITS[unit.lower()]),
+        processors=int(processors),
+        floor_percent=None if floor is None else float(floor),
+    )
+    if not wanted.ram_bytes or not wanted.processors or (wanted.floor_percent or 0.0) > 95:
+        raise UsageError(f"'{text}' is no size of a host", "it would hold nothing", _FIX)
+    return wanted
+
+
+def check(header: RunHeader) -> None:
+    """Raise UsageError for a run that predicts nothing."""
+    if measures.probe(header) != "density":
+        why = f"{header.run} is of the probe '{measures.probe(header)}'"
+        raise UsageError("a host of another size needs a run of the probe 'density'", why, "`tare run density`")
+
+
+def estimate(line: Promise | str, room: float) -> Estimate:
+    """How many take no more than *room*, by *line*."""
+    if isinstance(line, str):
+        return Estimate(why=line)
+    return Estimate(instances=line.fits(room), low=line.fits_least(room), high=line.fits_most(room))
+
+
+def smaller(memory: Estimate, processors: Estimate) -> Held:
+    """What both allow. An end that is known of one alone is that one's: it may only bring the number down."""
+    both = (memory, processors)
+    return Held(
+        instances=min((one.instances for one in both if one.instances is not None), default=None),
+        low=min((one.low for one in both if one.low is not None), default=None),
+        high=min((one.high for one in both if one.high is not None), default=None),
+        bound=_bound(memory.instances, processors.instances),
+    )
+
+
+def _bound(memory: int | None, processors: int | None) -> Literal["memory", "processors"] | None:
+    if processors is None:
+        return None if memory is None else "memory"
+    return "processors" if memory is None or processors < memory else "memory"
+
+
+def cpu_room(processors: float, floor_percent: float, own: float) -> float:
+    """Processors that instances may use: all but the floor and what the host uses itself."""
+    return processors * (1 - floor_percent / 100) - own
+
+
+def rows(lines: Iterable[Lines], sizes: Sequence[Size], stack: Mapping[str, Any]) -> Iterator[Capacity]:
+    """One row for each size and ascent; *stack* has the scenario's floors."""
+    cpu_floor = float(stack.get("cpu_floor_percent", 0.0))
+    known = list(lines)
+    for host in sizes:
+        floor = float(stack.get("floor_percent", 0.0)) if host.floor_percent is None else host.floor_percent
+        for one in known:
+            memory = estimate(one.memory, host.ram_bytes * (1 - floor / 100) - one.own_bytes)
+            processors = estimate(one.processors, cpu_room(host.processors, cpu_floor, one.own_processors))
+            held = smaller(memory, processors)
+            yield Capacity(
+                subject=one.subject, round=one.round, ram_bytes=host.ram_bytes, processors=host.processors,
+                floor_percent=floor, cpu_floor_percent=cpu_floor, instances=held.instances, low=held.low,
+                high=held.high, bound=held.bound, why=_why(memory, processors),
+            )  # fmt: skip
+
+
+def _why(memory: Estimate, processors: Estimate) -> str:
+    """What is not known of either: ``processors: too little to be seen``."""
+    both = (("memory", memory), ("processors", processors))
+    return "; ".join(f"{name}: {short(one.why)}" for name, one in both if one.why)
+
+
+def short(why: str) -> str:
+    """The reason without its figures."""
+    return why.removeprefix("no prediction: ").partition(". ")[0].partition(": ")[0]

@@ -1,0 +1,243 @@
+"""Density: how many instances the first readings promise, how many there really were, and where the two part.
+
+The prediction rests on the readings up to a fifth of what was reached (prediction.py). Of memory, on MemAvailable,
+which is what the rules that end an ascent look at (bench/stop.py), with the pages on processors' own lists, and less
+what other processes took meanwhile: they come and go by tens of megabytes, and are no instance's. Of processors, on the
+processor time that all instances used in each window, less what was used in the window before the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
+from statistics import median
+from typing import Any, Literal
+
+import pandas as pd
+
+from tare.bench.records import Outcome
+from tare.bench.stats import LEAST_CHANGE
+from tare.bench.store import Run
+from tare.reports.analysis import tables
+from tare.reports.sections.ramp import ramps
+from tare.reports.sections.ramp.density import capacity
+from tare.reports.sections.ramp.density.capacity import Estimate, Lines
+from tare.reports.sections.ramp.density.prediction import Promise, processors, promise
+from tare.reports.sections.ramp.memory import ledger
+from tare.reports.sections.ramp.memory_model import DensityRow
+from tare.reports.sections.ramp.ramps import Ramps
+
+#: So many readings at the end must leave the line.
+LEAST_OFF = 2
+
+MEMORY_RULES = ("memory floor", "memory budget")
+CPU_RULE = "processor floor"
+AVAILABLE = "host_available_bytes"
+BUSY = "host_busy_ratio"
+#: From so busy a host on instances wait for each other: what they use is no longer what they would use.
+SATURATED = 0.95
+
+
+def lines(run: Run, read: Ramps) -> Iterator[tuple[Outcome, Lines]]:
+    """What each ascent that ended ok, and was read on its way, says of one more instance."""
+    taken = used(read)
+    for outcome in tables.last_outcomes(run).values():
+        if outcome.kind != "measured" or outcome.status != "ok" or not outcome.stopped_by:
+            continue
+        mine, host = (_mine(frame, outcome) for frame in (taken, read.host))
+        if 0 not in host.index or len(host) < 2:
+            continue
+        window = _mine(read.window, outcome)
+        number = run.header.host.cpus
+        yield (
+            outcome,
+            Lines(
+                subject=outcome.subject,
+                round=outcome.round,
+                memory=promise(list(zip(map(int, mine.index), mine["used"], strict=True)), outcome.reached),
+                processors=_cpu_line(window, outcome.reached),
+                own_bytes=float(host["host_total_bytes"].loc[0] - host[AVAILABLE].loc[0]),
+                own_processors=_busy(window) * number,
+            ),
+        )
+
+
+def rows(run: Run, read: Ramps, found: Iterable[tuple[Outcome, Lines]]) -> Iterator[DensityRow]:
+    """One row for each ascent that :func:`lines` *found*."""
+    stack = run.header.scenario.get("stack", {})
+    taken = used(read)
+    for outcome, line in found:
+        host, after, mine = (_mine(frame, outcome) for frame in (read.host, read.after, taken))
+        memory = capacity.estimate(line.memory, _room_bytes(host, outcome, stack))
+        room = capacity.cpu_room(run.header.host.cpus, _cpu_floor(stack), line.own_processors)
+        cpu = capacity.estimate(line.processors, room)
+        yield DensityRow(
+            **_reached(outcome, host, after, mine),
+            **_numbers(line, memory, cpu),
+            **_weight(line.memory, outcome.reached, mine),
+            **_error(outcome, line.memory, memory, cpu, mine, stack),
+            cpu_others=_others(_mine(read.window, outcome), run.header.host.cpus),
+        )
+
+
+def used(read: Ramps) -> pd.DataFrame:
+    """By subject, round and n >= 1: what of the available memory instances ``used``, and what ``others`` took."""
+    changes = ledger.changes(read)
+    if changes.empty:
+        return pd.DataFrame(columns=["used", "others"], index=changes.index)
+    lists = ledger.moved(read.host)["host_percpu_lists_bytes"].reindex(changes.index)
+    others = changes[ledger.OTHERS]
+    return pd.DataFrame({"used": changes[ledger.AVAILABLE] - lists - others, "others": others})
+
+
+def knee(taken: pd.Series, line: Promise) -> int | None:
+    """The first reading from which on all later ones leave the line, by more than 5 % and beyond its interval.
+
+    One reading alone, the last, is no bend. None while the line holds.
+    """
+    off = []
+    for n, value in sorted(zip(taken.index, taken, strict=True)):
+        if n > line.readings[-1]:
+            far = abs(value - line.used(n))
+            off.append((int(n), far > max(LEAST_CHANGE * abs(line.used(n)), line.within(n))))
+    outside = list(takewhile(lambda one: one[1], reversed(off)))
+    return outside[-1][0] if len(outside) >= LEAST_OFF else None
+
+
+def _reached(outcome: Outcome, host: pd.DataFrame, after: pd.DataFrame, taken: pd.DataFrame) -> dict[str, Any]:
+    """How the ascent ended."""
+    used_bytes, others_bytes = _last_taken(outcome, taken)
+    rule = _rule(outcome)
+    below = [int(n) for n in host.index if n < outcome.reached]
+    return {
+        "subject": outcome.subject, "round": outcome.round, "reached": outcome.reached, "lost": outcome.lost,
+        "stopped_by": outcome.stopped_by, "rule": rule, "reached_bytes": used_bytes, "others_bytes": others_bytes,
+        "held": max(below) if rule == CPU_RULE and below else None,
+        "teardown_seconds": _of(after, "teardown_seconds"),
+        "given_back_fraction": _came_back(host, after, used_bytes + others_bytes),
+    }  # fmt: skip
+
+
+def _numbers(line: Lines, memory: Estimate, cpu: Estimate) -> dict[str, Any]:
+    """What is predicted, by memory, by processors and by the smaller of both."""
+    held = capacity.smaller(memory, cpu)
+    of_cpu = line.processors if isinstance(line.processors, Promise) else None
+    return {
+        "predicted": held.instances, "predicted_low": held.low, "predicted_high": held.high, "bound": held.bound,
+        "memory_instances": memory.instances, "memory_low": memory.low, "memory_high": memory.high,
+        "cpu_instances": cpu.instances, "cpu_low": cpu.low, "cpu_high": cpu.high, "cpu_why": cpu.why,
+        "cpu_margin": of_cpu.b if of_cpu else None,
+        "cpu_readings": of_cpu.readings if of_cpu else (), "why": memory.why,
+    }  # fmt: skip
+
+
+def _weight(line: Promise | str, reached: int, taken: pd.DataFrame) -> dict[str, Any]:
+    """The line of memory: what it says of the number reached, and where readings leave it."""
+    if isinstance(line, str):
+        nothing = "predicted_bytes predicted_bytes_low predicted_bytes_high margin_bytes first_bytes knee"
+        return {**dict.fromkeys(nothing.split()), "readings": ()}
+    weight, within = line.used(reached), line.within(reached)
+    return {
+        "predicted_bytes": weight, "predicted_bytes_low": weight - within, "predicted_bytes_high": weight + within,
+        "margin_bytes": line.b, "first_bytes": line.a, "readings": line.readings, "knee": knee(taken["used"], line),
+    }  # fmt: skip
+
+
+def _error(
+    outcome: Outcome,
+    line: Promise | str,
+    memory: Estimate,
+    cpu: Estimate,
+    taken: pd.DataFrame,
+    stack: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What is compared, and how far it is off; see :class:`reports.sections.ramp.memory_model.DensityRow`."""
+    rule, reached = _rule(outcome), outcome.reached
+    compared: Literal["instances", "bytes", "nothing"] = "nothing"
+    said = real = 0.0
+    # Without a floor no rule looks at processors: what they would allow was not put to the test.
+    tested = capacity.smaller(memory, cpu if _cpu_floor(stack) else Estimate()).instances
+    if rule in (*MEMORY_RULES, CPU_RULE) and tested is not None:
+        compared, said, real = "instances", tested, reached
+        if rule == CPU_RULE:
+            below = [int(n) for n in taken.index if n < reached]
+            real = min(max(tested, max(below, default=0)), reached - 1)
+    elif rule not in (*MEMORY_RULES, CPU_RULE) and isinstance(line, Promise):
+        compared, said, real = "bytes", line.used(reached), _last_taken(outcome, taken)[0]
+    return {"compared": compared, "error_fraction": (real - said) / said if said else None}
+
+
+def cpu_used(window: pd.DataFrame) -> pd.Series:
+    """Processors that the run used in each window, in the order of its index; empty where nobody counted them."""
+    if not {"window_cpu_seconds", "window_seconds"} <= set(window.columns):
+        return pd.Series(index=window.index[:0], dtype="float64")
+    return (window["window_cpu_seconds"] / window["window_seconds"]).dropna().sort_index()
+
+
+def _cpu_line(window: pd.DataFrame, reached: int) -> Promise | str:
+    """The line of the processors that all instances use, by the windows before the processors are saturated."""
+    used = cpu_used(window)
+    if 0 not in used.index:
+        return "no prediction: processor time was not read"
+    seen = window.reindex(used.index)
+    free = seen[(seen[BUSY] < SATURATED).cummin()]
+    if 0 not in free.index:
+        return "no prediction: the processors were saturated before the first instance"
+    readings = [(int(n), float(value)) for n, value in (used - used.loc[0]).reindex(free.index).items() if n]
+    line = promise(readings, reached, processors(median(free["window_seconds"])))
+    if isinstance(line, str) and len(free) < len(seen):
+        return f"{line}, before the processors are {SATURATED * 100:.0f} % busy"
+    return line
+
+
+def _others(window: pd.DataFrame, processors: int) -> float | None:
+    """Processors that other work of the host used at the last reading, more than before the first instance."""
+    used = cpu_used(window)
+    if 0 not in used.index:
+        return None
+    others = window[BUSY].reindex(used.index) * processors - used
+    return float(others.iloc[-1] - others.loc[0])
+
+
+def _busy(window: pd.DataFrame) -> float:
+    """The share of all processor time that was used before the first instance; 0 where it was not read."""
+    if BUSY not in window.columns or 0 not in window.index:
+        return 0.0
+    return float(window[BUSY].fillna(0.0).to_dict()[0])
+
+
+def _cpu_floor(stack: Mapping[str, Any]) -> float:
+    return float(stack.get("cpu_floor_percent", 0.0))
+
+
+def _rule(outcome: Outcome) -> str:
+    return outcome.stopped_by.partition(":")[0]
+
+
+def _mine(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+    return ramps.one(frame, outcome.subject, outcome.round)
+
+
+def _last_taken(outcome: Outcome, taken: pd.DataFrame) -> tuple[float, float]:
+    """What instances and what others had taken at the last reading."""
+    last = taken[taken.index == (outcome.reached if outcome.reached in taken.index else taken.index.max())]
+    return float(last["used"].iloc[0]), float(last["others"].iloc[0])
+
+
+def _came_back(host: pd.DataFrame, after: pd.DataFrame, taken: float) -> float | None:
+    now = _of(after, AVAILABLE)
+    return 1 - (float(host[AVAILABLE].loc[0]) - now) / taken if now is not None and taken > 0 else None
+
+
+def _room_bytes(host: pd.DataFrame, outcome: Outcome, stack: Mapping[str, Any]) -> float:
+    """What instances may take until a rule on memory ends the ascent: the floor, or a budget that is smaller."""
+    floor = float(stack.get("floor_percent", 0.0)) / 100 * float(host["host_total_bytes"].loc[0])
+    room = float(host[AVAILABLE].loc[0]) - floor
+    budget = float(int(stack.get("budget_mib", 0)) << 20)
+    return budget if _rule(outcome) == "memory budget" or 0 < budget < room else room
+
+
+def _of(after: pd.DataFrame, metric: str) -> float | None:
+    if after.empty or metric not in after.columns:
+        return None
+    return float(after[metric].iloc[-1])

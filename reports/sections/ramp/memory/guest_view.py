@@ -1,0 +1,82 @@
+"""Memory as the payload sees it: a container the host's, a guest its grant less what its own kernel keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from tare.bench.metrics import show
+from tare.bench.records import SubjectRecord
+from tare.reports import words
+from tare.reports.sections.ramp.ramps import Ramps
+from tare.reports.sections.ramp.scaling_model import Inside
+
+#: What a guest's kernel has of the memory that it manages: our field -> words.
+KERNEL = {
+    "slab_bytes": "slab",
+    "page_tables_bytes": "page tables",
+    "kernel_stack_bytes": "stacks",
+    "percpu_bytes": "per-processor data",
+}
+_FIELDS = (
+    "total_bytes", "free_bytes", "available_bytes", "cached_bytes", "slab_bytes", "page_tables_bytes",
+    "kernel_stack_bytes", "anon_bytes", "percpu_bytes",
+)  # fmt: skip
+
+
+def inside(read: Ramps, subjects: Sequence[SubjectRecord]) -> Iterator[Inside]:
+    """One row for each subject whose payload told what it sees."""
+    for subject in subjects:
+        mine = read.inside[read.inside.index.get_level_values("subject") == subject.label]
+        if not mine.empty and "inside_total_bytes" in mine.columns:
+            yield _row(subject, mine, _host_total(read, subject.label))
+
+
+def kernel_bytes(row: Inside) -> float:
+    """What a guest's kernel has, kept from the start and taken since; page cache is not its own."""
+    return (row.kept_bytes or 0.0) + row.slab_bytes + row.page_tables_bytes + row.kernel_stack_bytes + row.percpu_bytes
+
+
+def _row(subject: SubjectRecord, mine: pd.DataFrame, host_total: float) -> Inside:
+    # The median over rounds of the medians within a round: rounds are what is replicated.
+    middle = mine.groupby(level="round").median().median()
+    values = {field: float(middle.get(f"inside_{field}", 0.0)) for field in _FIELDS}
+    host_view = values["total_bytes"] == host_total
+    guest = subject.kind == "vm"
+    kept = subject.memory_bytes - values["total_bytes"] if guest else None
+    return Inside(
+        subject=subject.label,
+        kind=subject.kind,
+        n=int(mine.index.get_level_values("n").max()),
+        grant_bytes=subject.memory_bytes,
+        host_view=host_view,
+        kept_bytes=kept,
+        instances=len(mine),
+        rounds=mine.index.get_level_values("round").nunique(),
+        sentence=_sentence(subject, values, kept, host_view=host_view),
+        emulated=subject.accelerator == "tcg",
+        **values,
+    )
+
+
+def _sentence(subject: SubjectRecord, values: dict[str, float], kept: float | None, *, host_view: bool) -> str:
+    total, grant = show(values["total_bytes"], "bytes"), show(subject.memory_bytes, "bytes")
+    if kept is not None:
+        own = ", ".join(f"{word} {show(values[field], 'bytes')}" for field, word in KERNEL.items() if values[field])
+        mark = f" ({words.EMULATED})" if subject.accelerator == "tcg" else ""
+        return (
+            f"{subject.label} sees {total} of the {grant} that it was granted: a kernel of its own keeps "
+            f"{show(kept, 'bytes')} before anything runs, and has {own} besides{mark}."
+        )
+    if host_view:
+        return (
+            f"{subject.label} sees the host's {total}, whatever it was granted ({grant}): one kernel serves all, and "
+            "what is seen inside of slab, page tables and page cache is everybody's."
+        )
+    return f"{subject.label} sees {total}, which is neither the host's memory nor a guest's."
+
+
+def _host_total(read: Ramps, subject: str) -> float:
+    mine = read.host[read.host.index.get_level_values("subject") == subject]
+    return float(mine["host_total_bytes"].median()) if "host_total_bytes" in mine.columns else 0.0

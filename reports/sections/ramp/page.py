@@ -1,0 +1,164 @@
+"""What the pages of ascents need besides the Report: charts, legends, and the rows that a section looks up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from tare.bench.metrics import show
+from tare.bench.store import Run
+from tare.reports import words
+from tare.reports.analysis.model import Report
+from tare.reports.sections.ramp import analysis, ramps, sentences
+from tare.reports.sections.ramp.charts import (
+    curve_charts,
+    density_charts,
+    growth_charts,
+    margin_charts,
+    memory_charts,
+    scale_down_charts,
+)
+from tare.reports.sections.ramp.density import capacity, curves, verification
+from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
+from tare.reports.sections.ramp.memory_model import MemoryLayers, Owner
+from tare.reports.sections.ramp.scaling_model import CurvePoint, Margin
+
+#: Towers that stand side by side; more would be too narrow to read.
+_MOST_TOWERS = 4
+_BALANCE = "Host memory an instance, by owner"
+
+FILTERS: Mapping[str, Callable[..., str]] = {
+    "signed_bytes": words.size,
+    "span": lambda low, high: (
+        f"{words.size(low)} to {words.size(high)}" if low < 0 else words.interval(low, high, "bytes")
+    ),
+    "percent": words.percent,
+    "share": words.share,
+    "number": words.number,
+    "reason": capacity.short,
+    "figures": words.plain,
+    "part": ledger.title,
+    "way": released.way,
+    "bend": sentences.bend,
+    "amount": lambda value, metric: words.size(value) if metric.endswith("_bytes") else _amount(value, metric),
+}
+
+
+def both(key: str, draw: Callable[[float, str], str], wide: float) -> Markup:
+    """One chart twice, for a desk and for a phone: text must not shrink with the picture."""
+    large, small = draw(wide, f"{key}-w"), draw(358, f"{key}-n")
+    if not large:
+        return Markup()
+    # From reports.charts.svg alone, which escapes what it is given: see the docstring of reports.page.render.
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(Markup(large), Markup(small))
+
+
+def context(run: Run, report: Report) -> dict[str, Any]:
+    """Everything that ``memory.html`` looks up. *run* gives the readings to draw."""
+    read = ramps.read(run)
+    table, taken = slopes.weights(read, ledger.changes(read)), verification.used(read)
+    by_line = {(line.subject, line.counter): line for line in report.fits}
+    bars = memory_charts.at_most(report)
+    kinds = {subject.label: subject.kind for subject in report.subjects}
+    draw: dict[str, Callable[[float, str], str]] = {
+        "balance": lambda width, name: memory_charts.balance(bars, width=width, name=name, title=_BALANCE),
+        "growth": lambda width, name: growth_charts.growth(report, table, width=width, name=name),
+        "promised": lambda width, name: density_charts.promised(report, taken, width=width, name=name),
+        "starts": lambda width, name: density_charts.starts(report, read.starts, width=width, name=name),
+        "busy": lambda width, name: curve_charts.busy(report, width=width, name=name),
+        "pressure": lambda width, name: curve_charts.pressure(report, width=width, name=name),
+        "descent": lambda width, name: scale_down_charts.memory(report, width=width, name=name),
+        "removals": lambda width, name: scale_down_charts.removals(report, width=width, name=name),
+        "course": lambda width, name: margin_charts.course(report, width=width, name=name),
+    }
+    charts = {key: both(key, one, 900) for key, one in draw.items()}
+    for cost in report.costs:
+        charts[f"cost-{cost.book}"] = both(
+            f"cost-{cost.book}",
+            lambda width, name, cost=cost: density_charts.steps(cost, kinds, width=width, name=name),  # type: ignore[misc]
+            900,
+        )
+    refused = analysis.refused(report.ledger)
+    counters = [name for name in slopes.COUNTERS if any(line.counter == name for line in report.fits)]
+    return {
+        "charts": charts,
+        "legends": {
+            "balance": memory_charts.legend(bars),
+            "course": margin_charts.legend(report),
+            "pressure": curve_charts.legend(report),
+        },
+        "by_label": {subject.label: subject for subject in report.subjects},
+        "largest": lambda label: ledger.largest(report.ledger, label),
+        "host_line": lambda label: by_line.get((label, ledger.HOST)),
+        "counter_line": lambda label, counter: by_line.get((label, counter)),
+        "counters": {name: slopes.COUNTERS[name] for name in counters},
+        "parts": list(dict.fromkeys(part for row in report.ledger for part in row.parts)),
+        "refused": refused,
+        "rules": margin_words.rules(found for found in report.constancy if found.subject not in refused),
+        "extrapolated": sentences.EXTRAPOLATED,
+        "course_of": _course(report),
+        "curve_rows": _curve_rows(report),
+        "curve_titles": {name: curves.TITLES[name] for name in curves.TITLES if name in _metrics(report)},
+        "shown_layers": _shown(report),
+        "share": _share,
+        "guest_share": _guest_share(report),
+    }
+
+
+def _amount(value: float, metric: str) -> str:
+    """A share, or a time."""
+    return words.share(value) if metric.endswith("_ratio") else show(value, "seconds")
+
+
+def _metrics(report: Report) -> set[str]:
+    return {curve.metric for curve in report.curves}
+
+
+def _curve_rows(report: Report) -> dict[tuple[str, int], dict[str, CurvePoint]]:
+    """(subject, number alive) -> metric -> point, in the order of the report."""
+    found: dict[tuple[str, int], dict[str, CurvePoint]] = {}
+    for curve in report.curves:
+        for point in curve.points:
+            found.setdefault((curve.subject, point.n), {})[curve.metric] = point
+    order = [subject.label for subject in report.subjects]
+    return dict(sorted(found.items(), key=lambda one: (order.index(one[0][0]), one[0][1])))
+
+
+def _course(report: Report) -> Callable[[str], list[Margin]]:
+    """The steps of one subject's margin."""
+    return lambda label: [one for one in report.margins if one.subject == label]
+
+
+def _shown(report: Report) -> list[MemoryLayers]:
+    """One tower of each kind first, in the order of the scenario, and the next ones while there is room."""
+    touched = {label for row in report.released for label in (row.touched, row.released)}
+    plain = [stack for stack in report.layers_memory if stack.subject not in touched] or list(report.layers_memory)
+    first = {stack.kind: stack for stack in reversed(plain)}
+    chosen = [stack for stack in plain if first[stack.kind] is stack]
+    chosen += [stack for stack in plain if stack not in chosen][: _MOST_TOWERS - len(chosen)]
+    return [stack for stack in plain if stack in chosen]
+
+
+def _share(owner: Owner, stack: MemoryLayers) -> str:
+    """Its part of the whole, as a width."""
+    total = sum(max(0.0, one.bytes) for one in stack.owners)
+    return f"{100 * max(0.0, owner.bytes) / total:.1f}" if total else "0"
+
+
+def _guest_share(report: Report) -> str:
+    """How much of guest memory the payload can be, by a container with the same payload; where nobody looked inside."""
+    seen = {view.subject for view in report.inside}
+    guests = [stack for stack in report.layers_memory if stack.kernels == 2 and stack.subject not in seen]
+    labels = {subject.label: subject for subject in report.subjects}
+    for guest in guests:
+        for stack in report.layers_memory:
+            if stack.kind == "container" and labels[stack.subject].argv == labels[guest.subject].argv:
+                inside, payload = guest.owners[0].bytes, stack.owners[0].bytes
+                own, whole = words.size(payload), words.size(inside)
+                return (
+                    f"In {stack.subject} the same payload has {own} of its own. Of the {whole} of guest memory of "
+                    f"{guest.subject}, the rest is the guest's kernel, its caches and its firmware's."
+                )
+    return ""

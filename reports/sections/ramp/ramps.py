@@ -1,0 +1,110 @@
+"""What was read on an ascent, as tables: the host by number alive, the programs, the cgroups, the starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tare.bench.store import Run
+from tare.reports.analysis import tables
+
+#: End the name of a program that stays when its instances are gone: a helper of tare's, an engine's daemon that was
+#: there before. See bench/climb.py.
+RESIDENT = " (resident)"
+DAEMON = " (daemon)"
+#: How the names begin of what the window after settling and the reading itself show, and of what a payload sees.
+_WINDOW = ("window_", "host_busy_", "pressure_", "sampling_")
+_INSIDE = "inside_"
+
+_KEYS = ["subject", "round", "n"]
+
+#: Counters that every tare read with all others at each number: without one of them there is no account.
+_NEEDED = (
+    "host_total_bytes", "host_free_bytes", "host_available_bytes", "host_percpu_lists_bytes", "host_anon_bytes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ramps:
+    """Readings of the ascents that ended ok. Bytes and seconds, indexed by subject, round and number alive.
+
+    ``host`` has the host's counters from n = 0 on, ``down`` the same with n left on the way down, ``after`` once all
+    were removed (n = how many there had been). ``programs`` is indexed by role too; ``whole`` has cgroup sums and guest
+    memory. ``starts`` has one row each: subject, round, n, value in seconds. ``window`` has what the host was busy with
+    at n and what reading it cost, ``inside`` what instance number n saw of memory. ``down``, ``window`` and ``inside``
+    are empty in runs of an older tare. ``notes`` say what was left out, since a part of it is missing.
+    """
+
+    host: pd.DataFrame
+    down: pd.DataFrame
+    after: pd.DataFrame
+    programs: pd.DataFrame
+    whole: pd.DataFrame
+    starts: pd.DataFrame
+    window: pd.DataFrame
+    inside: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def subjects(self) -> list[str]:
+        """Labels that have readings of at least one instance."""
+        found = self.host.index.get_level_values("subject")[self.host.index.get_level_values("n") > 0]
+        return list(dict.fromkeys(found))
+
+
+def read(run: Run) -> Ramps:
+    """The readings of *run*; tables are empty where nothing was read."""
+    good = {trial for trial, outcome in tables.last_outcomes(run).items() if outcome.status == "ok"}
+    rows = [
+        (s.subject, s.round, s.n, s.role, s.stage, s.metric, s.value)
+        for s in run.samples
+        if s.kind == "measured" and s.trial in good
+    ]
+    frame = pd.DataFrame(rows, columns=[*_KEYS, "role", "stage", "metric", "value"], dtype=object)
+    frame = frame.astype({"round": "int64", "n": "int64", "value": "float64"})
+    window, inside = frame["metric"].str.startswith(_WINDOW), frame["metric"].str.startswith(_INSIDE)
+    host = frame["metric"].str.startswith("host_") & ~window
+    start = frame["metric"] == "ready_seconds"
+    up, whole = frame["stage"] == "", frame["role"] == ""
+    notes: list[str] = []
+    return Ramps(
+        host=_whole(_wide(frame[up & host], _KEYS), "", notes),
+        down=_whole(_wide(frame[frame["stage"] == "down"], _KEYS), " on the way down", notes),
+        after=_whole(_wide(frame[frame["stage"] == "after"], _KEYS), " once all were removed", notes),
+        programs=_wide(frame[up & ~whole], [*_KEYS, "role"]),
+        whole=_wide(frame[up & whole & ~(host | window | inside | start)], _KEYS),
+        starts=frame[up & start][[*_KEYS, "value"]].reset_index(drop=True),
+        window=_wide(frame[up & window], _KEYS),
+        inside=_wide(frame[up & inside], _KEYS),
+        notes=tuple(notes),
+    )
+
+
+def one(frame: pd.DataFrame, subject: str, number: int) -> pd.DataFrame:
+    """The readings of one ascent, by number alive; empty when there are none."""
+    names = frame.index.get_level_values("subject"), frame.index.get_level_values("round")
+    return frame[(names[0] == subject) & (names[1] == number)].droplevel(["subject", "round"])
+
+
+def _wide(frame: pd.DataFrame, index: list[str]) -> pd.DataFrame:
+    if frame.empty:
+        levels = [pd.Index([], dtype=object if name in ("subject", "role") else "int64") for name in index]
+        return pd.DataFrame(index=pd.MultiIndex.from_arrays(levels, names=index))
+    return frame.pivot_table(index=index, columns="metric", values="value", aggfunc="last", sort=False)
+
+
+def _whole(frame: pd.DataFrame, when: str, notes: list[str]) -> pd.DataFrame:
+    """The readings of *frame* that have every counter of the host; what is left out is added to *notes*.
+
+    They are read at once: where one is missing, rows of the run were lost, and a sum over the rest would be wrong.
+    """
+    counters = [name for name in frame.columns if name.startswith("host_")]
+    lacking = [name for name in _NEEDED if name not in counters]
+    whole = frame[frame[counters].notna().all(axis=1) & (not lacking)]
+    torn = frame.drop(whole.index)
+    for subject, some in torn.groupby(level="subject", sort=False):
+        grounds = not when and (some.index.get_level_values("n") == 0).any()
+        without = ", among them one before the first instance: its ascent has no account" if grounds else ""
+        what = "reading lacks" if len(some) == 1 else "readings lack"
+        notes.append(f"{subject}: {len(some)} {what} counters of the host{when}, and are left out{without}")
+    return whole

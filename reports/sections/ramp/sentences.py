@@ -1,0 +1,271 @@
+"""The sentences of a report on memory and density. None says more than its rows; what is refused is said calmly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tare.bench.metrics import show
+from tare.bench.records import RunHeader
+from tare.bench.stats import LEAST_CHANGE, LEAST_ROUNDS
+from tare.reports import words
+from tare.reports.analysis import measures
+from tare.reports.analysis.model import Claim, Compared, Figure, SubjectFigures
+from tare.reports.sections.ramp.analysis import Weighed
+from tare.reports.sections.ramp.density import capacity
+from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
+from tare.reports.sections.ramp.memory_model import DensityRow, Line
+
+TRANSLATED = "under TCG, QEMU also holds a cache of translated code, which an accelerated one does not need"
+EXTRAPOLATED = (
+    "An extrapolation: what one more takes, and what this host itself uses, are carried over. Another processor and "
+    "another kernel are other numbers."
+)
+#: So many processors that other work uses more, or less, are worth a word.
+_OTHERS = 0.05
+BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ascent"
+
+
+def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], weighed: Weighed) -> Iterator[Claim]:
+    """What the run found, most wanted first."""
+    emulated = {subject.label for subject in subjects if subject.result_class == "emulated"}
+    by_label = {subject.label: subject for subject in subjects}
+    for row in weighed.density:
+        yield _reached(row, weighed.refused.get(row.subject, ""), emulated=row.subject in emulated)
+    if not weighed.density and _is_about_money(subjects, weighed):
+        yield from _money(weighed)
+    touched = {label for row in weighed.released for label in (row.touched, row.released)}
+    about_giving = 2 * len(touched) > len(subjects)
+    if about_giving:
+        yield from _gave_back(weighed)
+    mine = [
+        one
+        for one in comparisons
+        if one.metric == measures.MARGIN
+        and not {one.subject, one.reference} & (touched if _many(subjects, touched) else set())
+    ]
+    for one in sorted(mine, key=lambda one: (one.why_compared != "pair", one.emulated)):
+        if not (by_label[one.subject].skipped or by_label[one.reference].skipped):
+            yield _margin(one, by_label, weighed)
+    yield from _throughout(weighed) if weighed.density else _bent(weighed, touched)
+    if not about_giving:
+        yield from _gave_back(weighed)
+    yield from _balance(weighed)
+
+
+def _gave_back(weighed: Weighed) -> Iterator[Claim]:
+    return (released.claim(row, weighed.refused) for row in weighed.released)
+
+
+def _money(weighed: Weighed) -> Iterator[Claim]:
+    """What a book's prices make of the margins; those of an emulated machine stay marked as such."""
+    for cost in weighed.costs:
+        marked = any(arm.emulated for arm in cost.arms)
+        detail = f"{cost.title}, {cost.dated}" + (f": {cost.example}" if cost.example else "")
+        detail += f" ({words.EMULATED})" if marked else ""
+        for sentence in cost.sentences[:3] if cost is weighed.costs[0] else cost.sentences[1:2]:
+            yield Claim(lead=sentence, detail=f"{detail}.", subject="", verdict="not enough rounds", emulated=marked)
+
+
+def _many(subjects: Sequence[SubjectFigures], touched: set[str]) -> bool:
+    """Whether anything is left to say when the touched subjects are spoken of by what they give back alone."""
+    return any(subject.label not in touched and not subject.skipped for subject in subjects)
+
+
+def _is_about_money(subjects: Sequence[SubjectFigures], weighed: Weighed) -> bool:
+    """A run of nothing but the two arms of the cost model is a question of money."""
+    arms = {arm.subject for cost in weighed.costs for arm in cost.arms}
+    return bool(arms) and arms == {subject.label for subject in subjects if subject.kind != "process"}
+
+
+def _margin(one: Compared, by_label: dict[str, SubjectFigures], weighed: Weighed) -> Claim:
+    """One comparison of margins. Where a side may not be claimed, the other is still said."""
+    sides = [(label, _figure(by_label[label])) for label in (one.subject, one.reference)]
+    said = [(label, figure) for label, figure in sides if figure.median is not None]
+    missing = {label: figure.why.removeprefix("no claim: ") for label, figure in sides if figure.median is None}
+    costs = ", ".join(
+        f"one more {label}{' costs' if place == 0 else ''} {words.size(figure.median or 0.0)}"
+        for place, (label, figure) in enumerate(said)
+    )
+    between = " against ".join(words.interval(f.low, f.high, "bytes") for _, f in said if f.low is not None)
+    detail = f"95 % CI {between}; " if between else ""
+    translated = f"; {TRANSLATED}" if one.why_compared == "pair" else ""
+    mark = f" ({words.EMULATED}{translated})" if one.emulated else ""
+    if missing:
+        lead = (
+            f"{costs[:1].upper()}{costs[1:]}; no claim on {' and '.join(missing)}"
+            if said
+            else f"No claim on {' and '.join(missing)}"
+        )
+        detail += "; ".join(f"{label}: {why}" for label, why in missing.items()) + mark
+    else:
+        word = f": {one.subject} is {one.word}" if one.verdict in ("lower", "higher") else ""
+        lead = f"{costs[:1].upper()}{costs[1:]}{word}"
+        detail += words.grounds(one).removesuffix(".").replace(f" ({words.EMULATED})", "")
+        if one.verdict == "not enough rounds":
+            detail += f": with fewer than {LEAST_ROUNDS} rounds, neither is called lighter"
+        detail += _without_others(one, weighed) + mark
+    return Claim(lead=lead, detail=f"{detail}.", subject=one.subject, verdict=one.verdict, emulated=one.emulated)
+
+
+def _without_others(one: Compared, weighed: Weighed) -> str:
+    """The margins without the anonymous memory of other processes, where that makes a difference."""
+    margins = {(line.subject, line.counter): line.b for line in weighed.fits}
+    pairs = [(margins[label, ledger.HOST], margins[label, slopes.OWN]) for label in (one.subject, one.reference)]
+    if all(abs(own - host) < LEAST_CHANGE * abs(host) for host, own in pairs):
+        return ""
+    first, second = (words.size(own) for _, own in pairs)
+    return f"; without what other processes of the host took or gave meanwhile, {first} against {second}"
+
+
+def _bent(weighed: Weighed, touched: set[str]) -> Iterator[Claim]:
+    """Margins that change with the number alive, and the part of the account that changes most."""
+    for line in weighed.fits:
+        if line.counter != ledger.HOST or line.subject in touched or line.subject in weighed.refused:
+            continue
+        if line.straight is not False or abs(line.last_segment - line.first_segment) < LEAST_CHANGE * abs(line.b):
+            continue
+        yield Claim(
+            lead=f"One more {line.subject} does not always cost the same: {bend(line)}",
+            detail=f"{_because(slopes.bent_by(weighed.fits, line))}, {words.plural(line.rounds, 'round')}.",
+            subject=line.subject,
+            verdict="no difference shown",
+        )
+
+
+def _throughout(weighed: Weighed) -> Iterator[Claim]:
+    """Of long ascents: of what the memory consists, whether it stays the same to the last, and what changes it."""
+    rules: set[str] = set()
+    for found in weighed.constancy:
+        if found.subject not in weighed.refused:
+            rule = f" {found.rule}" if found.rule and found.rule not in rules else ""
+            rules.add(found.rule)
+            yield Claim(
+                lead=margin_words.lead(found), detail=margin_words.detail(found) + rule, subject=found.subject,
+                verdict="no difference shown", emulated=found.emulated,
+            )  # fmt: skip
+
+
+def bend(line: Line) -> str:
+    """``the margin grows from 0.1 to 0.6 MiB``, between which numbers."""
+    above = [n for n in line.numbers if n > 1]
+    grows = "grows" if line.last_segment > line.first_segment else "falls"
+    change = f"the margin {grows} from {words.size(line.first_segment)} to {words.size(line.last_segment)}"
+    return f"{change} (from {above[0]} to {line.split}, and from there to {above[-1]} alive)"
+
+
+def _because(part: Line | None) -> str:
+    if part is None:
+        return "no part of the account alone brings that about"
+    ends = f"from {words.size(part.first_segment)} to {words.size(part.last_segment)} an instance"
+    return f"of its parts, {part.title} changes most: {ends}"
+
+
+def _balance(weighed: Weighed) -> Iterator[Claim]:
+    subjects = dict.fromkeys(row.subject for row in weighed.ledger)
+    rows = [row for subject in subjects if (row := ledger.largest(weighed.ledger, subject)) is not None]
+    if not rows:
+        return
+    good = [row for row in rows if row.balanced]
+    worst = max(rows, key=lambda row: abs(row.residual_bytes) / row.allowed_bytes)
+    share = f"{worst.within_fraction * 100:.0f} %"
+    counted = ", ".join(f"{row.subject} in {row.rounds_balanced} ({row.rounds_within}) of {row.rounds}" for row in rows)
+    yield Claim(
+        lead=f"The account balances for {len(good)} of {words.plural(len(rows), 'subject')} at their largest number",
+        detail=(
+            f"nearest to the limit is {worst.subject}: {words.size(worst.residual_bytes)} of "
+            f"{words.size(worst.host_change_bytes)} ({words.percent(worst.residual_fraction)}) are not accounted "
+            f"for, {show(worst.allowed_bytes, 'bytes')} may be. Round by round it balances (within {share} of the "
+            f"change) for {counted}."
+        ),
+        subject="",
+        verdict="no difference shown",
+    )
+
+
+def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
+    mark = f" ({words.EMULATED}; {TRANSLATED})" if emulated else ""
+    lost = f", {row.lost} lost" if row.lost else ""
+    ended = f"ended by {row.stopped_by}{lost}"
+    if row.compared == "nothing":
+        lead, grounds = f"{row.subject}: {row.reached} alive at once", row.why
+    elif row.compared == "bytes" and refused:
+        lead, grounds = f"{row.subject}: {row.reached} alive at once; no claim on their memory", refused
+    elif row.compared == "instances":
+        error = words.percent(row.error_fraction)
+        between = "" if row.held is None else f"; the floor held at {row.held}"
+        lead = f"{row.subject}: {row.reached} alive at once{between}, {row.predicted} were predicted ({error})"
+        grounds = f"predicted {numbers(row)} {_grounds(row)}"
+    else:
+        taken, said = words.size(row.reached_bytes), words.size(row.predicted_bytes or 0.0)
+        error = words.percent(row.error_fraction)
+        lead = f"{row.subject}: {row.reached} alive at once, in {taken}; {said} were predicted ({error})"
+        between = words.interval(row.predicted_bytes_low, row.predicted_bytes_high, "bytes")
+        short = interval(row.memory_instances, row.memory_low, row.memory_high)
+        grounds = f"{BILLED_BY_COUNT}; predicted {between} {_at(row.readings)}; memory would have been short at {short}"
+    grounds += _of_processors(row)
+    where = f"; the line no longer holds from {row.knee} on" if row.knee else ""
+    return Claim(
+        lead=lead, detail=f"{ended}; {grounds}{where}{mark}.", subject=row.subject, verdict="no difference shown",
+        emulated=emulated,
+    )  # fmt: skip
+
+
+def _grounds(row: DensityRow) -> str:
+    return _at(row.cpu_readings if row.bound == "processors" else row.readings)
+
+
+def _at(readings: Sequence[int]) -> str:
+    return f"from the readings at {', '.join(map(str, readings))}"
+
+
+def _of_processors(row: DensityRow) -> str:
+    """What the processors would allow, where it was read; which of the two is the bound; what others did meanwhile."""
+    if row.cpu_instances is None:
+        return f"; processors: {capacity.short(row.cpu_why)}" if row.cpu_why else ""
+    each = f"an instance uses {words.plain(100 * (row.cpu_margin or 0.0))} % of one"
+    if row.bound == "processors" and row.compared == "instances":
+        known = "" if row.memory_instances is None else f"; memory would hold {words.number(row.memory_instances)}"
+        said = f"; the processors are the bound: {each}{known}"
+    else:
+        short = interval(row.cpu_instances, row.cpu_low, row.cpu_high)
+        said = f"; the processors would hold {short}: {each}"
+    others = row.cpu_others or 0.0
+    if abs(others) < _OTHERS:
+        return said
+    change = "more" if others > 0 else "less"
+    return f"{said}; other work used {change} of the processors at the end (by {words.plain(abs(others))})"
+
+
+def numbers(row: DensityRow) -> str:
+    """``44 (95 % CI 42 to 47)``, for a reader."""
+    return interval(row.predicted, row.predicted_low, row.predicted_high)
+
+
+def interval(n: int | None, low: int | None, high: int | None) -> str:
+    """A number of instances with its interval; a dash where there is none."""
+    if n is None:
+        return "—"
+    return f"{words.number(n)} (95 % CI {words.number(low)} to {words.number(high)})"
+
+
+def limits(header: RunHeader, weighed: Weighed) -> Iterator[str]:
+    """What these numbers do not say."""
+    if any(subject.accelerator == "tcg" for subject in header.subjects):
+        yield f"What a virtual machine takes with hardware acceleration: {TRANSLATED}."
+    yield "What a real service takes: the payload does next to nothing. A service's memory comes on top, everywhere."
+    if any(view.kept_bytes is not None for view in weighed.inside):
+        yield "What a guest had before its payload was ready: it is looked at from inside once, at its start."
+    else:
+        yield "What a guest's kernel keeps for itself: guest memory is seen from outside, as one."
+    yield (
+        "What an idle host would show: memory that other processes took or gave meanwhile is in the account, under its "
+        "own name where it was anonymous, and within page cache, kernel or residual where it was not."
+    )
+    if (machines := [row for row in weighed.released if row.balloon]) and all(r.balloon == "none" for r in machines):
+        yield f"What a machine gives back by free page reporting or a balloon: {released.NO_BALLOON}."
+    if weighed.costs:
+        yield "What a bill will be: prices are those of a data file, and memory alone decides how many machines."
+
+
+def _figure(subject: SubjectFigures) -> Figure:
+    return next(figure for figure in subject.figures if figure.metric == measures.MARGIN)

@@ -1,0 +1,93 @@
+"""``tare list``: a table on a terminal, fields in a pipe, data for scripts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from tare.bench import scenario, store
+from tare.bench.errors import UsageError
+from tare.reports import words
+from tare.reports.cli import streams
+from tare.reports.terminal import consoles, layout
+from tare.reports.terminal.layout import Lines
+
+Row = Mapping[str, str]
+
+
+def scenarios(*, as_json: bool) -> None:
+    """Print the scenarios that come with tare."""
+    loaded = {name: scenario.load(path) for name, path in scenario.shipped().items()}
+    labels = {name: [subject.label for subject in one.subjects] for name, one in loaded.items()}
+    if as_json:
+        streams.json(
+            [{"scenario": name, "subjects": labels[name], "question": one.question} for name, one in loaded.items()]
+        )
+    elif sys.stdout.isatty():
+        rows = [(name, one.question, " ".join(labels[name])) for name, one in loaded.items()]
+        consoles.show(table_of_scenarios(rows, consoles.width(sys.stdout)))
+    else:
+        streams.out(fields((name, " ".join(labels[name]), one.question) for name, one in loaded.items()))
+
+
+def runs(results: Path, *, as_json: bool) -> None:
+    """Print the runs below *results*, oldest first. Those that cannot be read are among them; the reason is said."""
+    rows = [_row(path) for path in store.runs(results)]
+    if as_json:
+        streams.json(rows)
+    elif sys.stdout.isatty():
+        consoles.show(table_of_runs(rows, consoles.width(sys.stdout)))
+    else:
+        streams.out(fields([row[key] for key in ("started_at", "state", "scenario", "run")] for row in rows))
+    streams.say("".join(f"tare: {words.line(row['why'])}\n" for row in rows if row["why"]))
+
+
+def _row(path: Path) -> Row:
+    try:
+        header = store.load_header(path)
+    except UsageError as error:
+        return {
+            "run": streams.utf8(str(path)),
+            "scenario": "",
+            "state": "unreadable",
+            "started_at": "",
+            "why": streams.utf8(str(error)),
+        }
+    told = {"scenario": header.name, "state": header.state, "started_at": header.started_at, "why": ""}
+    return {"run": streams.utf8(str(path)), **told}
+
+
+def table_of_scenarios(rows: Iterable[tuple[str, str, str]], width: int) -> RenderableType:
+    """Name, question and labels of each."""
+    told = []
+    for name, question, labels in rows:
+        text = Text(words.clean(question)) + Text(f"\n{words.clean(labels)}", style="dim")
+        told.append((Text(name, style="bold"), text))
+    return Lines(list(layout.named(told, width)))
+
+
+def table_of_runs(rows: Sequence[Row], width: int) -> RenderableType:
+    """One line a run, its path at the end and never broken; a sentence when there are none."""
+    if not rows:
+        return Text("none yet; `tare run quick` makes one")
+    cells = [
+        (
+            Text(words.line(row["started_at"][:16].replace("T", " ")) or "unknown"),
+            Text(row["state"]),
+            Text(words.line(row["scenario"]) or "unknown"),
+            Text(words.line(row["run"])),
+        )
+        for row in rows
+    ]
+    table = layout.Table(titles=("started", "state", "scenario", "run"), rows=cells, left=(1, 2, 3), open_end=True)
+    return Lines(list(table.lines(width)))
+
+
+def fields(rows: Iterable[Sequence[str]]) -> str:
+    """*rows* for a pipe: a line each, fields parted by one tab, nothing filled up and nothing broken."""
+    plain = (map(words.line, row) for row in rows)
+    return "".join("\t".join(row) + "\n" for row in plain)
