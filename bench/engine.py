@@ -23,33 +23,20 @@ from typing import Any
 import msgspec
 
 from tare import runners
-from tare.bench import (
-    audit,
-    bringup,
-    byname,
-    caches,
-    conditions,
-    descriptors,
-    host,
-    inputs,
-    ksm,
-    pan,
-    plan,
-    stalls,
-    start,
-    store,
-    trial,
-    workspace,
-)
-from tare.bench.bringup import Place, Ready
 from tare.bench.errors import HostError, Interrupted, NothingToRunError, TareError, UsageError
-from tare.bench.interrupts import Interrupts
-from tare.bench.metrics import METRICS
+from tare.bench.experiments import prepare, start, startup
+from tare.bench.experiments.prepare import Place, Ready
+from tare.bench.experiments.probing import Prober
+from tare.bench.experiments.trial import Reading
+from tare.bench.host import audit, by_name, caches, conditions, descriptors, facts, ksm, run_cgroup, workspace
+from tare.bench.host.interrupts import Interrupts
 from tare.bench.monitor import Monitor
-from tare.bench.probing import Prober
-from tare.bench.reading import Reading
-from tare.bench.records import Outcome, RunHeader, RunState, Sample, Trial
-from tare.bench.scenario import Scenario
+from tare.bench.readings import stalls
+from tare.bench.records import inputs, store
+from tare.bench.records.metrics import METRICS
+from tare.bench.records.rows import Outcome, RunHeader, RunState, Sample, Trial
+from tare.bench.scenario import plan
+from tare.bench.scenario.resolve import Scenario
 from tare.runners.base import Launch, RunnerError, Scratch, Spec
 
 #: How often the empty pan is weighed before the first trial.
@@ -83,7 +70,7 @@ def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Res
         header = RunHeader(
             run=f"{started:%Y%m%dT%H%M%SZ}-{store.file_name(scenario.name)}-{token}",
             tare_version=metadata.version("tarebench"),
-            git=host.git_revision(),
+            git=facts.git_revision(),
             started_at=started.isoformat(timespec="seconds"),
             name=scenario.name,
             question=scenario.question,
@@ -98,8 +85,8 @@ def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Res
             reference=scenario.reference,
             pairs=scenario.pairs,
             plan=planned.trials,
-            host=host.collect(),
-            versions=host.versions(),
+            host=facts.collect(),
+            versions=facts.versions(),
         )
         path = store.create(results, header.run)
         return _Session(path, header, scenario, cache, monitor).measure(planned.trials)
@@ -109,17 +96,17 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
     """Run what is missing of the run at *path*: trials that have no outcome.
 
     Raises UsageError when the run is complete, or when anything that has a part in measuring is no longer what it was
-    (:mod:`bench.conditions`): numbers of two conditions never share a directory.
+    (:mod:`bench.host.conditions`): numbers of two conditions never share a directory.
     """
     with workspace.locked():
         recorded = store.load(path)
         header = recorded.header
         changed = conditions.parted(
             header,
-            host.collect(),
+            facts.collect(),
             tare_version=metadata.version("tarebench"),
-            git=host.git_revision(),
-            versions=host.versions(),
+            git=facts.git_revision(),
+            versions=facts.versions(),
         )
         if changed:
             fix = "start a new run; `tare compare` holds it against this one"
@@ -165,7 +152,7 @@ class _Session:
         self.owners: dict[str, str] = {}
         self.failed = 0
         self.numbers = itertools.count(1)
-        self.pan: pan.Pan | None = None
+        self.pan: run_cgroup.Pan | None = None
 
     def measure(self, trials: tuple[Trial, ...]) -> Result:
         state: RunState = "failed"
@@ -176,7 +163,7 @@ class _Session:
             writer.header(self.header)
             try:
                 scratch = stack.enter_context(workspace.scratch(self.prefix))
-                self.pan = stack.enter_context(pan.opened(self.prefix))
+                self.pan = stack.enter_context(run_cgroup.opened(self.prefix))
                 before = audit.take(self.prefix, scratch)
                 try:
                     self._measure(trials, writer, scratch, interrupts)
@@ -186,7 +173,7 @@ class _Session:
                     after = audit.take(self.prefix, scratch)
                     leaks = audit.difference(before, after, self._owner)
                     self._amend(leaks=(*self.header.leaks, *leaks))
-                    byname.remove(leaks, self.prefix)
+                    by_name.remove(leaks, self.prefix)
             finally:
                 if interrupts.pending and state != "complete":
                     state = "interrupted"
@@ -220,7 +207,7 @@ class _Session:
             ),
             pan=self.pan,
             interrupts=interrupts,
-            monitor=self.monitor,
+            alive=self.monitor.alive,
             watch=stalls.Watch(),
         )
         with prober.watch, ExitStack() as helpers:
@@ -252,12 +239,12 @@ class _Session:
                 continue
             interrupts.check()
             self.monitor.preparing(subject.label)
-            brought = bringup.bring_up(subject, self.scenario.rootfs, place, str(position), helpers, enforced=enforced)
+            brought = prepare.bring_up(subject, self.scenario.rootfs, place, str(position), helpers, enforced=enforced)
             self.monitor.probed(subject.label, brought.support)
-            bringup.require_same_class(known.get(subject.label), brought.record)
+            prepare.require_same_class(known.get(subject.label), brought.record)
             record = brought.record
             if brought.prepared is None:
-                writer.trial((), bringup.skipped_outcome(record))
+                writer.trial((), prepare.skipped_outcome(record))
             else:
                 files = writer.manifest(subject.label, dict(brought.prepared.manifest))
                 record = msgspec.structs.replace(record, manifest=files)
@@ -358,7 +345,7 @@ class _Session:
         """The ready_seconds of an instance that is nothing; again, but not for ever, where the host stood still."""
         reason = ""
         for _ in range(1 + stalls.MOST_REPEATS):
-            one = trial.weigh(launch, "empty", _LEAST_CONTRACT, interrupts=interrupts, cpu_ns=None)
+            one = startup.weigh(launch, "empty", _LEAST_CONTRACT, interrupts=interrupts, cpu_ns=None)
             if one.status == "ok":
                 return one.values["ready_seconds"]
             interrupts.check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tare.bench.records import Outcome, Trial
+from tare.bench.records.rows import Outcome, Trial
 from tare.runners.base import Support
 
 

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tare.bench import inputs
 from tare.bench.errors import TareError, UsageError
+from tare.bench.records import inputs
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tare.bench.store import Run
+    from tare.bench.records.store import Run
     from tare.reports.analysis.model import Report, RunsComparison
 
 __all__ = ["PAGE", "build", "compare_runs", "html", "render", "render_hosts", "write"]

@@ -18,7 +18,7 @@ from tare.reports.cli import streams, verbs
 
 if TYPE_CHECKING:
     from tare.bench.engine import Result
-    from tare.bench.plan import Plan
+    from tare.bench.scenario.plan import Plan
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -78,7 +78,7 @@ def doctor(*, as_json: bool) -> None:
     Example:
       tare doctor --json | jq '.runners'
     """
-    from tare.bench import doctor as doctors
+    from tare.bench.host import doctor as doctors
     from tare.reports.terminal import consoles
     from tare.runners.image.cache import cache_dir
 
@@ -157,9 +157,10 @@ def run(
       tare run startup --rounds 10
       tare run --resume results/runs/20260101T000000Z-startup-1a2b
     """
-    from tare.bench import engine, store
+    from tare.bench import engine
     from tare.bench.errors import Interrupted
-    from tare.bench.interrupts import Interrupts
+    from tare.bench.host.interrupts import Interrupts
+    from tare.bench.records import store
     from tare.reports.terminal import consoles
     from tare.runners.image.cache import cache_dir
 
@@ -204,8 +205,8 @@ def _print_run(path: Path, state: dict[str, object], *, as_json: bool) -> None:
 def _conclude(result: Result, *, as_json: bool) -> None:
     """Say how a run ended: the table for the reader, the directory for scripts, the exit code for both."""
     from tare import reports
-    from tare.bench import store
     from tare.bench.errors import InvalidError, OutputError
+    from tare.bench.records import store
     from tare.reports.terminal import consoles
 
     console = consoles.err()
@@ -244,7 +245,7 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
       tare report RUN --host 64GiB:16 --host 64GiB:16:10%
     """
     from tare import reports
-    from tare.bench import files, store
+    from tare.bench.records import files, store
     from tare.reports.terminal import consoles
 
     if as_json and output:
@@ -279,7 +280,7 @@ def compare(before: Path, after: Path, *, as_json: bool) -> None:
       tare compare results/runs/MONDAY results/runs/TUESDAY
     """
     from tare import reports
-    from tare.bench import store
+    from tare.bench.records import store
     from tare.reports.terminal import consoles
 
     comparison = reports.compare_runs(store.load(before), store.load(after))
@@ -298,7 +299,7 @@ def clean(*, as_json: bool) -> None:
     Example:
       tare clean
     """
-    from tare.bench.clean import clean as remove_all
+    from tare.bench.host.clean import clean as remove_all
 
     removed: list[str] = []
     remove_all(removed.append)
@@ -326,8 +327,8 @@ def completion(shell: str) -> None:
 
 
 def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
-    from tare.bench import plan
-    from tare.bench import scenario as scenarios
+    from tare.bench.scenario import plan
+    from tare.bench.scenario import resolve as scenarios
 
     subjects = flags.pop("subjects")
     given = {name: value for name, value in flags.items() if value is not None}
@@ -362,7 +363,7 @@ def _estimate_s(planned: Plan) -> float:
 
 def main() -> None:
     """Run the command line; every failure ends in what, why and what to do, and the exit code of its class."""
-    from tare.bench import interrupts
+    from tare.bench.host import interrupts
     from tare.reports.cli import ending
 
     interrupts.at_the_door()

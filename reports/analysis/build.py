@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tare.bench.metrics import METRICS, show
-from tare.bench.records import Host, RunHeader
-from tare.bench.store import Run
+from tare.bench.records.metrics import METRICS, show
+from tare.bench.records.rows import Host, RunHeader
+from tare.bench.records.store import Run
 from tare.reports import words
 from tare.reports.analysis import measures, tables
 from tare.reports.analysis.calibration import calibrate, delay_seconds

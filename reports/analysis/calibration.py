@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from tare.bench import stats
-from tare.bench.records import RunHeader, SubjectRecord
+from tare.bench.records.rows import RunHeader, SubjectRecord
+from tare.bench.stats import estimate
 from tare.reports import words
 from tare.reports.analysis import tables
 from tare.reports.analysis.model import Calibration, Compared, Delay, SamePair, SubjectFigures
@@ -89,7 +89,7 @@ def _delays(header: RunHeader, medians: pd.DataFrame, known: set[str]) -> Iterat
         if not late:
             continue
         gained = np.subtract(late, prompt)
-        centre = stats.estimate(gained.tolist())
+        centre = estimate.estimate(gained.tolist())
         lower, upper = np.percentile(gained, (25, 75))
         yield Delay(
             subject=subject.label,

@@ -13,11 +13,11 @@ from typing import Literal
 import msgspec
 import pandas as pd
 
-from tare.bench import stats
-from tare.bench.metrics import Metric
-from tare.bench.modes import modes
-from tare.bench.records import RunHeader, SubjectRecord
-from tare.bench.store import Run
+from tare.bench.records.metrics import Metric
+from tare.bench.records.rows import RunHeader, SubjectRecord
+from tare.bench.records.store import Run
+from tare.bench.stats import estimate
+from tare.bench.stats.modes import modes
 from tare.reports import words
 from tare.reports.analysis import measures, tables
 from tare.reports.analysis.model import Class, Compared, Counts, Figure, Mode, Phase, SubjectFigures
@@ -64,7 +64,7 @@ def figure(
     per_round = tables.series(medians, label, metric.name)
     if why or per_round.empty:
         return msgspec.structs.replace(empty, why=why or "no figure: not measured", n=len(single))
-    centre, spread = stats.estimate(per_round.tolist()), stats.estimate(single["value"].tolist())
+    centre, spread = estimate.estimate(per_round.tolist()), estimate.estimate(single["value"].tolist())
     return msgspec.structs.replace(
         empty,
         median=centre.median,
@@ -93,7 +93,7 @@ def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[P
         lasted = tables.differences(frame, label, end, begin)
         if not lasted:
             continue
-        spent = stats.estimate(lasted)
+        spent = estimate.estimate(lasted)
         yield Phase(
             name=name,
             span=span,
@@ -199,7 +199,7 @@ def judge(
     if min(*series[0], *series[1]) <= 0:
         return _said(base, because="a ratio needs values above zero")
     resolution = resolution_seconds if metric.unit == "seconds" else 0.0
-    result = stats.compare(*series, resolution=resolution, paired=paired)
+    result = estimate.compare(*series, resolution=resolution, paired=paired)
     found = msgspec.structs.replace(
         base,
         verdict=result.verdict,

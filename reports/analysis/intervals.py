@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tare.bench.stats import CONFIDENCE, Floats
+from tare.bench.stats.estimate import CONFIDENCE, Floats
 
 _RESAMPLES = 1999
 _SEED = 20260101

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tare.bench.metrics import METRICS, Metric
-from tare.bench.records import RunHeader
+from tare.bench.records.metrics import METRICS, Metric
+from tare.bench.records.rows import RunHeader
 
 MARGIN, FIRST = "margin_bytes", "first_bytes"
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from tare.bench.records import Finding, Leak, Status, TrialKind
+from tare.bench.records.rows import Finding, Leak, Status, TrialKind
 from tare.reports.sections.ramp.memory_model import (
     Capacity,
     Cost,
@@ -49,7 +49,7 @@ class Figure(Part, frozen=True, kw_only=True):
     ``median``, ``low`` and ``high`` (95 % bootstrap interval of the median) rest on round medians, because the round
     is the unit of replication; ``p95``, ``p99``, ``n``, ``outliers`` and ``modes`` are of the single starts. All are
     None, and ``why`` says why, when there is no figure. ``modes`` is empty unless there are two or more
-    (:mod:`bench.modes`): then the median may be a value that never occurred.
+    (:mod:`bench.stats.modes`): then the median may be a value that never occurred.
     """
 
     metric: str

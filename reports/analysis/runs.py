@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tare.bench import conditions
 from tare.bench.errors import UsageError
-from tare.bench.metrics import Metric
-from tare.bench.records import RunHeader, SubjectRecord
-from tare.bench.store import Run
+from tare.bench.host import conditions
+from tare.bench.records.metrics import Metric
+from tare.bench.records.rows import RunHeader, SubjectRecord
+from tare.bench.records.store import Run
 from tare.reports import words
 from tare.reports.analysis import measures, tables
 from tare.reports.analysis.build import claim, several_modes

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from tare.bench.records import Outcome
-from tare.bench.stats import outliers
-from tare.bench.store import Run
+from tare.bench.records.rows import Outcome
+from tare.bench.records.store import Run
+from tare.bench.stats.estimate import outliers
 
 COLUMNS = ("trial", "subject", "metric", "value", "unit", "round", "order", "at_ns", "n")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from tare.bench.metrics import show
+from tare.bench.records.metrics import show
 from tare.reports.charts import svg
 
 _STEPS = ((1, 1000), (1, 100), (1, 10), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
@@ -76,7 +76,7 @@ def linear_ticks(axes: Axes, limits: tuple[float, float], unit: str) -> None:
 
 
 def factor(value: float, unit: str) -> float:
-    """The size of the unit in which :func:`bench.metrics.show` writes *value*."""
+    """The size of the unit in which :func:`bench.records.metrics.show` writes *value*."""
     return _FACTORS.get(show(value, unit).rpartition(" ")[2], 1.0)
 
 

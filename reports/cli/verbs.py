@@ -104,9 +104,9 @@ def complete_scenario(_context: click.Context, _parameter: click.Parameter, begu
     """Names of shipped scenarios, else files."""
     from click.shell_completion import CompletionItem
 
-    from tare.bench import scenario
+    from tare.bench.scenario import resolve
 
-    found = [CompletionItem(name) for name in scenario.shipped() if name.startswith(begun)]
+    found = [CompletionItem(name) for name in resolve.shipped() if name.startswith(begun)]
     return found or [CompletionItem(begun, type="file")]
 
 
@@ -114,7 +114,7 @@ def complete_run(_context: click.Context, _parameter: click.Parameter, begun: st
     """Runs made so far, else directories."""
     from click.shell_completion import CompletionItem
 
-    from tare.bench import store
+    from tare.bench.records import store
 
     try:
         found = [CompletionItem(str(path)) for path in store.runs(results()) if str(path).startswith(begun)]

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tare.bench.records import RunHeader, SubjectRecord
-from tare.bench.stats import LEAST_CHANGE
+from tare.bench.records.rows import RunHeader, SubjectRecord
+from tare.bench.stats.estimate import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.cost.prices import Book, Size
 from tare.reports.sections.ramp.memory import ledger

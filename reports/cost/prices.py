@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tare.bench import inputs
 from tare.bench.errors import UsageError
+from tare.bench.records import inputs
 
 HOURS_A_YEAR = 8766.0
 _MIB = 2.0**20

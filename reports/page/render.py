@@ -13,9 +13,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tare.bench import files, inputs, store
 from tare.bench.errors import UsageError
-from tare.bench.metrics import show
+from tare.bench.records import files, inputs, store
+from tare.bench.records.metrics import show
 from tare.reports import PAGE, words
 from tare.reports.analysis import measures, tables
 from tare.reports.analysis.build import build

@@ -14,8 +14,8 @@ from typing import IO, cast
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from tare.bench.doctor import Diagnosis, RunnerDiagnosis
-from tare.bench.plan import Plan, duration
+from tare.bench.host.doctor import Diagnosis, RunnerDiagnosis
+from tare.bench.scenario.plan import Plan, duration
 from tare.reports import words
 from tare.reports.cli import streams
 from tare.reports.terminal import layout

@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from tare.bench import scenario, store
 from tare.bench.errors import UsageError
+from tare.bench.records import store
+from tare.bench.scenario import resolve
 from tare.reports import words
 from tare.reports.cli import streams
 from tare.reports.terminal import consoles, layout
@@ -21,7 +22,7 @@ Row = Mapping[str, str]
 
 def scenarios(*, as_json: bool) -> None:
     """Print the scenarios that come with tare."""
-    loaded = {name: scenario.load(path) for name, path in scenario.shipped().items()}
+    loaded = {name: resolve.load(path) for name, path in resolve.shipped().items()}
     labels = {name: [subject.label for subject in one.subjects] for name, one in loaded.items()}
     if as_json:
         streams.json(

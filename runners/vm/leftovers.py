@@ -19,7 +19,7 @@ from tare.runners.base import PREFIX
 from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
-#: What a run (bench.workspace) or a proof (runners.vm.acceleration) calls its guests.
+#: What a run (bench.host.workspace) or a proof (runners.vm.acceleration) calls its guests.
 #: A user's own may be called ``tare-lab``.
 _RUNS = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{6}}|proof)-\d+")
 _EMULATOR = re.compile(r"qemu(-system-.+|-kvm)?|kvm")

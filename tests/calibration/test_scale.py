@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import store
-from tare.bench.stats import compare
+from tare.bench.records import store
+from tare.bench.stats.estimate import compare
 from tests import cli
 
 SEEDS = 20

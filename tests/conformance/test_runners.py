@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from tare import runners
-from tare.bench import audit, bringup, pan, start, workspace
-from tare.bench.probes.memory import pss_bytes
-from tare.bench.scenario import Subject
+from tare.bench.experiments import prepare, start
+from tare.bench.host import audit, run_cgroup, workspace
+from tare.bench.readings.processes import pss_bytes
+from tare.bench.scenario.resolve import Subject
 from tare.runners import payload
 from tare.runners.base import Instance, Launch, Runner, RunnerError
 from tare.runners.image.cache import cache_dir
@@ -48,7 +49,7 @@ CONTRACT = start.Contract(ready="ready", timeout_s=DEADLINE_S)
 class Bench:
     """One run's worth of place, in which subjects of one runner are brought up."""
 
-    def __init__(self, name: str, stack: ExitStack, place: bringup.Place) -> None:
+    def __init__(self, name: str, stack: ExitStack, place: prepare.Place) -> None:
         self.name = name
         self.runner_name, self.options = VARIANTS.get(name, (name, {}))
         self.runner: Runner = runners.load(self.runner_name)
@@ -56,7 +57,7 @@ class Bench:
         self.stack = stack
         self.count = 0
 
-    def bring_up(self, **wishes: Any) -> bringup.Brought:
+    def bring_up(self, **wishes: Any) -> prepare.Brought:
         self.count += 1
         subject = Subject(
             label=self.name,
@@ -66,7 +67,7 @@ class Bench:
             memory_bytes=MEMORY_BYTES,
             cpus=1,
         )
-        brought = bringup.bring_up(subject, None, self.place, str(self.count), self.stack)
+        brought = prepare.bring_up(subject, None, self.place, str(self.count), self.stack)
         for need in NEEDS[self.name] or ("root",):
             require(need, brought.support.ok, f"{self.name}: {brought.support.why}")
         return brought
@@ -86,8 +87,8 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     prefix = workspace.new_prefix()
     with ExitStack() as outer:
         scratch = outer.enter_context(workspace.scratch(prefix))
-        opened = outer.enter_context(pan.opened(prefix))
-        place = bringup.Place(scratch=scratch, cache=cache_dir(), cgroup=opened.load if opened else None, prefix=prefix)
+        opened = outer.enter_context(run_cgroup.opened(prefix))
+        place = prepare.Place(scratch=scratch, cache=cache_dir(), cgroup=opened.load if opened else None, prefix=prefix)
         before = audit.take(prefix, scratch)
         with ExitStack() as helpers:
             yield Bench(request.param, helpers, place)

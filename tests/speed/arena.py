@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tare import runners
-from tare.bench import pan, workspace
+from tare.bench.host import run_cgroup, workspace
 from tare.runners import payload
 from tare.runners.base import Launch, Scratch, Spec
 from tare.runners.container import cgroups
@@ -113,7 +113,7 @@ def opened() -> Iterator[Arena]:
     prefix = workspace.new_prefix()
     with ExitStack() as outer:
         scratch = outer.enter_context(workspace.scratch(prefix))
-        held = outer.enter_context(pan.opened(prefix))
+        held = outer.enter_context(run_cgroup.opened(prefix))
         if held is None:
             raise LookupError(cgroups.usable())
         with ExitStack() as stack:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from tare.bench.probes import hostmem
+from tare.bench.readings import hostmem
 from tare.runners.base import RunnerError
 from tare.runners.image import kernel as kernels
 from tare.runners.image.cache import cache_dir

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import click
 
-from tare.bench.probes import hostmem
+from tare.bench.readings import hostmem
 from tare.runners.container import cgroups
 from tests.speed import arena
 

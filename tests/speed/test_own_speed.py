@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from tare.bench import bringup, pan, plan, scenario, stats, store, workspace
-from tare.bench.interrupts import Interrupts
-from tare.bench.start import Contract
-from tare.bench.trial import weigh
+from tare.bench.experiments import prepare
+from tare.bench.experiments.start import Contract
+from tare.bench.experiments.startup import weigh
+from tare.bench.host import run_cgroup, workspace
+from tare.bench.host.interrupts import Interrupts
+from tare.bench.records import store
+from tare.bench.scenario import plan, resolve
+from tare.bench.stats import estimate
 from tare.runners import payload
 from tare.runners.base import Launch
 from tare.runners.image.cache import cache_dir
@@ -27,7 +31,7 @@ def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
     if name == "container":
         require("root", os.geteuid() == 0, "this is not root")
     prefix = workspace.new_prefix()
-    subject = scenario.Subject(
+    subject = resolve.Subject(
         label=name,
         runner=name,
         options={},
@@ -37,10 +41,10 @@ def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
     )
     with ExitStack() as stack:
         scratch = stack.enter_context(workspace.scratch(prefix))
-        opened = stack.enter_context(pan.opened(prefix))
+        opened = stack.enter_context(run_cgroup.opened(prefix))
         cgroup = opened.load if opened else None
-        place = bringup.Place(scratch=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
-        brought = bringup.bring_up(subject, None, place, "0", stack)
+        place = prepare.Place(scratch=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
+        brought = prepare.bring_up(subject, None, place, "0", stack)
         assert brought.prepared is not None, brought.support.why
         yield brought.prepared.launch
 
@@ -54,13 +58,13 @@ def test_weighing_one_start(benchmark: BenchmarkFixture, launch: Launch) -> None
 
 
 def test_planning_a_thousand_rounds(benchmark: BenchmarkFixture) -> None:
-    loaded = scenario.load(scenario.find("startup"), {"rounds": 1000})
+    loaded = resolve.load(resolve.find("startup"), {"rounds": 1000})
     assert len(benchmark(plan.make, loaded).trials) == 5005
 
 
 def test_comparing_twelve_rounds(benchmark: BenchmarkFixture) -> None:
     subject, reference = [10.0 + number / 10 for number in range(12)], [9.0 + number / 10 for number in range(12)]
-    assert benchmark(stats.compare, subject, reference).verdict == "higher"
+    assert benchmark(estimate.compare, subject, reference).verdict == "higher"
 
 
 def test_loading_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:

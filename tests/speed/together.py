@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import click
 
-from tare.bench.probes import hostload
+from tare.bench.readings import hostload
 from tests.speed import arena
 
 #: All of them live below one cgroup, so that they die before the host is in need.

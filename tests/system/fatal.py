@@ -24,7 +24,7 @@ from unittest import mock
 import psutil
 
 from tare import runners
-from tare.bench import pan, workspace
+from tare.bench.host import run_cgroup, workspace
 from tare.runners import payload
 from tare.runners.base import Instance, Runner, Scratch, Spec
 from tare.runners.container import checkpoint, leftovers, network, trial
@@ -46,7 +46,7 @@ def main(runner: Runner, moment: str) -> None:
     cache = cache_dir()
     root = payload_root(cache)
     prefix = workspace.new_prefix()
-    with workspace.locked(), workspace.scratch(prefix) as directory, pan.opened(prefix) as opened:
+    with workspace.locked(), workspace.scratch(prefix) as directory, run_cgroup.opened(prefix) as opened:
         os.write(1, f"{prefix} {os.getpid()}".encode())
         if moment.startswith("probe"):
             probe(runner, moment, cache)

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.bench import store
+from tare.bench.records import store
 from tare.runners.container import cgroups
 from tare.runners.image.cache import cache_dir
 from tests import cli

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import store
-from tare.bench.store import Run
+from tare.bench.records import store
+from tare.bench.records.store import Run
 from tare.runners import payload
 from tare.runners.image.cache import cache_dir
 from tests import cli

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import store
-from tare.bench.store import Run
+from tare.bench.records import store
+from tare.bench.records.store import Run
 from tare.runners.container import cgroups
 from tests import cli
 from tests.conftest import require

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tare import runners
-from tare.bench import audit, workspace
+from tare.bench.host import audit, workspace
 from tare.runners.container import network as networking
 from tare.runners.container.checkpoint import NAMES
 from tare.runners.image.cache import cache_dir

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tare.bench import store
 from tare.bench.errors import OutputError
-from tare.bench.records import RunHeader
+from tare.bench.records import store
+from tare.bench.records.rows import RunHeader
 from tests import cli
 from tests.conftest import require
 from tests.unit import reports_fixture

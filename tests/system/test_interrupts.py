@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import store
+from tare.bench.records import store
 from tests import cli
 from tests.conftest import require
 from tests.system import interrupting

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import ksm, store
+from tare.bench.host import ksm
+from tare.bench.records import store
 from tests import cli
 from tests.conftest import require, wait_until
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from tare import runners
-from tare.bench import engine, pan, plan, scenario, store, workspace
+from tare.bench import engine
+from tare.bench.host import run_cgroup, workspace
 from tare.bench.monitor import Silent
+from tare.bench.records import store
+from tare.bench.scenario import plan, resolve
 from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 
@@ -33,7 +36,7 @@ def test_what_a_runner_leaves_is_named_with_its_owner(tmp_path: Path, monkeypatc
     monkeypatch.setitem(runners.REGISTRY, "leaky", "tests.system.leaky")
     file = tmp_path / "leaks.toml"
     file.write_text(SCENARIO)
-    result = engine.run(plan.make(scenario.load(file)), tmp_path / "runs", cache_dir(), Silent())
+    result = engine.run(plan.make(resolve.load(file)), tmp_path / "runs", cache_dir(), Silent())
     leaks = store.load(result.path).header.leaks
     assert {leak.kind for leak in leaks} == {"process", "cgroup", "mount", "scratch entry"}
     assert {leak.owner for leak in leaks} == {"untidy"}
@@ -45,5 +48,5 @@ def test_what_a_runner_leaves_is_named_with_its_owner(tmp_path: Path, monkeypatc
     for leak in leaks:
         assert leak.kind == "process" or not Path(leak.name).exists()
         assert leak.name not in mounted
-    assert [name for name in pan.leftovers() if workspace.is_ours(name)] == []
+    assert [name for name in run_cgroup.leftovers() if workspace.is_ours(name)] == []
     assert workspace.leftovers() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import store
+from tare.bench.records import store
 from tests import cli
 from tests.conftest import require
 
@@ -63,7 +63,8 @@ def test_the_instances_together_have_a_ceiling_below_the_host(tmp_path: Path) ->
     )
     code = f"""
 from pathlib import Path
-from tare.bench import engine, pan, plan, scenario
+from tare.bench import engine
+from tare.bench.scenario import plan, resolve
 from tare.bench.monitor import Silent
 from tare.runners.container import cgroups
 from tare.runners.image.cache import cache_dir
@@ -74,7 +75,7 @@ class Looking(Silent):
         for name in ("memory.max", "memory.limit_in_bytes"):
             if (directory / name).exists():
                 print(int((directory / name).read_text()))
-made = plan.make(scenario.select(scenario.load(Path({str(file)!r})), ["modest"]))
+made = plan.make(resolve.select(resolve.load(Path({str(file)!r})), ["modest"]))
 result = engine.run(made, Path({str(tmp_path / "runs")!r}), cache_dir(), Looking())
 print(result.header.host.memory_bytes)
 """

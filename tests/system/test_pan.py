@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import pan, store, workspace
+from tare.bench.host import run_cgroup, workspace
+from tare.bench.records import store
 from tare.runners.container import cgroups
 from tests import cli
 from tests.conftest import require
@@ -27,7 +28,7 @@ def spin() -> None:
 
 
 def test_what_runs_inside_is_counted_once() -> None:
-    with pan.opened(workspace.new_prefix()) as opened:
+    with run_cgroup.opened(workspace.new_prefix()) as opened:
         assert opened is not None
         before = opened.cpu_ns(None)
         spin()
@@ -39,7 +40,7 @@ def test_a_cgroup_elsewhere_is_added_and_one_whose_processes_are_inside_is_not()
     elsewhere = cgroups.at(f"{workspace.new_prefix()}-elsewhere")
     elsewhere.create()
     try:
-        with pan.opened(workspace.new_prefix()) as opened:
+        with run_cgroup.opened(workspace.new_prefix()) as opened:
             assert opened is not None
             inside = cgroups.at(opened.load).path.with_name("harness")
             child = subprocess.Popen(
@@ -61,7 +62,7 @@ def test_a_cgroup_elsewhere_is_added_and_one_whose_processes_are_inside_is_not()
 def test_the_process_comes_home_and_the_pan_is_gone() -> None:
     home = Path("/proc/self/cgroup").read_text()
     name = workspace.new_prefix()
-    with pan.opened(name):
+    with run_cgroup.opened(name):
         assert f"{name}/harness" in Path("/proc/self/cgroup").read_text()
     assert Path("/proc/self/cgroup").read_text() == home
     assert cgroups.find(name) == []

@@ -19,7 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tare.bench import store, workspace
+from tare.bench.host import workspace
+from tare.bench.records import store
 from tare.runners.image.cache import cache_dir
 from tare.runners.vm import backend
 from tests import cli

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import store
+from tare.bench.records import store
 from tare.runners import payload, process
 from tare.runners.base import Instance, RunnerError, Scratch, Spec
 from tare.runners.container import cgroups

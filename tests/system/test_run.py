@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tare.bench import pan, store, workspace
+from tare.bench.host import run_cgroup, workspace
+from tare.bench.records import store
 from tare.runners.container import cgroups, leftovers
 from tests import cli
 from tests.conftest import require, wait_until
@@ -77,7 +78,7 @@ def scenario(tmp_path: Path, *, rounds: int = 8, delay_ms: int = 0) -> Path:
 
 
 def nothing_is_left() -> None:
-    assert [name for name in pan.leftovers() if workspace.is_ours(name)] == []
+    assert [name for name in run_cgroup.leftovers() if workspace.is_ours(name)] == []
     assert workspace.leftovers() == []
     points = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     assert not [point for point in points if any(workspace.is_ours(part) for part in Path(point).parts)]
@@ -316,9 +317,10 @@ def test_cold_caches_are_a_condition_of_the_run(tmp_path: Path) -> None:
 
 def test_the_measuring_process_never_loads_what_draws(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom tare.bench import engine, plan, scenario\n"
+        "import sys\nfrom pathlib import Path\nfrom tare.bench import engine\n"
+        "from tare.bench.scenario import plan, resolve\n"
         "from tare.bench.monitor import Silent\nfrom tare.runners.image.cache import cache_dir\n"
-        f"made = plan.make(scenario.load(Path({str(scenario(tmp_path, rounds=1))!r})))\n"
+        f"made = plan.make(resolve.load(Path({str(scenario(tmp_path, rounds=1))!r})))\n"
         f"engine.run(made, Path({str(tmp_path / 'runs')!r}), cache_dir(), Silent())\n"
         "print(sorted({'pandas', 'matplotlib', 'scipy', 'jinja2'} & set(sys.modules)))"
     )

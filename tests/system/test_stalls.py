@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tare.bench import stalls, store
-from tare.bench.records import Outcome, Sample
+from tare.bench.readings import stalls
+from tare.bench.records import store
+from tare.bench.records.rows import Outcome, Sample
 from tare.runners.container import cgroups
 from tests import cli
 from tests.conftest import require, wait_until

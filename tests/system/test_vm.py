@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench.probes.memory import pss_bytes
+from tare.bench.readings.processes import pss_bytes
 from tare.runners.base import Instance, Launch, Options, Prepared, RunnerError, Scratch, Spec
 from tare.runners.image import modules
 from tare.runners.image.cache import cache_dir

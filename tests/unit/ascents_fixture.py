@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tare.bench.records import Outcome, RunHeader, Sample, SubjectRecord, Trial
+from tare.bench.records.rows import Outcome, RunHeader, Sample, SubjectRecord, Trial
 from tests.unit import reports_fixture as synthetic
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30

@@ -9,17 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from tare.bench.records import (
-    Finding,
-    Host,
-    Leak,
-    Outcome,
-    RunHeader,
-    Sample,
-    SubjectRecord,
-    Trial,
-)
-from tare.bench.store import file_name
+from tare.bench.records.rows import Finding, Host, Leak, Outcome, RunHeader, Sample, SubjectRecord, Trial
+from tare.bench.records.store import file_name
 
 GIB = 2**30
 MIB = 2**20

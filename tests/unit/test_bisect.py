@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.bench.bisect import Bounds, least
+from tare.bench.experiments.least_memory import Bounds, least
 
 KIB = 1024
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tare import reports
-from tare.bench import store
 from tare.bench.errors import UsageError
+from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp import text as ramp_text
 from tare.reports.sections.ramp.density import capacity

@@ -23,8 +23,10 @@ import msgspec
 import pytest
 
 from tare import command as front
-from tare.bench import engine, scenario, store
+from tare.bench import engine
 from tare.bench.errors import UsageError
+from tare.bench.records import store
+from tare.bench.scenario import resolve
 from tare.reports.analysis import build
 from tare.reports.page import render
 from tare.reports.terminal import consoles
@@ -331,7 +333,7 @@ def test_a_damaged_header_is_bad_input_for_every_verb(run: Path, tmp_path: Path,
 
 def test_a_plan_that_no_scenario_gave_does_not_go_on(run: Path) -> None:
     header = store.load_header(run)
-    loaded = scenario.load(scenario.find("startup"))
+    loaded = resolve.load(resolve.find("startup"))
     engine._check_plan(loaded, header)
     with pytest.raises(ValueError, match="no subject of its scenario"):
         engine._check_plan(msgspec.structs.replace(loaded, subjects=loaded.subjects[:1]), header)

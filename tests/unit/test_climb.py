@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import climb as climbing
-from tare.bench.climb import Mountain, climb
 from tare.bench.errors import Interrupted
-from tare.bench.interrupts import Interrupts, TrialTimeout
-from tare.bench.metrics import METRICS
-from tare.bench.reading import Weighing
-from tare.bench.scenario_file import StackTable
-from tare.bench.stalls import MOST_REPEATS, Clocks, Watch
-from tare.bench.start import Contract
+from tare.bench.experiments import ramp as climbing
+from tare.bench.experiments.ramp import Mountain, climb
+from tare.bench.experiments.start import Contract
+from tare.bench.experiments.trial import Weighing
+from tare.bench.host.interrupts import Interrupts, TrialTimeout
+from tare.bench.readings.stalls import MOST_REPEATS, Clocks, Watch
+from tare.bench.records.metrics import METRICS
+from tare.bench.scenario.file import StackTable
 from tare.runners.base import Mark, RunnerError
 from tare.runners.launch import drain
 
@@ -292,7 +292,7 @@ def test_a_signal_ends_the_window_and_all_come_down(monkeypatch: pytest.MonkeyPa
             os.kill(os.getpid(), signal.SIGINT)
             sleep(seconds)
 
-    monkeypatch.setattr("tare.bench.sampling.time.sleep", sleeps)
+    monkeypatch.setattr("tare.bench.experiments.readout.time.sleep", sleeps)
     with pytest.raises(Interrupted):
         up(fleet, rules=rules)
     assert woken == [0, 1, 3]
@@ -379,8 +379,8 @@ def test_merging_is_on_from_before_the_ground_until_all_are_removed(monkeypatch:
         yield
         seen.append(("off", len(fleet.alive)))
 
-    monkeypatch.setattr("tare.bench.ksm.merging", merging)
-    monkeypatch.setattr("tare.bench.ksm.settle", lambda interrupts: len(fleet.alive) != 3)
+    monkeypatch.setattr("tare.bench.host.ksm.merging", merging)
+    monkeypatch.setattr("tare.bench.host.ksm.settle", lambda interrupts: len(fleet.alive) != 3)
     found = up(fleet, rules=StackTable(floor_percent=5, pressure_percent=0, window_s=0, ksm=True))
     assert seen == [("on", 0), ("off", 0)]
     assert found.warnings == ("merging did not stand still at 3",)

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from tare import reports
-from tare.bench import conditions, store
 from tare.bench.errors import UsageError
-from tare.bench.records import Host, RunHeader
+from tare.bench.host import conditions
+from tare.bench.records import store
+from tare.bench.records.rows import Host, RunHeader
 from tests.unit import reports_fixture as synthetic
 
 FACTS = {

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tare import reports
-from tare.bench import scenario, store
 from tare.bench.errors import UsageError
+from tare.bench.records import store
+from tare.bench.scenario import resolve
 from tare.reports import words
 from tare.reports.cost import bills, prices
 from tare.reports.cost.bills import BillError, Need
@@ -182,7 +183,7 @@ def test_an_unbalanced_account_is_not_priced(tmp_path: Path) -> None:
 
 
 def test_granularity_is_a_scenario_that_can_be_meant() -> None:
-    found = scenario.load(scenario.find("granularity"))
+    found = resolve.load(resolve.find("granularity"))
     assert found.probe == "memory"
     assert {subject.label for subject in found.subjects} >= {"container", "vm"}
     assert len({subject.argv for subject in found.subjects if subject.runner in ("container", "vm")}) == 1

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import disturbances, host
-from tare.bench.disturbances import Tree
+from tare.bench.host import disturbances, facts
+from tare.bench.host.disturbances import Tree
 
 KDAMOND = "sys/kernel/mm/damon/admin/kdamonds/0"
 SCHEME = f"{KDAMOND}/contexts/0/schemes/0/action"
@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_no_error(tmp_path: Path) -> None:
 
 
 def test_settings_are_recorded_in_words_where_there_is_nothing_to_read(tmp_path: Path) -> None:
-    empty = host.settings(Tree(tmp_path))
+    empty = facts.settings(Tree(tmp_path))
     assert empty["mitigations"] == empty["microcode"] == empty["turbo"] == "not exposed"
     files = {
         f"{THP}/enabled": "[always] madvise never\n",
@@ -221,7 +221,7 @@ def test_settings_are_recorded_in_words_where_there_is_nothing_to_read(tmp_path:
         f"{KDAMOND}/state": "on\n",
         SCHEME: "pageout\n",
     }
-    found = host.settings(tree(tmp_path, files))
+    found = facts.settings(tree(tmp_path, files))
     assert found["transparent huge pages"] == "always"
     assert (found["zswap"], found["turbo"], found["hyperthreads"]) == ("on", "off", "on")
     assert (found["mitigations"], found["microcode"]) == ("meltdown: Mitigation: PTI", "0xffffffff")
@@ -231,7 +231,7 @@ def test_settings_are_recorded_in_words_where_there_is_nothing_to_read(tmp_path:
 
 def test_this_machine_is_told_as_it_is() -> None:
     """The same things by other ways than the module's."""
-    found = {finding.name: finding for finding in host.findings()}
+    found = {finding.name: finding for finding in facts.findings()}
     threads = [name for name in Tree().texts("proc/[0-9]*/comm") if name.startswith("kdamond")]
     assert (found["idle memory"].level == "note") == bool(threads)
     if threads and os.geteuid() == 0:
@@ -241,6 +241,6 @@ def test_this_machine_is_told_as_it_is() -> None:
     held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
     missing = os.geteuid() == 0 and not int(held.split()[1], 16) & 1 << 24
     assert (found["limits"].level == "note") == missing
-    facts = host.collect().facts
-    assert facts["kernel command line"] == Path("/proc/cmdline").read_text().strip()
-    assert {"mitigations", "microcode", "zswap", "idle memory", "limits"} <= facts.keys()
+    known = facts.collect().facts
+    assert known["kernel command line"] == Path("/proc/cmdline").read_text().strip()
+    assert {"mitigations", "microcode", "zswap", "idle memory", "limits"} <= known.keys()

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from tare import command, runners
-from tare.bench import scenario, scenario_file
-from tare.bench.metrics import METRICS
+from tare.bench.records.metrics import METRICS
+from tare.bench.scenario import file, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -36,7 +36,7 @@ def test_every_metric_is_explained() -> None:
 def test_every_verb_and_scenario_is_named_in_the_readme() -> None:
     page = text("README.md")
     assert all(f"tare {verb}" in page for verb in command.cli.commands if verb != "list")
-    assert all(f"`{name}`" in page for name in scenario.shipped())
+    assert all(f"`{name}`" in page for name in resolve.shipped())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -51,7 +51,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 )
 def test_every_key_of_a_scenario_is_explained(name: str) -> None:
     page = text("docs/scenarios.md")
-    for field in msgspec.structs.fields(getattr(scenario_file, name)):
+    for field in msgspec.structs.fields(getattr(file, name)):
         if field.name not in ("run", "grant", "payload", "stack", "least", "subjects"):
             assert f"`{field.name}`" in page, field.name
         else:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tare import runners
-from tare.bench import bringup, doctor
+from tare.bench.host import doctor
 from tare.runners.base import RunnerError, Support
 
 
@@ -35,5 +35,5 @@ def test_a_runner_that_cannot_be_asked_hides_no_other(monkeypatch: pytest.Monkey
     assert not found.ok
     assert "/usr/bin/crun" in found.why
     # A run asks as the doctor does: a subject is skipped, and the others are weighed.
-    skipped = bringup.probe(runners.load("crun"), {}, Path("/nowhere"))
+    skipped = doctor.probe(runners.load("crun"), {}, Path("/nowhere"))
     assert (skipped.ok, skipped.why) == (False, found.why)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import engine, stalls, trial
+from tare.bench import engine
 from tare.bench.errors import HostError
-from tare.bench.interrupts import Interrupts
-from tare.bench.reading import Reading, Weighing
+from tare.bench.experiments import startup
+from tare.bench.experiments.trial import Reading, Weighing
+from tare.bench.host.interrupts import Interrupts
+from tare.bench.readings import stalls
 
 TIMED_OUT = Weighing(status="timeout", reason="no 'ready' within 5 s", at_ns=0)
 
@@ -32,7 +34,7 @@ def test_what_a_stall_spoilt_is_weighed_again(monkeypatch: pytest.MonkeyPatch, s
         calls.append(len(calls))
         return TIMED_OUT if calls[-1] in spoilt else good(0.5)
 
-    monkeypatch.setattr(trial, "weigh", weigh)
+    monkeypatch.setattr(startup, "weigh", weigh)
     with Interrupts() as interrupts:
         assert session()._weigh_empty_pan(interrupts) == 0.0
     assert len(calls) == engine._EMPTY_WEIGHINGS + len([one for one in spoilt if one < len(calls)])
@@ -40,7 +42,7 @@ def test_what_a_stall_spoilt_is_weighed_again(monkeypatch: pytest.MonkeyPatch, s
 
 def test_a_host_that_never_gets_there_is_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([TIMED_OUT] * (1 + stalls.MOST_REPEATS))
-    monkeypatch.setattr(trial, "weigh", lambda *_args, **_named: next(answers))
+    monkeypatch.setattr(startup, "weigh", lambda *_args, **_named: next(answers))
     with (
         Interrupts() as interrupts,
         pytest.raises(HostError, match="resolution of the instrument cannot be measured: no 'ready'"),

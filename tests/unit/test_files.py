@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import files
+from tare.bench.records import files
 from tests import cli
 from tests.cli import fails
 from tests.unit import reports_fixture
@@ -100,7 +100,7 @@ def test_a_signal_while_a_page_is_written_leaves_no_part_of_it(
     page = tmp_path / "page.html"
     page.write_text("old")
     code = (
-        "import os, sys\nfrom tare import command\nfrom pathlib import Path\nfrom tare.bench import files\n"
+        "import os, sys\nfrom tare import command\nfrom pathlib import Path\nfrom tare.bench.records import files\n"
         f"write, arrive = files._write_as, lambda: os.kill(os.getpid(), {number.value})\n"
         f"{moment}\n"
         f"sys.argv = ['tare', 'report', {str(run)!r}, '-o', {str(page)!r}]\n"

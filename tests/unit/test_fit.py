@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tare.bench.fit import fit
+from tare.bench.stats.fit import fit
 
 
 def line(a: float, b: float, seed: int, spread: float = 0.0, bend: float = 0.0) -> list[tuple[float, float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tare import reports
-from tare.bench import store
+from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp.memory import released
 from tare.reports.sections.ramp.memory_model import Released

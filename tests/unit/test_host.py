@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tare.bench import caches, host, pan
-from tare.bench.audit import _mounts, difference
+from tare.bench.host import caches, facts, run_cgroup
+from tare.bench.host.audit import _mounts, difference
 from tare.runners.container import hierarchies
 
 MEMINFO = """MemTotal:       24672104 kB
@@ -24,19 +24,19 @@ def test_unwritten_is_dirty_plus_writeback() -> None:
 
 
 def test_steal_is_the_eighth_column() -> None:
-    assert host._steal_fraction("cpu  10 0 10 70 0 0 0 10 0 0\ncpu0 1 1 1\n") == 0.1
-    assert host._steal_fraction("cpu  0 0 0 0 0 0 0 0 0 0\n") == 0.0
+    assert facts._steal_fraction("cpu  10 0 10 70 0 0 0 10 0 0\ncpu0 1 1 1\n") == 0.1
+    assert facts._steal_fraction("cpu  0 0 0 0 0 0 0 0 0 0\n") == 0.0
 
 
 def test_the_cpu_model_is_read_on_both_architectures() -> None:
-    assert host._cpu_model("processor : 0\nmodel name\t: Intel(R) Xeon(R)\n") == "Intel(R) Xeon(R)"
-    assert host._cpu_model("Model\t\t: Raspberry Pi 4\n") == "Raspberry Pi 4"
+    assert facts._cpu_model("processor : 0\nmodel name\t: Intel(R) Xeon(R)\n") == "Intel(R) Xeon(R)"
+    assert facts._cpu_model("Model\t\t: Raspberry Pi 4\n") == "Raspberry Pi 4"
 
 
 def test_home_is_found_in_every_hierarchy_that_is_mounted() -> None:
     layout = hierarchies.parse(V1)
     text = "4:memory:/login\u2028/1\n2:cpu:/\n1:cpuset:/not/mounted\n0::/unified/not/mounted\n"
-    assert [f"{mount}:{path}" for mount, path in pan._home(text, layout)] == [
+    assert [f"{mount}:{path}" for mount, path in run_cgroup._home(text, layout)] == [
         "/sys/fs/cgroup/memory:login\u2028/1",  # the kernel's lines end with a newline alone
         "/sys/fs/cgroup/cpu:",
     ]
@@ -60,7 +60,7 @@ def test_the_audit_names_what_is_new_and_its_owner() -> None:
 
 
 def test_a_host_can_be_read_and_judged_here() -> None:
-    found = host.collect()
+    found = facts.collect()
     assert found.cpus >= 1
     assert found.memory_bytes > 0
     assert len(found.machine_id) == 16

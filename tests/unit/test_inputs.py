@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import inputs
 from tare.bench.errors import UsageError
+from tare.bench.records import inputs
 
 
 def refused(path: Path) -> UsageError:

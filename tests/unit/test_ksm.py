@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import ksm
 from tare.bench.errors import HostError, Interrupted
-from tare.bench.interrupts import Interrupts
-from tare.bench.ksm import IDLE_LOOKS, LEAST_SCANS, Look, Stillness
+from tare.bench.host import ksm
+from tare.bench.host.interrupts import Interrupts
+from tare.bench.host.ksm import IDLE_LOOKS, LEAST_SCANS, Look, Stillness
 
 FILES = {"run": "0", "pages_to_scan": "100", "full_scans": "0"} | {
     f"pages_{name}": "0" for name in ("shared", "sharing", "unshared", "volatile")
@@ -72,7 +72,7 @@ def test_the_thread_is_hurried_only_while_it_is_awaited(kernel: Path, monkeypatc
         paces.append(texts(kernel)[1])
         (kernel / "full_scans").write_text(str(len(paces)))
 
-    monkeypatch.setattr("tare.bench.ksm.time.sleep", sleeps)
+    monkeypatch.setattr("tare.bench.host.ksm.time.sleep", sleeps)
     with Interrupts() as interrupts:
         assert ksm.settle(interrupts, kernel)
     assert set(paces) == {str(ksm.HURRIED_PAGES)}
@@ -88,7 +88,7 @@ def test_what_never_stands_still_is_given_up_and_said(kernel: Path, monkeypatch:
 
 
 def test_a_signal_ends_the_wait_and_the_pace_is_given_back(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tare.bench.ksm.time.sleep", lambda _: os.kill(os.getpid(), 15))
+    monkeypatch.setattr("tare.bench.host.ksm.time.sleep", lambda _: os.kill(os.getpid(), 15))
     with Interrupts() as interrupts, pytest.raises(Interrupted):
         ksm.settle(interrupts, kernel)
     assert texts(kernel) == ("0", "100")

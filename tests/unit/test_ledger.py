@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tare import reports
-from tare.bench import store
+from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.memory import ledger, slopes

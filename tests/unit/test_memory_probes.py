@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import settle
-from tare.bench.metrics import METRICS
-from tare.bench.probes import hostload, hostmem, inside, memory
+from tare.bench.experiments import settle
+from tare.bench.readings import guest, hostload, hostmem, processes
+from tare.bench.records.metrics import METRICS
 
 MEMINFO_6_18 = """MemTotal:       24684084 kB
 MemFree:        24133760 kB
@@ -120,25 +120,25 @@ def test_pages_on_the_lists_of_processors_are_summed_over_zones() -> None:
 
 
 def test_a_process_is_read_on_old_and_new_kernels() -> None:
-    new, old = memory.parse_rollup(ROLLUP_6_1), memory.parse_rollup(ROLLUP_4_19)
+    new, old = processes.parse_rollup(ROLLUP_6_1), processes.parse_rollup(ROLLUP_4_19)
     assert (new["pss_bytes"], new["pss_anon_bytes"], new["uss_bytes"]) == (368 * 1024, 112 * 1024, 164 * 1024)
     assert new["pss_bytes"] == new["pss_anon_bytes"] + new["pss_file_bytes"] + new["pss_shmem_bytes"]
     assert (old["pss_bytes"], old["uss_bytes"], old["pss_anon_bytes"]) == (385 * 1024, 188 * 1024, 0)
 
 
 def test_guest_memory_is_the_mapping_as_large_as_the_grant() -> None:
-    assert memory.parse_mapping_rss_bytes(SMAPS_QEMU, 128 << 20) == 60 << 20
-    assert memory.parse_mapping_rss_bytes(SMAPS_QEMU, 256 << 20) is None
+    assert processes.parse_mapping_rss_bytes(SMAPS_QEMU, 128 << 20) == 60 << 20
+    assert processes.parse_mapping_rss_bytes(SMAPS_QEMU, 256 << 20) is None
 
 
 def test_memory_stat_is_read_in_both_versions() -> None:
-    assert memory.parse_memory_stat(STAT_V2) == {
+    assert processes.parse_memory_stat(STAT_V2) == {
         "cgroup_anon_bytes": 1048576,
         "cgroup_file_bytes": 4096,
         "cgroup_shmem_bytes": 0,
         "cgroup_kernel_bytes": 524288,
     }
-    assert memory.parse_memory_stat(STAT_V1) == {
+    assert processes.parse_memory_stat(STAT_V1) == {
         "cgroup_anon_bytes": 2097152,
         "cgroup_file_bytes": 8192,
         "cgroup_shmem_bytes": 0,
@@ -155,22 +155,22 @@ def test_memory_stat_is_read_in_both_versions() -> None:
 def test_a_cgroup_is_read_in_both_versions(tmp_path: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    found = memory.cgroup(tmp_path, memory.counters(tmp_path))
+    found = processes.cgroup(tmp_path, processes.counters(tmp_path))
     assert (found["cgroup_current_bytes"], found["cgroup_peak_bytes"]) == (100, 200)
     assert found["cgroup_anon_bytes"] > 0
 
 
 def test_a_cgroup_that_counts_no_memory_gives_nothing(tmp_path: Path) -> None:
-    assert memory.cgroup(tmp_path, memory.counters(tmp_path)) == {}
+    assert processes.cgroup(tmp_path, processes.counters(tmp_path)) == {}
 
 
 def test_this_process_is_counted_under_its_name_and_a_dead_one_not_at_all() -> None:
     dead = 2**22 - 1
-    ((name, sums),) = memory.by_role([os.getpid(), dead]).items()
+    ((name, sums),) = processes.by_role([os.getpid(), dead]).items()
     assert name == Path("/proc/self/comm").read_text().strip()
     assert sums["processes_count"] == 1
     assert 0 < sums["uss_bytes"] <= sums["pss_bytes"] <= sums["rss_bytes"]
-    assert memory.pss_bytes([dead]) == 0
+    assert processes.pss_bytes([dead]) == 0
 
 
 def test_the_host_can_be_read_here() -> None:
@@ -189,8 +189,8 @@ def test_pages_on_a_processor_s_own_list_are_used_by_nobody() -> None:
 def still(monkeypatch: pytest.MonkeyPatch, free: Callable[[int], int], moved: int = 0) -> tuple[bool, int]:
     """Whether it settles where free memory is ``free(look)``, and after how many looks; a look advances the clock."""
     looks: list[float] = []
-    monkeypatch.setattr("tare.bench.settle.time.sleep", looks.append)
-    monkeypatch.setattr("tare.bench.settle.time.monotonic", lambda: sum(looks))
+    monkeypatch.setattr("tare.bench.experiments.settle.time.sleep", looks.append)
+    monkeypatch.setattr("tare.bench.experiments.settle.time.monotonic", lambda: sum(looks))
     monkeypatch.setattr(settle, "_free_now", lambda: free(len(looks)))
     return settle.settle(moved), len(looks)
 
@@ -255,18 +255,18 @@ def test_the_load_of_this_host_can_be_read() -> None:
 
 
 def test_the_view_from_inside_is_read_line_by_line() -> None:
-    assert inside.parse(TOLD) == {
+    assert guest.parse(TOLD) == {
         "inside_total_bytes": 91932 * 1024,
         "inside_free_bytes": 60000 * 1024,
         "inside_percpu_bytes": 0,
     }
-    assert inside.parse(["inside MemTotal -5", "inside Nonsense 5", "inside MemTotal", "insider MemTotal 5"]) == {}
-    assert inside.refusal(TOLD) == ""
-    assert inside.refusal(["inside: cannot read /proc/meminfo: No such file"]).startswith("cannot read")
+    assert guest.parse(["inside MemTotal -5", "inside Nonsense 5", "inside MemTotal", "insider MemTotal 5"]) == {}
+    assert guest.refusal(TOLD) == ""
+    assert guest.refusal(["inside: cannot read /proc/meminfo: No such file"]).startswith("cannot read")
 
 
 def test_every_probe_speaks_of_metrics_that_are_registered() -> None:
-    for names in (hostload.PRESSURES, hostmem.FIELDS, memory.FIELDS, memory.CGROUP_FIELDS, inside.FIELDS.values()):
+    for names in (hostload.PRESSURES, hostmem.FIELDS, processes.FIELDS, processes.CGROUP_FIELDS, guest.FIELDS.values()):
         assert set(names) <= set(METRICS)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.bench.metrics import METRICS, digits, show
+from tare.bench.records.metrics import METRICS, digits, show
 
 
 def test_names_bear_their_unit_as_suffix() -> None:

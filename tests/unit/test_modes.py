@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tare.bench.modes import LEVEL, Mode, modes
+from tare.bench.stats.modes import LEVEL, Mode, modes
 
 Draw = Callable[[np.random.Generator, int], "np.ndarray[tuple[int], np.dtype[np.float64]]"]
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.bench import plan, scenario
-from tare.bench.scenario import Scenario
+from tare.bench.scenario import plan, resolve
+from tare.bench.scenario.resolve import Scenario
 
-STARTUP = scenario.load(scenario.find("startup"))
+STARTUP = resolve.load(resolve.find("startup"))
 
 
 def with_run(**changes: object) -> Scenario:
@@ -52,14 +52,14 @@ def test_the_arithmetic_is_printed_and_right() -> None:
     planned = plan.make(with_run(rounds=12, warmup=1))
     assert planned.arithmetic() == "5 subjects x 12 rounds + 5 warm-ups = 65 starts"
     assert plan.make(with_run(rounds=1, warmup=0)).arithmetic() == "5 subjects x 1 round = 5 starts"
-    calibration = plan.make(scenario.load(scenario.find("calibration")))
+    calibration = plan.make(resolve.load(resolve.find("calibration")))
     none_s = {subject.label: 0.0 for subject in calibration.scenario.subjects}
     assert calibration.estimate_s(none_s) == pytest.approx(13 * 2 * 0.25)  # the known delays are known
     assert planned.estimate_s(dict.fromkeys(["process", "container", "crun", "runc"], 0.0) | {"vm": 5.0}) == 65.0
 
 
 def test_an_ascent_counts_its_starts() -> None:
-    planned = plan.make(scenario.load(scenario.find("density")))
+    planned = plan.make(resolve.load(resolve.find("density")))
     assert planned.arithmetic() == "5 subjects x 1 round = 5 ascents, at most 6800 starts"
     # and the windows before its readings: 11 of the process (0, 1 .. 1000), 15, 10, 9, 13 of the others
     assert planned.estimate_s({subject.label: 1.0 for subject in planned.scenario.subjects}) == 6800.0 + 58.0

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from tare.bench.records import Outcome, Trial
+from tare.bench.records.rows import Outcome, Trial
 from tare.reports.terminal.progress import Watcher, _shortened
 
 LONGEST = "container-with-the-longest-label-there-is"[:40]

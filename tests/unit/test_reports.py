@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from tare import reports
-from tare.bench import store
 from tare.bench.errors import UsageError
+from tare.bench.records import store
 from tare.reports.analysis.model import Compared, Figure, Report, RunsComparison, SubjectFigures
 from tests.unit import reports_fixture as synthetic
 

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from tare import reports
-from tare.bench import store
 from tare.bench.errors import UsageError
-from tare.bench.records import Outcome, Sample
+from tare.bench.records import store
+from tare.bench.records.rows import Outcome, Sample
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp.memory_model import DensityRow
 from tests.unit import ascents_fixture as synthetic

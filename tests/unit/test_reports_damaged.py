@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tare import reports
-from tare.bench import store
 from tare.bench.errors import UsageError
+from tare.bench.records import store
 from tare.reports.analysis import build, runs
 from tare.reports.analysis.model import Report
 from tare.reports.page import render

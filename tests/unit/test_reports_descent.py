@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tare import reports
-from tare.bench import store
+from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB, Burden

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from tare import reports
-from tare.bench import store
-from tare.bench.records import Outcome, Sample
+from tare.bench.records import store
+from tare.bench.records.rows import Outcome, Sample
 from tare.reports.analysis.model import Report
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as starts

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tare import reports
-from tare.bench import store
+from tare.bench.records import store
 from tare.reports.sections.ramp.density.prediction import STILL_BYTES, Promise, noise_bytes, promise, unseen
 from tare.reports.sections.ramp.memory_model import DensityRow
 from tests.unit import ascents_fixture as synthetic

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from tare import reports
-from tare.bench import store
+from tare.bench.records import store
 from tare.reports import words
 from tare.reports.page.render import MOST_SHOWN
 from tests.unit import reports_fixture as synthetic

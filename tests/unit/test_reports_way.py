@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tare import reports
-from tare.bench import store
+from tare.bench.records import store
 from tare.reports import words
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp.memory import ledger

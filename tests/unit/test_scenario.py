@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.bench import scenario
 from tare.bench.errors import UsageError
+from tare.bench.scenario import resolve
 
 MINIMAL = """
 schema = 1
@@ -42,7 +42,7 @@ def test_a_file_means_the_same_for_all(write, tmp_path: Path, monkeypatch: pytes
     text = MINIMAL.replace('runner = "process"', f'runner = "crun"\noptions = {{ binary = "{value}" }}')
     assert f"there is no file {value}" in refused(write(text)).why
     (here / "crun").touch()
-    (subject,) = [one for one in scenario.load(write(text)).subjects if one.runner == "crun"]
+    (subject,) = [one for one in resolve.load(write(text)).subjects if one.runner == "crun"]
     assert Path(str(subject.options["binary"])).is_absolute()
     assert Path(str(subject.options["binary"])).samefile(here / "crun")
 
@@ -55,20 +55,20 @@ def test_a_file_that_cannot_be_is_refused(write, value: str) -> None:  # type: i
 
 def refused(path: Path) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        scenario.load(path)
+        resolve.load(path)
     assert str(path) in caught.value.what
     return caught.value
 
 
 def test_every_shipped_scenario_is_valid_and_found_by_name() -> None:
-    names = scenario.shipped()
+    names = resolve.shipped()
     assert {"startup", "quick", "calibration"} <= set(names)
     for name in names:
-        assert scenario.load(scenario.find(name)).name == name
+        assert resolve.load(resolve.find(name)).name == name
 
 
 def test_defaults_are_filled_in_and_nothing_is_left_to_guess(write) -> None:  # type: ignore[no-untyped-def]
-    loaded = scenario.load(write(MINIMAL.replace("[[", 'reference = "a"\n[[', 1)))
+    loaded = resolve.load(write(MINIMAL.replace("[[", 'reference = "a"\n[[', 1)))
     assert loaded.run.rounds == 12
     (only,) = loaded.subjects
     assert (only.label, only.memory_bytes, only.cpus) == ("a", 128 << 20, 1)
@@ -80,7 +80,7 @@ def test_defaults_are_filled_in_and_nothing_is_left_to_guess(write) -> None:  # 
 )
 def test_instances_of_ascents_tell_what_they_see_all_alike_and_others_do_not(write, probe: str, tells: bool) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL.replace("[[", f'reference = "a"\nprobe = "{probe}"\n[[', 1)
-    loaded = scenario.load(write(text + '[[subjects]]\nlabel = "b"\nrunner = "vm"\ntouch_mib = 4\n'))
+    loaded = resolve.load(write(text + '[[subjects]]\nlabel = "b"\nrunner = "vm"\ntouch_mib = 4\n'))
     assert {"tell=memory" in subject.argv for subject in loaded.subjects} == {tells}
     assert loaded.subjects[-1].argv[-1] == "then=pause"
 
@@ -89,7 +89,7 @@ def test_the_payload_is_told_how_busy_to_be_by_its_table_its_subject_or_its_matr
     text = MINIMAL.replace("[[", 'reference = "a"\n[payload]\nbusy_percent = 5\n[[', 1)
     text += '[[subjects]]\nlabel = "idle"\nrunner = "process"\nbusy_percent = 0\n'
     text += '[[subjects]]\nlabel = "m{busy_percent}"\nrunner = "process"\nmatrix = { busy_percent = [20, 100] }\n'
-    told = {subject.label: subject.argv[1:] for subject in scenario.load(write(text)).subjects}
+    told = {subject.label: subject.argv[1:] for subject in resolve.load(write(text)).subjects}
     assert told == {
         "a": ("busy-percent=5", "then=pause"),
         "idle": ("then=pause",),
@@ -101,7 +101,7 @@ def test_the_payload_is_told_how_busy_to_be_by_its_table_its_subject_or_its_matr
 @pytest.mark.parametrize("probe", ["memory", "density"])
 def test_a_processor_floor_needs_a_window(write, probe: str) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL.replace("[[", f'reference = "a"\nprobe = "{probe}"\n[stack]\ncpu_floor_percent = 5\n[[', 1)
-    assert scenario.load(write(text)).stack.cpu_floor_percent == 5
+    assert resolve.load(write(text)).stack.cpu_floor_percent == 5
     error = refused(write(text.replace("[stack]", "[stack]\nwindow_s = 0")))
     assert "stack.cpu_floor_percent" in error.why
     assert "stack.window_s = 0" in error.why
@@ -109,14 +109,14 @@ def test_a_processor_floor_needs_a_window(write, probe: str) -> None:  # type: i
 
 
 def test_the_process_is_added_where_no_subject_is_one(write) -> None:  # type: ignore[no-untyped-def]
-    loaded = scenario.load(write(MINIMAL.replace('runner = "process"', 'runner = "null"')))
+    loaded = resolve.load(write(MINIMAL.replace('runner = "process"', 'runner = "null"')))
     assert [subject.label for subject in loaded.subjects] == ["process", "a"]
 
 
 def test_flags_replace_the_run_table(write) -> None:  # type: ignore[no-untyped-def]
     path = write(MINIMAL.replace("[[", 'reference = "a"\n[run]\nrounds = 3\nseed = 4\n[[', 1))
-    assert scenario.load(path, {"rounds": 9}).run.rounds == 9
-    assert scenario.load(path, {"rounds": 9}).run.seed == 4
+    assert resolve.load(path, {"rounds": 9}).run.rounds == 9
+    assert resolve.load(path, {"rounds": 9}).run.seed == 4
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_flags_replace_the_run_table(write) -> None:  # type: ignore[no-untyped-
 )
 def test_a_fault_of_a_flag_is_told_as_the_flags(write, flag: str, value: object, what: str, why: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError) as caught:
-        scenario.load(write(MINIMAL), {flag: value})
+        resolve.load(write(MINIMAL), {flag: value})
     assert caught.value.what == f"{what} cannot be used"
     assert why in caught.value.why
 
@@ -142,7 +142,7 @@ def test_a_fault_of_a_flag_is_told_as_the_flags(write, flag: str, value: object,
 def test_a_fault_of_the_file_stays_the_files_whatever_the_flags(write) -> None:  # type: ignore[no-untyped-def]
     for text in ("run = 3\n" + MINIMAL, MINIMAL.replace("[[", "[run]\nwarmup = -1\n[[", 1)):
         with pytest.raises(UsageError, match="is not a valid scenario"):
-            scenario.load(write(text), {"rounds": 9})
+            resolve.load(write(text), {"rounds": 9})
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_hostile_files_are_bad_input(write, name: str) -> None:  # type: ignore[
 
 def test_a_matrix_becomes_one_subject_for_each_combination(write) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL + "matrix = { memory_mib = [64, 256], delay_ms = [0, 5] }\n"
-    loaded = scenario.load(write(text.replace("[[", 'reference = "a-64-0"\n[[', 1)))
+    loaded = resolve.load(write(text.replace("[[", 'reference = "a-64-0"\n[[', 1)))
     assert [subject.label for subject in loaded.subjects] == ["a-64-0", "a-64-5", "a-256-0", "a-256-5"]
     assert [subject.memory_bytes >> 20 for subject in loaded.subjects] == [64, 64, 256, 256]
     assert loaded.subjects[1].argv == ("/payload", "delay-ms=5", "then=pause")
@@ -214,7 +214,7 @@ def test_a_matrix_becomes_one_subject_for_each_combination(write) -> None:  # ty
 
 def test_a_label_may_place_the_values_of_its_matrix(write) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL.replace('label = "a"', 'label = "p{delay_ms}ms"') + "matrix = { delay_ms = [5] }\n"
-    loaded = scenario.load(write(text.replace("[[", 'reference = "p5ms"\n[[', 1)))
+    loaded = resolve.load(write(text.replace("[[", 'reference = "p5ms"\n[[', 1)))
     assert [subject.label for subject in loaded.subjects] == ["p5ms"]
 
 
@@ -299,9 +299,9 @@ def test_a_label_that_is_no_plain_word_is_refused_by_name(write, label: str) -> 
 def test_the_name_of_a_scenario_is_a_text_whatever_its_file_is_called(tmp_path: Path, file: bytes, name: str) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + file + b".toml"))
     path.write_text(f'reference = "a"\n{MINIMAL}')
-    loaded = scenario.load(path)
+    loaded = resolve.load(path)
     assert loaded.name == name
-    assert msgspec.json.decode(msgspec.json.encode(loaded), type=scenario.Scenario) == loaded
+    assert msgspec.json.decode(msgspec.json.encode(loaded), type=resolve.Scenario) == loaded
 
 
 def test_a_root_filesystem_whose_path_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_a_label_that_the_added_process_has_is_refused_with_that_reason(write) -
     assert "the bare process, which is added" in error.why
     assert 'runner be "process"' in error.fix
     other = '[[subjects]]\nlabel = "p"\nrunner = "process"\n'
-    assert len(scenario.load(write(head + mine + other)).subjects) == 2
+    assert len(resolve.load(write(head + mine + other)).subjects) == 2
 
 
 def test_what_is_no_scenario_file_is_refused_without_reading_it_all(tmp_path: Path) -> None:
@@ -343,17 +343,17 @@ def test_what_is_no_scenario_file_is_refused_without_reading_it_all(tmp_path: Pa
 
 def test_an_unknown_name_gets_the_near_miss() -> None:
     with pytest.raises(UsageError) as caught:
-        scenario.find("startupp")
+        resolve.find("startupp")
     assert caught.value.fix.startswith("did you mean 'startup'? known: busy, calibration, density,")
 
 
 def test_select_keeps_the_reference_and_whole_pairs_only() -> None:
-    loaded = scenario.load(scenario.find("startup"))
-    chosen = scenario.select(loaded, ["container", "crun"])
+    loaded = resolve.load(resolve.find("startup"))
+    chosen = resolve.select(loaded, ["container", "crun"])
     assert [subject.label for subject in chosen.subjects] == ["process", "container", "crun"]
     assert chosen.pairs == (("container", "crun"),)
     with pytest.raises(UsageError, match="--subject containr cannot be used: startup has no such subject"):
-        scenario.select(loaded, ["containr"])
+        resolve.select(loaded, ["containr"])
 
 
 @given(st.binary(max_size=400))
@@ -361,15 +361,15 @@ def test_no_bytes_whatever_give_a_traceback(tmp_path_factory, data: bytes) -> No
     file = tmp_path_factory.mktemp("fuzz") / "any.toml"
     file.write_bytes(data)
     with pytest.raises(UsageError):
-        scenario.load(file)
+        resolve.load(file)
 
 
 def test_memory_can_be_freed_lazily_and_asked_for(write) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL.replace("[[", 'reference = "a"\nprobe = "memory"\n[stack]\nreclaim_mib = 8\n[[', 1)
-    loaded = scenario.load(write(text + 'release = "lazily"\ntouch_mib = 4\n'))
+    loaded = resolve.load(write(text + 'release = "lazily"\ntouch_mib = 4\n'))
     (only,) = loaded.subjects
     assert (only.reclaim_bytes, "then=release-lazily" in only.argv) == (8 << 20, True)
-    assert scenario.load(write(text + "reclaim_mib = 0\n")).subjects[0].reclaim_bytes == 0
+    assert resolve.load(write(text + "reclaim_mib = 0\n")).subjects[0].reclaim_bytes == 0
     assert "release" in refused(write(text + 'release = "slowly"\n')).why
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tare.bench import stalls
-from tare.bench.stalls import Clocks, Watch, judge
+from tare.bench.readings import stalls
+from tare.bench.readings.stalls import Clocks, Watch, judge
 
 MS = 1_000_000
 S = 1000 * MS

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tare.bench import stats
+from tare.bench.stats import estimate
 
 
 def normal(seed: int, n: int, mean: float = 10.0, spread: float = 0.5) -> list[float]:
@@ -15,7 +15,7 @@ def normal(seed: int, n: int, mean: float = 10.0, spread: float = 0.5) -> list[f
 
 
 def test_estimate_of_known_numbers() -> None:
-    found = stats.estimate([1.0, 2.0, 3.0, 4.0, 100.0])
+    found = estimate.estimate([1.0, 2.0, 3.0, 4.0, 100.0])
     assert (found.median, found.n, found.p99) == (3.0, 5, None)
     assert found.low is not None
     assert found.high is not None
@@ -23,40 +23,40 @@ def test_estimate_of_known_numbers() -> None:
 
 
 def test_no_interval_from_two_values_and_p99_only_from_300() -> None:
-    assert stats.estimate([1.0, 2.0]).low is None
-    assert stats.estimate(normal(1, 299)).p99 is None
-    assert stats.estimate(normal(1, 300)).p99 is not None
+    assert estimate.estimate([1.0, 2.0]).low is None
+    assert estimate.estimate(normal(1, 299)).p99 is None
+    assert estimate.estimate(normal(1, 300)).p99 is not None
 
 
 def test_the_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
     hits = 0
     for seed in range(200):
-        found = stats.estimate(normal(seed, 20))
+        found = estimate.estimate(normal(seed, 20))
         hits += found.low <= 10.0 <= found.high  # type: ignore[operator]
     assert 180 <= hits <= 199  # 95 %: 190 expected
 
 
 def test_equal_values_give_that_value_as_interval() -> None:
-    found = stats.estimate([5.0] * 8)
+    found = estimate.estimate([5.0] * 8)
     assert (found.low, found.median, found.high) == (5.0, 5.0, 5.0)
 
 
 def test_the_same_data_give_the_same_interval() -> None:
-    assert stats.estimate(normal(3, 12)) == stats.estimate(normal(3, 12))
+    assert estimate.estimate(normal(3, 12)) == estimate.estimate(normal(3, 12))
 
 
 def test_a_a_is_silent() -> None:
     """100 pairs without a difference: at ALPHA = 0.01, with the least change on top, hardly one may speak."""
-    verdicts = [stats.compare(normal(seed, 12), normal(seed + 1000, 12)).verdict for seed in range(100)]
+    verdicts = [estimate.compare(normal(seed, 12), normal(seed + 1000, 12)).verdict for seed in range(100)]
     assert verdicts.count("no difference shown") >= 98
 
 
 def test_twenty_percent_is_found_in_either_direction() -> None:
     for seed in range(20):
         slow, fast = normal(seed, 12, 12.0), normal(seed + 500, 12, 10.0)
-        assert stats.compare(slow, fast).verdict == "higher"
-        assert stats.compare(fast, slow).verdict == "lower"
-        found = stats.compare(slow, fast)
+        assert estimate.compare(slow, fast).verdict == "higher"
+        assert estimate.compare(fast, slow).verdict == "lower"
+        found = estimate.compare(slow, fast)
         assert found.low is not None
         assert found.high is not None
         assert 1.0 < found.low <= found.ratio <= found.high < 1.4
@@ -66,46 +66,46 @@ def test_pairing_finds_what_a_drift_hides() -> None:
     drift = [10.0 * 1.2**round_ for round_ in range(12)]
     noise = normal(1, 12, 1.0, 0.005)
     slower = [value * 1.1 * factor for value, factor in zip(drift, noise, strict=True)]
-    assert stats.compare(slower, drift).verdict == "higher"
-    assert stats.compare(slower, drift, paired=False).verdict == "no difference shown"
+    assert estimate.compare(slower, drift).verdict == "higher"
+    assert estimate.compare(slower, drift, paired=False).verdict == "no difference shown"
 
 
 def test_a_difference_below_five_percent_is_none_however_sure() -> None:
-    found = stats.compare([10.4] * 12, [10.0] * 12)
+    found = estimate.compare([10.4] * 12, [10.0] * 12)
     assert found.p is not None
-    assert found.p <= stats.ALPHA
+    assert found.p <= estimate.ALPHA
     assert found.verdict == "no difference shown"
 
 
 def test_a_difference_below_three_resolutions_is_none() -> None:
-    assert stats.compare([12.0] * 12, [10.0] * 12, resolution=0.5).verdict == "higher"
-    assert stats.compare([12.0] * 12, [10.0] * 12, resolution=1.0).verdict == "no difference shown"
+    assert estimate.compare([12.0] * 12, [10.0] * 12, resolution=0.5).verdict == "higher"
+    assert estimate.compare([12.0] * 12, [10.0] * 12, resolution=1.0).verdict == "no difference shown"
 
 
 def test_seven_rounds_cannot_give_a_verdict_and_eight_can() -> None:
-    seven = stats.compare([2.0] * 7, [1.0] * 7)
+    seven = estimate.compare([2.0] * 7, [1.0] * 7)
     assert (seven.verdict, seven.p) == ("not enough rounds", None)
-    eight = stats.compare([2.0] * 8, [1.0] * 8)
+    eight = estimate.compare([2.0] * 8, [1.0] * 8)
     assert (eight.verdict, eight.p) == ("higher", 2 / 2**8)
-    assert stats.LEAST_ROUNDS == 8
+    assert estimate.LEAST_ROUNDS == 8
 
 
 def test_one_outlier_does_not_make_a_verdict() -> None:
     reference = normal(5, 12)
     subject = [*normal(6, 11), 500.0]
-    assert stats.compare(subject, reference).verdict == "no difference shown"
+    assert estimate.compare(subject, reference).verdict == "no difference shown"
 
 
 @pytest.mark.parametrize(("rounds", "paired"), [(20, True), (10, False)])
 def test_one_outlier_does_not_hide_a_difference(rounds: int, paired: bool) -> None:
     reference = [*normal(5, rounds - 1), 34.0]
     subject = normal(6, rounds, 13.0)
-    assert stats.compare(subject, reference, paired=paired).verdict == "higher"
+    assert estimate.compare(subject, reference, paired=paired).verdict == "higher"
 
 
 def test_outliers_are_flagged_and_all_values_kept() -> None:
     values = [10.0, 10.1, 9.9, 10.05, 9.95, 30.0]
-    assert stats.outliers(values) == (False, False, False, False, False, True)
+    assert estimate.outliers(values) == (False, False, False, False, False, True)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_outliers_are_flagged_and_all_values_kept() -> None:
     ],
 )
 def test_where_half_of_the_values_are_equal_the_mean_deviation_is_the_scale(values: list[float], far: int) -> None:
-    flagged = stats.outliers(values)
+    flagged = estimate.outliers(values)
     middle = sorted(values)[len(values) // 2]
     assert sum(flagged) == far
     assert all(value != middle for value, flag in zip(values, flagged, strict=True) if flag)
@@ -132,11 +132,11 @@ def test_where_half_of_the_values_are_equal_the_mean_deviation_is_the_scale(valu
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf")]])
 def test_what_is_no_data_is_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match=r"no data|not finite"):
-        stats.estimate(values)
+        estimate.estimate(values)
 
 
 def test_comparisons_that_mean_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="paired comparison of 2 with 1"):
-        stats.compare([1.0, 2.0], [1.0])
+        estimate.compare([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="positive"):
-        stats.compare([0.0] * 8, [1.0] * 8)
+        estimate.compare([0.0] * 8, [1.0] * 8)

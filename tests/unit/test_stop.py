@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.bench.scenario_file import StackTable
-from tare.bench.stop import WINDOW, Seen, reason
+from tare.bench.experiments.stop_rules import WINDOW, Seen, reason
+from tare.bench.scenario.file import StackTable
 
 GIB = float(1 << 30)
 RULES = StackTable(

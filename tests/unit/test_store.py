@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.bench import schema, store
 from tare.bench.errors import InvalidError, UsageError
-from tare.bench.metrics import METRICS, misfit
-from tare.bench.records import SCHEMA_VERSION, Host, Outcome, RunHeader, Sample
+from tare.bench.records import schema, store
+from tare.bench.records.metrics import METRICS, misfit
+from tare.bench.records.rows import SCHEMA_VERSION, Host, Outcome, RunHeader, Sample
 
 HOST = Host(
     machine_id="m",
@@ -258,4 +258,6 @@ def test_labels_that_look_alike_have_a_directory_and_a_log_each(run: Path, label
 
 def test_the_committed_schema_is_the_generated_one() -> None:
     committed = Path(__file__).parents[2] / "results" / "schema.json"
-    assert committed.read_text(encoding="utf-8") == schema.text(), "python -m tare.bench.schema > results/schema.json"
+    assert committed.read_text(encoding="utf-8") == schema.text(), (
+        "python -m tare.bench.records.schema > results/schema.json"
+    )

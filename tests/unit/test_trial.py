@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tare.bench.errors import Interrupted
-from tare.bench.interrupts import Interrupts, TrialTimeout
-from tare.bench.reading import Weighing
-from tare.bench.start import Console, Contract, clock_ns
-from tare.bench.trial import weigh
+from tare.bench.experiments.start import Console, Contract, clock_ns
+from tare.bench.experiments.startup import weigh
+from tare.bench.experiments.trial import Weighing
+from tare.bench.host.interrupts import Interrupts, TrialTimeout
 from tare.runners.base import Mark, RunnerError
 from tare.runners.launch import drain
 

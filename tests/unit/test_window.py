@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench.interrupts import Interrupts
-from tare.bench.metrics import METRICS
-from tare.bench.sampling import Meter, watch
+from tare.bench.experiments.readout import Meter, watch
+from tare.bench.host.interrupts import Interrupts
+from tare.bench.records.metrics import METRICS
 
 
 class Fake:

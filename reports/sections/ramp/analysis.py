@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import pandas as pd
 
-from tare.bench.records import RunHeader
-from tare.bench.store import Run
+from tare.bench.records.rows import RunHeader
+from tare.bench.records.store import Run
 from tare.reports.analysis import measures, tables
 from tare.reports.cost import bills, prices
 from tare.reports.sections.ramp import ramps

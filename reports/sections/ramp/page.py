@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tare.bench.metrics import show
-from tare.bench.store import Run
+from tare.bench.records.metrics import show
+from tare.bench.records.store import Run
 from tare.reports import words
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp import analysis, ramps, sentences

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tare.bench.store import Run
+from tare.bench.records.store import Run
 from tare.reports.analysis import tables
 
 #: End the name of a program that stays when its instances are gone: a helper of tare's, an engine's daemon that was
-#: there before. See bench/climb.py.
+#: there before. See bench/experiments/ramp.py.
 RESIDENT = " (resident)"
 DAEMON = " (daemon)"
 #: How the names begin of what the window after settling and the reading itself show, and of what a payload sees.

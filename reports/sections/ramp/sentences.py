@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tare.bench.metrics import show
-from tare.bench.records import RunHeader
-from tare.bench.stats import LEAST_CHANGE, LEAST_ROUNDS
+from tare.bench.records.metrics import show
+from tare.bench.records.rows import RunHeader
+from tare.bench.stats.estimate import LEAST_CHANGE, LEAST_ROUNDS
 from tare.reports import words
 from tare.reports.analysis import measures
 from tare.reports.analysis.model import Claim, Compared, Figure, SubjectFigures

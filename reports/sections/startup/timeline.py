@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from tare.bench.metrics import show
+from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Phase, Report, SubjectFigures
 from tare.reports.charts import svg

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import descriptors
+from tare.bench.host import descriptors
 from tare.runners import fork_server
 from tare.runners.base import RunnerError
 from tare.runners.launch import frame, monitored

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tare import runners
-from tare.bench import bringup
+from tare.bench.host import doctor
 from tare.runners.base import RunnerError
 from tare.runners.image import cache
 
@@ -55,7 +55,7 @@ def test_a_cache_that_takes_nothing_more_is_said(tmp_path: Path, number: int, fi
 @pytest.mark.parametrize("name", sorted(set(runners.REGISTRY) - {"null", "vm"}))
 @pytest.mark.parametrize("place", ["/dev/null", "/dev/null/below", "/proc/nope"])
 def test_a_subject_is_skipped_where_the_cache_cannot_be_used(name: str, place: str) -> None:
-    support = bringup.probe(runners.load(name), {}, Path(place))
+    support = doctor.probe(runners.load(name), {}, Path(place))
     assert not support.ok
     if "executable file" not in support.why and "root" not in support.fix:  # what is not installed needs no cache
         assert f"the cache {place} cannot be used" in support.why

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from tare.bench.metrics import show
+from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
 from tare.reports.charts import svg

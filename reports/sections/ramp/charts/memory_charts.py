@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from tare.bench.metrics import show
+from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report
 from tare.reports.charts import svg

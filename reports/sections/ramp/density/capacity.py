@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tare.bench.errors import UsageError
-from tare.bench.records import RunHeader
+from tare.bench.records.rows import RunHeader
 from tare.reports.analysis import measures
 from tare.reports.sections.ramp.density.prediction import Promise
 from tare.reports.sections.ramp.memory_model import Capacity

@@ -8,7 +8,7 @@ from itertools import pairwise, takewhile
 import numpy as np
 import pandas as pd
 
-from tare.bench.metrics import METRICS, show
+from tare.bench.records.metrics import METRICS, show
 from tare.reports import words
 from tare.reports.sections.ramp.density import verification
 from tare.reports.sections.ramp.density.prediction import FIFTH

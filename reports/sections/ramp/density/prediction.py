@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tare.bench.settle import patience
-from tare.bench.stats import CONFIDENCE
+from tare.bench.experiments.settle import patience
+from tare.bench.stats.estimate import CONFIDENCE
 from tare.reports import words
 
 #: What settling calls still: no reading is known better.

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from tare.bench.metrics import show
+from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.ramps import Ramps

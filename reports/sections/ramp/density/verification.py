@@ -1,9 +1,10 @@
 """Density: how many instances the first readings promise, how many there really were, and where the two part.
 
 The prediction rests on the readings up to a fifth of what was reached (prediction.py). Of memory, on MemAvailable,
-which is what the rules that end an ascent look at (bench/stop.py), with the pages on processors' own lists, and less
-what other processes took meanwhile: they come and go by tens of megabytes, and are no instance's. Of processors, on the
-processor time that all instances used in each window, less what was used in the window before the first.
+which is what the rules that end an ascent look at (bench/experiments/stop_rules.py), with the pages on processors' own
+lists, and less what other processes took meanwhile: they come and go by tens of megabytes, and are no instance's. Of
+processors, on the processor time that all instances used in each window, less what was used in the window before the
+first.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from tare.bench.records import Outcome
-from tare.bench.stats import LEAST_CHANGE
-from tare.bench.store import Run
+from tare.bench.records.rows import Outcome
+from tare.bench.records.store import Run
+from tare.bench.stats.estimate import LEAST_CHANGE
 from tare.reports.analysis import tables
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.density import capacity

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from tare.bench.metrics import show
-from tare.bench.records import SubjectRecord
+from tare.bench.records.metrics import show
+from tare.bench.records.rows import SubjectRecord
 from tare.reports import words
 from tare.reports.sections.ramp.ramps import Ramps
 from tare.reports.sections.ramp.scaling_model import Inside

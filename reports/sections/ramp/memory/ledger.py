@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from tare.bench import stats
-from tare.bench.metrics import show
-from tare.bench.stats import Floats
+from tare.bench.records.metrics import show
+from tare.bench.stats import estimate
+from tare.bench.stats.estimate import Floats
 from tare.reports import words
 from tare.reports.analysis import intervals
 from tare.reports.sections.ramp.memory_model import GivenBack, LedgerRow
@@ -150,7 +150,7 @@ def given_back(read: Ramps, table: pd.DataFrame) -> Iterator[GivenBack]:
             fraction=float(_came_back(np.median(both, axis=0))),
             low=low,
             high=high,
-            teardown_seconds=stats.estimate(down).median if down else None,
+            teardown_seconds=estimate.estimate(down).median if down else None,
             rounds=len(both),
         )
 
@@ -168,7 +168,7 @@ def _row(subject: str, n: int, group: pd.DataFrame) -> LedgerRow:
     change, residual = float(middle[0]), float(middle[0] - middle[1:].sum())
     low, high = intervals.interval(matrix, lambda drawn: _left(np.median(drawn, axis=1)))
     flow, fhigh = intervals.interval(matrix, lambda drawn: _fraction(np.median(drawn, axis=1)))
-    around = stats.estimate(matrix[:, 0].tolist())
+    around = estimate.estimate(matrix[:, 0].tolist())
     allowed = allowed_bytes(change, n)
     balanced = abs(residual) <= allowed
     lefts = [float(_left(line)) for line in matrix]

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from tare.bench.records import SubjectRecord
-from tare.bench.stats import Floats
+from tare.bench.records.rows import SubjectRecord
+from tare.bench.stats.estimate import Floats
 from tare.reports import words
 from tare.reports.analysis import intervals
 from tare.reports.sections.ramp.memory import guest_view as within

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tare.bench.metrics import show
+from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Claim
 from tare.reports.sections.ramp.memory_model import Released

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tare.bench import fit as fitting
-from tare.bench import stats
+from tare.bench.stats import estimate
+from tare.bench.stats import fit as fitting
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import Line
 from tare.reports.sections.ramp.ramps import Ramps
@@ -102,7 +102,7 @@ def line(subject: str, counter: str, rounds: list[Points]) -> Line:
         **ends,
     }
     if min(sum(n > 1 for n, _ in one) for one in rounds) < 3:
-        a, b = (stats.estimate(values) for values in zip(*map(_through, rounds), strict=True))
+        a, b = (estimate.estimate(values) for values in zip(*map(_through, rounds), strict=True))
         return Line(
             **base, a=a.median, a_low=a.low, a_high=a.high, b=b.median, b_low=b.low, b_high=b.high, bend=None,
             straight=None, rounds=len(rounds), why="read at two numbers above 1: no test of straightness",

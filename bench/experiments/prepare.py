@@ -1,0 +1,128 @@
+"""Before the first trial: is a subject possible here, and what exactly will be started?"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tare import runners
+from tare.bench.errors import UsageError
+from tare.bench.host import doctor
+from tare.bench.records.rows import Outcome, SubjectRecord
+from tare.bench.scenario.resolve import Subject
+from tare.runners.base import Prepared, Runner, RunnerError, Scratch, Spec, Support
+from tare.runners.image.rootfs import payload_root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where all subjects of a run work; see :class:`runners.base.Scratch`."""
+
+    scratch: Path
+    cache: Path
+    cgroup: str | None
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """One subject after its preparation. ``prepared`` is None when it is skipped; ``support`` says why."""
+
+    support: Support
+    record: SubjectRecord
+    prepared: Prepared | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A subject that can be started."""
+
+    subject: Subject
+    prepared: Prepared
+    record: SubjectRecord
+
+
+def bring_up(
+    subject: Subject, rootfs: str | None, place: Place, folder: str, helpers: ExitStack, *, enforced: str = ""
+) -> Brought:
+    """Probe and prepare *subject*; what stays alive for it is closed by *helpers*. A refusal is a skipped subject.
+
+    *enforced* names a part of the grant that the runner must enforce, or else be skipped.
+    """
+    runner = runners.load(subject.runner)
+    support = doctor.probe(runner, subject.options, place.cache)
+    if support.ok and enforced in support.unlimited:
+        why = f"the runner {subject.runner} does not enforce a grant of {enforced}"
+        fix = 'weigh a container, a virtual machine, or a process with the option limit = "cgroup"'
+        support = Support(ok=False, version=support.version, why=why, fix=fix)
+    if support.ok and subject.reclaim_bytes and not support.reclaims:
+        why = f"the host has no means to ask an instance of the runner {subject.runner} for memory"
+        fix = 'a machine needs the option balloon = "virtio", a process limit = "cgroup", a container cgroups'
+        support = Support(ok=False, version=support.version, why=why, fix=fix)
+    found: Prepared | None = None
+    if support.ok:
+        try:
+            found = prepare(subject, rootfs, place, folder, helpers)
+        except RunnerError as error:
+            support = Support(ok=False, version=support.version, why=str(error), fix=error.fix)
+        except OSError as error:
+            why = f"it could not be prepared: {error}"
+            support = Support(ok=False, version=support.version, why=why, fix="tare doctor")
+    return Brought(support=support, record=_record(subject, runner, support), prepared=found)
+
+
+def prepare(subject: Subject, rootfs: str | None, place: Place, folder: str, helpers: ExitStack) -> Prepared:
+    """Prepare *subject* in *folder*, a new directory of the scratch directory. Raises RunnerError or OSError."""
+    directory = place.scratch / folder
+    directory.mkdir()
+    root = Path(rootfs) if rootfs else payload_root(place.cache)
+    spec = Spec(argv=subject.argv, rootfs=root, memory_bytes=subject.memory_bytes, cpus=subject.cpus)
+    where = Scratch(directory=directory, cache=place.cache, cgroup=place.cgroup, prefix=place.prefix)
+    return helpers.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
+
+
+def _record(subject: Subject, runner: Runner, support: Support) -> SubjectRecord:
+    return SubjectRecord(
+        label=subject.label,
+        runner=subject.runner,
+        kind=runner.KIND,
+        options=subject.options,
+        version=support.version,
+        accelerator=support.accelerator,
+        argv=subject.argv,
+        memory_bytes=subject.memory_bytes,
+        cpus=subject.cpus,
+        walls=support.walls,
+        unlimited=support.unlimited,
+        reclaim_bytes=subject.reclaim_bytes,
+        reclaims=support.reclaims if subject.reclaim_bytes else "",
+        facts=dict(support.facts),
+        skipped="" if support.ok else support.why or "its probe failed without a reason",
+        fix=support.fix,
+    )
+
+
+def skipped_outcome(record: SubjectRecord) -> Outcome:
+    """The outcome that stands for all trials of a skipped subject."""
+    return Outcome(
+        trial=f"skipped-{record.label}",
+        subject=record.label,
+        kind="measured",
+        round=0,
+        order=0,
+        status="skipped",
+        reason=record.skipped,
+        fix=record.fix,
+    )
+
+
+def require_same_class(before: SubjectRecord | None, now: SubjectRecord) -> None:
+    """Raise UsageError when a resumed run would mix two versions or two accelerators under one label."""
+    if before is None or (before.version, before.accelerator) == (now.version, now.accelerator):
+        return
+    raise UsageError(
+        f"the run cannot go on: {now.label} changed",
+        f"it was {before.version} {before.accelerator or ''}, it is {now.version} {now.accelerator or ''}",
+        "start a new run",
+    )

@@ -1,1 +1,0 @@
-"""Probes: each reads one aspect of an instance or of the host, once, when asked."""

@@ -1,0 +1,1 @@
+"""The kernel's counters: one source each, read once, when asked."""

@@ -1,0 +1,183 @@
+"""What a run leaves on disk: a header, flat rows, and the rules by which both are read again.
+
+A run directory holds::
+
+    run.json         the header: everything needed to understand and repeat the run
+    samples.jsonl    one row per number, appended and flushed after each trial
+    outcomes.jsonl   one row per trial: ok, failed, timeout; and one per skipped subject
+    logs/            the console of each trial that did not end well
+    subjects/        per subject, the exact argv, OCI configuration or domain XML; output.log: the end of what each
+                     trial's workload said besides its marks, up to 256 KiB
+
+Rules of reading. A trial counts when it has an outcome. When a trial was run again, after an interruption or because an
+attempt was invalid, its last rows win. Numbers that are invalid are kept, and do not count. A final line without a line
+end is what a killed run was writing: it is left out, and said so.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+#: Raised when a field changes its meaning or goes away; additions do not count. See :func:`bench.records.store.load`.
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "failed", "timeout", "invalid", "skipped"]
+TrialKind = Literal["measured", "warmup"]
+RunState = Literal["running", "complete", "interrupted", "failed"]
+#: JSON has no largest number; the tables that reports are made from have.
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all that is written: frozen, by keyword."""
+
+
+class Sample(Record, frozen=True, kw_only=True):
+    """One number. ``at_ns`` is CLOCK_MONOTONIC of the host when the trial began, ``order`` the place in the round.
+
+    ``n`` instances were alive when it was read (0: before the first). ``role`` is the program that it belongs to,
+    empty for a figure of the whole. ``stage`` is ``down`` for what was read with ``n`` left on the way down, ``after``
+    for what was read once all were removed again. ``invalid`` says why the number does not count: it is kept, and in no
+    figure (:mod:`bench.readings.stalls`).
+    """
+
+    run: str
+    trial: str
+    scenario: str
+    subject: str
+    kind: TrialKind
+    metric: str
+    value: float
+    unit: str
+    round: Int64
+    order: Int64
+    at_ns: Int64
+    n: Int64 = 1
+    role: str = ""
+    stage: Literal["", "down", "after"] = ""
+    invalid: str = ""
+
+
+class Outcome(Record, frozen=True, kw_only=True):
+    """How one trial ended. ``log`` is a path relative to the run directory, empty when there is none.
+
+    ``invalid`` is a trial in which the measuring process did not run, or the machine slept: it says nothing about its
+    subject, and is run again some times; each attempt has a row.
+
+    A trial that stacks instances says how many were ``reached``, how many ``lost`` (they did not get ready), and which
+    rule it was ``stopped_by``.
+    """
+
+    trial: str
+    subject: str
+    kind: TrialKind
+    round: Int64
+    order: Int64
+    status: Status
+    reason: str = ""
+    fix: str = ""
+    log: str = ""
+    reached: Int64 = 0
+    lost: Int64 = 0
+    stopped_by: str = ""
+
+
+class Trial(Record, frozen=True, kw_only=True):
+    """One planned start. Warm-ups have round 0; measured rounds count from 1."""
+
+    id: str
+    subject: str
+    round: Int64
+    order: Int64
+    kind: TrialKind
+
+
+class Finding(Record, frozen=True, kw_only=True):
+    """One thing the doctor looked at. ``level``: ok, note (affects numbers), bad (something cannot run)."""
+
+    name: str
+    level: Literal["ok", "note", "bad"]
+    what: str
+    fix: str = ""
+
+
+class Host(Record, frozen=True, kw_only=True):
+    """Facts of the machine, as they were before the first trial. ``facts`` holds what only a reader needs."""
+
+    machine_id: str
+    boot_id: str
+    cpu_model: str
+    cpus: int
+    memory_bytes: int
+    kernel: str
+    cgroup_mode: Literal["v1", "v2", "hybrid", "none"]
+    virtualization: str
+    facts: dict[str, str] = {}
+    findings: tuple[Finding, ...] = ()
+
+
+class SubjectRecord(Record, frozen=True, kw_only=True):
+    """One subject as it was run: its contract, what its probe proved, and the files that hold its exact configuration.
+
+    ``accelerator`` is ``tcg`` for a software-emulated virtual machine: another class of result (docs/method.md). Each
+    instance was asked for ``reclaim_bytes`` of its memory, by ``reclaims``.
+    """
+
+    label: str
+    runner: str
+    kind: Literal["null", "process", "container", "vm"]
+    options: dict[str, str | int | float | bool] = {}
+    version: str = ""
+    accelerator: Literal["kvm", "tcg"] | None = None
+    argv: tuple[str, ...] = ()
+    memory_bytes: int
+    cpus: int
+    walls: tuple[str, ...] = ()
+    unlimited: tuple[str, ...] = ()
+    reclaim_bytes: int = 0
+    reclaims: str = ""
+    facts: dict[str, str] = {}
+    manifest: tuple[str, ...] = ()
+    skipped: str = ""
+    fix: str = ""
+
+
+class Leak(Record, frozen=True, kw_only=True):
+    """Something that was there after the run and not before it. ``owner`` is a subject's label, or empty."""
+
+    kind: str
+    name: str
+    owner: str = ""
+
+
+class RunHeader(Record, frozen=True, kw_only=True):
+    """``run.json``. ``scenario_text`` is the file as it was read; ``scenario`` the same, resolved with all flags."""
+
+    schema: int = SCHEMA_VERSION
+    run: str
+    tare_version: str
+    git: str = ""
+    started_at: str
+    finished_at: str = ""
+    state: RunState = "running"
+    name: str
+    question: str
+    scenario_text: str
+    scenario: dict[str, Any] = {}
+    seed: int
+    rounds: int
+    warmup: int
+    cache: Literal["warm", "cold"]
+    ready: str
+    timeout_s: float
+    reference: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    subjects: tuple[SubjectRecord, ...] = ()
+    plan: tuple[Trial, ...] = ()
+    host: Host
+    versions: dict[str, str] = {}
+    resolution_seconds: float = 0.0
+    leaks: tuple[Leak, ...] = ()
+    warnings: tuple[str, ...] = ()

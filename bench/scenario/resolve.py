@@ -1,0 +1,312 @@
+"""TOML to Scenario: a file that is well-typed becomes one that can be meant, or is refused before anything starts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from tare import runners
+from tare.bench.errors import UsageError
+from tare.bench.records import inputs
+from tare.bench.scenario.file import (
+    LeastTable,
+    Option,
+    RunTable,
+    ScenarioFile,
+    StackTable,
+    SubjectTable,
+    near,
+    parse,
+    words,
+)
+from tare.runners import payload
+
+MIB = 1 << 20
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to be weighed, with nothing left to default. ``argv`` starts with the payload's path in the rootfs.
+
+    ``counts``, ``most`` and ``reclaim_bytes`` are for the probes that stack instances
+    (:class:`bench.scenario.file.StackTable`), ``step_bytes`` for the one that looks for the least grant.
+    """
+
+    label: str
+    runner: str
+    options: dict[str, Option]
+    argv: tuple[str, ...]
+    memory_bytes: int
+    cpus: int
+    counts: tuple[int, ...] = ()
+    most: int = 0
+    reclaim_bytes: int = 0
+    step_bytes: int = 0
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """A validated scenario, ready to be planned. ``rootfs`` is None for the built-in tree."""
+
+    name: str
+    text: str
+    question: str
+    probe: str
+    reference: str
+    pairs: tuple[tuple[str, str], ...]
+    prices: tuple[str, ...] = ()
+    run: RunTable
+    stack: StackTable = StackTable()
+    least: LeastTable = LeastTable()
+    rootfs: str | None
+    subjects: tuple[Subject, ...]
+
+
+#: Each is started in every round; the tables of a file may be no more either.
+_MOST_SUBJECTS = 200
+#: The label of the subject that is added, and the runner that makes it.
+_TARE = "process"
+#: Probes that stack instances. Theirs say what they see of memory; the others' do not: it takes time, and memory.
+ASCENTS = ("memory", "density")
+#: Keys that a subject or a matrix may set, besides the options of its runner.
+_OVERRIDES = ("memory_mib", "cpus", "delay_ms", "touch_mib", "busy_percent")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,39}")
+
+
+def shipped() -> dict[str, Path]:
+    """The scenarios that come with tare: name -> file."""
+    files = (Path(str(file)) for file in resources.files("tare.scenarios").iterdir())
+    return {file.stem: file for file in sorted(files) if file.suffix == ".toml"}
+
+
+def find(name: str) -> Path:
+    """The file meant by *name*: a shipped scenario's name, or a path. Raises UsageError when there is none."""
+    known = shipped()
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if os.path.lexists(path) or "/" in name or name.endswith(".toml"):
+        return path
+    raise UsageError(f"there is no scenario '{name}'", "", f"{near(name, known)}; a path works, too")
+
+
+def load(path: Path, flags: Mapping[str, object] | None = None) -> Scenario:
+    """Read and validate *path*. *flags* replace keys of ``[run]``. Raises UsageError; nothing was started then."""
+    text, file = parse(path, flags or {})
+    with inputs.parsing(f"{path} is not a valid scenario", "correct it"):
+        return _Resolver(path, file).scenario(text)
+
+
+def select(scenario: Scenario, labels: Iterable[str]) -> Scenario:
+    """The scenario with these subjects alone, and its reference. Raises UsageError for a label it does not have."""
+    wanted = set(labels)
+    known = {subject.label: subject for subject in scenario.subjects}
+    for label in sorted(wanted - known.keys()):
+        why = f"{scenario.name} has no such subject"
+        raise UsageError(f"--subject {label} cannot be used", why, near(label, known))
+    wanted.add(scenario.reference)
+    return msgspec.structs.replace(
+        scenario,
+        subjects=tuple(subject for subject in scenario.subjects if subject.label in wanted),
+        pairs=tuple(pair for pair in scenario.pairs if set(pair) <= wanted),
+    )
+
+
+def _is_text(path: str) -> bool:
+    """Whether *path*, as the system gave it, is UTF-8: other bytes are surrogates in it, which no JSON text holds."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def _shown(name: str) -> str:
+    """A file's *name* for records and readers: what cannot be printed is written as in a Python text, ``\\n``."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for letter in name
+    )
+
+
+class _Resolver:
+    """Turns a well-typed file into a Scenario, or says what in it cannot be meant."""
+
+    def __init__(self, path: Path, file: ScenarioFile) -> None:
+        self.path = path
+        self.file = file
+
+    def scenario(self, text: str) -> Scenario:
+        if self.file.stack.ksm and self.file.probe not in ASCENTS:
+            why = f"stack.ksm makes no sense with the probe '{self.file.probe}'"
+            raise self._error(why, f"leave it out, or use one of the probes {', '.join(ASCENTS)}")
+        asked = self.file.stack.reclaim_mib or any(table.reclaim_mib for table in self.file.subjects)
+        if asked and self.file.probe not in ASCENTS:
+            why = f"reclaim_mib makes no sense with the probe '{self.file.probe}'"
+            raise self._error(why, f"leave it out, or use one of the probes {', '.join(ASCENTS)}")
+        if self.file.stack.cpu_floor_percent and not self.file.stack.window_s:
+            why = "stack.cpu_floor_percent looks at the window before a reading, and stack.window_s = 0 leaves that out"
+            raise self._error(why, "give window_s a length, or leave cpu_floor_percent out")
+        subjects = [subject for table in self.file.subjects for subject in self._expand(table)]
+        # The tare is always on the scale, but where the grant is looked for: a process need have none.
+        if self.file.probe != "least-memory" and not any(subject.runner == _TARE for subject in subjects):
+            if any(subject.label == _TARE for subject in subjects):
+                why = f"the label '{_TARE}' is that of the bare process, which is added where no subject is one"
+                raise self._error(why, f'give your subject another label, or let its runner be "{_TARE}"')
+            subjects.insert(0, self._subject(SubjectTable(label=_TARE, runner=_TARE), _TARE, {}))
+        labels = [subject.label for subject in subjects]
+        if len(labels) > _MOST_SUBJECTS:
+            raise self._error(f"it has {len(labels)} subjects", f"no more than {_MOST_SUBJECTS} can be weighed at once")
+        for label in labels:
+            if labels.count(label) > 1:
+                raise self._error(
+                    f"the label '{label}' is used {labels.count(label)} times", "give each subject its own"
+                )
+        for label in (self.file.reference, *itertools.chain.from_iterable(self.file.pairs)):
+            if label not in labels:
+                raise self._error(f"'{label}' is no subject of this scenario", near(label, labels))
+        return Scenario(
+            name=_shown(self.path.stem),
+            text=text,
+            question=self.file.question,
+            probe=self.file.probe,
+            reference=self.file.reference,
+            pairs=tuple(self.file.pairs),
+            prices=self._prices(),
+            run=self.file.run,
+            stack=self.file.stack,
+            least=self.file.least,
+            rootfs=self._rootfs(),
+            subjects=tuple(subjects),
+        )
+
+    def _prices(self) -> tuple[str, ...]:
+        known = {Path(str(file)).stem for file in resources.files("tare.scenarios").joinpath("prices").iterdir()}
+        for name in self.file.prices:
+            if name not in known:
+                raise self._error(f"there is no price book '{name}'", near(name, sorted(known)))
+        return tuple(self.file.prices)
+
+    def _rootfs(self) -> str | None:
+        if self.file.payload.rootfs == "payload":
+            return None
+        rootfs = Path(self.file.payload.rootfs)
+        rootfs = rootfs if rootfs.is_absolute() else self.path.parent / rootfs
+        if not rootfs.is_dir():
+            raise self._error(
+                f"payload.rootfs: there is no directory {rootfs}", 'give a directory, or "payload" for the built-in one'
+            )
+        resolved = str(rootfs.resolve())
+        if not _is_text(resolved):
+            why = f"payload.rootfs: the path {_shown(resolved)} is not UTF-8, and a run's record is"
+            raise self._error(why, "rename the directory, or move it")
+        return resolved
+
+    def _expand(self, table: SubjectTable) -> Iterable[Subject]:
+        self._check_runner(table)
+        for key, values in table.matrix.items():
+            if not values:
+                raise self._error(f"subject '{table.label}': matrix.{key} is empty", "give at least one value")
+        if math.prod(len(values) for values in table.matrix.values()) > _MOST_SUBJECTS:
+            why = f"subject '{table.label}': its matrix makes more than {_MOST_SUBJECTS} subjects"
+            raise self._error(why, "take fewer values")
+        for combination in itertools.product(*table.matrix.values()):
+            chosen = dict(zip(table.matrix, combination, strict=True))
+            yield self._subject(table, self._label(table.label, chosen), chosen)
+
+    def _subject(self, table: SubjectTable, label: str, chosen: Mapping[str, Option]) -> Subject:
+        overrides = {key: chosen[key] for key in _OVERRIDES if key in chosen}
+        try:  # a matrix holds values of any type: judge them as the keys that they stand for
+            table = msgspec.convert({**msgspec.to_builtins(table), **overrides}, SubjectTable)
+        except msgspec.ValidationError as error:
+            raise self._error(f"subject '{label}': {words(str(error))}", "correct that value of the matrix") from None
+        grant, work = self.file.grant, self.file.payload
+        arguments = payload.arguments(
+            delay_ms=work.delay_ms if table.delay_ms is None else table.delay_ms,
+            touch_mib=work.touch_mib if table.touch_mib is None else table.touch_mib,
+            release=work.release if table.release is None else table.release,
+            tell="memory" if self.file.probe in ASCENTS else "",
+            busy_percent=work.busy_percent if table.busy_percent is None else table.busy_percent,
+        )
+        options = {**table.options, **{key: value for key, value in chosen.items() if key not in _OVERRIDES}}
+        options = self._checked_options(label, table.runner, options)
+        counts = self.file.stack.counts if table.counts is None else table.counts
+        if not counts:
+            raise self._error(f"subject '{label}': counts is empty", "name at least one number of instances")
+        memory_mib = grant.memory_mib if table.memory_mib is None else table.memory_mib
+        reclaim_mib = self.file.stack.reclaim_mib if table.reclaim_mib is None else table.reclaim_mib
+        if reclaim_mib >= memory_mib:
+            why = f"subject '{label}': it is asked for {reclaim_mib} of its {memory_mib} MiB"
+            raise self._error(why, "reclaim_mib must be below memory_mib")
+        return Subject(
+            label=label,
+            runner=table.runner,
+            options=options,
+            argv=(payload.PATH, *arguments),
+            memory_bytes=memory_mib * MIB,
+            cpus=grant.cpus if table.cpus is None else table.cpus,
+            counts=tuple(sorted(set(counts))),
+            most=table.most or self.file.stack.most or max(counts),
+            reclaim_bytes=reclaim_mib * MIB,
+            step_bytes=(table.step_kib or self.file.least.step_kib) << 10,
+        )
+
+    def _label(self, label: str, chosen: Mapping[str, Option]) -> str:
+        if "{" in label:
+            try:
+                label = _PLACE.sub(lambda place: str(chosen[place[1]]), label)
+            except KeyError:
+                raise self._error(
+                    f"the label '{label}' names what is not in its matrix", f"known: {', '.join(chosen) or 'nothing'}"
+                ) from None
+        else:
+            label = "-".join([label, *(str(value) for value in chosen.values())])
+        if not _LABEL.fullmatch(label):
+            raise self._error(
+                f"the label '{_shown(label)}' cannot be used",
+                "use 1 to 40 letters, digits and . _ / + -, beginning with one of the first two",
+            )
+        return label
+
+    def _check_runner(self, table: SubjectTable) -> None:
+        if table.runner not in runners.REGISTRY:
+            hint = near(table.runner, runners.REGISTRY)
+            raise self._error(f"subject '{table.label}': there is no runner '{table.runner}'", hint)
+        known = runners.load(table.runner).OPTIONS
+        for key in (*table.options, *(key for key in table.matrix if key not in _OVERRIDES)):
+            if key not in known:
+                hint = near(key, (*known, *_OVERRIDES) if key in table.matrix else known)
+                raise self._error(f"subject '{table.label}': the runner {table.runner} has no option '{key}'", hint)
+
+    def _checked_options(self, label: str, runner: str, options: Mapping[str, Option]) -> dict[str, Option]:
+        """*options*, judged by what the runner declares; a file's path is absolute, so that all mean the one file.
+
+        Whether the runner's engine is there is not asked here.
+        """
+        declared = runners.load(runner).OPTIONS
+        checked = dict(options)
+        for key, value in options.items():
+            at, option = f"subject '{label}': options.{key}", declared[key]
+            if not isinstance(value, str):
+                raise self._error(f"{at}: expected a text, got {value!r}", option.meaning)
+            if option.choices and value not in option.choices:
+                raise self._error(f"{at}: there is no '{value}'", f"one of: {', '.join(option.choices)}")
+            if option.file:
+                checked[key] = self._file(at, value, f"correct the path, or leave {key} out")
+        return checked
+
+    def _file(self, at: str, value: str, fix: str) -> str:
+        try:
+            path = Path(value).expanduser().absolute()
+            if not path.is_file():
+                raise FileNotFoundError
+        except (OSError, RuntimeError):  # RuntimeError: ~nobody
+            raise self._error(f"{at}: there is no file {value}", fix) from None
+        if not _is_text(str(path)):
+            raise self._error(f"{at}: the path {_shown(str(path))} is not UTF-8, and a run's record is", "rename it")
+        return str(path)
+
+    def _error(self, why: str, fix: str) -> UsageError:
+        return UsageError(f"{self.path} is not a valid scenario", why, fix)
