@@ -14,6 +14,7 @@ from tare.runners.base import RunnerError, Scratch
 from tare.runners.container import cgroups, leftovers, syscalls, trial, warm
 from tare.runners.container.hierarchies import Layout
 from tare.runners.launch import monitored
+from tests.conftest import wait_until
 
 HYBRID_TEXT = "cgroups in hybrid mode not supported, drop all controllers from cgroupv2"
 
@@ -77,8 +78,8 @@ def test_what_takes_too_long_is_killed_with_what_it_started(tmp_path: Path) -> N
         monitored.ask(str(program), "delete", limit_s=1, fix="run it by hand")
     assert caught.value.what == f"{program} delete failed"
     assert (caught.value.why, caught.value.fix) == ("it did not end within 1 s", "run it by hand")
-    for pid in (tmp_path / "pid").read_text().split():
-        assert not leftovers.alive(int(pid))
+    pids = [int(text) for text in (tmp_path / "pid").read_text().split()]
+    wait_until(lambda: not any(map(leftovers.alive, pids)), 10, what=f"{pids} are gone")  # the second is an orphan
 
 
 def test_delete_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

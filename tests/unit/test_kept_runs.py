@@ -1,0 +1,84 @@
+"""Runs that were recorded before still give the answers that they gave then.
+
+``tests/kept/runs-schema-1.zip`` holds one run of each experiment as tare recorded it before its packages were made
+anew, each with what ``tare report --json`` printed of it at that time (``report.json``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tare import reports
+from tare.bench.records.store import load
+from tests import cli
+
+KEPT = cli.ROOT / "tests" / "kept" / "runs-schema-1.zip"
+NAMES = ["startup", "memory", "density", "least-memory"]
+#: Bounds of intervals and p-values may come by another way than then; all else is the same arithmetic.
+BOUNDS = frozenset({"low", "high", "p", "p_adjusted", "interval"})
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("kept")
+    with zipfile.ZipFile(KEPT) as archive:
+        archive.extractall(place)
+    return place
+
+
+def differences(then: Any, now: Any, where: str = "") -> Iterator[str]:
+    """Where *now* lacks or changes what *then* said; what is new is no difference."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key, value in then.items():
+            if key not in now:
+                yield f"{where}.{key} is gone"
+            else:
+                yield from differences(value, now[key], f"{where}.{key}")
+    elif isinstance(then, list) and isinstance(now, list):
+        if len(then) != len(now):
+            yield f"{where}: {len(then)} became {len(now)}"
+        for index, pair in enumerate(zip(then, now, strict=False)):
+            yield from differences(*pair, f"{where}[{index}]")
+    elif _number(then) and _number(now):
+        bound = bool(BOUNDS & set(where.replace("[", ".").split(".")[-2:]))
+        if not math.isclose(then, now, rel_tol=1e-3 if bound else 1e-9, abs_tol=1e-12):
+            yield f"{where}: {then} became {now}"
+    elif then != now:
+        yield f"{where}: {then!r} became {now!r}"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_figures_are_those_of_then(kept: Path, name: str) -> None:
+    then = json.loads((kept / name / "report.json").read_text(encoding="utf-8"))
+    now = json.loads(msgspec.json.encode(reports.build(load(kept / name))))
+    assert list(differences(then, now)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_have_a_page_and_a_text(kept: Path, name: str) -> None:
+    page = reports.write(kept / name)
+    assert "<svg" in page.read_text(encoding="utf-8")
+    done = cli.tare("report", kept / name, "--json")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_difference_is_seen() -> None:
+    then = {"a": [{"low": 1.0, "median": 2.0}], "gone": 1, "text": "x"}
+    now = {"a": [{"low": 1.0005, "median": 2.0005}], "text": "y", "new": 0}
+    assert list(differences(then, now)) == [
+        ".a[0].median: 2.0 became 2.0005",
+        ".gone is gone",
+        ".text: 'x' became 'y'",
+    ]
