@@ -1,7 +1,7 @@
 """The words of a report: numbers with their units, verdicts, and the sentences that claim something.
 
 A sentence never says more than the data: the word faster, slower, lighter or heavier is used only when
-:mod:`bench.stats.estimate` gave that verdict, and every claim carries its interval, p and the number of rounds.
+:mod:`bench.stats.compare` gave that verdict, and every claim carries its interval, p and the number of rounds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from tare.bench.records.metrics import digits, show
-from tare.bench.stats.estimate import ALPHA
+from tare.bench.stats.compare import ALPHA
 from tare.reports.analysis import measures
 from tare.reports.analysis.model import Compared, Counts, Figure, Verdict
 

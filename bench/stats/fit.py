@@ -1,13 +1,66 @@
-"""Cost as ``a + b * n``: what the first instance brings along, and the margin of one more. Numbers in, numbers out."""
+"""Cost as ``a + b * n``: the line, two ways to lay it through readings, and what many rounds say of it.
+
+Numbers in, numbers out. Points are (n, y): so many instances, and what they take.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tare.bench.stats.estimate import LEAST_CHANGE, Floats, estimate
+from tare.bench.stats.compare import LEAST_CHANGE
+from tare.bench.stats.estimate import estimate
+from tare.bench.stats.medians import Floats
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """``a + b * n``: a is what the first instance brings along, b the margin of one more."""
+
+    a: float
+    b: float
+
+    def at(self, n: float) -> float:
+        """What *n* instances take."""
+        return self.a + self.b * n
+
+    def fits(self, room: float) -> int:
+        """How many instances take no more than *room*; b is above 0."""
+        # A room made of the same floats as the line shall not lose an instance to rounding.
+        return max(0, math.floor((room - self.a) / self.b + 1e-9))
+
+    def scatter(self, points: Points) -> float:
+        """The standard deviation of three or more *points* about the line that was laid through them."""
+        return math.sqrt(sum((y - self.a - self.b * n) ** 2 for n, y in points) / (len(points) - 2))
+
+
+def robust(points: Points) -> Line:
+    """The line through two points or more by Theil and Sen, which one reading that went wrong does not turn.
+
+    The median of the slopes between all pairs. Source: Pranab Kumar Sen, Estimates of the Regression Coefficient
+    Based on Kendall's Tau, JASA 63 (1968).
+    """
+    n, y = _columns(points)
+    one, other = np.triu_indices(n.size, k=1)
+    apart = n[other] != n[one]
+    slope = float(np.median((y[other] - y[one])[apart] / (n[other] - n[one])[apart]))
+    return Line(a=float(np.median(y) - slope * np.median(n)), b=slope)
+
+
+def least_squares(points: Points) -> Line:
+    """The line by least squares: far points weigh most, and its error has a known distribution."""
+    b, a = np.polyfit(*_columns(points), 1)
+    return Line(a=float(a), b=float(b))
+
+
+def _columns(points: Points) -> tuple[Floats, Floats]:
+    n, y = np.asarray(points, dtype=np.float64).T
+    return n, y
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,29 +85,24 @@ class Fit:
     rounds: int
 
 
-def fit(rounds: Sequence[Sequence[tuple[float, float]]]) -> Fit:
+def fit(rounds: Sequence[Points]) -> Fit:
     """Fit a line through (n, y) points, one list a round: Theil-Sen within each round, medians over rounds.
 
     The round is the unit of replication: intervals are bootstrapped over rounds. The first instance (n <= 1) stays out
     of the slope: what it alone brings is no margin. Raises ValueError with fewer than three numbers of instances
-    above 1 in a round. Source: Pranab Kumar Sen, Estimates of the Regression Coefficient Based on Kendall's Tau, JASA
-    63 (1968).
+    above 1 in a round.
     """
-    from scipy import stats
-
     if not rounds:
         raise ValueError("no data")
-    slopes, intercepts, bends = [], [], []
+    lines, bends = [], []
     for points in rounds:
         inner = sorted((n, y) for n, y in points if n > 1)
         if len({n for n, _ in inner}) < 3:
             raise ValueError("a line needs readings at three numbers of instances above 1")
-        n, y = np.asarray([n for n, _ in inner]), np.asarray([y for _, y in inner])
-        slope, intercept, _, _ = stats.theilslopes(y, n)
-        slopes.append(float(slope))
-        intercepts.append(float(intercept))
-        bends.append(_bend(n, y, float(slope)))
-    a, b, bend = _estimated(intercepts), _estimated(slopes), _estimated(bends)
+        lines.append(robust(inner))
+        bends.append(_bend(*_columns(inner), lines[-1].b))
+    a, b = _estimated([line.a for line in lines]), _estimated([line.b for line in lines])
+    bend = _estimated(bends)
     clear = bend[1] is not None and bend[2] is not None and not bend[1] <= 0.0 <= bend[2]
     return Fit(
         a=a[0],

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tare.bench.stats.estimate import LEAST_CHANGE, RESOLUTIONS, Floats, as_array
+from tare.bench.stats.compare import LEAST_CHANGE, RESOLUTIONS
+from tare.bench.stats.estimate import as_array
+from tare.bench.stats.medians import Floats
 
 #: A sample of one mode is said to have two at most so often.
 LEVEL = 0.01
@@ -55,7 +57,7 @@ class Mode:
     share: float
 
 
-def modes(values: Sequence[float], *, resolution: float = 0.0) -> tuple[Mode, ...]:
+def modes(values: Sequence[float] | Floats, *, resolution: float = 0.0) -> tuple[Mode, ...]:
     """The modes of *values*, the lowest first; empty where one is all that can be shown. Raises ValueError on no data.
 
     Two modes are told apart only if their medians differ by at least 5 % and by three times the *resolution* of the

@@ -16,7 +16,8 @@ import pandas as pd
 from tare.bench.records.metrics import Metric
 from tare.bench.records.rows import RunHeader, SubjectRecord
 from tare.bench.records.store import Run
-from tare.bench.stats import estimate
+from tare.bench.stats.compare import compare
+from tare.bench.stats.estimate import estimate, tails
 from tare.bench.stats.modes import modes
 from tare.reports import words
 from tare.reports.analysis import measures, tables
@@ -64,14 +65,14 @@ def figure(
     per_round = tables.series(medians, label, metric.name)
     if why or per_round.empty:
         return msgspec.structs.replace(empty, why=why or "no figure: not measured", n=len(single))
-    centre, spread = estimate.estimate(per_round.tolist()), estimate.estimate(single["value"].tolist())
+    centre, (p95, p99) = estimate(per_round.to_numpy()), tails(single["value"].to_numpy())
     return msgspec.structs.replace(
         empty,
         median=centre.median,
         low=centre.low,
         high=centre.high,
-        p95=spread.p95,
-        p99=spread.p99,
+        p95=p95,
+        p99=p99,
         n=len(single),
         rounds=len(per_round),
         outliers=int(single["outlier"].sum()),
@@ -93,7 +94,7 @@ def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[P
         lasted = tables.differences(frame, label, end, begin)
         if not lasted:
             continue
-        spent = estimate.estimate(lasted)
+        spent = estimate(lasted)
         yield Phase(
             name=name,
             span=span,
@@ -199,7 +200,7 @@ def judge(
     if min(*series[0], *series[1]) <= 0:
         return _said(base, because="a ratio needs values above zero")
     resolution = resolution_seconds if metric.unit == "seconds" else 0.0
-    result = estimate.compare(*series, resolution=resolution, paired=paired)
+    result = compare(*series, resolution=resolution, paired=paired)
     found = msgspec.structs.replace(
         base,
         verdict=result.verdict,

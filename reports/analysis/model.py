@@ -14,10 +14,10 @@ from tare.bench.records.rows import Finding, Leak, Status, TrialKind
 from tare.reports.sections.ramp.memory_model import (
     Capacity,
     Cost,
+    CounterLine,
     DensityRow,
     GivenBack,
     LedgerRow,
-    Line,
     MemoryLayers,
     Released,
 )
@@ -268,7 +268,7 @@ class Report(Part, frozen=True, kw_only=True):
     comparisons: tuple[Compared, ...]
     calibration: Calibration
     ledger: tuple[LedgerRow, ...] = ()
-    fits: tuple[Line, ...] = ()
+    fits: tuple[CounterLine, ...] = ()
     given_back: tuple[GivenBack, ...] = ()
     released: tuple[Released, ...] = ()
     layers_memory: tuple[MemoryLayers, ...] = ()

@@ -8,45 +8,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from tare.bench.records.rows import RunHeader, SubjectRecord
-from tare.bench.stats.estimate import LEAST_CHANGE
+from tare.bench.stats.compare import LEAST_CHANGE
+from tare.bench.stats.fit import Line
 from tare.reports import words
 from tare.reports.cost.prices import Book, Size
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory_model import Cost, CostArm, CostRow, LedgerRow, Line
+from tare.reports.sections.ramp.memory_model import Cost, CostArm, CostRow, CounterLine, LedgerRow
 
 MOST = 50
 #: A smaller sum is said to be smaller than this.
 _LEAST_MONEY = 1e-6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """What n instances on one machine need: ``a + b * n`` bytes, ``a`` not below 0 (the first one saves nothing)."""
-
-    a: float
-    b: float
-
-    def bytes(self, n: int) -> float:
-        """For n >= 1 instances."""
-        return max(0.0, self.a) + self.b * n
-
-    def most(self, capacity: float) -> int:
-        """How many fit into *capacity* bytes."""
-        return max(0, math.floor((capacity - max(0.0, self.a)) / self.b))
-
-
 class BillError(ArithmeticError):
     """A bill whose used and idle parts are not what is billed: a defect of tare, never of the data."""
 
 
-def bill(book: Book, machines: Sequence[tuple[Size, int]], need: Need) -> CostRow:
+def bill(book: Book, machines: Sequence[tuple[Size, int]], need: Line) -> CostRow:
     """The bill of an hour for *machines*, each with so many instances. Raises BillError when it does not."""
     used = idle = needed = capacity = 0.0
     for size, count in machines:
-        room, takes = book.capacity_bytes(size), need.bytes(count)
+        room, takes = book.capacity_bytes(size), need.at(count)
         share = takes / room
         used += size.price_per_hour * share
         idle += size.price_per_hour * (1 - share)
@@ -65,12 +49,12 @@ def bill(book: Book, machines: Sequence[tuple[Size, int]], need: Need) -> CostRo
     )
 
 
-def packed(book: Book, sizes: Sequence[Size], need: Need, most: int = MOST) -> tuple[CostRow, ...]:
+def packed(book: Book, sizes: Sequence[Size], need: Line, most: int = MOST) -> tuple[CostRow, ...]:
     """For n = 1 to *most* the cheapest machines that hold n; ends early where nothing on the menu holds one.
 
     Every number is solved from the smaller ones, so the choice is the best there is, not a rule of thumb.
     """
-    fits = [(size, need.most(book.capacity_bytes(size))) for size in sizes]
+    fits = [(size, need.fits(book.capacity_bytes(size))) for size in sizes]
     fits = [(size, count) for size, count in fits if count > 0]
     if not fits:
         return ()
@@ -95,7 +79,7 @@ def breakeven(cheaper: Sequence[CostRow], dearer: Sequence[CostRow]) -> int | No
 
 
 def costs(
-    header: RunHeader, fits: Sequence[Line], rows: Sequence[LedgerRow], books: Sequence[tuple[str, Book]]
+    header: RunHeader, fits: Sequence[CounterLine], rows: Sequence[LedgerRow], books: Sequence[tuple[str, Book]]
 ) -> Iterator[Cost]:
     """One cost model for each book, of the first container and virtual machine that ran the same payload."""
     arms = _arms(header, fits, rows)
@@ -108,8 +92,8 @@ def costs(
 
 
 def _arms(
-    header: RunHeader, fits: Sequence[Line], rows: Sequence[LedgerRow]
-) -> tuple[tuple[SubjectRecord, Line], tuple[SubjectRecord, Line]] | None:
+    header: RunHeader, fits: Sequence[CounterLine], rows: Sequence[LedgerRow]
+) -> tuple[tuple[SubjectRecord, CounterLine], tuple[SubjectRecord, CounterLine]] | None:
     lines = {line.subject: line for line in fits if line.counter == ledger.HOST and line.b > 0}
     usable = [
         s
@@ -126,7 +110,11 @@ def _arms(
 
 
 def _cost(
-    name: str, book: Book, header: RunHeader, one: tuple[SubjectRecord, Line], other: tuple[SubjectRecord, Line]
+    name: str,
+    book: Book,
+    header: RunHeader,
+    one: tuple[SubjectRecord, CounterLine],
+    other: tuple[SubjectRecord, CounterLine],
 ) -> Cost | None:
     sizes = book.machines(header.host.memory_bytes, header.host.cpus)
     arms = [arm for subject, line in (one, other) if (arm := _arm(book, sizes, subject, line))]
@@ -136,7 +124,7 @@ def _cost(
         arms += [arm for arm in [_each(book, sizes, other[0])] if arm]
     first, second = arms[0], arms[1]
     ends = [
-        breakeven(packed(book, sizes, _need(one[1], low)), packed(book, sizes, _need(other[1], high)))
+        breakeven(packed(book, sizes, need(one[1], low)), packed(book, sizes, need(other[1], high)))
         for low, high in ((one[1].b_low, other[1].b_high), (one[1].b_high, other[1].b_low))
         if low is not None and high is not None
     ]
@@ -156,12 +144,13 @@ def _cost(
     )
 
 
-def _need(line: Line, b: float | None = None) -> Need:
-    return Need(a=line.a, b=line.b if b is None or b <= 0 else b)
+def need(line: Line | CounterLine, b: float | None = None) -> Line:
+    """What n instances on one machine need; the first one saves nothing. *b* above 0 replaces the margin."""
+    return Line(a=max(0.0, line.a), b=line.b if b is None or b <= 0 else b)
 
 
-def _arm(book: Book, sizes: Sequence[Size], subject: SubjectRecord, line: Line) -> CostArm | None:
-    found = packed(book, sizes, _need(line))
+def _arm(book: Book, sizes: Sequence[Size], subject: SubjectRecord, line: CounterLine) -> CostArm | None:
+    found = packed(book, sizes, need(line))
     if not found:
         return None
     return CostArm(
@@ -182,10 +171,10 @@ def _each(book: Book, sizes: Sequence[Size], subject: SubjectRecord) -> CostArm 
     if not enough:
         return None
     size = min(enough, key=lambda one: one.price_per_hour)
-    need = Need(a=0.0, b=float(subject.memory_bytes))
-    rows = tuple(bill(book, [(size, 1)] * n, need) for n in range(1, MOST + 1))
+    granted = Line(a=0.0, b=float(subject.memory_bytes))
+    rows = tuple(bill(book, [(size, 1)] * n, granted) for n in range(1, MOST + 1))
     return CostArm(
-        subject=subject.label, title="a rented machine each", a=0.0, b=need.b, b_low=None, b_high=None, rows=rows,
+        subject=subject.label, title="a rented machine each", a=0.0, b=granted.b, b_low=None, b_high=None, rows=rows,
         emulated=False,
     )  # fmt: skip
 
@@ -194,7 +183,7 @@ def _sentences(
     book: Book,
     sizes: Sequence[Size],
     arms: Sequence[CostArm],
-    lines: Sequence[Line],
+    lines: Sequence[CounterLine],
     even: int | None,
     ends: list[int | None],
 ) -> Iterator[str]:
@@ -202,7 +191,7 @@ def _sentences(
     n = min(len(one.rows), len(other.rows))
     bills = []
     for arm, line in zip(arms[:2], lines, strict=True):
-        bounds = [packed(book, sizes, _need(line, b)) for b in (line.b_low, line.b_high) if b is not None]
+        bounds = [packed(book, sizes, need(line, b)) for b in (line.b_low, line.b_high) if b is not None]
         between = [found[n - 1].billed for found in bounds if len(found) >= n]
         bills.append(
             f"as {arm.subject} {money(arm.rows[n - 1].billed, book.currency)} an hour{_between(between, book)}"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tare.bench.records import store
-from tare.bench.stats.estimate import compare
+from tare.bench.stats.compare import compare
 from tests import cli
 
 SEEDS = 20

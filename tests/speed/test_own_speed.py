@@ -17,7 +17,7 @@ from tare.bench.host import run_cgroup, workspace
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.records import store
 from tare.bench.scenario import plan, resolve
-from tare.bench.stats import estimate
+from tare.bench.stats import compare
 from tare.runners import payload
 from tare.runners.base import Launch
 from tare.runners.image.cache import cache_dir
@@ -64,7 +64,7 @@ def test_planning_a_thousand_rounds(benchmark: BenchmarkFixture) -> None:
 
 def test_comparing_twelve_rounds(benchmark: BenchmarkFixture) -> None:
     subject, reference = [10.0 + number / 10 for number in range(12)], [9.0 + number / 10 for number in range(12)]
-    assert benchmark(estimate.compare, subject, reference).verdict == "higher"
+    assert benchmark(compare.compare, subject, reference).verdict == "higher"
 
 
 def test_loading_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp import text as ramp_text
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.capacity import Estimate, Size, size, smaller
-from tare.reports.sections.ramp.density.prediction import processors, promise
+from tare.reports.sections.ramp.density.prediction import predict, processors
 from tare.reports.sections.ramp.memory_model import DensityRow
 from tests import cli
 from tests.unit import ascents_fixture as synthetic
@@ -90,7 +90,7 @@ def test_idle_instances_have_no_number_by_processors(tmp_path: Path) -> None:
 
 
 def test_instances_that_seem_to_give_processor_time_back_have_none() -> None:
-    falls = promise([(n, -0.01 * n) for n in (2, 5, 10, 50)], 50, processors(1.0))
+    falls = predict([(n, -0.01 * n) for n in (2, 5, 10, 50)], 50, processors(1.0))
     assert isinstance(falls, str)
     assert "no processor time that can be seen" in falls
 

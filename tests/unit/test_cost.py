@@ -14,9 +14,10 @@ from tare import reports
 from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.bench.scenario import resolve
+from tare.bench.stats.fit import Line
 from tare.reports import words
 from tare.reports.cost import bills, prices
-from tare.reports.cost.bills import BillError, Need
+from tare.reports.cost.bills import BillError
 from tare.reports.cost.prices import Book, OwnHost, Size
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB
@@ -53,7 +54,7 @@ def test_used_and_idle_are_what_is_billed_and_all_n_are_held(
     sizes: list[Size], a: float, b: float, reserve: int
 ) -> None:
     menu = book(*sizes, reserve_mib=reserve)
-    rows = bills.packed(menu, sizes, Need(a=a, b=b))
+    rows = bills.packed(menu, sizes, bills.need(Line(a=a, b=b)))
     assert [row.n for row in rows] == (list(range(1, 51)) if rows else [])
     for row in rows:
         assert row.used + row.idle == pytest.approx(row.billed, rel=1e-9, abs=1e-12)
@@ -65,9 +66,9 @@ def test_used_and_idle_are_what_is_billed_and_all_n_are_held(
 
 @given(n=st.integers(1, 12), b=st.integers(100, 1024))
 def test_no_other_machines_would_have_been_cheaper(n: int, b: int) -> None:
-    need = Need(a=0.0, b=b * MIB)
+    need = Line(a=0.0, b=b * MIB)
     found = bills.packed(book(*MENU), MENU, need)[n - 1]
-    holds = [need.most(size.memory_mib * MIB) for size in MENU]
+    holds = [need.fits(size.memory_mib * MIB) for size in MENU]
     every = (
         small * MENU[0].price_per_hour + large * MENU[1].price_per_hour
         for small, large in itertools.product(range(n + 1), repeat=2)
@@ -77,25 +78,25 @@ def test_no_other_machines_would_have_been_cheaper(n: int, b: int) -> None:
 
 
 def test_each_machine_pays_for_its_first_instance_again() -> None:
-    need = Need(a=300 * MIB, b=600 * MIB)
+    need = Line(a=300 * MIB, b=600 * MIB)
     (one, two) = bills.packed(book(MENU[0]), MENU[:1], need)[:2]
     assert one.needed_bytes == 900 * MIB
     assert (two.machines, two.needed_bytes) == (("small", "small"), 1800 * MIB)
-    assert Need(a=-5 * MIB, b=MIB).bytes(3) == 3 * MIB  # the first saves nothing
+    assert bills.need(Line(a=-5 * MIB, b=MIB)).at(3) == 3 * MIB  # the first saves nothing
 
 
 def test_a_bill_that_does_not_add_up_is_refused() -> None:
     with pytest.raises(BillError):
-        bills.bill(book(MENU[0]), [(MENU[0], 3)], Need(a=0.0, b=600 * MIB))
+        bills.bill(book(MENU[0]), [(MENU[0], 3)], Line(a=0.0, b=600 * MIB))
 
 
 def test_nothing_on_the_menu_holds_one() -> None:
-    assert bills.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=2.0**40)) == ()
+    assert bills.packed(book(MENU[0]), MENU[:1], Line(a=0.0, b=2.0**40)) == ()
 
 
 def test_breakeven_is_where_it_stays_cheaper() -> None:
-    light = bills.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=MIB))
-    heavy = bills.packed(book(MENU[0]), MENU[:1], Need(a=0.0, b=400 * MIB))
+    light = bills.packed(book(MENU[0]), MENU[:1], Line(a=0.0, b=MIB))
+    heavy = bills.packed(book(MENU[0]), MENU[:1], Line(a=0.0, b=400 * MIB))
     assert bills.breakeven(light, heavy) == 3  # two of them fit into one machine
     assert bills.breakeven(heavy, light) is None
     assert bills.breakeven(light, light) is None

@@ -14,7 +14,7 @@ from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.memory import ledger, slopes
-from tare.reports.sections.ramp.memory_model import LedgerRow, Line
+from tare.reports.sections.ramp.memory_model import CounterLine, LedgerRow
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import COUNTERS, KIB, MIB, Burden
 
@@ -34,7 +34,7 @@ def row(report: Report, subject: str, n: int) -> LedgerRow:
     return next(one for one in report.ledger if (one.subject, one.n) == (subject, n))
 
 
-def line(report: Report, subject: str, counter: str = ledger.HOST) -> Line:
+def line(report: Report, subject: str, counter: str = ledger.HOST) -> CounterLine:
     return next(one for one in report.fits if (one.subject, one.counter) == (subject, counter))
 
 

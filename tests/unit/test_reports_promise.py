@@ -10,7 +10,7 @@ import pytest
 
 from tare import reports
 from tare.bench.records import store
-from tare.reports.sections.ramp.density.prediction import STILL_BYTES, Promise, noise_bytes, promise, unseen
+from tare.reports.sections.ramp.density.prediction import STILL_BYTES, Prediction, noise_bytes, predict, unseen
 from tare.reports.sections.ramp.memory_model import DensityRow
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB, Burden
@@ -18,9 +18,9 @@ from tests.unit.ascents_fixture import KIB, MIB, Burden
 COUNTS = (2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def line(readings: list[tuple[int, float]], reached: int) -> Promise:
-    found = promise(readings, reached)
-    assert isinstance(found, Promise), found
+def line(readings: list[tuple[int, float]], reached: int) -> Prediction:
+    found = predict(readings, reached)
+    assert isinstance(found, Prediction), found
     return found
 
 
@@ -41,7 +41,7 @@ def test_the_interval_holds_what_is_read_in_95_of_100(
         readings = [(n, 3 * MIB + margin * n + random.normal(0, noise)) for n in counts]
         n, real = readings[-1]
         found = line(readings, n)
-        held += abs(found.used(n) - real) <= found.within(n)
+        held += abs(found.at(n) - real) <= found.within(n)
         widths.append(found.within(n) / real)
     assert 0.9 <= held / 200 <= 0.99
     assert float(np.median(widths)) < widest
@@ -55,7 +55,7 @@ def test_a_few_that_happen_to_lie_on_a_line_are_not_known_better_than_settling_k
 
 def test_what_is_below_the_noise_is_too_small_to_be_seen() -> None:
     rough = [(2, 3.0 * MIB), (5, 0.5 * MIB), (10, 3.9 * MIB), (50, 5.0 * MIB)]
-    said = promise(rough, 50)
+    said = predict(rough, 50)
     assert isinstance(said, str)
     assert "too small to be seen. From 2 to 10 alive" in said
 
@@ -93,7 +93,7 @@ def test_where_early_readings_bend_the_last_of_them_count() -> None:
     readings = [(n, 300.0 * KIB * n + 400.0 * KIB * max(0, n - 40)) for n in COUNTS]
     found = line(readings, 1000)
     assert found.readings[0] >= 50
-    assert found.used(1000) == pytest.approx(readings[-1][1], rel=0.02)
+    assert found.at(1000) == pytest.approx(readings[-1][1], rel=0.02)
 
 
 @pytest.mark.parametrize("growth", [0.0, 0.05, 0.1])
@@ -105,7 +105,7 @@ def test_machines_that_grow_after_ready_are_predicted_within_a_tenth(growth: flo
 
     found = line([(n, used(n)) for n in (1, 2, 3, 5, 8, 12, 20, 30, 40, 45)], 45)
     assert found.readings == (2, 3, 5, 8)
-    assert abs(used(45) / found.used(45) - 1) < 0.1
+    assert abs(used(45) / found.at(45) - 1) < 0.1
     assert abs(45 / found.fits(used(45)) - 1) < 0.1
 
 

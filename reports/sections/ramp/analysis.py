@@ -22,10 +22,10 @@ from tare.reports.sections.ramp.memory.reading_cost import sampling
 from tare.reports.sections.ramp.memory_model import (
     Capacity,
     Cost,
+    CounterLine,
     DensityRow,
     GivenBack,
     LedgerRow,
-    Line,
     MemoryLayers,
     Released,
 )
@@ -33,7 +33,17 @@ from tare.reports.sections.ramp.ramps import Ramps
 from tare.reports.sections.ramp.scaling_model import Constancy, Curve, Descent, Inside, Margin, Sampling
 
 _Row = TypeVar(
-    "_Row", LedgerRow, Line, GivenBack, DensityRow, capacity.Lines, Curve, Descent, Margin, Constancy, Sampling
+    "_Row",
+    LedgerRow,
+    CounterLine,
+    GivenBack,
+    DensityRow,
+    capacity.Predictions,
+    Curve,
+    Descent,
+    Margin,
+    Constancy,
+    Sampling,
 )
 
 
@@ -48,7 +58,7 @@ class Weighed:
     read: Ramps
     table: pd.DataFrame
     ledger: tuple[LedgerRow, ...]
-    fits: tuple[Line, ...]
+    fits: tuple[CounterLine, ...]
     unseen: Mapping[str, str]
     given_back: tuple[GivenBack, ...]
     released: tuple[Released, ...]
@@ -81,7 +91,7 @@ def refused(rows: tuple[LedgerRow, ...]) -> Mapping[str, str]:
     return {subject: row.why for subject, row in found.items() if row is not None and not row.balanced}
 
 
-def _unseen(table: pd.DataFrame, fits: Iterable[Line]) -> Iterator[tuple[str, str]]:
+def _unseen(table: pd.DataFrame, fits: Iterable[CounterLine]) -> Iterator[tuple[str, str]]:
     """Subjects whose margin no round tells from nothing, and why. Where the rounds are many, its interval says so."""
     for fit in fits:
         if fit.counter == ledger.HOST and fit.b_low is None:
@@ -145,7 +155,7 @@ def _derived(run: Run, weighed: Weighed) -> Iterator[tuple[object, ...]]:
     firsts = weighed.table[weighed.table.index.get_level_values("n") == 1]
     for subject in weighed.read.subjects():
         found = slopes.slopes(weighed.table, subject, ledger.HOST)
-        values = [(measures.MARGIN, number, b) for number, (_, b) in found.items()]
+        values = [(measures.MARGIN, number, line.b) for number, line in found.items()]
         mine = firsts[firsts.index.get_level_values("subject") == subject]
         rounds = mine.index.get_level_values("round")
         values += [

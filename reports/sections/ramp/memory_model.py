@@ -51,7 +51,7 @@ class LedgerRow(Row, frozen=True, kw_only=True):
     why: str = ""
 
 
-class Line(Row, frozen=True, kw_only=True):
+class CounterLine(Row, frozen=True, kw_only=True):
     """``a + b * n`` of one counter of one subject. ``a`` is what the first brings along, ``b`` the margin of one more.
 
     ``straight`` is None where it could not be tested, ``why`` says why. ``first_segment`` is the margin from the

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from tare.bench.records.metrics import show
 from tare.bench.records.rows import RunHeader
-from tare.bench.stats.estimate import LEAST_CHANGE, LEAST_ROUNDS
+from tare.bench.stats.compare import LEAST_CHANGE, LEAST_ROUNDS
 from tare.reports import words
 from tare.reports.analysis import measures
 from tare.reports.analysis.model import Claim, Compared, Figure, SubjectFigures
 from tare.reports.sections.ramp.analysis import Weighed
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
-from tare.reports.sections.ramp.memory_model import DensityRow, Line
+from tare.reports.sections.ramp.memory_model import CounterLine, DensityRow
 
 TRANSLATED = "under TCG, QEMU also holds a cache of translated code, which an accelerated one does not need"
 EXTRAPOLATED = (
@@ -145,7 +145,7 @@ def _throughout(weighed: Weighed) -> Iterator[Claim]:
             )  # fmt: skip
 
 
-def bend(line: Line) -> str:
+def bend(line: CounterLine) -> str:
     """``the margin grows from 0.1 to 0.6 MiB``, between which numbers."""
     above = [n for n in line.numbers if n > 1]
     grows = "grows" if line.last_segment > line.first_segment else "falls"
@@ -153,7 +153,7 @@ def bend(line: Line) -> str:
     return f"{change} (from {above[0]} to {line.split}, and from there to {above[-1]} alive)"
 
 
-def _because(part: Line | None) -> str:
+def _because(part: CounterLine | None) -> str:
     if part is None:
         return "no part of the account alone brings that about"
     ends = f"from {words.size(part.first_segment)} to {words.size(part.last_segment)} an instance"

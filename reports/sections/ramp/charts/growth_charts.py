@@ -18,7 +18,7 @@ from tare.reports.charts import svg
 from tare.reports.charts.axes import factor
 from tare.reports.charts.distribution import COLOURS, ordered
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory_model import Line
+from tare.reports.sections.ramp.memory_model import CounterLine
 
 #: Below this width two stand side by side, above it three or four.
 _BESIDE = 600
@@ -146,5 +146,5 @@ def _dress(axes: Axes, subject: SubjectFigures, beside: str) -> None:
         )  # fmt: skip
 
 
-def _said(line: Line) -> str:
+def _said(line: CounterLine) -> str:
     return f"{line.subject}: {words.size(line.b)} each ({words.interval(line.b_low, line.b_high, 'bytes')})"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from tare.bench.errors import UsageError
 from tare.bench.records.rows import RunHeader
 from tare.reports.analysis import measures
-from tare.reports.sections.ramp.density.prediction import Promise
+from tare.reports.sections.ramp.density.prediction import Prediction
 from tare.reports.sections.ramp.memory_model import Capacity
 
 _UNITS = {"mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
@@ -32,7 +32,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lines:
+class Predictions:
     """What one ascent says of one more instance, in memory and in processors, or why it does not.
 
     ``own_bytes`` and ``own_processors`` are what the host used before the first instance.
@@ -40,8 +40,8 @@ class Lines:
 
     subject: str
     round: int
-    memory: Promise | str
-    processors: Promise | str
+    memory: Prediction | str
+    processors: Prediction | str
     own_bytes: float
     own_processors: float
 
@@ -89,7 +89,7 @@ def check(header: RunHeader) -> None:
         raise UsageError("a host of another size needs a run of the probe 'density'", why, "`tare run density`")
 
 
-def estimate(line: Promise | str, room: float) -> Estimate:
+def estimate(line: Prediction | str, room: float) -> Estimate:
     """How many take no more than *room*, by *line*."""
     if isinstance(line, str):
         return Estimate(why=line)
@@ -118,7 +118,7 @@ def cpu_room(processors: float, floor_percent: float, own: float) -> float:
     return processors * (1 - floor_percent / 100) - own
 
 
-def rows(lines: Iterable[Lines], sizes: Sequence[Size], stack: Mapping[str, Any]) -> Iterator[Capacity]:
+def rows(lines: Iterable[Predictions], sizes: Sequence[Size], stack: Mapping[str, Any]) -> Iterator[Capacity]:
     """One row for each size and ascent; *stack* has the scenario's floors."""
     cpu_floor = float(stack.get("cpu_floor_percent", 0.0))
     known = list(lines)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tare.bench.experiments.settle import patience
-from tare.bench.stats.estimate import CONFIDENCE
+from tare.bench.stats.fit import Line, least_squares
+from tare.bench.stats.medians import CONFIDENCE
 from tare.reports import words
 
 #: What settling calls still: no reading is known better.
@@ -65,17 +66,11 @@ def processors(window_s: float) -> Gauge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
+class Prediction(Line):
     """``used = a + b * n``, in bytes or in processors. 95 % of readings about a known line lie within ``reach``."""
 
-    a: float
-    b: float
     reach: float
     readings: tuple[int, ...]
-
-    def used(self, n: float) -> float:
-        """What *n* instances will take."""
-        return self.a + self.b * n
 
     def within(self, n: float) -> float:
         """Half the width of the 95 % interval of a reading at *n*."""
@@ -89,20 +84,16 @@ class Promise:
         numbers = np.asarray(self.readings, dtype="float64")
         return float(self.reach / math.sqrt(((numbers - numbers.mean()) ** 2).sum()))
 
-    def fits(self, room: float) -> int:
-        """The most instances that take no more than *room*."""
-        return max(0, math.floor((room - self.a) / self.b + 1e-9))
-
     def fits_least(self, room: float) -> int:
         """The same, should they take as much as the upper end of the interval says."""
-        return _last(lambda n: self.used(n) + self.within(n) <= room)
+        return _last(lambda n: self.at(n) + self.within(n) <= room)
 
     def fits_most(self, room: float) -> int:
         """The same by the lower end."""
-        return _last(lambda n: self.used(n) - self.within(n) <= room)
+        return _last(lambda n: self.at(n) - self.within(n) <= room)
 
 
-def promise(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = MEMORY) -> Promise | str:
+def predict(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = MEMORY) -> Prediction | str:
     """The line through the first fifth of *readings* (number alive, what they take), or why there is none.
 
     Where these bend, the first ones are left out until the rest lie on a line, as far as their noise lets one see: the
@@ -115,7 +106,7 @@ def promise(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = 
     if len(early) < LEAST_READINGS or early[-1][0] >= reached:
         return f"no prediction: {LEAST_READINGS} readings above one and below the last are needed"
     noise = _noise(early, gauge.still)
-    while len(early) > _LEAST_ON_LINE and _scatter(early) > _BENT * noise:
+    while len(early) > _LEAST_ON_LINE and least_squares(early).scatter(early) > _BENT * noise:
         early = early[1:]
     line = _line(early, noise, gauge.still)
     return _unseen(line, abs(early[-1][1] - early[0][1]), gauge) or line
@@ -131,45 +122,32 @@ def unseen(readings: Sequence[tuple[float, float]]) -> str:
     return _too_small(line, change, MEMORY).removeprefix("no prediction: ")
 
 
-def _line(readings: Sequence[tuple[float, float]], noise: float, still: float) -> Promise:
+def _line(readings: Sequence[tuple[float, float]], noise: float, still: float) -> Prediction:
     """The line, and how far a reading may be from it: by Student's t where three or more were read, else by *noise*.
 
     *still* is the least scatter that is believed, however well a few happen to lie.
     """
-    from scipy import stats
+    from scipy.special import ndtri, stdtrit  # here: `tare --help` need not wait for it
 
     edge, free = (1 + CONFIDENCE) / 2, len(readings) - 2
-    b, a = _fitted(readings)
-    known = float(stats.norm.ppf(edge)) * (still if free else noise)
-    reach = max(known, float(stats.t.ppf(edge, free)) * _scatter(readings)) if free else known
-    return Promise(a=a, b=b, reach=reach, readings=tuple(int(n) for n, _ in readings))
+    line = least_squares(readings)
+    known = float(ndtri(edge)) * (still if free else noise)
+    reach = max(known, float(stdtrit(free, edge)) * line.scatter(readings)) if free else known
+    return Prediction(a=line.a, b=line.b, reach=reach, readings=tuple(int(n) for n, _ in readings))
 
 
-def _unseen(line: Promise, change: float, gauge: Gauge) -> str:
+def _unseen(line: Prediction, change: float, gauge: Gauge) -> str:
     """Why the slope of *line*, whose ends differ by *change*, cannot be told from zero; empty where it can."""
     if line.b <= 0:
         return gauge.none
     return "" if line.slope_within < line.b else _too_small(line, change, gauge)
 
 
-def _too_small(line: Promise, change: float, gauge: Gauge) -> str:
+def _too_small(line: Prediction, change: float, gauge: Gauge) -> str:
     return (
         f"{gauge.small}. From {line.readings[0]} to {line.readings[-1]} alive {gauge.show(change)} were {gauge.verb}, "
         f"and a reading is known to {gauge.show(line.reach)}"
     )
-
-
-def _fitted(readings: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Slope and intercept by least squares."""
-    n, y = (np.asarray(column, dtype="float64") for column in zip(*readings, strict=True))
-    b, a = np.polyfit(n, y, 1)
-    return float(b), float(a)
-
-
-def _scatter(readings: Sequence[tuple[float, float]]) -> float:
-    """The standard deviation of readings about their line."""
-    b, a = _fitted(readings)
-    return math.sqrt(sum((y - a - b * n) ** 2 for n, y in readings) / (len(readings) - 2))
 
 
 def noise_bytes(readings: Sequence[tuple[float, float]]) -> float:

@@ -18,12 +18,12 @@ import pandas as pd
 
 from tare.bench.records.rows import Outcome
 from tare.bench.records.store import Run
-from tare.bench.stats.estimate import LEAST_CHANGE
+from tare.bench.stats.compare import LEAST_CHANGE
 from tare.reports.analysis import tables
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.density import capacity
-from tare.reports.sections.ramp.density.capacity import Estimate, Lines
-from tare.reports.sections.ramp.density.prediction import Promise, processors, promise
+from tare.reports.sections.ramp.density.capacity import Estimate, Predictions
+from tare.reports.sections.ramp.density.prediction import Prediction, predict, processors
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import DensityRow
 from tare.reports.sections.ramp.ramps import Ramps
@@ -39,7 +39,7 @@ BUSY = "host_busy_ratio"
 SATURATED = 0.95
 
 
-def lines(run: Run, read: Ramps) -> Iterator[tuple[Outcome, Lines]]:
+def lines(run: Run, read: Ramps) -> Iterator[tuple[Outcome, Predictions]]:
     """What each ascent that ended ok, and was read on its way, says of one more instance."""
     taken = used(read)
     for outcome in tables.last_outcomes(run).values():
@@ -52,10 +52,10 @@ def lines(run: Run, read: Ramps) -> Iterator[tuple[Outcome, Lines]]:
         number = run.header.host.cpus
         yield (
             outcome,
-            Lines(
+            Predictions(
                 subject=outcome.subject,
                 round=outcome.round,
-                memory=promise(list(zip(map(int, mine.index), mine["used"], strict=True)), outcome.reached),
+                memory=predict(list(zip(map(int, mine.index), mine["used"], strict=True)), outcome.reached),
                 processors=_cpu_line(window, outcome.reached),
                 own_bytes=float(host["host_total_bytes"].loc[0] - host[AVAILABLE].loc[0]),
                 own_processors=_busy(window) * number,
@@ -63,7 +63,7 @@ def lines(run: Run, read: Ramps) -> Iterator[tuple[Outcome, Lines]]:
         )
 
 
-def rows(run: Run, read: Ramps, found: Iterable[tuple[Outcome, Lines]]) -> Iterator[DensityRow]:
+def rows(run: Run, read: Ramps, found: Iterable[tuple[Outcome, Predictions]]) -> Iterator[DensityRow]:
     """One row for each ascent that :func:`lines` *found*."""
     stack = run.header.scenario.get("stack", {})
     taken = used(read)
@@ -91,7 +91,7 @@ def used(read: Ramps) -> pd.DataFrame:
     return pd.DataFrame({"used": changes[ledger.AVAILABLE] - lists - others, "others": others})
 
 
-def knee(taken: pd.Series, line: Promise) -> int | None:
+def knee(taken: pd.Series, line: Prediction) -> int | None:
     """The first reading from which on all later ones leave the line, by more than 5 % and beyond its interval.
 
     One reading alone, the last, is no bend. None while the line holds.
@@ -99,8 +99,8 @@ def knee(taken: pd.Series, line: Promise) -> int | None:
     off = []
     for n, value in sorted(zip(taken.index, taken, strict=True)):
         if n > line.readings[-1]:
-            far = abs(value - line.used(n))
-            off.append((int(n), far > max(LEAST_CHANGE * abs(line.used(n)), line.within(n))))
+            far = abs(value - line.at(n))
+            off.append((int(n), far > max(LEAST_CHANGE * abs(line.at(n)), line.within(n))))
     outside = list(takewhile(lambda one: one[1], reversed(off)))
     return outside[-1][0] if len(outside) >= LEAST_OFF else None
 
@@ -119,10 +119,10 @@ def _reached(outcome: Outcome, host: pd.DataFrame, after: pd.DataFrame, taken: p
     }  # fmt: skip
 
 
-def _numbers(line: Lines, memory: Estimate, cpu: Estimate) -> dict[str, Any]:
+def _numbers(line: Predictions, memory: Estimate, cpu: Estimate) -> dict[str, Any]:
     """What is predicted, by memory, by processors and by the smaller of both."""
     held = capacity.smaller(memory, cpu)
-    of_cpu = line.processors if isinstance(line.processors, Promise) else None
+    of_cpu = line.processors if isinstance(line.processors, Prediction) else None
     return {
         "predicted": held.instances, "predicted_low": held.low, "predicted_high": held.high, "bound": held.bound,
         "memory_instances": memory.instances, "memory_low": memory.low, "memory_high": memory.high,
@@ -132,12 +132,12 @@ def _numbers(line: Lines, memory: Estimate, cpu: Estimate) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _weight(line: Promise | str, reached: int, taken: pd.DataFrame) -> dict[str, Any]:
+def _weight(line: Prediction | str, reached: int, taken: pd.DataFrame) -> dict[str, Any]:
     """The line of memory: what it says of the number reached, and where readings leave it."""
     if isinstance(line, str):
         nothing = "predicted_bytes predicted_bytes_low predicted_bytes_high margin_bytes first_bytes knee"
         return {**dict.fromkeys(nothing.split()), "readings": ()}
-    weight, within = line.used(reached), line.within(reached)
+    weight, within = line.at(reached), line.within(reached)
     return {
         "predicted_bytes": weight, "predicted_bytes_low": weight - within, "predicted_bytes_high": weight + within,
         "margin_bytes": line.b, "first_bytes": line.a, "readings": line.readings, "knee": knee(taken["used"], line),
@@ -146,7 +146,7 @@ def _weight(line: Promise | str, reached: int, taken: pd.DataFrame) -> dict[str,
 
 def _error(
     outcome: Outcome,
-    line: Promise | str,
+    line: Prediction | str,
     memory: Estimate,
     cpu: Estimate,
     taken: pd.DataFrame,
@@ -163,8 +163,8 @@ def _error(
         if rule == CPU_RULE:
             below = [int(n) for n in taken.index if n < reached]
             real = min(max(tested, max(below, default=0)), reached - 1)
-    elif rule not in (*MEMORY_RULES, CPU_RULE) and isinstance(line, Promise):
-        compared, said, real = "bytes", line.used(reached), _last_taken(outcome, taken)[0]
+    elif rule not in (*MEMORY_RULES, CPU_RULE) and isinstance(line, Prediction):
+        compared, said, real = "bytes", line.at(reached), _last_taken(outcome, taken)[0]
     return {"compared": compared, "error_fraction": (real - said) / said if said else None}
 
 
@@ -175,7 +175,7 @@ def cpu_used(window: pd.DataFrame) -> pd.Series:
     return (window["window_cpu_seconds"] / window["window_seconds"]).dropna().sort_index()
 
 
-def _cpu_line(window: pd.DataFrame, reached: int) -> Promise | str:
+def _cpu_line(window: pd.DataFrame, reached: int) -> Prediction | str:
     """The line of the processors that all instances use, by the windows before the processors are saturated."""
     used = cpu_used(window)
     if 0 not in used.index:
@@ -185,7 +185,7 @@ def _cpu_line(window: pd.DataFrame, reached: int) -> Promise | str:
     if 0 not in free.index:
         return "no prediction: the processors were saturated before the first instance"
     readings = [(int(n), float(value)) for n, value in (used - used.loc[0]).reindex(free.index).items() if n]
-    line = promise(readings, reached, processors(median(free["window_seconds"])))
+    line = predict(readings, reached, processors(median(free["window_seconds"])))
     if isinstance(line, str) and len(free) < len(seen):
         return f"{line}, before the processors are {SATURATED * 100:.0f} % busy"
     return line

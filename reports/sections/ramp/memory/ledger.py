@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 
 from tare.bench.records.metrics import show
-from tare.bench.stats import estimate
-from tare.bench.stats.estimate import Floats
+from tare.bench.stats import estimate, medians
+from tare.bench.stats.medians import Floats
 from tare.reports import words
-from tare.reports.analysis import intervals
 from tare.reports.sections.ramp.memory_model import GivenBack, LedgerRow
 from tare.reports.sections.ramp.ramps import Ramps
 
@@ -140,7 +139,7 @@ def given_back(read: Ramps, table: pd.DataFrame) -> Iterator[GivenBack]:
         both = both[np.isfinite(both).all(axis=1) & (both[:, 0] > 0)]
         if not len(both):
             continue
-        low, high = intervals.interval(both, lambda drawn: _came_back(np.median(drawn, axis=1)))
+        low, high = medians.interval_of(both, _came_back)
         down = now["teardown_seconds"].dropna().tolist() if "teardown_seconds" in now else []
         yield GivenBack(
             subject=str(subject),
@@ -155,9 +154,9 @@ def given_back(read: Ramps, table: pd.DataFrame) -> Iterator[GivenBack]:
         )
 
 
-def _came_back(medians: Floats) -> Floats:
+def _came_back(middle: Floats) -> Floats:
     """1 - left / taken; rounds in which nothing was taken are not among them."""
-    came_back: Floats = 1 - medians[..., 1] / medians[..., 0]
+    came_back: Floats = 1 - middle[..., 1] / middle[..., 0]
     return came_back
 
 
@@ -166,8 +165,8 @@ def _row(subject: str, n: int, group: pd.DataFrame) -> LedgerRow:
     matrix = group[[HOST, *parts]].fillna(0.0).to_numpy(dtype="float64")
     middle = np.median(matrix, axis=0)
     change, residual = float(middle[0]), float(middle[0] - middle[1:].sum())
-    low, high = intervals.interval(matrix, lambda drawn: _left(np.median(drawn, axis=1)))
-    flow, fhigh = intervals.interval(matrix, lambda drawn: _fraction(np.median(drawn, axis=1)))
+    low, high = medians.interval_of(matrix, _left)
+    flow, fhigh = medians.interval_of(matrix, _fraction)
     around = estimate.estimate(matrix[:, 0].tolist())
     allowed = allowed_bytes(change, n)
     balanced = abs(residual) <= allowed
@@ -209,14 +208,14 @@ def _refusal(n: int, change: float, residual: float, allowed: float) -> str:
     )
 
 
-def _left(medians: Floats) -> Floats:
-    left: Floats = medians[..., 0] - medians[..., 1:].sum(axis=-1)
+def _left(middle: Floats) -> Floats:
+    left: Floats = middle[..., 0] - middle[..., 1:].sum(axis=-1)
     return left
 
 
-def _fraction(medians: Floats) -> Floats:
-    change = medians[..., 0]
-    return np.divide(_left(medians), change, out=np.zeros_like(change), where=change != 0)
+def _fraction(middle: Floats) -> Floats:
+    change = middle[..., 0]
+    return np.divide(_left(middle), change, out=np.zeros_like(change), where=change != 0)
 
 
 def _above(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from tare.bench.records.rows import SubjectRecord
-from tare.bench.stats.estimate import Floats
+from tare.bench.stats import medians
+from tare.bench.stats.medians import Floats
 from tare.reports import words
-from tare.reports.analysis import intervals
 from tare.reports.sections.ramp.memory import guest_view as within
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import LedgerRow, MemoryLayers, Owner, Released
@@ -149,7 +149,7 @@ def _released(
     # Less than half of what was asked: whatever took it away, it is not the giving back.
     shows = float(np.median(touched)) >= asked / 2
     both_each = np.column_stack((touched, kept))
-    low, high = intervals.interval(both_each, lambda drawn: _share(np.median(drawn, axis=1))) if shows else (None, None)
+    low, high = medians.interval_of(both_each, _share) if shows else (None, None)
     return Released(
         touched=one.label,
         released=twin.label,
@@ -178,10 +178,10 @@ def _partly_unmapped(subject: SubjectRecord, n: int, table: pd.DataFrame) -> flo
     return float(mine[ledger.PARTLY_UNMAPPED].median()) / n
 
 
-def _share(medians: Floats) -> Floats:
+def _share(middle: Floats) -> Floats:
     """1 - kept / touched; nothing where nothing was taken."""
-    touched = medians[..., 0]
-    return 1 - np.divide(medians[..., 1], touched, out=np.ones_like(touched), where=touched != 0)
+    touched = middle[..., 0]
+    return 1 - np.divide(middle[..., 1], touched, out=np.ones_like(touched), where=touched != 0)
 
 
 def _wish(subject: SubjectRecord) -> tuple[int, Literal["unmapped", "lazily", "kept"]]:

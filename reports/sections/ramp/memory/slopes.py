@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tare.bench.stats import estimate
 from tare.bench.stats import fit as fitting
+from tare.bench.stats.estimate import estimate
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory_model import Line
+from tare.reports.sections.ramp.memory_model import CounterLine
 from tare.reports.sections.ramp.ramps import Ramps
 
 #: Counters that answer "how much memory does one more take", each in its own way: column -> name.
@@ -70,12 +70,12 @@ def points(table: pd.DataFrame, subject: str, counter: str) -> dict[int, Points]
     return {number: sorted(line) for number, line in found.items() if sum(n > 1 for n, _ in line) >= 2}
 
 
-def slopes(table: pd.DataFrame, subject: str, counter: str) -> dict[int, tuple[float, float]]:
-    """Per round (a, b) of the line through its readings above 1."""
+def slopes(table: pd.DataFrame, subject: str, counter: str) -> dict[int, fitting.Line]:
+    """Per round the line through its readings above 1."""
     return {number: _through(line) for number, line in points(table, subject, counter).items()}
 
 
-def lines(table: pd.DataFrame, counters: Iterable[str]) -> Iterator[Line]:
+def lines(table: pd.DataFrame, counters: Iterable[str]) -> Iterator[CounterLine]:
     """One line for each subject and counter that was read at two numbers of instances above 1, or at more."""
     wanted = list(counters)
     for subject in dict.fromkeys(table.index.get_level_values("subject")):
@@ -85,7 +85,7 @@ def lines(table: pd.DataFrame, counters: Iterable[str]) -> Iterator[Line]:
                 yield line(str(subject), counter, list(rounds.values()))
 
 
-def line(subject: str, counter: str, rounds: list[Points]) -> Line:
+def line(subject: str, counter: str, rounds: list[Points]) -> CounterLine:
     """The line through the readings of one counter, one list a round."""
     numbers = sorted({int(n) for one in rounds for n, _ in one})
     segments = [_segments(one) for one in rounds]
@@ -102,14 +102,15 @@ def line(subject: str, counter: str, rounds: list[Points]) -> Line:
         **ends,
     }
     if min(sum(n > 1 for n, _ in one) for one in rounds) < 3:
-        a, b = (estimate.estimate(values) for values in zip(*map(_through, rounds), strict=True))
-        return Line(
+        through = [_through(one) for one in rounds]
+        a, b = estimate([one.a for one in through]), estimate([one.b for one in through])
+        return CounterLine(
             **base, a=a.median, a_low=a.low, a_high=a.high, b=b.median, b_low=b.low, b_high=b.high, bend=None,
             straight=None, rounds=len(rounds), why="read at two numbers above 1: no test of straightness",
         )  # fmt: skip
     found = fitting.fit(rounds)
     tested = found.bend_low is not None
-    return Line(
+    return CounterLine(
         **base,
         a=found.a,
         a_low=found.a_low,
@@ -124,7 +125,7 @@ def line(subject: str, counter: str, rounds: list[Points]) -> Line:
     )
 
 
-def bent_by(found: tuple[Line, ...], bent: Line) -> Line | None:
+def bent_by(found: tuple[CounterLine, ...], bent: CounterLine) -> CounterLine | None:
     """The part of the account that brings about at least half of the change of a margin; None where no part does."""
     change = _turn(bent)
     mine = [one for one in found if one.subject == bent.subject and ledger.is_part(one.counter)]
@@ -132,18 +133,12 @@ def bent_by(found: tuple[Line, ...], bent: Line) -> Line | None:
     return most if most is not None and _turn(most) / change >= _DECIDES else None
 
 
-def _turn(line: Line) -> float:
+def _turn(line: CounterLine) -> float:
     return line.last_segment - line.first_segment
 
 
-def _through(line: Points) -> tuple[float, float]:
-    inner = [(n, y) for n, y in line if n > 1]
-    if len(inner) >= 3:
-        found = fitting.fit([inner])
-        return found.a, found.b
-    (n, y), (m, z) = inner
-    slope = (z - y) / (m - n)
-    return y - slope * n, slope
+def _through(line: Points) -> fitting.Line:
+    return fitting.robust([(n, y) for n, y in line if n > 1])
 
 
 def _split(numbers: Sequence[float]) -> float:

@@ -1,0 +1,100 @@
+"""What two sets of round medians say of each other: a ratio, its interval, p, and the verdict that follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tare.bench.stats import medians, ranks
+from tare.bench.stats.estimate import as_array
+from tare.bench.stats.medians import Floats
+
+#: The level of every test (method rule 5).
+ALPHA = 0.01
+#: The smallest relative change that is called a difference, whatever its p-value.
+LEAST_CHANGE = 0.05
+#: A change must also pass this many times the resolution of the instrument.
+RESOLUTIONS = 3.0
+#: With fewer paired rounds no arrangement of signs can reach ALPHA: 2 / 2**7 > 0.01 >= 2 / 2**8.
+LEAST_ROUNDS = 8
+
+_RESAMPLES = 9999
+
+Verdict = Literal["lower", "higher", "no difference shown", "not enough rounds"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Subject against reference. ``ratio`` = median of the one / median of the other, with its interval.
+
+    ``rounds`` is the effective n, ``p`` None when there are not enough of them, ``threshold`` the relative change that
+    had to be passed besides p <= ALPHA.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    p: float | None
+    rounds: int
+    threshold: float
+    verdict: Verdict
+
+
+def compare(
+    subject: Sequence[float] | Floats,
+    reference: Sequence[float] | Floats,
+    *,
+    resolution: float = 0.0,
+    paired: bool = True,
+) -> Comparison:
+    """Compare round medians; with *paired*, ``subject[i]`` and ``reference[i]`` come from the same round.
+
+    The test is a two-sided permutation test on ranks, so that one slow outlier cannot decide: Wilcoxon's signed ranks
+    of the log ratios when paired, his rank sum when not (:mod:`bench.stats.ranks`). *resolution* is the instrument's,
+    in the unit of the values. Raises ValueError when lengths differ although paired, when there is no data, or when a
+    value is not positive.
+    """
+    left, right = as_array(subject), as_array(reference)
+    if paired and left.size != right.size:
+        raise ValueError(f"paired comparison of {left.size} with {right.size} rounds")
+    if np.min(left) <= 0 or np.min(right) <= 0:
+        raise ValueError("a ratio needs positive values")
+    base = float(np.median(right))
+    ratio = float(np.median(left)) / base
+    rounds = int(min(left.size, right.size))
+    threshold = max(LEAST_CHANGE, RESOLUTIONS * resolution / base)
+    low, high = _interval(left, right, paired=paired)
+    p = _p(left, right, paired=paired) if _enough(rounds, paired=paired) else None
+    return Comparison(
+        ratio=ratio, low=low, high=high, p=p, rounds=rounds, threshold=threshold, verdict=_verdict(ratio, p, threshold)
+    )
+
+
+def _interval(left: Floats, right: Floats, *, paired: bool) -> tuple[float | None, float | None]:
+    """The 95 % interval of the ratio of the medians."""
+    if min(left.size, right.size) < medians.LEAST:
+        return None, None
+    drawn = medians.draws((left, right), paired=paired, resamples=_RESAMPLES)
+    return medians.percentiles(drawn[:, 0] / drawn[:, 1])
+
+
+def _p(left: Floats, right: Floats, *, paired: bool) -> float:
+    return ranks.signed(np.log(left / right)) if paired else ranks.summed(left, right)
+
+
+def _enough(rounds: int, *, paired: bool) -> bool:
+    """Whether the smallest attainable two-sided p is at most ALPHA."""
+    arrangements = 2**rounds if paired else math.comb(2 * rounds, rounds)
+    return 2 / arrangements <= ALPHA
+
+
+def _verdict(ratio: float, p: float | None, threshold: float) -> Verdict:
+    if p is None:
+        return "not enough rounds"
+    if p > ALPHA or abs(ratio - 1.0) < threshold:
+        return "no difference shown"
+    return "lower" if ratio < 1.0 else "higher"
