@@ -37,6 +37,7 @@ from tare.bench.records.metrics import METRICS
 from tare.bench.records.rows import Outcome, RunHeader, RunState, Sample, Trial
 from tare.bench.scenario import plan
 from tare.bench.scenario.resolve import Scenario
+from tare.runners import layers
 from tare.runners.base import Launch, RunnerError, Scratch, Spec
 
 #: How often the empty pan is weighed before the first trial.
@@ -252,7 +253,7 @@ class _Session:
             known[subject.label] = record
         self._amend(subjects=tuple(known[subject.label] for subject in self.scenario.subjects))
         writer.header(self.header)
-        if all(one.record.kind == "null" for one in ready.values()):
+        if all(layers.is_null(one.record.runner) for one in ready.values()):
             reasons = "; ".join(f"{one.label}: {one.skipped}" for one in self.header.subjects if one.skipped)
             fixes = {one.fix for one in self.header.subjects if one.skipped}
             fix = (fixes.pop() if len(fixes) == 1 else "") or "`tare doctor` says what to install"

@@ -16,8 +16,9 @@ from typing import Literal, Protocol
 #: All that tare makes on a host bears this prefix, so that ``tare clean`` can tell ours from yours.
 PREFIX = "tare-"
 
-#: Which kind of isolation a runner gives. A report never merges results of different kinds.
-Kind = Literal["null", "process", "container", "vm"]
+#: What a runner puts between the host and the workload, outermost first; nothing for a bare process. A report never
+#: merges results of different layers. :mod:`runners.layers` has the words, and what is asked about them.
+Layers = tuple[str, ...]
 
 #: How a virtual machine's instructions are run; ``None`` for everything that is not a virtual machine.
 Accelerator = Literal["kvm", "tcg"]
@@ -160,8 +161,8 @@ class Prepared:
 class Runner(Protocol):
     """A backend: the three functions and three constants that a module in ``runners/`` defines."""
 
-    #: process, container or vm.
-    KIND: Kind
+    #: The layers of isolation, outermost first: ``()``, ``("container",)``, ``("vm", "container")``.
+    LAYERS: Layers
     #: A rough duration of start + stop, in seconds, to estimate how long a run will take before anything is known.
     TYPICAL_S: float
     #: The options that a scenario may give, by name: a wrong one is refused before anything starts.

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container import seccomp
 from tare.runners.container.defaults import DOCKER_CAPABILITIES, MASKED_PATHS, default_config
 from tare.runners.container.reader import Reader
 from tare.runners.launch import frame, monitored
 
-KIND: Kind = "container"
+LAYERS: Layers = ("container",)
 TYPICAL_S = 0.01
 OPTIONS: Mapping[str, Option] = {"binary": Option("the program, if it is not the one on PATH", file=True)}
 

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container import borrow, cgroups, devices, leftovers, stub, trial
 from tare.runners.container.bundle import parse
 from tare.runners.container.defaults import PIDS_LIMIT, default_config
@@ -30,7 +30,7 @@ from tare.runners.container.reader import BundleError
 from tare.runners.container.siblings import Limits, SiblingsV1, SiblingsV2
 from tare.runners.launch import drain, fork_client, frame
 
-KIND: Kind = "container"
+LAYERS: Layers = ("container",)
 TYPICAL_S = 0.01
 OPTIONS: dict[str, Option] = {}
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners.base import Kind, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.base import Layers, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.launch import drain
 
-KIND: Kind = "null"
+LAYERS: Layers = ()
 TYPICAL_S = 0.001
 OPTIONS: Mapping[str, Option] = {}
 

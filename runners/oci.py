@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tare.runners.base import Kind, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container import cgroups, leftovers, syscalls
 from tare.runners.container.defaults import default_config
 from tare.runners.container.root_layer import overlay_options
@@ -157,7 +157,7 @@ def hybrid_fix(layout: cgroups.Layout) -> str:
 class Oci:
     """One OCI runtime program as a :class:`runners.base.Runner`."""
 
-    KIND: Kind = "container"
+    LAYERS: Layers = ("container",)
     OPTIONS: ClassVar[dict[str, Option]] = {"binary": Option("the program, if it is not the one on PATH", file=True)}
 
     def __init__(self, name: str, *, typical_s: float, ours: str = "") -> None:

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tare.runners import payload
-from tare.runners.base import Kind, Launch, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.base import Launch, Layers, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container import cgroups, trial
 from tare.runners.container.defaults import PIDS_LIMIT
 from tare.runners.launch import drain, exec_gate, frame
 
-KIND: Kind = "process"
+LAYERS: Layers = ()
 TYPICAL_S = 0.003
 OPTIONS: Mapping[str, Option] = {
     "limit": Option("what enforces the grant: nothing, or a cgroup of its own", ("none", "cgroup"))

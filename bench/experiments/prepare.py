@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,16 +61,16 @@ def bring_up(
         why = f"the host has no means to ask an instance of the runner {subject.runner} for memory"
         fix = 'a machine needs the option balloon = "virtio", a process limit = "cgroup", a container cgroups'
         support = Support(ok=False, version=support.version, why=why, fix=fix)
-    found: Prepared | None = None
+    prepared: Prepared | None = None
     if support.ok:
         try:
-            found = prepare(subject, rootfs, place, folder, helpers)
+            prepared = prepare(subject, rootfs, place, folder, helpers)
         except RunnerError as error:
             support = Support(ok=False, version=support.version, why=str(error), fix=error.fix)
         except OSError as error:
             why = f"it could not be prepared: {error}"
             support = Support(ok=False, version=support.version, why=why, fix="tare doctor")
-    return Brought(support=support, record=_record(subject, runner, support), prepared=found)
+    return Brought(support=support, record=_record(subject, runner, support), prepared=prepared)
 
 
 def prepare(subject: Subject, rootfs: str | None, place: Place, folder: str, helpers: ExitStack) -> Prepared:
@@ -83,23 +84,19 @@ def prepare(subject: Subject, rootfs: str | None, place: Place, folder: str, hel
 
 
 def _record(subject: Subject, runner: Runner, support: Support) -> SubjectRecord:
+    if not subject.reclaim_bytes:
+        support = dataclasses.replace(support, reclaims="")
     return SubjectRecord(
+        **doctor.proved(runner, support),
         label=subject.label,
         runner=subject.runner,
-        kind=runner.KIND,
         options=subject.options,
-        version=support.version,
-        accelerator=support.accelerator,
+        payload=subject.payload,
         argv=subject.argv,
         memory_bytes=subject.memory_bytes,
         cpus=subject.cpus,
-        walls=support.walls,
-        unlimited=support.unlimited,
         reclaim_bytes=subject.reclaim_bytes,
-        reclaims=support.reclaims if subject.reclaim_bytes else "",
-        facts=dict(support.facts),
         skipped="" if support.ok else support.why or "its probe failed without a reason",
-        fix=support.fix,
     )
 
 

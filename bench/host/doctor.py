@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tare import runners
 from tare.bench.host import facts, workspace
 from tare.bench.host.interrupts import Interrupts
-from tare.bench.records.rows import Host
+from tare.bench.records.rows import Host, Probed
+from tare.runners import layers
 from tare.runners.base import Options, Runner, RunnerError, Support
 
 
-class RunnerDiagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """What one runner's probe said; see :class:`runners.base.Support`."""
+class RunnerDiagnosis(Probed, frozen=True, kw_only=True):
+    """What one runner's probe said. ``kind`` is its layers as one word (:func:`runners.layers.kind`)."""
 
     name: str
     kind: str
     ok: bool
-    version: str
-    accelerator: str | None
     why: str
-    fix: str
-    facts: dict[str, str]
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +45,7 @@ def examine(cache: Path) -> Diagnosis:
         probed = []
         for name in runners.REGISTRY:
             interrupts.check()
-            if name != "null":
+            if not layers.is_null(name):
                 probed.append(_probe(name, cache))
         interrupts.check()
     bad = [finding for finding in found.findings if finding.level == "bad"]
@@ -65,16 +64,21 @@ def probe(runner: Runner, options: Options, cache: Path) -> Support:
         return Support(ok=False, why=f"it could not be probed: {error}", fix="tare doctor")
 
 
+def proved(runner: Runner, support: Support) -> dict[str, Any]:
+    """The fields of a :class:`bench.records.rows.Probed`: of *runner* its layers, the rest of *support*."""
+    taken = (name for name in Probed.__struct_fields__ if name not in ("layers", "facts"))
+    return {"layers": runner.LAYERS, "facts": dict(support.facts), **{name: getattr(support, name) for name in taken}}
+
+
 def _probe(name: str, cache: Path) -> RunnerDiagnosis:
     runner = runners.load(name)
     support = probe(runner, {}, cache)
+    if "tare doctor" in support.fix:  # this is the doctor
+        support = dataclasses.replace(support, fix="")
     return RunnerDiagnosis(
+        **proved(runner, support),
         name=name,
-        kind=runner.KIND,
+        kind=layers.kind(name, runner.LAYERS),
         ok=support.ok,
-        version=support.version,
-        accelerator=support.accelerator,
         why=support.why,
-        fix="" if "tare doctor" in support.fix else support.fix,  # this is the doctor
-        facts=dict(support.facts),
     )

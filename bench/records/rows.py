@@ -20,8 +20,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-#: Raised when a field changes its meaning or goes away; additions do not count. See :func:`bench.records.store.load`.
-SCHEMA_VERSION = 1
+from tare.runners.base import Accelerator, Layers
+from tare.runners.payload import Payload
+
+#: Raised when a field changes its meaning or goes away; additions do not count. See :mod:`bench.records.upgrades`.
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "failed", "timeout", "invalid", "skipped"]
 TrialKind = Literal["measured", "warmup"]
@@ -118,30 +121,40 @@ class Host(Record, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
 
 
-class SubjectRecord(Record, frozen=True, kw_only=True):
+class Probed(Record, frozen=True, kw_only=True):
+    """What a runner is and what its probe proved; see :class:`runners.base.Support`.
+
+    ``layers`` are its layers of isolation, outermost first (:mod:`runners.layers`). ``accelerator`` is ``tcg`` for a
+    software-emulated virtual machine: another class of result (docs/method.md).
+    """
+
+    layers: Layers = ()
+    version: str = ""
+    accelerator: Accelerator | None = None
+    walls: tuple[str, ...] = ()
+    unlimited: tuple[str, ...] = ()
+    reclaims: str = ""
+    facts: dict[str, str] = {}
+    fix: str = ""
+
+
+class SubjectRecord(Probed, frozen=True, kw_only=True):
     """One subject as it was run: its contract, what its probe proved, and the files that hold its exact configuration.
 
-    ``accelerator`` is ``tcg`` for a software-emulated virtual machine: another class of result (docs/method.md). Each
-    instance was asked for ``reclaim_bytes`` of its memory, by ``reclaims``.
+    Its first process was told to do what ``payload`` says, as ``argv``. Each instance was asked for ``reclaim_bytes``
+    of its memory, by ``reclaims``, which is empty where nothing was asked.
     """
 
     label: str
     runner: str
-    kind: Literal["null", "process", "container", "vm"]
     options: dict[str, str | int | float | bool] = {}
-    version: str = ""
-    accelerator: Literal["kvm", "tcg"] | None = None
+    payload: Payload = Payload()
     argv: tuple[str, ...] = ()
     memory_bytes: int
     cpus: int
-    walls: tuple[str, ...] = ()
-    unlimited: tuple[str, ...] = ()
     reclaim_bytes: int = 0
-    reclaims: str = ""
-    facts: dict[str, str] = {}
     manifest: tuple[str, ...] = ()
     skipped: str = ""
-    fix: str = ""
 
 
 class Leak(Record, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tare.bench.errors import InvalidError, TareError, UsageError, unwritten
-from tare.bench.records import files, inputs
+from tare.bench.records import files, inputs, upgrades
 from tare.bench.records.metrics import METRICS, misfit
 from tare.bench.records.rows import SCHEMA_VERSION, Outcome, Record, RunHeader, Sample
 
@@ -206,7 +206,10 @@ def load_header(path: Path) -> RunHeader:
                 f"its schema is {schema}, this tare reads up to {SCHEMA_VERSION}",
                 "use the newer tare to read it",
             )
-        header = msgspec.json.decode(text, type=RunHeader)
+        if schema < SCHEMA_VERSION:
+            header = msgspec.convert(upgrades.upgraded(msgspec.json.decode(text, type=dict), schema), RunHeader)
+        else:
+            header = msgspec.json.decode(text, type=RunHeader)
         msgspec.convert(header.scenario, _Resolved)
         return header
 

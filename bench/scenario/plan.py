@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from tare.bench.records.rows import Trial
 from tare.bench.scenario.resolve import ASCENTS, Scenario, Subject
-from tare.runners import payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Plan:
 
     def estimate_s(self, typical_s: Mapping[str, float]) -> float:
         """About how long the trials take, from a typical duration of one start and stop per subject's label."""
-        delays_s = {subject.label: payload.delay_ms(subject.argv) / 1000 for subject in self.scenario.subjects}
+        delays_s = {subject.label: subject.payload.delay_ms / 1000 for subject in self.scenario.subjects}
         each_s = {label: typical_s[label] + delay_s for label, delay_s in delays_s.items()}
         starts_s = sum(each_s[trial.subject] * self._starts(trial.subject) for trial in self.trials)
         return starts_s + self.scenario.stack.window_s * sum(self._windows(trial.subject) for trial in self.trials)

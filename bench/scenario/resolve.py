@@ -26,13 +26,13 @@ from tare.bench.scenario.file import (
     parse,
     words,
 )
-from tare.runners import payload
+from tare.runners.payload import Payload
 
 MIB = 1 << 20
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to be weighed, with nothing left to default. ``argv`` starts with the payload's path in the rootfs.
+    """One thing to be weighed, with nothing left to default.
 
     ``counts``, ``most`` and ``reclaim_bytes`` are for the probes that stack instances
     (:class:`bench.scenario.file.StackTable`), ``step_bytes`` for the one that looks for the least grant.
@@ -41,13 +41,18 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     runner: str
     options: dict[str, Option]
-    argv: tuple[str, ...]
+    payload: Payload
     memory_bytes: int
     cpus: int
     counts: tuple[int, ...] = ()
     most: int = 0
     reclaim_bytes: int = 0
     step_bytes: int = 0
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What an instance runs."""
+        return self.payload.argv
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,7 +228,7 @@ class _Resolver:
         except msgspec.ValidationError as error:
             raise self._error(f"subject '{label}': {words(str(error))}", "correct that value of the matrix") from None
         grant, work = self.file.grant, self.file.payload
-        arguments = payload.arguments(
+        told = Payload(
             delay_ms=work.delay_ms if table.delay_ms is None else table.delay_ms,
             touch_mib=work.touch_mib if table.touch_mib is None else table.touch_mib,
             release=work.release if table.release is None else table.release,
@@ -244,7 +249,7 @@ class _Resolver:
             label=label,
             runner=table.runner,
             options=options,
-            argv=(payload.PATH, *arguments),
+            payload=told,
             memory_bytes=memory_mib * MIB,
             cpus=grant.cpus if table.cpus is None else table.cpus,
             counts=tuple(sorted(set(counts))),

@@ -17,6 +17,7 @@ from tare.reports.sections.ramp import analysis, sentences
 from tare.reports.sections.ramp.analysis import Weighed
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.capacity import Size
+from tare.runners import layers
 
 #: How a subject that stands alone says its figure.
 _SAYS = {"least_memory_bytes": "gets ready with"}
@@ -114,7 +115,7 @@ def _answer(
         yield Claim(lead="No answer", detail=f"{detail}.", subject="", verdict="no figure")
         return
     # Neither a null subject nor a known delay is an answer: both weigh the scale (reports/analysis/calibration.py).
-    scale = {s.label for s in header.subjects if s.kind == "null" or delay_seconds(s)}
+    scale = {s.label for s in header.subjects if layers.is_null(s.runner) or delay_seconds(s)}
     skipped = {subject.label for subject in subjects if subject.skipped}
     mine = [
         compared

@@ -6,6 +6,7 @@ delay before ready, which must be recovered; pairs of the same subject, between 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -17,9 +18,10 @@ from tare.bench.stats import estimate
 from tare.reports import words
 from tare.reports.analysis import tables
 from tare.reports.analysis.model import Calibration, Compared, Delay, SamePair, SubjectFigures
+from tare.runners import layers
+from tare.runners.payload import Payload
 
 _READY = "ready_seconds"
-_DELAY = "delay-ms="
 
 
 def calibrate(
@@ -29,7 +31,7 @@ def calibrate(
     known = {subject.label for subject in subjects if _median(subject) is not None}
     delays = tuple(_delays(header, medians, known))
     pairs = tuple(_same_pairs(header, comparisons))
-    null = next((subject for subject in subjects if subject.kind == "null" and subject.label in known), None)
+    null = next((subject for subject in subjects if layers.is_null(subject.runner) and subject.label in known), None)
     own = None if null is None else next(figure for figure in null.figures if figure.metric == _READY)
     found = Calibration(
         resolution_seconds=header.resolution_seconds,
@@ -47,11 +49,7 @@ def calibrate(
 
 def delay_seconds(subject: SubjectRecord) -> float | None:
     """The delay that the subject's payload was told to make before ready, or None when it was told none."""
-    for argument in subject.argv:
-        name, found, number = argument.partition(_DELAY)
-        if found and not name and number.isdigit():
-            return int(number) / 1000
-    return None
+    return subject.payload.delay_ms / 1000 or None
 
 
 def same(first: SubjectRecord, second: SubjectRecord) -> bool:
@@ -63,8 +61,8 @@ def _identity(subject: SubjectRecord) -> tuple[object, ...]:
     return subject.runner, subject.accelerator, subject.options, subject.memory_bytes, subject.cpus
 
 
-def _without_delay(subject: SubjectRecord) -> tuple[str, ...]:
-    return tuple(argument for argument in subject.argv if not argument.startswith(_DELAY))
+def _without_delay(subject: SubjectRecord) -> Payload:
+    return dataclasses.replace(subject.payload, delay_ms=0)
 
 
 def _delays(header: RunHeader, medians: pd.DataFrame, known: set[str]) -> Iterator[Delay]:

@@ -22,6 +22,7 @@ from tare.bench.stats.modes import modes
 from tare.reports import words
 from tare.reports.analysis import measures, tables
 from tare.reports.analysis.model import Class, Compared, Counts, Figure, Mode, Phase, SubjectFigures
+from tare.runners import layers
 
 #: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
 PHASES: tuple[tuple[str, Literal["start", "stop"], str, str | None], ...] = (
@@ -118,22 +119,9 @@ def subject_figures(
     why = f"skipped: {subject.skipped}" if subject.skipped else words.no_figure(counts)
     claims = {name: f"no claim: {why}" for name, why in unclaimed.get(subject.label, {}).items()}
     return SubjectFigures(
-        label=subject.label,
-        runner=subject.runner,
-        kind=subject.kind,
+        **msgspec.structs.asdict(subject),
+        kind=layers.kind(subject.runner, subject.layers),
         result_class=result_class(subject),
-        accelerator=subject.accelerator,
-        version=subject.version,
-        argv=subject.argv,
-        options=subject.options,
-        memory_bytes=subject.memory_bytes,
-        cpus=subject.cpus,
-        walls=subject.walls,
-        unlimited=subject.unlimited,
-        facts=subject.facts,
-        manifest=subject.manifest,
-        skipped=subject.skipped,
-        fix=subject.fix,
         counts=counts,
         figures=tuple(
             figure(

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from tare.bench.records.rows import Finding, Leak, Status, TrialKind
+from tare.bench.records.rows import Finding, Leak, Status, SubjectRecord, TrialKind
 from tare.reports.sections.ramp.memory_model import (
     Capacity,
     Cost,
@@ -98,25 +98,14 @@ class Counts(Part, frozen=True, kw_only=True):
     warmups_failed: int
 
 
-class SubjectFigures(Part, frozen=True, kw_only=True):
-    """One subject: what it was, what it was granted, how its starts ended, and its figures."""
+class SubjectFigures(SubjectRecord, frozen=True, kw_only=True):
+    """One subject as it was run, how its starts ended, and its figures.
 
-    label: str
-    runner: str
-    kind: Literal["null", "process", "container", "vm"]
+    ``kind`` is its layers as one word (:func:`runners.layers.kind`), for scripts from before there were layers.
+    """
+
+    kind: str
     result_class: Class
-    accelerator: str | None
-    version: str
-    argv: tuple[str, ...]
-    options: dict[str, str | int | float | bool]
-    memory_bytes: int
-    cpus: int
-    walls: tuple[str, ...]
-    unlimited: tuple[str, ...]
-    facts: dict[str, str]
-    manifest: tuple[str, ...]
-    skipped: str
-    fix: str
     counts: Counts
     figures: tuple[Figure, ...]
     phases: tuple[Phase, ...]

@@ -22,6 +22,7 @@ from tare.reports.analysis.build import claim, several_modes
 from tare.reports.analysis.compare import judge, result_class, subject_figures
 from tare.reports.analysis.model import Compared, RunsComparison, SubjectFigures
 from tare.reports.sections.ramp import analysis
+from tare.runners import layers
 
 _HOST = ("machine_id", "cpu_model", "cpus", "memory_bytes", "kernel", "cgroup_mode", "virtualization")
 
@@ -108,7 +109,7 @@ def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[s
     if not _ran(first, second):
         return
     pairs: tuple[tuple[str, object, object], ...] = (
-        ("kind", first.kind, second.kind),
+        ("layers of isolation", layers.kind(first.runner, first.layers), layers.kind(second.runner, second.layers)),
         ("class of result", result_class(first), result_class(second)),
         ("memory", f"{first.memory_bytes} bytes", f"{second.memory_bytes} bytes"),
         ("cpus", first.cpus, second.cpus),

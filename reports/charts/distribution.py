@@ -21,8 +21,6 @@ from tare.reports.analysis.model import Figure, Report, SubjectFigures
 from tare.reports.charts import svg
 from tare.reports.charts.axes import linear_ticks, log_axis, log_limits
 
-COLOURS = {"null": svg.NULL, "process": svg.PROCESS, "container": svg.CONTAINER, "vm": svg.VM}
-
 EMULATED_ROW = "software-emulated (TCG): another class of result"
 
 #: Below this width a row's label and value stand above it, not beside it.
@@ -128,7 +126,7 @@ def drift(report: Report, frame: pd.DataFrame, metric: str, *, width: float, nam
 def _drift_cell(
     axes: Axes, report: Report, subject: SubjectFigures, data: pd.DataFrame, metric: str, unit: str
 ) -> None:
-    figure, colour = _figure(subject, metric), COLOURS[subject.kind]
+    figure, colour = _figure(subject, metric), svg.colour(subject.runner, subject.layers)
     hollow = subject.result_class == "emulated"
     size = 16 if len(data) <= 40 else 5
     middle = figure.median if figure.median is not None else float(data["value"].iloc[0])
@@ -222,7 +220,7 @@ def _row_text(axes: Axes, top: float, layout: Layout, subject: SubjectFigures, f
 def _strip(axes: Axes, top: float, layout: Layout, subject: SubjectFigures, data: pd.DataFrame, figure: Figure) -> None:
     """The dots of one row. A dot's height within the row is its round: first round on top, so that drift is a slant."""
     data = data[data["value"] > 0]
-    colour, hollow = COLOURS[subject.kind], subject.result_class == "emulated"
+    colour, hollow = svg.colour(subject.runner, subject.layers), subject.result_class == "emulated"
     upper, lower = top + layout.header + 9, top + layout.row - 9
     ranks = data["round"].rank(method="dense") - 1
     y = upper + (lower - upper) * ranks / max(1.0, ranks.max()) if len(data) > 1 else ranks + (upper + lower) / 2

@@ -17,6 +17,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from tare.reports import words
+from tare.runners.base import Layers
+from tare.runners.layers import outermost
 
 #: Placeholder colour -> CSS variable. The page defines the variables, once for each scheme.
 PALETTE = {
@@ -38,15 +40,28 @@ PALETTE = {
     "#101010": "--stacks",
     "#111111": "--others",
     "#121212": "--rests",
+    "#131313": "--sandbox",
 }
 INK, MUTED, RULE, PAPER, NULL, PROCESS, CONTAINER, VM, BAND, *_PARTS = PALETTE
 #: Whose memory it is, in the order in which it is stacked.
-PAYLOAD, GUEST, HELPER, CACHE, SLAB, TABLES, STACKS, OTHERS, RESTS = _PARTS
+PAYLOAD, GUEST, HELPER, CACHE, SLAB, TABLES, STACKS, OTHERS, RESTS, SANDBOX = _PARTS
+_OF_LAYER = {"null": NULL, "process": PROCESS, "container": CONTAINER, "sandbox": SANDBOX, "vm": VM}
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _COLOUR = re.compile("|".join(PALETTE))
 _LOCAL = re.compile(r"url\(#([^)]+)\)")
+
+
+def family(runner: str, layers: Layers) -> str:
+    """The name of the colour of a subject: by what the host sees of it first; ``other`` for a layer without one."""
+    word = outermost(runner, layers)
+    return word if word in _OF_LAYER else "other"
+
+
+def colour(runner: str, layers: Layers) -> str:
+    """The colour of a subject, as a placeholder."""
+    return _OF_LAYER.get(outermost(runner, layers), INK)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tare.reports import words
 from tare.reports.cost.prices import Book, Size
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import Cost, CostArm, CostRow, CounterLine, LedgerRow
+from tare.runners import layers
 
 MOST = 50
 #: A smaller sum is said to be smaller than this.
@@ -104,7 +105,9 @@ def _arms(
     by_label = {subject.label: subject for subject in usable}
     for first, second in pairs:
         one, other = by_label.get(first), by_label.get(second)
-        if one and other and (one.kind, other.kind) == ("container", "vm") and one.argv == other.argv:
+        if not (one and other) or one.payload != other.payload:
+            continue
+        if layers.walled_on_host_kernel(one.layers) and layers.own_kernel(other.layers):
             return (one, lines[first]), (other, lines[second])
     return None
 

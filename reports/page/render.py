@@ -20,7 +20,7 @@ from tare.reports import PAGE, words
 from tare.reports.analysis import measures, tables
 from tare.reports.analysis.build import build
 from tare.reports.analysis.model import Report, SubjectFigures
-from tare.reports.charts import distribution
+from tare.reports.charts import distribution, svg
 from tare.reports.sections.ramp import page as ramp_page
 from tare.reports.sections.ramp.density.capacity import Size
 from tare.reports.sections.startup.layers import stacks
@@ -63,6 +63,7 @@ def page(run: store.Run, report: Report) -> str:
         bytes=lambda value: show(float(value), "bytes"),
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )
+    environment.globals["family"] = svg.family  # macros see globals alone
     native, emulated = distribution.ordered(report.subjects)
     environment.filters.update(ramp_page.FILTERS)
     probe = measures.probe(run.header)

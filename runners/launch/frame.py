@@ -132,7 +132,7 @@ def _try(
     with trial.directory(os.fspath(payload.binary(cache)), payload.PATH) as place, ExitStack() as stack:
         if grouped:
             stack.callback(cgroups.at(name).remove)
-        argv = (payload.PATH, *payload.arguments())
+        argv = payload.Payload().argv
         spec = Spec(argv=argv, rootfs=Path(place, "rootfs"), memory_bytes=_TRIAL_BYTES, cpus=1)
         directory = Path(place, "scratch")
         directory.mkdir()

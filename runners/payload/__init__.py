@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +20,62 @@ FLAGS = ("-static", "-Os", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-s")
 
 _COMPILER_S = 120
 
-#: Its words for memory that is given back once it was touched: by munmap(2), or by MADV_FREE of madvise(2).
-RELEASED, RELEASED_LAZILY = "then=release", "then=release-lazily"
 #: The payload's path inside every root filesystem.
 PATH = "/payload"
+
+Release = bool | Literal["lazily"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """What the payload is told to do. ``payload.c`` says in which order it does these.
+
+    It waits ``delay_ms``, and touches ``touch_mib`` of memory. ``release``: it gives that memory back, by munmap(2), or
+    lazily, by MADV_FREE of madvise(2). ``tell="memory"``: it says what /proc/meminfo holds. ``busy_percent``: of one
+    processor, used from being ready on. ``out_kib`` and ``err_kib``: written to its standard output and error before it
+    is ready; ``floods``: without end after that. ``reads``: its standard input must be empty. With ``exit_code`` it
+    ends when it is ready, else it waits to be stopped.
+    """
+
+    delay_ms: int = 0
+    touch_mib: int = 0
+    release: Release = False
+    tell: Literal["", "memory"] = ""
+    busy_percent: int = 0
+    exit_code: int | None = None
+    out_kib: int = 0
+    err_kib: int = 0
+    floods: bool = False
+    reads: bool = False
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The whole argv of the first process of an instance."""
+        return (PATH, *self.arguments())
+
+    def arguments(self) -> tuple[str, ...]:
+        """The words that ``payload.c`` reads. Nothing else makes them, and nothing of ours reads them again."""
+        words = []
+        if self.delay_ms:
+            words.append(f"delay-ms={self.delay_ms}")
+        if self.touch_mib:
+            words.append(f"touch-mib={self.touch_mib}")
+        if self.release:
+            words.append("then=release-lazily" if self.release == "lazily" else "then=release")
+        if self.tell:
+            words.append(f"tell={self.tell}")
+        if self.busy_percent:
+            words.append(f"busy-percent={self.busy_percent}")
+        if self.out_kib:
+            words.append(f"out-kib={self.out_kib}")
+        if self.err_kib:
+            words.append(f"err-kib={self.err_kib}")
+        if self.reads:
+            words.append("input=empty")
+        if self.floods:
+            words.append("then=flood")
+        words.append("then=pause" if self.exit_code is None else f"then=exit:{self.exit_code}")
+        return tuple(words)
 
 
 def binary(cache: Path) -> Path:
@@ -69,50 +121,3 @@ def _compile(source: Path, built: Path) -> None:
         full = os.strerror(errno.ENOSPC) in reason or os.strerror(errno.EDQUOT) in reason
         fix = f"make room in {built.parent.parent} and {tempfile.gettempdir()}" if full else "install libc6-dev"
         raise RunnerError(what, reason, fix)
-
-
-def delay_ms(argv: Sequence[str]) -> int:
-    """How long a payload with this argv waits before it says that it is ready."""
-    return next((int(word.removeprefix("delay-ms=")) for word in argv if word.startswith("delay-ms=")), 0)
-
-
-def arguments(
-    *,
-    delay_ms: int = 0,
-    touch_mib: int = 0,
-    release: bool | Literal["lazily"] = False,
-    tell: Literal["", "memory"] = "",
-    busy_percent: int = 0,
-    exit_code: int | None = None,
-    out_kib: int = 0,
-    err_kib: int = 0,
-    floods: bool = False,
-    reads: bool = False,
-) -> tuple[str, ...]:
-    """The payload's argv after its own path, for these wishes.
-
-    ``tell="memory"``: say what /proc/meminfo holds. ``busy_percent``: of one processor, used from being ready on.
-    ``out_kib`` and ``err_kib``: written to its standard output and error before it is ready; ``floods``: without end
-    after that. ``reads``: its standard input must be empty.
-    """
-    words = []
-    if delay_ms:
-        words.append(f"delay-ms={delay_ms}")
-    if touch_mib:
-        words.append(f"touch-mib={touch_mib}")
-    if release:
-        words.append(RELEASED_LAZILY if release == "lazily" else RELEASED)
-    if tell:
-        words.append(f"tell={tell}")
-    if busy_percent:
-        words.append(f"busy-percent={busy_percent}")
-    if out_kib:
-        words.append(f"out-kib={out_kib}")
-    if err_kib:
-        words.append(f"err-kib={err_kib}")
-    if reads:
-        words.append("input=empty")
-    if floods:
-        words.append("then=flood")
-    words.append("then=pause" if exit_code is None else f"then=exit:{exit_code}")
-    return tuple(words)

@@ -14,7 +14,7 @@ from typing import Literal, cast
 from tare.runners.base import (
     PREFIX,
     Accelerator,
-    Kind,
+    Layers,
     Mark,
     Option,
     Options,
@@ -28,7 +28,7 @@ from tare.runners.image import modules
 from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel, find
 from tare.runners.image.rootfs import payload_root
-from tare.runners.payload import PATH, arguments
+from tare.runners.payload import Payload
 from tare.runners.vm import acceleration, leftovers
 from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect, make_directory
 from tare.runners.vm.domain import (
@@ -44,7 +44,7 @@ from tare.runners.vm.domain import (
 )
 from tare.runners.vm.guest import Guest, running
 
-KIND: Kind = "vm"
+LAYERS: Layers = ("vm",)
 TYPICAL_S = 4.0
 Wish = Literal["auto", "kvm", "tcg"]
 _WISHES: tuple[Wish, ...] = ("auto", "kvm", "tcg")
@@ -145,7 +145,7 @@ def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: 
         boot = DirectBoot(
             kernel=_reachable(hypervisor, kernel.path, directory),
             initrd=_reachable(hypervisor, initramfs(cache, payload_root(cache)), directory),
-            command_line=command_line((PATH, *arguments()), ()),
+            command_line=command_line(Payload().argv, ()),
         )
         verdict = acceleration.prove(hypervisor, wanted.machine, kernel, boot, directory=directory, cache=cache)
     if verdict.cpu is not None:
@@ -260,4 +260,4 @@ def sweep() -> Sequence[str]:
     return leftovers.sweep()
 
 
-__all__ = ["KIND", "OPTIONS", "TYPICAL_S", "prepare", "probe", "sweep"]
+__all__ = ["LAYERS", "OPTIONS", "TYPICAL_S", "prepare", "probe", "sweep"]

@@ -63,7 +63,7 @@ class Bench:
             label=self.name,
             runner=self.runner_name,
             options=dict(self.options),
-            argv=(payload.PATH, *payload.arguments(**wishes)),
+            payload=payload.Payload(**wishes),
             memory_bytes=MEMORY_BYTES,
             cpus=1,
         )
@@ -296,7 +296,8 @@ def test_the_probe_says_what_would_run_and_leaves_nothing(bench: Bench) -> None:
     for need in NEEDS[bench.name] or ("root",):
         require(need, support.ok, f"{bench.name}: {support.why}")
     assert support.version
-    assert (support.accelerator is not None) == (bench.runner.KIND == "vm")
+    assert all(word.isidentifier() and word.islower() for word in bench.runner.LAYERS)
+    assert (support.accelerator is not None) == ("vm" in bench.runner.LAYERS)
 
 
 def test_a_sweep_of_a_clean_host_removes_nothing(bench: Bench) -> None:

@@ -90,7 +90,7 @@ class Arena:
         self._count += 1
         cache, directory = cache_dir(), self._scratch / str(self._count)
         directory.mkdir()
-        argv = (payload.PATH, *payload.arguments())
+        argv = payload.Payload().argv
         spec = Spec(argv=argv, rootfs=payload_root(cache), memory_bytes=MEMORY_BYTES, cpus=1)
         group = f"{self.load.relative}/{self._count}"
         if runner == "floor":

@@ -81,7 +81,7 @@ def main() -> None:
     for name in ("proc", "dev", "sys"):
         (root / name).mkdir(parents=True)
     shutil.copy(payload.binary(Path("/tare/cache")), root / "payload")
-    spec = Spec(argv=("/payload", *payload.arguments()), rootfs=root, memory_bytes=128 << 20, cpus=1)
+    spec = Spec(argv=("/payload", *payload.Payload().arguments()), rootfs=root, memory_bytes=128 << 20, cpus=1)
     scratch = Scratch(directory=place, cache=place, cgroup="tare-fresh", prefix="tare-fresh")
     with fork_server.prepare(spec, {}, scratch) as prepared:
         with ExitStack() as one:

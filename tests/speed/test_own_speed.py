@@ -35,7 +35,7 @@ def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
         label=name,
         runner=name,
         options={},
-        argv=(payload.PATH, *payload.arguments()),
+        payload=payload.Payload(),
         memory_bytes=128 << 20,
         cpus=1,
     )

@@ -50,7 +50,7 @@ def main(runner: Runner, moment: str) -> None:
         os.write(1, f"{prefix} {os.getpid()}".encode())
         if moment.startswith("probe"):
             probe(runner, moment, cache)
-        spec = Spec(argv=(payload.PATH, *payload.arguments()), rootfs=root, memory_bytes=1 << 26, cpus=1)
+        spec = Spec(argv=payload.Payload().argv, rootfs=root, memory_bytes=1 << 26, cpus=1)
         place = Scratch(directory=directory, cache=cache, cgroup=opened.load if opened else None, prefix=prefix)
         with runner.prepare(spec, {}, place) as prepared:
             if moment in checkpoint.NAMES and moment != "delete:begin":

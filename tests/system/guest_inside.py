@@ -721,7 +721,7 @@ def check_a_process_is_limited_alone() -> None:
     program = payload.binary(cache)
     scratch = Scratch(directory=cache, cache=cache, cgroup="tare-guest", prefix="tare-guest")
     for memory_bytes, wanted in ((1 << 20, ""), (16 << 10, "it reached the memory limit of its cgroup")):
-        argv = (f"/{program.name}", *payload.arguments())
+        argv = (f"/{program.name}", *payload.Payload().arguments())
         spec = Spec(argv=argv, rootfs=cache, memory_bytes=memory_bytes, cpus=1)
         with process.prepare(spec, options, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
             os.set_blocking(instance.console, True)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tare.runners import null
-from tare.runners.base import Instance, Kind, Mark, Option, Options, Prepared, Scratch, Spec, Support
+from tare.runners.base import Instance, Layers, Mark, Option, Options, Prepared, Scratch, Spec, Support
 from tare.runners.container import cgroups
 
-KIND: Kind = "process"
+LAYERS: Layers = ()
 TYPICAL_S = 0.01
 OPTIONS: Mapping[str, Option] = {}
 

@@ -136,7 +136,7 @@ def test_a_payload_that_sees_no_proc_says_so_and_gets_ready(tmp_path: Path) -> N
     require("root", os.geteuid() == 0, "this is not root")
     shutil.copyfile(payload.binary(cache_dir()), tmp_path / "payload")
     (tmp_path / "payload").chmod(0o755)
-    command = ["chroot", str(tmp_path), "/payload", *payload.arguments(tell="memory", exit_code=0)]
+    command = ["chroot", str(tmp_path), "/payload", *payload.Payload(tell="memory", exit_code=0).arguments()]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert said == [
         "tare first",

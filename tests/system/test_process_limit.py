@@ -74,7 +74,7 @@ def started(
     touch: int = 0,
 ) -> Iterator[Instance]:
     path = payload.binary(cache_dir())
-    words = payload.arguments(touch_mib=touch)
+    words = payload.Payload(touch_mib=touch).arguments()
     argv = (f"/{path.name}", *words) if not program else (program,)
     spec = Spec(argv=argv, rootfs=path.parent if not program else directory, memory_bytes=memory_bytes, cpus=1)
     scratch = Scratch(directory=directory, cache=cache_dir(), cgroup=parent.relative, prefix=parent.relative)

@@ -22,7 +22,7 @@ from tare.runners.image import modules
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.kernel import find
 from tare.runners.image.rootfs import payload_root
-from tare.runners.payload import arguments
+from tare.runners.payload import Payload
 from tare.runners.vm import acceleration, backend, leftovers
 from tare.runners.vm.connection import EMBEDDED, connect, make_directory, runtime_directory
 from tare.runners.vm.domain import DiskBoot, Hardware, Machine, domain_xml
@@ -52,7 +52,7 @@ class Stage:
         memory_bytes: int = MEMORY_BYTES,
     ) -> Prepared:
         root = rootfs or payload_root(self.scratch.cache)
-        spec = Spec(argv=words or ("/payload", *arguments()), rootfs=root, memory_bytes=memory_bytes, cpus=cpus)
+        spec = Spec(argv=words or Payload().argv, rootfs=root, memory_bytes=memory_bytes, cpus=cpus)
         return self.stack.enter_context(backend.prepare(spec, options, self.scratch))
 
     def start(self, launch: Launch, name: str = "1") -> Guest:
@@ -150,7 +150,7 @@ def test_two_at_once(stage: Stage) -> None:
 
 
 def test_a_payload_that_ends_switches_the_machine_off(stage: Stage) -> None:
-    guest = stage.start(stage.prepare("/payload", *arguments(exit_code=3)).launch)
+    guest = stage.start(stage.prepare(*Payload(exit_code=3).argv).launch)
     assert read_until(guest, None) == b"tare first\ntare ready\ntare exit 3\n"
     wait_until(lambda: "QEMU ended with exit code 0" in guest.explain(), DEADLINE_S)
 
@@ -255,7 +255,7 @@ def test_sweep_ends_what_a_killed_run_left_and_nothing_else(stage: Stage) -> Non
 
 
 MIB = 1 << 20
-FREES_96_MIB = ("/payload", *arguments(touch_mib=96, release=True))
+FREES_96_MIB = Payload(touch_mib=96, release=True).argv
 
 
 def resident_mib(guest: Guest) -> float:

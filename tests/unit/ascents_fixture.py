@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tare.bench.records.rows import Outcome, RunHeader, Sample, SubjectRecord, Trial
+from tare.runners.payload import Payload
 from tests.unit import reports_fixture as synthetic
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -132,14 +133,14 @@ def touched() -> list[Climber]:
     """Two kinds that touch 32 MiB and give them back: the container's host gets them, the machine's does not."""
     found = []
     for make, base in ((container, CONTAINER), (vm, VM)):
-        for name, argv, more in (
-            ("touched", ("touch-mib=32",), 32 * MIB),
-            ("released", ("touch-mib=32", "then=release"), 0 if make is container else 32 * MIB),
+        for name, told, more in (
+            ("touched", Payload(touch_mib=32), 32 * MIB),
+            ("released", Payload(touch_mib=32, release=True), 0 if make is container else 32 * MIB),
         ):
             part = "payload" if make is container else "helper"
             burden = Burden(each={**base.each, part: base.each[part] + more}, once=base.once, guest=base.guest)
             label = f"{make.__name__}-{name}"
-            found.append(make(label, burden, argv=("/payload", *argv, "then=pause"), counts=(1, 2, 4)))
+            found.append(make(label, burden, payload=told, counts=(1, 2, 4)))
     return found
 
 
@@ -222,7 +223,7 @@ def _readings(one: Climber, most: int, rng: random.Random) -> Iterator[tuple[str
             yield metric, value, n, "", ""
         for role, metric, value in _programs(one, n, parts):
             yield metric, value, n, role, ""
-        if n and one.record.kind != "process":
+        if n and one.record.layers:
             yield "cgroup_current_bytes", max(0.0, sum(parts.values()) / 2), n, "", ""
         if n and one.burden.guest:
             yield "guest_ram_bytes", one.burden.guest * n, n, "", ""
@@ -272,7 +273,7 @@ def _window(one: Climber, n: int, parts: Mapping[str, float]) -> dict[str, float
 
 def seen_inside(record: SubjectRecord) -> dict[str, float]:
     """A guest sees its grant less what its kernel keeps; everybody else sees the host."""
-    guest = record.kind == "vm"
+    guest = "vm" in record.layers
     total = record.memory_bytes - GUEST_KEEPS if guest else float(TOTAL)
     own = GUEST if guest else {"slab": GIB, "page_tables": GIB, "kernel_stack": GIB, "percpu": GIB, "anon": 4.0 * GIB}
     found = {"total": total, "free": total / 2, "available": total / 2, "cached": 3.0 * MIB, **own}

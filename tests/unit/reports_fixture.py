@@ -11,6 +11,7 @@ import msgspec
 
 from tare.bench.records.rows import Finding, Host, Leak, Outcome, RunHeader, Sample, SubjectRecord, Trial
 from tare.bench.records.store import file_name
+from tare.runners.payload import Payload
 
 GIB = 2**30
 MIB = 2**20
@@ -55,7 +56,9 @@ WALLS = (
     "overlay root", "memory limit", "pids limit", "dropped capabilities", "no_new_privs",
 )  # fmt: skip
 
-_KINDS = {"process": "process", "container": "container", "crun": "container", "runc": "container", "vm": "vm"}
+_LAYERS: dict[str, tuple[str, ...]] = {
+    "process": (), "container": ("container",), "crun": ("container",), "runc": ("container",), "vm": ("vm",),
+}  # fmt: skip
 
 VERSIONS = {
     "process": "fork + exec, Linux 6.18.0",
@@ -68,19 +71,22 @@ VERSIONS = {
 
 def subject(runner: str, label: str = "", **changes: object) -> Subject:
     """A subject of a known runner, as the engine would record it; *changes* replace fields of its record."""
-    kind = _KINDS[runner]
+    layers = _LAYERS[runner]
+    machine, told = layers == ("vm",), changes.get("payload", Payload())
+    assert isinstance(told, Payload)
     record = SubjectRecord(
         label=label or runner,
         runner=runner,
-        kind=kind,  # type: ignore[arg-type]
+        layers=layers,
         version=VERSIONS[runner],
-        accelerator="tcg" if kind == "vm" else None,
-        argv=("/payload", "then=pause"),
+        accelerator="tcg" if machine else None,
+        payload=told,
+        argv=told.argv,
         memory_bytes=256 * MIB,
         cpus=1,
-        walls={"process": (), "container": WALLS, "vm": ("own kernel", "virtual devices")}[kind],
-        unlimited=("memory", "cpus") if kind == "process" else ("cpus",) if runner == "crun" else (),
-        facts={"uri": "qemu:///embed", "machine": "pc"} if kind == "vm" else {},
+        walls=("own kernel", "virtual devices") if machine else WALLS if layers else (),
+        unlimited=("memory", "cpus") if not layers else ("cpus",) if runner == "crun" else (),
+        facts={"uri": "qemu:///embed", "machine": "pc"} if machine else {},
     )
     record = msgspec.structs.replace(record, **changes)
     return Subject(record=record, shape=SHAPES[runner])
@@ -88,7 +94,7 @@ def subject(runner: str, label: str = "", **changes: object) -> Subject:
 
 def null(label: str = "null") -> Subject:
     record = SubjectRecord(
-        label=label, runner="null", kind="null", version="nothing", memory_bytes=256 * MIB, cpus=1, argv=("then=pause",)
+        label=label, runner="null", version="nothing", memory_bytes=256 * MIB, cpus=1, argv=("then=pause",)
     )
     shape = Shape(created_ms=0.012, first_ms=0.021, ready_ms=0.004, stopped_ms=0.008, removed_ms=0.004, cpu_ms=0.1)
     return Subject(record=record, shape=shape)
@@ -96,7 +102,7 @@ def null(label: str = "null") -> Subject:
 
 def delayed(runner: str, delay_ms: int, *, lost_ms: float = 0.08) -> Subject:
     """A subject whose payload waits *delay_ms* before it is ready, and takes *lost_ms* more."""
-    base = subject(runner, f"{runner}-{delay_ms}", argv=("/payload", f"delay-ms={delay_ms}", "then=pause"))
+    base = subject(runner, f"{runner}-{delay_ms}", payload=Payload(delay_ms=delay_ms))
     shape = replace(base.shape, ready_ms=base.shape.ready_ms + delay_ms + lost_ms)
     return Subject(record=base.record, shape=shape)
 
@@ -279,23 +285,25 @@ def _values(shape: Shape, rng: random.Random, slow: float) -> dict[str, float]:
     }
 
 
-_CONFIG = {
-    "process": {"argv.txt": "/payload then=pause\n"},
-    "container": {"config.json": '{\n "ociVersion": "1.0.2",\n "process": {"args": ["/payload", "then=pause"]}\n}\n'},
-    "vm": {
+_CONFIG: dict[tuple[str, ...], dict[str, str]] = {
+    (): {"argv.txt": "/payload then=pause\n"},
+    ("container",): {
+        "config.json": '{\n "ociVersion": "1.0.2",\n "process": {"args": ["/payload", "then=pause"]}\n}\n'
+    },
+    ("vm",): {
         "domain.xml": "<domain type='qemu'>\n  <name>tare-1a2b-vm</name>\n</domain>\n",
         "uri.txt": "qemu:///embed?root=/run/tare-1a2b\n",
     },
-    "null": {},
 }
 
 
 def _manifest(path: Path, record: SubjectRecord) -> SubjectRecord:
     folder = path / "subjects" / file_name(record.label)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in _CONFIG[record.kind].items():
+    config = {} if record.runner == "null" else _CONFIG.get(record.layers, {})
+    for name, text in config.items():
         (folder / name).write_text(text, encoding="utf-8")
-    names = tuple(str((folder / name).relative_to(path)) for name in _CONFIG[record.kind])
+    names = tuple(str((folder / name).relative_to(path)) for name in config)
     return msgspec.structs.replace(record, manifest=names)
 
 

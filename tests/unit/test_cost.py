@@ -19,6 +19,7 @@ from tare.reports import words
 from tare.reports.cost import bills, prices
 from tare.reports.cost.bills import BillError
 from tare.reports.cost.prices import Book, OwnHost, Size
+from tare.runners.payload import Payload
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB
 
@@ -171,7 +172,7 @@ def test_an_answer_of_nothing_but_the_two_arms_is_about_money(tmp_path: Path) ->
 
 
 def test_without_the_same_payload_nothing_is_priced(tmp_path: Path) -> None:
-    arms = [synthetic.container(argv=("/payload", "touch-mib=32")), synthetic.vm()]
+    arms = [synthetic.container(payload=Payload(touch_mib=32)), synthetic.vm()]
     assert reports.build(store.load(synthetic.write(tmp_path / "run", arms, reference="container"))).costs == ()
 
 

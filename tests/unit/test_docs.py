@@ -23,7 +23,7 @@ def text(name: str) -> str:
 @pytest.mark.parametrize("name", sorted(runners.REGISTRY))
 def test_every_runner_has_its_row_and_its_options_theirs(name: str) -> None:
     page = text("docs/runners.md")
-    assert re.search(rf"^\| `{name}` \| {runners.load(name).KIND} \|", page, re.MULTILINE)
+    assert re.search(rf"^\| `{name}` \| {' + '.join(runners.load(name).LAYERS) or 'none'} \|", page, re.MULTILINE)
     for option in runners.load(name).OPTIONS:
         assert re.search(rf"^\| [^|]*`{name}`[^|]* \| `{option}` \|", page, re.MULTILINE), option
 

@@ -18,7 +18,7 @@ def probed(monkeypatch: pytest.MonkeyPatch, answer: Support | Exception) -> doct
             raise answer
         return answer
 
-    monkeypatch.setattr(runners, "load", lambda name: SimpleNamespace(KIND="container", probe=probe))
+    monkeypatch.setattr(runners, "load", lambda name: SimpleNamespace(LAYERS=("container",), probe=probe))
     return doctor._probe("crun", Path("/nowhere"))
 
 

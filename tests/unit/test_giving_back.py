@@ -12,11 +12,13 @@ from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp.memory import released
 from tare.reports.sections.ramp.memory_model import Released
+from tare.runners.payload import Payload
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import CONTAINER, MIB, VM, Burden, Climber
 
 Build = Callable[..., Report]
-TOUCHED, FREED, LAZILY = ("touch-mib=32",), ("touch-mib=32", "then=release"), ("touch-mib=32", "then=release-lazily")
+TOUCHED, FREED = Payload(touch_mib=32), Payload(touch_mib=32, release=True)
+LAZILY = Payload(touch_mib=32, release="lazily")
 
 
 def taking(base: Burden, part: str, more: float, **parts: float) -> Burden:
@@ -24,14 +26,14 @@ def taking(base: Burden, part: str, more: float, **parts: float) -> Burden:
     return Burden(each=each, once=base.once, guest=base.guest)
 
 
-def container(label: str, words: tuple[str, ...], more: float, **changes: object) -> Climber:
-    burden, argv = taking(CONTAINER, "payload", more), ("/payload", *words, "then=pause")
-    return synthetic.container(label, burden, argv=argv, counts=(1, 2, 4), **changes)
+def container(label: str, told: Payload, more: float, **changes: object) -> Climber:
+    burden = taking(CONTAINER, "payload", more)
+    return synthetic.container(label, burden, payload=told, counts=(1, 2, 4), **changes)
 
 
-def machine(label: str, words: tuple[str, ...], more: float, split: float, **changes: object) -> Climber:
-    burden, argv = taking(VM, "helper", more, partly_unmapped=split), ("/payload", *words, "then=pause")
-    return synthetic.vm(label, burden, argv=argv, counts=(1, 2, 4), **changes)
+def machine(label: str, told: Payload, more: float, split: float, **changes: object) -> Climber:
+    burden = taking(VM, "helper", more, partly_unmapped=split)
+    return synthetic.vm(label, burden, payload=told, counts=(1, 2, 4), **changes)
 
 
 ASKED = {"reclaim_bytes": 32 * MIB, "reclaims": "memory.reclaim"}

@@ -14,6 +14,7 @@ from tare import reports
 from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.reports.analysis.model import Compared, Figure, Report, RunsComparison, SubjectFigures
+from tare.runners.payload import Payload
 from tests.unit import reports_fixture as synthetic
 
 Make = Callable[..., Report]
@@ -288,7 +289,7 @@ def test_runs_under_different_contracts_are_refused(tmp_path: Path, changes: dic
         ({"accelerator": "kvm"}, "vm: class of result is emulated in the one and accelerated in the other"),
         ({"memory_bytes": 2**27}, "vm: memory is"),
         ({"cpus": 2}, "vm: cpus is 1 in the one and 2 in the other"),
-        ({"argv": ("/payload", "delay-ms=5", "then=pause")}, "vm: payload is"),
+        ({"payload": Payload(delay_ms=5)}, "vm: payload is"),
     ],
 )
 def test_subjects_of_another_class_or_contract_are_refused(

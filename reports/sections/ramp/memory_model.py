@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from tare.runners.base import Layers
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all rows: frozen, by keyword."""
@@ -136,6 +138,7 @@ class MemoryLayers(Row, frozen=True, kw_only=True):
 
     subject: str
     kind: str
+    layers: Layers
     n: int
     total_bytes: float
     kernels: int

@@ -11,6 +11,7 @@ from tare.bench.records.metrics import show
 from tare.bench.records.store import Run
 from tare.reports import words
 from tare.reports.analysis.model import Report
+from tare.reports.charts import svg
 from tare.reports.sections.ramp import analysis, ramps, sentences
 from tare.reports.sections.ramp.charts import (
     curve_charts,
@@ -24,6 +25,7 @@ from tare.reports.sections.ramp.density import capacity, curves, verification
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
 from tare.reports.sections.ramp.memory_model import MemoryLayers, Owner
 from tare.reports.sections.ramp.scaling_model import CurvePoint, Margin
+from tare.runners.layers import walled_on_host_kernel
 
 #: Towers that stand side by side; more would be too narrow to read.
 _MOST_TOWERS = 4
@@ -61,7 +63,7 @@ def context(run: Run, report: Report) -> dict[str, Any]:
     table, taken = slopes.weights(read, ledger.changes(read)), verification.used(read)
     by_line = {(line.subject, line.counter): line for line in report.fits}
     bars = memory_charts.at_most(report)
-    kinds = {subject.label: subject.kind for subject in report.subjects}
+    colours = {subject.label: svg.colour(subject.runner, subject.layers) for subject in report.subjects}
     draw: dict[str, Callable[[float, str], str]] = {
         "balance": lambda width, name: memory_charts.balance(bars, width=width, name=name, title=_BALANCE),
         "growth": lambda width, name: growth_charts.growth(report, table, width=width, name=name),
@@ -77,7 +79,7 @@ def context(run: Run, report: Report) -> dict[str, Any]:
     for cost in report.costs:
         charts[f"cost-{cost.book}"] = both(
             f"cost-{cost.book}",
-            lambda width, name, cost=cost: density_charts.steps(cost, kinds, width=width, name=name),  # type: ignore[misc]
+            lambda width, name, cost=cost: density_charts.steps(cost, colours, width=width, name=name),  # type: ignore[misc]
             900,
         )
     refused = analysis.refused(report.ledger)
@@ -132,11 +134,11 @@ def _course(report: Report) -> Callable[[str], list[Margin]]:
 
 
 def _shown(report: Report) -> list[MemoryLayers]:
-    """One tower of each kind first, in the order of the scenario, and the next ones while there is room."""
+    """One tower for each combination of layers first, in the scenario's order, and the next while there is room."""
     touched = {label for row in report.released for label in (row.touched, row.released)}
     plain = [stack for stack in report.layers_memory if stack.subject not in touched] or list(report.layers_memory)
-    first = {stack.kind: stack for stack in reversed(plain)}
-    chosen = [stack for stack in plain if first[stack.kind] is stack]
+    first = {stack.layers: stack for stack in reversed(plain)}
+    chosen = [stack for stack in plain if first[stack.layers] is stack]
     chosen += [stack for stack in plain if stack not in chosen][: _MOST_TOWERS - len(chosen)]
     return [stack for stack in plain if stack in chosen]
 
@@ -154,7 +156,8 @@ def _guest_share(report: Report) -> str:
     labels = {subject.label: subject for subject in report.subjects}
     for guest in guests:
         for stack in report.layers_memory:
-            if stack.kind == "container" and labels[stack.subject].argv == labels[guest.subject].argv:
+            same = labels[stack.subject].payload == labels[guest.subject].payload
+            if same and walled_on_host_kernel(stack.layers):
                 inside, payload = guest.owners[0].bytes, stack.owners[0].bytes
                 own, whole = words.size(payload), words.size(inside)
                 return (

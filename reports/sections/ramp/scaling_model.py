@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tare.reports.sections.ramp.memory_model import Row
+from tare.runners.base import Layers
 
 
 class Inside(Row, frozen=True, kw_only=True):
@@ -19,6 +20,7 @@ class Inside(Row, frozen=True, kw_only=True):
 
     subject: str
     kind: str
+    layers: Layers
     n: int
     grant_bytes: int
     host_view: bool

@@ -14,6 +14,7 @@ from tare.reports.sections.ramp.analysis import Weighed
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
 from tare.reports.sections.ramp.memory_model import CounterLine, DensityRow
+from tare.runners.layers import isolated
 
 TRANSLATED = "under TCG, QEMU also holds a cache of translated code, which an accelerated one does not need"
 EXTRAPOLATED = (
@@ -74,7 +75,7 @@ def _many(subjects: Sequence[SubjectFigures], touched: set[str]) -> bool:
 def _is_about_money(subjects: Sequence[SubjectFigures], weighed: Weighed) -> bool:
     """A run of nothing but the two arms of the cost model is a question of money."""
     arms = {arm.subject for cost in weighed.costs for arm in cost.arms}
-    return bool(arms) and arms == {subject.label for subject in subjects if subject.kind != "process"}
+    return bool(arms) and arms == {subject.label for subject in subjects if isolated(subject.layers)}
 
 
 def _margin(one: Compared, by_label: dict[str, SubjectFigures], weighed: Weighed) -> Claim:

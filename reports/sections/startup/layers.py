@@ -1,7 +1,7 @@
 """The stacks of layers under a workload, with what was measured on each: a process, a container, a virtual machine.
 
-Only kinds that the run measured are drawn; the host's kernel and hardware are drawn once, below all, because they are
-shared. Which layer a phase belongs to follows from the marks: between two marks, that layer was built.
+Only what the run measured is drawn; the host's kernel and hardware are drawn once, below all, because they are shared.
+Which layer a phase belongs to follows from the marks: between two marks, that layer was built.
 """
 
 from __future__ import annotations
@@ -11,10 +11,23 @@ from dataclasses import dataclass
 
 from tare.reports import words
 from tare.reports.analysis.model import Phase, Report, SubjectFigures
+from tare.reports.charts import svg
+from tare.runners.base import Layers
+from tare.runners.layers import CONTAINER, SANDBOX, VM, is_null
 
-_TITLES = {"process": "Process", "container": "Container", "vm": "Virtual machine"}
+_TITLES = {"container": "container", "sandbox": "sandbox", "vm": "virtual machine"}
+#: What is built for a layer, from the inside out: name, style, text.
+_PARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    CONTAINER: (("runtime", "walls", "namespaces, cgroup, root, capabilities"),),
+    SANDBOX: (("sandbox", "walls", "a kernel of its own in user space answers the system calls"),),
+    VM: (
+        ("guest kernel", "kernel", "firmware, kernel, init"),
+        ("VMM (QEMU)", "walls", "virtual processor, memory, devices"),
+    ),
+}
 
 _FORK, _BOOT, _WORK = "requested to created", "created to first instruction", "first instruction to ready"
+_MEANINGS = {_FORK: "request to created", "": "part of created to first instruction"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +61,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """All layers of one kind above the host's kernel: those inside the walls, and what builds them, beneath."""
+    """All layers above the host's kernel: those inside the walls, and what builds them, beneath."""
 
-    kind: str
+    family: str
     title: str
     emulated: bool
     inside: tuple[Layer, ...]
@@ -61,25 +74,23 @@ class Stack:
 
 
 def stacks(report: Report) -> tuple[Stack, ...]:
-    """One stack for each kind that was measured, emulated machines apart from accelerated ones."""
+    """One stack for each combination of layers that was measured, emulated machines apart from accelerated ones."""
+    measured = [subject for subject in report.subjects if not subject.skipped and not is_null(subject.runner)]
     found = []
-    for kind in ("process", "container", "vm"):
+    for mine in sorted({subject.layers for subject in measured}, key=lambda layers: (len(layers), layers)):
         for emulated in (False, True):
-            mine = [
-                subject
-                for subject in report.subjects
-                if subject.kind == kind and not subject.skipped and (subject.result_class == "emulated") is emulated
-            ]
-            if mine:
-                found.append(_stack(kind, mine, emulated=emulated))
+            here = [s for s in measured if s.layers == mine and (s.result_class == "emulated") is emulated]
+            if here:
+                found.append(_stack(mine, here, emulated=emulated))
     return tuple(found)
 
 
-def _stack(kind: str, subjects: Sequence[SubjectFigures], *, emulated: bool) -> Stack:
-    *inside, beneath = _layers(kind, subjects, emulated=emulated)
+def _stack(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool) -> Stack:
+    *inside, beneath = _drawn(layers, subjects, emulated=emulated)
+    title = " in a ".join(_TITLES.get(word, word) for word in reversed(layers)) or "process"
     return Stack(
-        kind=kind,
-        title=_TITLES[kind],
+        family=svg.family(subjects[0].runner, layers),
+        title=title[:1].upper() + title[1:],
         emulated=emulated,
         inside=tuple(inside),
         beneath=(beneath,),
@@ -89,24 +100,28 @@ def _stack(kind: str, subjects: Sequence[SubjectFigures], *, emulated: bool) -> 
     )
 
 
-def _layers(kind: str, subjects: Sequence[SubjectFigures], *, emulated: bool) -> Iterator[Layer]:
-    def layer(name: str, style: str, text: str, phase: str, meaning: str, *, hatched: bool = False) -> Layer:
-        figures = tuple(_phase(subjects, phase)) if phase else ()
-        return Layer(name=name, style=style, text=text, meaning=meaning, figures=figures, emulated=hatched)
+def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool) -> Iterator[Layer]:
+    """From the workload outwards. What comes after *created* is drawn on the last but one, the request on the last."""
+    yield _layer("workload", "workload", "the payload", subjects, _WORK)
+    parts = [part for word in reversed(layers) for part in _PARTS.get(word, ((word, "walls", ""),))]
+    if not parts:
+        parts = [("fork", "runtime", "no wall is built")]
+    if parts[0][0] != "guest kernel":  # which loads the program as its init
+        within = "the program is loaded within the walls" if layers else "the program is loaded"
+        parts.insert(0, ("exec", "runtime", within))
+    for place, (name, style, text) in enumerate(parts, start=1 - len(parts)):
+        hatched = emulated and style == "kernel"
+        words = text + (", on a processor emulated in software" if hatched else "")
+        phase = {0: _FORK, -1: _BOOT}.get(place, "")
+        yield _layer(name, style, words, subjects, phase, hatched=hatched)
 
-    yield layer("workload", "workload", "the payload", _WORK, "first instruction to ready")
-    match kind:
-        case "process":
-            yield layer("exec", "runtime", "the program is loaded", _BOOT, "created to first instruction")
-            yield layer("fork", "runtime", "no wall is built", _FORK, "request to created")
-        case "container":
-            text = "the program is loaded within the walls"
-            yield layer("exec", "runtime", text, _BOOT, "created to first instruction")
-            yield layer("runtime", "walls", "namespaces, cgroup, root, capabilities", _FORK, "request to created")
-        case "vm":
-            text = "firmware, kernel, init" + (", on a processor emulated in software" if emulated else "")
-            yield layer("guest kernel", "kernel", text, _BOOT, "created to first instruction", hatched=emulated)
-            yield layer("VMM (QEMU)", "walls", "virtual processor, memory, devices", _FORK, "request to created")
+
+def _layer(
+    name: str, style: str, text: str, subjects: Sequence[SubjectFigures], phase: str, *, hatched: bool = False
+) -> Layer:
+    figures = tuple(_phase(subjects, phase)) if phase else ()
+    meaning = _MEANINGS.get(phase, phase)
+    return Layer(name=name, style=style, text=text, meaning=meaning, figures=figures, emulated=hatched)
 
 
 def _phase(subjects: Sequence[SubjectFigures], name: str) -> Iterator[Measured]:

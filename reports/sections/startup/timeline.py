@@ -16,7 +16,7 @@ from tare.reports import words
 from tare.reports.analysis.model import Phase, Report, SubjectFigures
 from tare.reports.charts import svg
 from tare.reports.charts.axes import log_axis
-from tare.reports.charts.distribution import COLOURS, EMULATED_ROW, ordered
+from tare.reports.charts.distribution import EMULATED_ROW, ordered
 
 Span = Literal["start", "stop"]
 
@@ -76,7 +76,7 @@ def _row(axes: Axes, top: float, subject: SubjectFigures, phases: list[Phase], l
     _text(axes, 0, top + 15, svg.plain(subject.label, 24), bold=True)
     _text(axes, 1, top + 15, f"{show(phases[-1].end, 'seconds')}", bold=True, align="right")
     y = top + 22
-    colour = COLOURS[subject.kind]
+    colour = svg.colour(subject.runner, subject.layers)
     shades = SHADES if len(phases) > 2 else SHADES[::2]
     for phase, shade in zip(phases, shades, strict=False):
         start, end = max(phase.start, left), max(phase.end, left)

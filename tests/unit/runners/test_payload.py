@@ -44,13 +44,13 @@ def cpu_s(pid: int) -> float:
 
 
 def test_only_what_is_wished_for_becomes_a_word() -> None:
-    assert payload.arguments() == ("then=pause",)
-    assert payload.arguments(busy_percent=20, touch_mib=3) == ("touch-mib=3", "busy-percent=20", "then=pause")
+    assert payload.Payload().arguments() == ("then=pause",)
+    assert payload.Payload(busy_percent=20, touch_mib=3).arguments() == ("touch-mib=3", "busy-percent=20", "then=pause")
 
 
 def test_it_writes_what_it_is_told_to_before_it_is_ready(program: Path) -> None:
     done = subprocess.run(
-        [program, *payload.arguments(out_kib=100, err_kib=200, exit_code=0)],
+        [program, *payload.Payload(out_kib=100, err_kib=200, exit_code=0).arguments()],
         capture_output=True,
         check=True,
         timeout=10,
@@ -63,7 +63,7 @@ def test_it_writes_what_it_is_told_to_before_it_is_ready(program: Path) -> None:
 
 def test_a_flood_goes_on_until_it_is_told_to_end(program: Path) -> None:
     with subprocess.Popen(
-        [program, *payload.arguments(floods=True)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [program, *payload.Payload(floods=True).arguments()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as started:
         assert started.stdout is not None
         assert len(started.stdout.read(1 << 24)) == 1 << 24
@@ -76,7 +76,7 @@ def test_a_flood_goes_on_until_it_is_told_to_end(program: Path) -> None:
 def test_it_uses_its_share_of_a_processor_and_ends_when_told(
     program: Path, percent: int, low: float, high: float
 ) -> None:
-    with ready(program, *payload.arguments(busy_percent=percent)) as started:
+    with ready(program, *payload.Payload(busy_percent=percent).arguments()) as started:
         before, began = cpu_s(started.pid), time.monotonic()
         time.sleep(WATCHED_S)
         used, took = cpu_s(started.pid) - before, time.monotonic() - began
@@ -159,7 +159,7 @@ def rollup_kib(pid: int, field: str) -> int:
 def test_what_was_touched_stays_goes_or_is_left_to_the_kernel(
     program: Path, release: bool | Literal["lazily"], resident: bool, lazy: bool
 ) -> None:
-    with ready(program, *payload.arguments(touch_mib=8, release=release)) as started:
+    with ready(program, *payload.Payload(touch_mib=8, release=release).arguments()) as started:
         assert (rollup_kib(started.pid, "Rss") >= 8 << 10) == resident
         freed = rollup_kib(started.pid, "LazyFree")  # but for pages that wait on a processor's own list
         assert 7 << 10 <= freed <= 8 << 10 if lazy else freed == 0

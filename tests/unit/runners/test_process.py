@@ -138,7 +138,10 @@ def test_without_cgroups_there_is_no_limited_process(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(payload.arguments(exit_code=3), "the process exited with status 3"), (payload.arguments(), "")],
+    [
+        (payload.Payload(exit_code=3).arguments(), "the process exited with status 3"),
+        (payload.Payload().arguments(), ""),
+    ],
 )
 def test_an_unlimited_process_says_how_it_ended(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     program = payload.binary(cache_dir())
@@ -166,7 +169,9 @@ def test_neither_way_hands_on_a_signal_that_tare_ignores(tmp_path: Path) -> None
     numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
-        spec = Spec(argv=(f"/{path.name}", *payload.arguments()), rootfs=path.parent, memory_bytes=1 << 20, cpus=1)
+        spec = Spec(
+            argv=(f"/{path.name}", *payload.Payload().arguments()), rootfs=path.parent, memory_bytes=1 << 20, cpus=1
+        )
         scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-x")
         with process.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
             (pid,) = instance.pids()

@@ -192,7 +192,7 @@ def test_what_qemu_said_is_told_from_what_libvirt_said() -> None:
 
 
 def test_importing_needs_no_libvirt() -> None:
-    code = "import sys; sys.modules['libvirt'] = None; from tare import runners; print(runners.load('vm').KIND)"
+    code = "import sys; sys.modules['libvirt'] = None; from tare import runners; print(*runners.load('vm').LAYERS)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "vm\n"
 

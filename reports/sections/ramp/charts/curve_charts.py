@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from tare.reports import words
 from tare.reports.analysis.model import Report
 from tare.reports.charts import svg
-from tare.reports.charts.distribution import COLOURS, ordered
+from tare.reports.charts.distribution import ordered
 from tare.reports.sections.ramp.charts.growth_charts import scale, small_multiples
 from tare.reports.sections.ramp.density import curves
 from tare.reports.sections.ramp.scaling_model import Curve
@@ -31,12 +31,12 @@ _Draw = Callable[[Axes, Sequence[Curve]], str]
 def busy(report: Report, *, width: float, name: str) -> str:
     """Processors busy while all idle: the whole host's share, and dashed, that of the instances where it was read."""
 
-    kinds = {subject.label: subject.kind for subject in report.subjects}
+    colours = {subject.label: svg.colour(subject.runner, subject.layers) for subject in report.subjects}
 
     def draw(axes: Axes, mine: Sequence[Curve]) -> str:
         for curve in mine:
             own = curve.metric == curves.OWN
-            _line(axes, curve, svg.INK if own else COLOURS[kinds[curve.subject]], dashed=own)
+            _line(axes, curve, svg.INK if own else colours[curve.subject], dashed=own)
         _dress(axes, mine)
         last = {curve.metric: curve.points[-1] for curve in mine}
         whole = words.share(last[curves.BUSY].value)

@@ -97,7 +97,7 @@ def starts(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
     )  # fmt: skip
 
 
-def steps(cost: Cost, kinds: Mapping[str, str], *, width: float, name: str) -> str:
+def steps(cost: Cost, colours: Mapping[str, str], *, width: float, name: str) -> str:
     """The bill of an hour against the number of instances: the step that is paid, the line that is used."""
     if not cost.arms:
         return ""
@@ -112,14 +112,13 @@ def steps(cost: Cost, kinds: Mapping[str, str], *, width: float, name: str) -> s
             left, bottom = (column * cell_w + 46) / width, 1 - ((line + 1) * cell_h - 26) / (down * cell_h)
             axes = canvas.add_axes((left, bottom, (cell_w - 62) / width, (cell_h - 70) / (down * cell_h)))
             top = shared if index < 2 else max(row.billed for row in arm.rows)
-            _steps(axes, arm, cost, top, kinds.get(arm.subject, "vm"))
+            _steps(axes, arm, cost, top, colours[arm.subject])
         return svg.render(
             canvas, name=name, title=f"The bill of an hour, {cost.title}", description=" ".join(cost.sentences)
         )
 
 
-def _steps(axes: Axes, arm: CostArm, cost: Cost, top: float, kind: str) -> None:
-    colour = {"container": svg.CONTAINER, "vm": svg.VM}.get(kind, svg.PROCESS)
+def _steps(axes: Axes, arm: CostArm, cost: Cost, top: float, colour: str) -> None:
     n = [row.n for row in arm.rows]
     billed, used = [row.billed for row in arm.rows], [row.used for row in arm.rows]
     axes.fill_between(n, used, billed, step="mid", color=colour, alpha=0.16, linewidth=0)

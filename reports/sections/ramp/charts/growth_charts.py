@@ -16,7 +16,7 @@ from tare.reports.analysis import measures
 from tare.reports.analysis.model import Report, SubjectFigures
 from tare.reports.charts import svg
 from tare.reports.charts.axes import factor
-from tare.reports.charts.distribution import COLOURS, ordered
+from tare.reports.charts.distribution import ordered
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import CounterLine
 
@@ -91,9 +91,10 @@ def small_multiples(
 def dots(axes: Axes, subject: SubjectFigures, x: Sequence[float], y: Sequence[float]) -> None:
     """Readings as dots; hollow where the machine is emulated."""
     hollow = subject.result_class == "emulated"
+    colour = svg.colour(subject.runner, subject.layers)
     axes.scatter(
-        x, y, s=15 if len(x) <= 100 else 4, color=svg.PAPER if hollow else COLOURS[subject.kind],
-        edgecolors=COLOURS[subject.kind], linewidths=0.9 if len(x) <= 100 else 0.4, alpha=0.85, zorder=3,
+        x, y, s=15 if len(x) <= 100 else 4, color=svg.PAPER if hollow else colour,
+        edgecolors=colour, linewidths=0.9 if len(x) <= 100 else 0.4, alpha=0.85, zorder=3,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
 from tare.reports.charts import svg
-from tare.reports.charts.distribution import COLOURS, ordered
+from tare.reports.charts.distribution import ordered
 from tare.reports.sections.ramp.charts.growth_charts import scale, small_multiples
 from tare.reports.sections.ramp.scaling_model import Descent
 
@@ -20,7 +20,7 @@ def memory(report: Report, *, width: float, name: str) -> str:
     def draw(axes: Axes, subject: SubjectFigures) -> str:
         points = found[subject.label].points
         n, up, down = zip(*((float(p.n), p.up_bytes, p.down_bytes) for p in points), strict=True)
-        colour = COLOURS[subject.kind]
+        colour = svg.colour(subject.runner, subject.layers)
         axes.plot(n, up, color=colour, linewidth=1.5, marker="o", markersize=3)
         axes.plot(n, down, color=svg.INK, linewidth=1.2, marker="o", markersize=2.5, linestyle=(0, (4, 2)))
         scale(axes, n, [*up, *down], "bytes")
@@ -41,7 +41,7 @@ def removals(report: Report, *, width: float, name: str) -> str:
     def draw(axes: Axes, subject: SubjectFigures) -> str:
         points = [point for point in found[subject.label].points if point.each_seconds is not None]
         n, each = [float(point.n) for point in points], [point.each_seconds or 0.0 for point in points]
-        axes.plot(n, each, color=COLOURS[subject.kind], linewidth=1.5, marker="o", markersize=3)
+        axes.plot(n, each, color=svg.colour(subject.runner, subject.layers), linewidth=1.5, marker="o", markersize=3)
         scale(axes, [*n, float(found[subject.label].reached)], each, "seconds")
         return f"{show(found[subject.label].seconds, 'seconds')} in all"
 

@@ -11,6 +11,7 @@ from tare.bench.records.rows import SubjectRecord
 from tare.reports import words
 from tare.reports.sections.ramp.ramps import Ramps
 from tare.reports.sections.ramp.scaling_model import Inside
+from tare.runners import layers
 
 #: What a guest's kernel has of the memory that it manages: our field -> words.
 KERNEL = {
@@ -43,11 +44,12 @@ def _row(subject: SubjectRecord, mine: pd.DataFrame, host_total: float) -> Insid
     middle = mine.groupby(level="round").median().median()
     values = {field: float(middle.get(f"inside_{field}", 0.0)) for field in _FIELDS}
     host_view = values["total_bytes"] == host_total
-    guest = subject.kind == "vm"
+    guest = layers.own_kernel(subject.layers)
     kept = subject.memory_bytes - values["total_bytes"] if guest else None
     return Inside(
         subject=subject.label,
-        kind=subject.kind,
+        kind=layers.name(subject.layers),
+        layers=subject.layers,
         n=int(mine.index.get_level_values("n").max()),
         grant_bytes=subject.memory_bytes,
         host_view=host_view,

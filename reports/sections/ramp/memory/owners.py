@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -17,14 +18,14 @@ from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import LedgerRow, MemoryLayers, Owner, Released
 from tare.reports.sections.ramp.ramps import DAEMON, RESIDENT
 from tare.reports.sections.ramp.scaling_model import Inside
-from tare.runners.payload import RELEASED, RELEASED_LAZILY
+from tare.runners import layers
 
 PAYLOAD = "payload"
 _BALLOON = "balloon"
 _KERNEL = ("slab_reclaimable", "slab_unreclaimable", "page_tables", "kernel_stacks", "percpu", "vmalloc")
 
 
-def layers(
+def stacks(
     rows: Sequence[LedgerRow], subjects: Sequence[SubjectRecord], views: Sequence[Inside] = ()
 ) -> Iterator[MemoryLayers]:
     """One stack for each subject that balances at its largest number of instances; *views* open its guest memory."""
@@ -36,10 +37,11 @@ def layers(
         owners = tuple(_owners(subject, row, row.guest_ram_bytes / row.n, seen.get(subject.label)))
         yield MemoryLayers(
             subject=subject.label,
-            kind=subject.kind,
+            kind=layers.name(subject.layers),
+            layers=subject.layers,
             n=row.n,
             total_bytes=row.host_change_bytes / row.n,
-            kernels=2 if subject.kind == "vm" else 1,
+            kernels=2 if layers.own_kernel(subject.layers) else 1,
             owners=owners,
             emulated=subject.accelerator == "tcg",
         )
@@ -50,7 +52,7 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside |
     anonymous = {part.removeprefix(ledger.ANONYMOUS): value for part, value in each.items() if ledger.ANONYMOUS in part}
     others = anonymous.pop(ledger.OTHERS.removeprefix(ledger.ANONYMOUS), 0.0)
     shared = each.get("shared_memory", 0.0)
-    if subject.kind == "vm":
+    if layers.own_kernel(subject.layers):
         # Guest memory is anonymous, or a memfd where the machine was given shared memory.
         if guest > sum(anonymous.values()):
             shared -= guest
@@ -158,7 +160,7 @@ def _released(
         reclaim_bytes=twin.reclaim_bytes,
         reclaims=twin.reclaims,
         partly_unmapped_bytes=_partly_unmapped(twin, n, table),
-        balloon=str(twin.options.get(_BALLOON, "none")) if twin.kind == "vm" else "",
+        balloon=str(twin.options.get(_BALLOON, "none")) if layers.own_kernel(twin.layers) else "",
         n=n,
         asked_bytes=asked,
         touched_bytes=float(np.median(touched)),
@@ -186,19 +188,15 @@ def _share(middle: Floats) -> Floats:
 
 def _wish(subject: SubjectRecord) -> tuple[int, Literal["unmapped", "lazily", "kept"]]:
     """Bytes that the payload touches, and what it does with them."""
-    wishes = [word.partition("=")[::2] for word in subject.argv]
-    touched = sum(int(value) << 20 for key, value in wishes if key == "touch-mib" and value.isdigit())
-    if RELEASED_LAZILY in subject.argv:
-        return touched, "lazily"
-    return touched, "unmapped" if RELEASED in subject.argv else "kept"
+    told = subject.payload
+    return told.touch_mib << 20, "lazily" if told.release == "lazily" else "unmapped" if told.release else "kept"
 
 
 def _rest(subject: SubjectRecord) -> tuple[object, ...]:
     """All that two subjects have in common which touch another amount, or do something else with it."""
-    ways = (RELEASED, RELEASED_LAZILY)
-    argv = tuple(word for word in subject.argv if not word.startswith("touch-mib=") and word not in ways)
+    told = dataclasses.replace(subject.payload, touch_mib=0, release=False)
     options = {name: value for name, value in subject.options.items() if name != _BALLOON}
-    return argv, subject.runner, options, subject.memory_bytes, subject.cpus, subject.accelerator
+    return told, subject.runner, options, subject.memory_bytes, subject.cpus, subject.accelerator
 
 
 def _shows(each: dict[str, float], part: str) -> bool:
