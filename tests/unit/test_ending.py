@@ -184,7 +184,7 @@ def test_every_verb_with_json_is_among_them() -> None:
 
 
 def test_data_that_was_printed_is_not_followed_by_an_error_in_json(tmp_path: Path) -> None:
-    raising = "from tare.reports import streams; streams.json([1]); raise RuntimeError('late')"
+    raising = "from tare.reports.cli import streams; streams.json([1]); raise RuntimeError('late')"
     done = door(raising, "--json", TARE_CACHE=str(tmp_path))
     assert json.loads(done.stdout) == [1]
     assert done.returncode == 70
@@ -228,7 +228,7 @@ def test_closed_and_full_talk_is_no_error(closed: str) -> None:
 
 def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:
     """A descriptor 2 that is a file of the run would get what children say."""
-    code = "import os; from tare.reports import streams; streams.prepare()"
+    code = "import os; from tare.reports.cli import streams; streams.prepare()"
     code += "; print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 2)])"
     done = shell(f'{shlex.quote(sys.executable)} -c "{code}" 0<&- 2>&-')
     assert done.stdout == "['/dev/null', '/dev/null']\n"
@@ -263,7 +263,7 @@ def test_every_encoding_takes_what_is_said(env: dict[str, str], words: str) -> N
 
 def test_characters_that_are_lacking_become_plain_ones() -> None:
     said = "5 µs × 2 ± 1 − 3 … — \\u202f\\xa0 • ∞ é\\udcff\\n"
-    code = f"from tare.reports import streams; streams.prepare(); streams.out('{said}')"
+    code = f"from tare.reports.cli import streams; streams.prepare(); streams.out('{said}')"
     for encoding, shown in (
         ("ascii", b"5 us x 2 +/- 1 - 3 ... -    * inf \\xe9\xff\n"),
         ("latin-1", b"5 \xb5s \xd7 2 \xb1 1 - 3 ... -  \xa0 * inf \xe9\xff\n"),

@@ -33,7 +33,7 @@ def narrow() -> tuple[int, int]:
 @pytest.mark.parametrize(("stream", "writes"), [("stdout", "out"), ("stdout", "twice"), ("stderr", "say")])
 def test_all_is_written_to_what_does_not_block(unbuffered: str, stream: str, writes: str) -> None:
     code = (
-        "import sys; from tare.reports import streams; streams.prepare()\n"
+        "import sys; from tare.reports.cli import streams; streams.prepare()\n"
         "text = ''.join(f'{number}\\n' for number in range(60_000))\n"
         f"{WRITES[writes]}\nstreams.finish()\n"
     )
@@ -62,7 +62,7 @@ def test_all_is_written_to_what_does_not_block(unbuffered: str, stream: str, wri
 
 def test_who_waits_for_room_uses_no_processor() -> None:
     """Nobody reads: it comes to sleep in poll(2), and does not try again and again."""
-    code = "from tare.reports import streams; streams.prepare(); streams.out('x' * 100_000)"
+    code = "from tare.reports.cli import streams; streams.prepare(); streams.out('x' * 100_000)"
     for unbuffered in ("", "1"):
         reader, writer = narrow()
         env = cli.environment(PYTHONUNBUFFERED=unbuffered)
