@@ -3,9 +3,10 @@
     bwrap --unshare-pid ... --proc /proc --dev /dev ... --info-fd N -- /payload
 
 The program stays as the monitor of its child. ``created`` is stamped when it has written the child's number to its
-info-fd. The walls are as near to the containers' configuration (:func:`runners.container.defaults.default_config`) as
-bubblewrap's options go: the same namespaces, capabilities, masked paths and system call filter. What it cannot do is
-left out and said: no limits (whoever wants them starts it in a cgroup), no /sys (it mounts no sysfs), no own keyring.
+info-fd. The walls are as near to the containers' configuration
+(:func:`runners.container.config.defaults.default_config`) as bubblewrap's options go: the
+same namespaces, capabilities, masked paths and system call filter. What it cannot do is left out and said: no limits
+(whoever wants them starts it in a cgroup), no /sys (it mounts no sysfs), no own keyring.
 
 The root is an overlay with a writable layer in memory where this bubblewrap has ``--tmp-overlay`` (0.11); else a tmpfs
 in which each entry of the root filesystem is bound read-only.
@@ -25,9 +26,9 @@ from pathlib import Path
 from typing import cast
 
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from tare.runners.container import seccomp
-from tare.runners.container.defaults import DOCKER_CAPABILITIES, MASKED_PATHS, default_config
-from tare.runners.container.reader import Reader
+from tare.runners.container.config.defaults import DOCKER_CAPABILITIES, MASKED_PATHS, default_config
+from tare.runners.container.light.reader import Reader
+from tare.runners.container.seccomp import filters
 from tare.runners.launch import frame, monitored
 
 LAYERS: Layers = ("container",)
@@ -127,7 +128,7 @@ def _filter(spec: Spec) -> bytes:
         argv=spec.argv, env=spec.env, rootfs="/", cgroup=None, memory_bytes=spec.memory_bytes, cpus=spec.cpus
     )
     profile = cast("Mapping[str, object]", config["linux"]).get("seccomp")
-    return seccomp.compile(seccomp.parse(Reader(profile, "linux.seccomp"))) if profile else b""
+    return filters.compile(filters.parse(Reader(profile, "linux.seccomp"))) if profile else b""
 
 
 @contextmanager

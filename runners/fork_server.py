@@ -23,11 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from tare.runners.container import borrow, cgroups, devices, leftovers, stub, trial
-from tare.runners.container.bundle import parse
-from tare.runners.container.defaults import PIDS_LIMIT, default_config
-from tare.runners.container.reader import BundleError
-from tare.runners.container.siblings import Limits, SiblingsV1, SiblingsV2
+from tare.runners.container.cgroup import cgroups, devices
+from tare.runners.container.config.bundle import parse
+from tare.runners.container.config.defaults import PIDS_LIMIT, default_config
+from tare.runners.container.light.reader import BundleError
+from tare.runners.container.linux.exec_stub import stub
+from tare.runners.container.warm import leftovers, smallest_container, vfork
+from tare.runners.container.warm.instance_cgroups import Limits, SiblingsV1, SiblingsV2
 from tare.runners.launch import drain, fork_client, frame
 
 LAYERS: Layers = ("container",)
@@ -98,7 +100,7 @@ class _Container:
         if self.report.text:
             return self.report.text.strip()
         # The descriptors of a dying process are closed a moment before its end can be waited for.
-        if not _ended(self.pidfd, _STOP_MS if trial.hung_up(self.console) else 0):
+        if not _ended(self.pidfd, _STOP_MS if smallest_container.hung_up(self.console) else 0):
             return ""
         words, _ = self.helper.ask(f"look\0{self.pid}")
         code, status = int(words[1]), int(words[2])
@@ -278,7 +280,7 @@ def _children() -> str:
     """How the helper's children get their memory: it decides about a millisecond."""
     if cgroups.mode() == "v2":
         return "copy the helper's memory: they are born into their cgroup"
-    why = borrow.why_not()
+    why = vfork.why_not()
     return f"copy the helper's memory: {why}" if why else "borrow the helper's memory"
 
 

@@ -9,7 +9,7 @@ then
 
 in the foreground: the program stays as the monitor of its container. ``created`` is stamped when it has written the
 pid-file, which is how it tells a caller that the container exists. The configuration is the one that our own runtime
-gets (:func:`runners.container.bundle.default_config`), so the contracts are equal line by line.
+gets (:func:`runners.container.config.bundle.default_config`), so the contracts are equal line by line.
 
 The stop is SIGKILL to the container's first process; the monitor then sees its child's end, removes cgroup and state,
 and exits: this is what it does when a container ends by itself. ``crun delete --force NAME`` follows only if state is
@@ -32,9 +32,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from tare.runners.container import cgroups, leftovers, syscalls
-from tare.runners.container.defaults import default_config
-from tare.runners.container.root_layer import overlay_options
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.config.defaults import default_config
+from tare.runners.container.linux import syscalls
+from tare.runners.container.warm import leftovers
+from tare.runners.container.warm.root_layer import overlay_options
 from tare.runners.launch import frame, monitored
 
 WALLS = (*frame.WALLS, frame.DEVICE_RULES)

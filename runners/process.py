@@ -19,8 +19,9 @@ from pathlib import Path
 
 from tare.runners import payload
 from tare.runners.base import Launch, Layers, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
-from tare.runners.container import cgroups, trial
-from tare.runners.container.defaults import PIDS_LIMIT
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.config.defaults import PIDS_LIMIT
+from tare.runners.container.warm import smallest_container
 from tare.runners.launch import drain, exec_gate, frame
 
 LAYERS: Layers = ()
@@ -51,7 +52,9 @@ class _Process:
 
     def explain(self) -> str:
         """How it ended, and whether its limit did that; empty while it runs."""
-        if trial.hung_up(self.console):  # a dying process closes it a moment before its end can be waited for
+        if smallest_container.hung_up(
+            self.console
+        ):  # a dying process closes it a moment before its end can be waited for
             self._await_end()
         # WNOWAIT: the zombie stays, for the stop to reap.
         end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

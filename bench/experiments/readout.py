@@ -16,7 +16,7 @@ from tare.bench.experiments.trial import Reading
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.readings import hostload, hostmem, processes
 from tare.runners.base import Instance
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 
 #: Beyond its length, how long a window may last before it counts as hanging.
 _GRACE_S = 60.0

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from tare.bench.records.rows import Leak
-from tare.runners.container import cgroups, hierarchies
+from tare.runners.container.cgroup import cgroups, hierarchies
 
 #: kind -> the names found of it
 Inventory = Mapping[str, frozenset[str]]

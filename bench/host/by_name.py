@@ -19,7 +19,7 @@ from pathlib import Path
 from tare.bench.host import audit
 from tare.bench.records.rows import Leak
 from tare.runners.base import RunnerError
-from tare.runners.container import syscalls
+from tare.runners.container.linux import syscalls
 
 _PROCESS = re.compile(r"pid (\d+) \(")
 _DEATH_MS = 10_000

@@ -21,7 +21,7 @@ from tare.bench.host import disturbances
 from tare.bench.host.disturbances import Tree
 from tare.bench.records.metrics import show
 from tare.bench.records.rows import Finding, Host
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 
 _LIBRARIES = ("tarebench", "msgspec", "numpy", "scipy", "psutil", "libvirt-python")
 _LEAST_FREE_BYTES = 1 << 30

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tare.bench.host import workspace
 from tare.runners.base import PREFIX
-from tare.runners.container import cgroups, hierarchies
+from tare.runners.container.cgroup import cgroups, hierarchies
 
 
 class Pan:

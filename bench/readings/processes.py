@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tare.runners.container import hierarchies
+from tare.runners.container.cgroup import hierarchies
 
 #: Our metric -> the lines of smaps_rollup that make it up.
 FIELDS: Mapping[str, tuple[str, ...]] = {

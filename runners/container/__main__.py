@@ -12,15 +12,15 @@ if sys.getfilesystemencoding() != "utf-8":
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 gc.disable()  # what a start makes lives until its end: looking for garbage in it costs a millisecond
 if __package__:
-    from .cli import main
+    from .cli.main import main
 else:
     # The parent of this directory only: the package above it loads the whole table of runners, some 25 ms.
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, os.path.dirname(here))
-    from container.packed import install  # type: ignore[import-not-found]
+    from container.one_file import install  # type: ignore[import-not-found]
 
     install("container", here)
-    from container.cli import main  # type: ignore[import-not-found, no-redef]
+    from container.cli.main import main  # type: ignore[import-not-found, no-redef]
 
 if __name__ == "__main__":
     # No teardown of the interpreter: nothing is buffered, and the kernel closes what is open.

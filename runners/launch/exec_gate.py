@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tare.runners import payload
 from tare.runners.base import RunnerError
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 
 #: What a program must not inherit as ignored: Python ignores two, nohup and a shell's background jobs three more.
 DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The near end of the warm helper (``runners/container/warm.py``): starting it, and talking to it.
+"""The near end of the warm helper (``runners/container/warm/fork_server.py``): starting it, and talking to it.
 
 There are as many helpers as processors, forked from the first: one stands still while it sets up a container. They are
 resident (``Prepared.resident_pids``); they and their containers die with this process.
@@ -19,10 +19,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tare.runners.base import RunnerError
-from tare.runners.container import leftovers
-from tare.runners.container.warm import ALONE, BESIDE, LARGEST_REQUEST, MARKER
+from tare.runners.container.warm import leftovers
+from tare.runners.container.warm.fork_server import ALONE, BESIDE, LARGEST_REQUEST, MARKER
 
-_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from container.warm import main; sys.exit(main(sys.argv[3:]))"
+_CODE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from container.warm.fork_server import main; sys.exit(main(sys.argv[3:]))"
+)
 _START_S = 20
 #: How long it may take for an answer: struct timeval, seconds and microseconds. No wait of a launch is for ever.
 _LIMIT = struct.pack("ll", 60, 0)
@@ -59,8 +62,8 @@ class Helper:
     ) -> tuple[int, int]:
         """Have it start a child that enters *cgroups*, while *meanwhile* runs here: the child's number and a pidfd.
 
-        *beside*: other helpers are at work, too (:class:`runners.container.warm.Place`). Raises RunnerError and
-        OSError, also those of *meanwhile*; there is no child then.
+        *beside*: other helpers are at work, too (:class:`runners.container.warm.fork_server.Place`). Raises RunnerError
+        and OSError, also those of *meanwhile*; there is no child then.
         """
         failures: list[OSError | RunnerError] = []
 

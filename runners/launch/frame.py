@@ -15,7 +15,8 @@ from typing import Literal, Protocol
 
 from tare.runners import payload
 from tare.runners.base import PREFIX, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
-from tare.runners.container import cgroups, trial
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.warm import smallest_container
 from tare.runners.launch import drain
 
 NAMESPACES = (
@@ -27,7 +28,7 @@ NAMESPACES = (
     "cgroup namespace",
 )
 PRIVILEGES = ("14 capabilities", "no new privileges", "system call filter")
-#: What our configuration (:func:`runners.container.defaults.default_config`) asks for on every host.
+#: What our configuration (:func:`runners.container.config.defaults.default_config`) asks for on every host.
 WALLS = (*NAMESPACES, "private root (overlay)", *PRIVILEGES, "masked /proc and /sys", "own session keyring")
 DEVICE_RULES = "device rules"
 #: The parts of the grant that a cgroup enforces.
@@ -129,7 +130,7 @@ def _try(
     grouped: bool,
 ) -> str | None:
     """None when it came up, else what was said."""
-    with trial.directory(os.fspath(payload.binary(cache)), payload.PATH) as place, ExitStack() as stack:
+    with smallest_container.directory(os.fspath(payload.binary(cache)), payload.PATH) as place, ExitStack() as stack:
         if grouped:
             stack.callback(cgroups.at(name).remove)
         argv = payload.Payload().argv
@@ -139,7 +140,7 @@ def _try(
         scratch = Scratch(directory=directory, cache=cache, cgroup=name if grouped else None, prefix=name)
         prepared = stack.enter_context(prepare(spec, options, scratch))
         instance = stack.enter_context(prepared.launch("trial", lambda _: None))
-        return None if trial.await_word(instance.console, b"tare ready") else instance.explain()
+        return None if smallest_container.await_word(instance.console, b"tare ready") else instance.explain()
 
 
 def reclaim(group: cgroups.Cgroup | None, name: str, size_bytes: int) -> None:

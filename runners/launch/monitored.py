@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from tare.runners.base import RunnerError
-from tare.runners.container import cgroups, trial
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.warm import smallest_container
 from tare.runners.launch import frame
 
 _STOP_S = 20
@@ -50,7 +51,7 @@ class Monitored:
     def explain(self) -> str:
         """The monitor's exit status, which is its container's; what it said is on the console."""
         # The monitor holds the console too: its descriptors close a moment before its end can be waited for.
-        if trial.hung_up(self.console):
+        if smallest_container.hung_up(self.console):
             try:
                 self.monitor.wait(_STOP_S)
             except subprocess.TimeoutExpired:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import defaults
+from tare.runners.container.config import defaults
 from tests.conftest import wait_until
 from tests.oci.harness import DEADLINE_S, READY, Box
 

@@ -1,8 +1,8 @@
 """The kernel's floor as a subject: builds floor.c, writes its recipe, and starts and stops its containers.
 
-The recipe is made from the configuration that the runtimes get (:func:`runners.container.defaults.default_config`), by
-code of its own: what ``runners/container`` decides is not asked, but for the bytes of the seccomp filter and the rules
-for devices, which both hand to the kernel as they are.
+The recipe is made from the configuration that the runtimes get
+(:func:`runners.container.config.defaults.default_config`), by code of its own: what ``runners/container`` decides is
+not asked, but for the bytes of the seccomp filter and the rules for devices, which both hand to the kernel as they are.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from tare.runners.base import Spec
-from tare.runners.container import cgroups, devices
-from tare.runners.container.defaults import PIDS_LIMIT, default_config
+from tare.runners.container.cgroup import cgroups, devices
+from tare.runners.container.config.defaults import PIDS_LIMIT, default_config
 
 SOURCE = Path(__file__).with_name("floor.c")
 FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Werror", "-std=gnu11")
@@ -174,10 +174,10 @@ def _groups(parent: cgroups.Cgroup, spec: Spec, stack: ExitStack, label: str) ->
 def _seccomp(linux: Mapping[str, Any], place: Path) -> tuple[str, int] | None:
     if not linux.get("seccomp"):
         return None
-    from tare.runners.container import seccomp
-    from tare.runners.container.reader import Reader
+    from tare.runners.container.light.reader import Reader
+    from tare.runners.container.seccomp import filters
 
-    compiled = seccomp.compile(seccomp.parse(Reader(linux["seccomp"], "linux.seccomp")))
+    compiled = filters.compile(filters.parse(Reader(linux["seccomp"], "linux.seccomp")))
     file = place / "seccomp.bpf"
     file.write_bytes(compiled)
     return os.fspath(file), 0

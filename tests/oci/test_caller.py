@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container import executable
+from tare.runners.container.linux.exec_stub import unnamed_file
 from tests.conftest import wait_until
 from tests.oci.harness import DEADLINE_S, READY, Box
 
@@ -222,7 +222,7 @@ def test_a_host_without_executable_memory(our_box: Box) -> None:
 
 def test_what_executes_the_program_cannot_be_written() -> None:
     """Not where it lies in memory, nor where it lies on a file system of its own: even by root (CVE-2019-5736)."""
-    for made, refusal in ((executable._in_memory, errno.EPERM), (executable._on_tmpfs, errno.EROFS)):
+    for made, refusal in ((unnamed_file._in_memory, errno.EPERM), (unnamed_file._on_tmpfs, errno.EROFS)):
         fd = made(b"#!/bin/sh\nexit 0\n")
         with pytest.raises(OSError, match=os.strerror(refusal)):
             os.write(os.open(f"/proc/self/fd/{fd}", os.O_RDWR), b"x")
@@ -246,8 +246,8 @@ def test_a_capability_of_exec_reaches_users(box: Box) -> None:
 
 
 def test_a_lock_that_is_held_for_long_says_who_holds_it(our_box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tare.runners.container import state
-    from tare.runners.container.failure import OciError
+    from tare.runners.container.errors import OciError
+    from tare.runners.container.lifecycle import state
 
     our_box.create("/bin/sleep", "1000")
     monkeypatch.setattr(state, "_LOCK_S", 0.1)

@@ -1,7 +1,8 @@
 """kill -9 of our runtime at any moment: afterwards ``tare-oci delete --force`` leaves nothing, whatever was half made.
 
-The moments are the boundaries between stages that runners/container/checkpoint.py names, and, more finely, any system
-call of the runtime, where strace can be had: TARE_FUZZ_S takes them one by one, the ordinary run takes samples.
+The moments are the boundaries between stages that runners/container/lifecycle/checkpoint.py names, and, more finely,
+any system call of the runtime, where strace can be had: TARE_FUZZ_S takes them one by one, the ordinary run takes
+samples.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from tare.runners.container.checkpoint import NAMES
+from tare.runners.container.lifecycle.checkpoint import NAMES
 from tests.conftest import require
 from tests.oci.harness import Box, Done
 

@@ -17,7 +17,7 @@ from tare import runners
 from tare.bench.host import run_cgroup, workspace
 from tare.runners import payload
 from tare.runners.base import Launch, Scratch, Spec
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.rootfs import payload_root
 from tests.floor import floor

@@ -20,7 +20,8 @@ sys.path.insert(0, os.fspath(Path(__file__).resolve().parent))  # where the gues
 
 from tare.runners import fork_server, payload
 from tare.runners.base import Instance, Prepared, Scratch, Spec
-from tare.runners.container import cgroups, syscalls
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.linux import syscalls
 
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "devices", "freezer")
 EMPTY, MANY = 200, 1000

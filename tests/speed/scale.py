@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import click
 
 from tare.bench.readings import hostmem
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tests.speed import arena
 
 FLOOR_BYTES = 4 << 30

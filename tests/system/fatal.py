@@ -3,7 +3,7 @@
 It works where a run of tare works: under the lock, in a pan, in a scratch directory. It says its prefix and its number,
 and starts one container. MOMENT is when all this dies:
 
-- a name of :data:`runners.container.checkpoint.NAMES`: the runtime is killed there, and this process with it;
+- a name of :data:`runners.container.lifecycle.checkpoint.NAMES`: the runtime is killed there, and this process with it;
 - ``probe``: the runtime is killed as it sets up the trial container of the probe, and this process with it;
 - ``probed``: this process is killed while the trial container of the probe runs;
 - ``running``: this process is killed, the container and its monitor live on;
@@ -27,7 +27,9 @@ from tare import runners
 from tare.bench.host import run_cgroup, workspace
 from tare.runners import payload
 from tare.runners.base import Instance, Runner, Scratch, Spec
-from tare.runners.container import checkpoint, leftovers, network, trial
+from tare.runners.container.lifecycle import checkpoint
+from tare.runners.container.network import bridge
+from tare.runners.container.warm import leftovers, smallest_container
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.rootfs import payload_root
 
@@ -65,13 +67,13 @@ def go_on(instance: Instance, moment: str, directory: Path) -> None:
     if moment.startswith(("create:", "start:")):
         monitor.wait()
         die()
-    assert trial.await_word(instance.console, b"tare ready")
+    assert smallest_container.await_word(instance.console, b"tare ready")
     if moment in ("running", "orphaned", "connected"):
         if moment == "orphaned":
             monitor.kill()
         elif moment == "connected":
             (first,) = instance.pids() - {monitor.pid}
-            network.setup(first, os.fspath(directory / leftovers.mine() / "1"))
+            bridge.setup(first, os.fspath(directory / leftovers.mine() / "1"))
         die()
     if moment == "never":
         os.write(1, b" up")
@@ -83,7 +85,9 @@ def go_on(instance: Instance, moment: str, directory: Path) -> None:
 
 
 def probe(runner: Runner, moment: str, cache: Path) -> None:
-    with mock.patch.object(trial, "await_word", die if moment == "probed" else trial.await_word):
+    with mock.patch.object(
+        smallest_container, "await_word", die if moment == "probed" else smallest_container.await_word
+    ):
         if moment == "probe":
             kill_at("create:ready")
         runner.probe({}, cache)

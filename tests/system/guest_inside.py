@@ -28,7 +28,7 @@ MARK = "tare-check "
 
 
 def group_at(path: str) -> Any:
-    from tare.runners.container import cgroups
+    from tare.runners.container.cgroup import cgroups
 
     return cgroups.for_container(path, "unused")
 
@@ -36,8 +36,8 @@ def group_at(path: str) -> Any:
 @contextmanager
 def limited(path: str, resources: dict[str, Any]) -> Iterator[Any]:
     """A cgroup at *path* under *resources*."""
-    from tare.runners.container import resources as r
-    from tare.runners.container.reader import Reader
+    from tare.runners.container.cgroup import resources as r
+    from tare.runners.container.light.reader import Reader
 
     group = group_at(path)
     group.create()
@@ -78,7 +78,7 @@ def opened(path: str, flags: int) -> int:
 
 
 def check_the_host_is_v2_alone() -> None:
-    from tare.runners.container import cgroups
+    from tare.runners.container.cgroup import cgroups
 
     assert cgroups.mode() == "v2", cgroups.layout()
     assert not cgroups.usable(), cgroups.usable()
@@ -123,7 +123,7 @@ def check_idle_and_burst() -> None:
 
 
 def check_what_v2_lacks_is_refused() -> None:
-    from tare.runners.container.reader import BundleError
+    from tare.runners.container.light.reader import BundleError
 
     for asked, word in (
         ({"memory": {"limit": 1 << 26, "swappiness": 5}}, "swappiness"),
@@ -142,14 +142,14 @@ def check_what_v2_lacks_is_refused() -> None:
 
 
 def update(group: Any, asked: dict[str, Any]) -> None:
-    from tare.runners.container import resources as r
-    from tare.runners.container.reader import Reader
+    from tare.runners.container.cgroup import resources as r
+    from tare.runners.container.light.reader import Reader
 
     r.update(r.parse(Reader(asked, "linux.resources")), group, lambda _: None)
 
 
 def check_updates_of_pairs() -> None:
-    from tare.runners.container.reader import BundleError
+    from tare.runners.container.light.reader import BundleError
 
     with limited("/tare-update/one", {"memory": {"limit": 32 << 20, "swap": 48 << 20}}) as group:
         counted = os.path.exists(f"{group.directory}/memory.swap.max")
@@ -201,7 +201,7 @@ def check_updates_of_processor_time() -> None:
 
 def check_controllers_that_cannot_be_handed_down_are_not_missed() -> None:
     """Below a cgroup with processes no domain controller can be had: as in a container without an own hierarchy."""
-    from tare.runners.container import cgroups
+    from tare.runners.container.cgroup import cgroups
 
     os.makedirs(f"{cgroups.layout().v2}/tare-busy")
     pid = inside(group_at("/tare-busy"), spin, wait=False)
@@ -397,7 +397,7 @@ def check_io_max() -> None:
 
 
 def check_what_was_counted() -> None:
-    from tare.runners.container import counters
+    from tare.runners.container.cgroup import counters
 
     def hold() -> int:
         held = bytearray(8 << 20)
@@ -434,7 +434,7 @@ def check_what_was_counted() -> None:
 
 
 def check_a_shortage_of_memory_is_told() -> None:
-    from tare.runners.container import events
+    from tare.runners.container.cli import events
 
     def hog() -> int:
         held = bytearray(96 << 20)
@@ -461,11 +461,12 @@ def check_huge_pages() -> None:
 
 
 def check_seccomp_filters() -> None:
-    from tare.runners.container import allowed_calls, seccomp, syscalls
-    from tare.runners.container.reader import Reader
+    from tare.runners.container.light.reader import Reader
+    from tare.runners.container.linux import syscalls
+    from tare.runners.container.seccomp import docker_profile, filters
 
-    profile = seccomp.parse(Reader(allowed_calls.docker_profile(), "linux.seccomp"))
-    program = seccomp.compile(profile)
+    profile = filters.parse(Reader(docker_profile.docker_profile(), "linux.seccomp"))
+    program = filters.compile(profile)
     pid = os.fork()
     if not pid:
         try:
@@ -497,7 +498,7 @@ def runtime(*words: str, status: int = 0) -> str:
 @contextmanager
 def bundle(script: str, **changes: Any) -> Iterator[str]:
     """A directory with a root filesystem of busybox and the configuration that all container subjects get."""
-    from tare.runners.container.defaults import default_config
+    from tare.runners.container.config.defaults import default_config
 
     directory = "/tmp/bundle"
     for name in ("bin", "proc", "dev", "sys", "tmp"):
@@ -671,7 +672,7 @@ def check_a_warm_container() -> None:
 
     from tare.runners import fork_server
     from tare.runners.base import Scratch, Spec
-    from tare.runners.container import cgroups
+    from tare.runners.container.cgroup import cgroups
 
     with bundle("") as directory:
         spec = Spec(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tare.bench.records import store
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 from tests import cli
 

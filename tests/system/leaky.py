@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tare.runners import null
 from tare.runners.base import Instance, Layers, Mark, Option, Options, Prepared, Scratch, Spec, Support
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 
 LAYERS: Layers = ()
 TYPICAL_S = 0.01

@@ -14,7 +14,7 @@ import pytest
 
 from tare.bench.host import audit, by_name, run_cgroup, workspace
 from tare.bench.records.rows import Leak
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tests.conftest import require
 
 SLEEP = "import sys, time; print('up', flush=True); time.sleep(600)"

@@ -9,7 +9,7 @@ import pytest
 
 from tare.bench.records import store
 from tare.bench.records.store import Run
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tests import cli
 from tests.conftest import require
 

@@ -17,8 +17,8 @@ import pytest
 
 from tare import runners
 from tare.bench.host import audit, workspace
-from tare.runners.container import network as networking
-from tare.runners.container.checkpoint import NAMES
+from tare.runners.container.lifecycle.checkpoint import NAMES
+from tare.runners.container.network import bridge as networking
 from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require

@@ -18,9 +18,9 @@ import pytest
 from tare import runners
 from tare.runners import payload
 from tare.runners.base import Instance, Prepared, RunnerError, Scratch, Spec
-from tare.runners.container import cgroups
-from tare.runners.container.defaults import PIDS_LIMIT, READONLY_PATHS
-from tare.runners.container.hierarchies import CPU_PERIOD_US, read
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.cgroup.hierarchies import CPU_PERIOD_US, read
+from tare.runners.container.config.defaults import PIDS_LIMIT, READONLY_PATHS
 from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 

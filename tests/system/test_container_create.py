@@ -15,8 +15,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tare.runners.container import bundle, create, syscalls
-from tare.runners.container.reader import BundleError
+from tare.runners.container.config import bundle
+from tare.runners.container.light.reader import BundleError
+from tare.runners.container.linux import syscalls
+from tare.runners.container.setup import parent
 from tests.conftest import require
 
 DEADLINE_MS = 20_000
@@ -82,12 +84,12 @@ class Place:
         kept = [each for each in self.linux["namespaces"] if each["type"] != kind]
         self.linux["namespaces"] = kept + ([{"type": kind, "path": path}] if path is not None else [])
 
-    def start(self, hooks: Hook = nothing, preserve_fds: int = 0) -> tuple[create.Created, str]:
+    def start(self, hooks: Hook = nothing, preserve_fds: int = 0) -> tuple[parent.Created, str]:
         """Create only: in the calling process. The fifo's path is the way to start it."""
         read = bundle.parse(json.loads(json.dumps(self.config)), directory=str(self.directory))
         fifo = str(self.state / "fifo")
         os.mkfifo(fifo)
-        made = create.create(
+        made = parent.create(
             read,
             name="test",
             fifo=fifo,
@@ -160,7 +162,7 @@ def release(fifo: str) -> None:
             said += part
     finally:
         os.close(end)
-    create.check_release(said)
+    parent.check_release(said)
 
 
 def read_all(reader: int) -> str:

@@ -22,8 +22,10 @@ import pytest
 from tare import runners
 from tare.runners import fork_server, payload
 from tare.runners.base import Instance, RunnerError, Scratch, Spec
-from tare.runners.container import cgroups, devices, root_layer, syscalls, trial
-from tare.runners.container.hierarchies import read
+from tare.runners.container.cgroup import cgroups, devices
+from tare.runners.container.cgroup.hierarchies import read
+from tare.runners.container.linux import syscalls
+from tare.runners.container.warm import root_layer, smallest_container
 from tare.runners.image.cache import cache_dir
 from tare.runners.launch import fork_client
 from tests.conftest import require, wait_until
@@ -68,7 +70,7 @@ def test_killed_helper_takes_its_containers_along(scratch: Scratch) -> None:
     """SIGKILL to the helper: the console ends, the next launch says what happened, and the block still cleans up."""
     with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared:
         with prepared.launch("one", lambda _: None) as instance:
-            assert trial.await_word(instance.console, b"tare ready")
+            assert smallest_container.await_word(instance.console, b"tare ready")
             (pid,) = instance.pids()
             for resident in prepared.resident_pids:
                 os.kill(resident, signal.SIGKILL)
@@ -83,13 +85,13 @@ import sys
 from pathlib import Path
 from tare import runners
 from tare.runners.base import Scratch, Spec
-from tare.runners.container import trial
+from tare.runners.container.warm import smallest_container
 directory = Path({directory!r})
 scratch = Scratch(directory=directory, cache=directory, cgroup={cgroup!r}, prefix={prefix!r})
 spec = Spec(argv=("/payload",), rootfs=directory / "rootfs", memory_bytes=64 << 20, cpus=1)
 with runners.load({runner!r}).prepare(spec, {{}}, scratch) as prepared:
     with prepared.launch("one", lambda _: None) as instance:
-        assert trial.await_word(instance.console, b"tare ready")
+        assert smallest_container.await_word(instance.console, b"tare ready")
         print(*prepared.resident_pids, *instance.pids(), flush=True)
         sys.stdin.read()
 """
@@ -144,7 +146,7 @@ def test_sweep_spares_a_live_run(scratch: Scratch, runner: str) -> None:
         runners.load(runner).prepare(spec_of(scratch), {}, scratch) as prepared,
         prepared.launch("one", lambda _: None) as instance,
     ):
-        assert trial.await_word(instance.console, b"tare ready")
+        assert smallest_container.await_word(instance.console, b"tare ready")
         before = instance.pids()
         removed = runners.load(runner).sweep()
         assert not [name for name in removed if scratch.prefix in name]
@@ -164,7 +166,7 @@ def test_failed_step_is_named(scratch: Scratch, spoil: Callable[[Path], None], w
     spec = spec_of(scratch)
     spoil(spec.rootfs)
     with fork_server.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
-        assert not trial.await_word(instance.console, b"tare ready")
+        assert not smallest_container.await_word(instance.console, b"tare ready")
         assert words.format(rootfs=spec.rootfs) in instance.explain()
 
 
@@ -174,7 +176,7 @@ def test_failed_exec_is_named(scratch: Scratch) -> None:
     with fork_server.prepare(spec, {}, scratch) as prepared:
         for name in ("one", "two"):  # the helper is none the worse for it
             with prepared.launch(name, lambda _: None) as instance:
-                assert not trial.await_word(instance.console, b"tare ready")
+                assert not smallest_container.await_word(instance.console, b"tare ready")
                 assert "cannot execute /absent: No such file" in instance.explain()
 
 
@@ -190,7 +192,7 @@ def test_starts_at_once_use_helpers_of_their_own(scratch: Scratch) -> None:
 
         with ThreadPoolExecutor(count) as threads:
             instances = list(threads.map(start, range(count)))
-        assert all(trial.await_word(each.console, b"tare ready") for each in instances)
+        assert all(smallest_container.await_word(each.console, b"tare ready") for each in instances)
         assert len(frozenset().union(*(each.pids() for each in instances))) == count
         parents = {int(read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1]) for i in instances for pid in i.pids()}
         assert parents <= prepared.resident_pids
@@ -218,7 +220,7 @@ def test_beside_another_a_helper_keeps_to_its_processor_and_its_container_does_n
             waits.result()
         start("alone")
         assert os.sched_getaffinity(slow) == os.sched_getaffinity(other) == everywhere
-        assert trial.await_word(beside.console, b"tare ready")
+        assert smallest_container.await_word(beside.console, b"tare ready")
         (pid,) = beside.pids()
         assert os.sched_getaffinity(pid) == everywhere
 
@@ -244,7 +246,7 @@ def test_a_living_container_holds_two_descriptors_here_and_none_in_the_helper(sc
         theirs = {pid: descriptors(pid) for pid in prepared.resident_pids}
         for number in range(count):
             instance = alive.enter_context(prepared.launch(f"c{number}", lambda _: None))
-            assert trial.await_word(instance.console, b"tare ready")
+            assert smallest_container.await_word(instance.console, b"tare ready")
         # A status pipe is closed by a later start; a helper may be about to close what it was sent.
         assert 2 * count <= descriptors(os.getpid()) - before <= 2 * count + 2
         wait_until(lambda: {pid: descriptors(pid) for pid in theirs} == theirs, DEADLINE_S)
@@ -288,7 +290,7 @@ def test_descriptors_run_out_at_any_point_of_a_start(scratch: Scratch, free: int
             assert len(group.pids()) == (1 if grouped and not error else 0)
         assert not group.path.exists()
         with prepared.launch("two", lambda _: None) as instance:
-            assert trial.await_word(instance.console, b"tare ready")
+            assert smallest_container.await_word(instance.console, b"tare ready")
             children = [int(word) for pid in prepared.resident_pids for word in children_of(pid)]
             assert set(children) - prepared.resident_pids == instance.pids(), "each child is reaped"
 
@@ -309,7 +311,7 @@ def test_a_cgroup_that_cannot_be_made_ends_the_start(scratch: Scratch, monkeypat
             with pytest.raises(RunnerError, match="cannot make the cgroup"), prepared.launch("one", lambda _: None):
                 pass
         with prepared.launch("two", lambda _: None) as instance:
-            assert trial.await_word(instance.console, b"tare ready")
+            assert smallest_container.await_word(instance.console, b"tare ready")
 
 
 def test_helper_says_why_it_cannot_start(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +334,7 @@ def test_start_on_v2(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(cgroups.V2, "limit", lambda *_, **__: None)
         with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared:
             with prepared.launch("one", lambda _: None) as instance:
-                assert trial.await_word(instance.console, b"tare ready"), instance.explain()
+                assert smallest_container.await_word(instance.console, b"tare ready"), instance.explain()
                 (pid,) = instance.pids()
                 assert instance.cgroup == Path(unified, f"{scratch.cgroup}/one")
                 assert f"0::/{scratch.cgroup}/one" in Path(f"/proc/{pid}/cgroup").read_text().splitlines()

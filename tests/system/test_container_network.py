@@ -17,21 +17,22 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import network, syscalls
+from tare.runners.container.linux import syscalls
+from tare.runners.container.network import bridge
 from tests.conftest import require
 
 
 def nat_tool() -> str:
     """The program for NAT, or ''."""
     try:
-        return network.nat_tool()
+        return bridge.nat_tool()
     except FileNotFoundError:
         return ""
 
 
 def nat_rules() -> str:
     """What the kernel has of NAT in this network namespace, without the chains that are always there."""
-    tool = network.nat_tool()
+    tool = bridge.nat_tool()
     words = ["list", "ruleset"] if tool.endswith("nft") else ["-t", "nat", "-S"]
     said = subprocess.run([tool, *words], capture_output=True, text=True, check=True).stdout
     return "\n".join(line for line in said.splitlines() if not line.startswith("-P "))
@@ -139,18 +140,18 @@ def test_two_containers_and_the_host_reach_each_other_and_nothing_stays(tmp_path
     def test(state: str) -> None:
         before = links()
         with container() as one, container() as two:
-            first, second = network.setup(one, "one", state=state), network.setup(two, "two", state=state)
+            first, second = bridge.setup(one, "one", state=state), bridge.setup(two, "two", state=state)
             assert first.address != second.address
             assert first.gateway == second.gateway
             talk(second.address, one, two)
             talk(first.address, os.getpid(), one)
             talk(first.gateway, two, os.getpid())
-            assert network.teardown("one", state=state)
+            assert bridge.teardown("one", state=state)
             assert first.link not in links()
-            assert network.BRIDGE in links(), "another container still uses it"
-            assert network.teardown("two", state=state)
+            assert bridge.BRIDGE in links(), "another container still uses it"
+            assert bridge.teardown("two", state=state)
         assert links() == before
-        assert not network.teardown("two", state=state)
+        assert not bridge.teardown("two", state=state)
         assert not Path(state, "leases").exists()
 
     as_host(test, tmp_path)
@@ -159,10 +160,10 @@ def test_two_containers_and_the_host_reach_each_other_and_nothing_stays(tmp_path
 def test_the_inside_has_one_interface_with_address_and_default_route(tmp_path: Path) -> None:
     def test(state: str) -> None:
         with container() as pid:
-            lease = network.setup(pid, "one", state=state)
+            lease = bridge.setup(pid, "one", state=state)
 
             def look() -> None:
-                assert links() == {"lo", network.INTERFACE}
+                assert links() == {"lo", bridge.INTERFACE}
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anywhere:
                     anywhere.connect(("192.0.2.1", 9))  # sends nothing: asks which address it would come from
                     assert anywhere.getsockname()[0] == lease.address
@@ -170,7 +171,7 @@ def test_the_inside_has_one_interface_with_address_and_default_route(tmp_path: P
                     pass  # loopback is up
 
             within(pid, look)
-            network.teardown("one", state=state)
+            bridge.teardown("one", state=state)
 
     as_host(test, tmp_path)
 
@@ -178,13 +179,13 @@ def test_the_inside_has_one_interface_with_address_and_default_route(tmp_path: P
 def test_what_died_without_teardown_is_removed_by_name_and_its_address_is_free_again(tmp_path: Path) -> None:
     def test(state: str) -> None:
         with container() as pid:
-            first = network.setup(pid, "one", state=state)
+            first = bridge.setup(pid, "one", state=state)
         with container() as pid:
             with pytest.raises(FileExistsError):
-                network.setup(pid, "one", state=state)
-            assert network.teardown("one", state=state)
-            assert network.setup(pid, "again", state=state).address == first.address
-            network.teardown("again", state=state)
+                bridge.setup(pid, "one", state=state)
+            assert bridge.teardown("one", state=state)
+            assert bridge.setup(pid, "again", state=state).address == first.address
+            bridge.teardown("again", state=state)
         assert links() == {"lo"}
 
     as_host(test, tmp_path)
@@ -195,11 +196,11 @@ def test_a_setup_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None
         with container() as pid:
 
             def occupy() -> None:
-                subprocess.run(["ip", "link", "add", network.INTERFACE, "type", "bridge"], check=True)
+                subprocess.run(["ip", "link", "add", bridge.INTERFACE, "type", "bridge"], check=True)
 
             within(pid, occupy)
             with pytest.raises(OSError, match="cannot add the link tare-v"):
-                network.setup(pid, "one", state=state)
+                bridge.setup(pid, "one", state=state)
         assert links() == {"lo"}
         assert not Path(state, "leases").exists()
 
@@ -209,7 +210,7 @@ def test_a_setup_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None
 def test_a_container_on_the_hosts_network_is_refused(tmp_path: Path) -> None:
     def test(state: str) -> None:
         with pytest.raises(OSError, match="no network namespace of its own"):
-            network.setup(os.getpid(), "one", state=state)
+            bridge.setup(os.getpid(), "one", state=state)
         assert links() == {"lo"}
 
     as_host(test, tmp_path)
@@ -227,12 +228,12 @@ def test_nat_gives_the_hosts_address_to_what_leaves(tmp_path: Path) -> None:
             within(outside, lambda: run(there))
             Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
             with pytest.raises(OSError, match=r"ip_forward=1"):
-                network.setup(pid, "one", nat=True, state=state)
+                bridge.setup(pid, "one", nat=True, state=state)
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-            network.setup(pid, "one", nat=True, state=state)
+            bridge.setup(pid, "one", nat=True, state=state)
             assert "10.214.0.0/22" in nat_rules()
             talk("198.51.100.2", pid, outside)
-            assert network.teardown("one", state=state)
+            assert bridge.teardown("one", state=state)
             assert nat_rules() == ""
 
     as_host(test, tmp_path)

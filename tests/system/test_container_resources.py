@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container import allowed_calls, cgroups, libseccomp, resources, seccomp, syscalls
-from tare.runners.container.kernel import Kernel
-from tare.runners.container.reader import BundleError, Reader
+from tare.runners.container.cgroup import cgroups, resources
+from tare.runners.container.light.reader import BundleError, Reader
+from tare.runners.container.linux import syscalls
+from tare.runners.container.linux.kernel import Kernel
+from tare.runners.container.seccomp import docker_profile, filters, libseccomp
 from tests.conftest import require, wait_until
 
 DEADLINE_S = 20.0
@@ -279,11 +281,11 @@ def test_devices_all_but_some(name: str, nodes: dict[str, Path]) -> None:
 
 def filtered(section: dict[str, Any], action: Callable[[], int], *, privileged: bool = False) -> int:
     """How a child ended that put itself under the filter *section* and then did *action*."""
-    trouble = seccomp.available()
+    trouble = filters.available()
     if trouble:
         pytest.skip(f"needs libseccomp: {trouble}")
-    profile = seccomp.parse(Reader(section, "linux.seccomp"))
-    program = seccomp.compile(profile)
+    profile = filters.parse(Reader(section, "linux.seccomp"))
+    program = filters.compile(profile)
 
     def child() -> int:
         if not privileged:
@@ -330,7 +332,7 @@ def test_a_filter_stays_across_exec() -> None:
     assert filtered(profile("SCMP_ACT_ERRNO", "chdir"), run) not in (0, 99)
 
 
-@pytest.mark.parametrize("flag", [[], *([flag] for flag in seccomp.FLAGS)])
+@pytest.mark.parametrize("flag", [[], *([flag] for flag in filters.FLAGS)])
 def test_flags_are_taken(flag: list[str]) -> None:
     assert filtered(profile("SCMP_ACT_ERRNO", "getppid") | {"flags": flag}, parent) == errno.EPERM
 
@@ -357,7 +359,7 @@ def test_docker_profile_on_a_real_process() -> None:
                 return 92
         return 0
 
-    assert filtered(allowed_calls.docker_profile(), tries) == 0
+    assert filtered(docker_profile.docker_profile(), tries) == 0
 
 
 def test_a_privileged_process_needs_no_new_privs_not() -> None:

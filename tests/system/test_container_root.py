@@ -13,9 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import syscalls
-from tare.runners.container.kernel import Kernel
-from tare.runners.container.root_layer import LAYER, EnterLayer, Layer, StandAlone, StandApart, can_stand_alone, hold
+from tare.runners.container.linux import syscalls
+from tare.runners.container.linux.kernel import Kernel
+from tare.runners.container.warm.root_layer import (
+    LAYER,
+    EnterLayer,
+    Layer,
+    StandAlone,
+    StandApart,
+    can_stand_alone,
+    hold,
+)
 from tests.conftest import require
 
 #: Above "/", more often than any path here is deep.

@@ -13,8 +13,9 @@ import pytest
 
 from tare.runners import fork_server
 from tare.runners.base import Scratch, Spec
-from tare.runners.container import bundle, create
-from tare.runners.container.defaults import default_config
+from tare.runners.container.config import bundle
+from tare.runners.container.config.defaults import default_config
+from tare.runners.container.setup import parent
 from tests.conftest import require
 
 END = "that was all"
@@ -85,7 +86,7 @@ def cold(place: Path, spec: Spec) -> list[str]:
                 os.dup2(writer, stream)
             fifo = os.fspath(place / "state/fifo")
             os.mkfifo(fifo)
-            made = create.create(
+            made = parent.create(
                 bundle.parse(config, directory="/"),
                 name="same",
                 fifo=fifo,
@@ -95,7 +96,7 @@ def cold(place: Path, spec: Spec) -> list[str]:
                 run_hooks=lambda _kind, _pid, _spawn: None,
             )
             end = os.open(fifo, os.O_RDONLY)
-            create.check_release(os.read(end, 4096))
+            parent.check_release(os.read(end, 4096))
             os.waitpid(made.pid, 0)
         except OSError as error:
             os.write(1, str(error).encode())

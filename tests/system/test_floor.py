@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tests.conftest import require
 from tests.speed import arena
 

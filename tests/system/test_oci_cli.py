@@ -21,11 +21,14 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container import cgroups, checkpoint, cli, terminal
-from tare.runners.container.defaults import default_config
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.cli import main
+from tare.runners.container.config.defaults import default_config
+from tare.runners.container.lifecycle import checkpoint
+from tare.runners.container.linux import pty as our_pty
 from tests.conftest import require, wait_until
 
-MAIN = [sys.executable, "-I", "-S", os.fspath(Path(cli.__file__).with_name("__main__.py"))]
+MAIN = [sys.executable, "-I", "-S", os.fspath(Path(main.__file__).parents[1] / "__main__.py")]
 DEADLINE_S = 30
 #: A shell that says when it is ready, and waits.
 WAIT = "echo ready; while :; do sleep 0.05; done"
@@ -205,7 +208,7 @@ def test_console_socket_gets_the_master(box: Box) -> None:
         box.ok("create", "--console-socket", os.fspath(path), box.name)
         carrier, _ = server.accept()
         with carrier:
-            master = terminal.receive(carrier.fileno())
+            master = our_pty.receive(carrier.fileno())
         box.ok("start", box.name)
         Screen(master).until("out")
         os.close(master)

@@ -66,7 +66,7 @@ from pathlib import Path
 from tare.bench import engine
 from tare.bench.scenario import plan, resolve
 from tare.bench.monitor import Silent
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 class Looking(Silent):
     def alive(self, n):

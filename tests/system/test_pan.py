@@ -11,7 +11,7 @@ import pytest
 
 from tare.bench.host import run_cgroup, workspace
 from tare.bench.records import store
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tests import cli
 from tests.conftest import require
 

@@ -13,7 +13,7 @@ import pytest
 from tare.bench.records import store
 from tare.runners import payload, process
 from tare.runners.base import Instance, RunnerError, Scratch, Spec
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require, wait_until

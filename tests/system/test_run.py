@@ -16,7 +16,8 @@ import pytest
 
 from tare.bench.host import run_cgroup, workspace
 from tare.bench.records import store
-from tare.runners.container import cgroups, leftovers
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.warm import leftovers
 from tests import cli
 from tests.conftest import require, wait_until
 

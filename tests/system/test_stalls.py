@@ -20,7 +20,7 @@ import pytest
 from tare.bench.readings import stalls
 from tare.bench.records import store
 from tare.bench.records.rows import Outcome, Sample
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tests import cli
 from tests.conftest import require, wait_until
 

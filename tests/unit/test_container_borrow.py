@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from tare.runners.container import borrow
+from tare.runners.container.warm import vfork
 
 SHELL = "/bin/sh"
 
@@ -25,7 +25,7 @@ class Make(Protocol):
         failed: Callable[[int], None] = ...,
         path: str = ...,
         script: str = ...,
-    ) -> borrow.Borrower: ...
+    ) -> vfork.Borrower: ...
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def programs() -> Iterator[Callable[[str], int]]:
 @pytest.fixture
 def borrower(programs: Callable[[str], int]) -> Make:
     """Makes one whose child runs a script."""
-    if why := borrow.why_not():
+    if why := vfork.why_not():
         pytest.skip(f"not on this machine: {why}")
 
     def make(
@@ -53,14 +53,14 @@ def borrower(programs: Callable[[str], int]) -> Make:
         failed: Callable[[int], None] = lambda number: None,
         path: str = SHELL,
         script: str = "exit 7",
-    ) -> borrow.Borrower:
+    ) -> vfork.Borrower:
         words = [b"sh", b"-c", script.encode(), b"zero", b"o ne"]
-        return borrow.Borrower(setup=setup, failed=failed, program=programs(path), argv=words, env={"NAME": "va=lue"})
+        return vfork.Borrower(setup=setup, failed=failed, program=programs(path), argv=words, env={"NAME": "va=lue"})
 
     return make
 
 
-def status_of(made: borrow.Borrower) -> int:
+def status_of(made: vfork.Borrower) -> int:
     pid, pidfd = made.start(0)
     os.close(pidfd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -156,5 +156,5 @@ def test_a_namespace_that_may_not_be_made_is_an_error_and_no_child(borrower: Mak
 
 
 def test_flags_that_clone_has_no_room_for_are_refused() -> None:
-    assert "no room" in borrow.why_not(1 << 32)
-    assert "no room" in borrow.why_not(0x80)
+    assert "no room" in vfork.why_not(1 << 32)
+    assert "no room" in vfork.why_not(0x80)

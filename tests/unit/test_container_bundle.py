@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container import mounts
-from tare.runners.container import syscalls as k
-from tare.runners.container.bundle import Bundle, parse
-from tare.runners.container.defaults import DOCKER_CAPABILITIES, default_config
-from tare.runners.container.idmap import Range
-from tare.runners.container.mounts import Mount
-from tare.runners.container.reader import BundleError
-from tare.runners.container.scheduling import Scheduler
+from tare.runners.container.config import mounts
+from tare.runners.container.config.bundle import Bundle, parse
+from tare.runners.container.config.defaults import DOCKER_CAPABILITIES, default_config
+from tare.runners.container.config.mounts import Mount
+from tare.runners.container.config.scheduling import Scheduler
+from tare.runners.container.light.reader import BundleError
+from tare.runners.container.linux import syscalls as k
+from tare.runners.container.linux.idmap import Range
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -426,7 +426,7 @@ def test_a_label_of_mounts_is_a_demand_where_there_are_labels(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "tare.runners.container.bundle._SELINUX", os.fspath(tmp_path if there else tmp_path / "nothing")
+        "tare.runners.container.config.bundle._SELINUX", os.fspath(tmp_path if there else tmp_path / "nothing")
     )
     made = put(config(), "linux.mountLabel", "system_u:object_r:x:s0")
     if there:

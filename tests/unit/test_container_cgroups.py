@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.runners.container import cgroup_mounts, cgroups, hierarchies
-from tare.runners.container.hierarchies import Layout
-from tare.runners.container.reader import BundleError
+from tare.runners.container.cgroup import cgroups, hierarchies, mountinfo
+from tare.runners.container.cgroup.hierarchies import Layout
+from tare.runners.container.light.reader import BundleError
 
 V2_ONLY = """\
 23 27 0:22 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
@@ -77,7 +77,7 @@ def test_escapes_in_mount_points() -> None:
 @given(st.text(st.characters(exclude_characters="\0"), max_size=30))
 def test_unescape_undoes_the_kernel(path: str) -> None:
     table = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134"}
-    assert cgroup_mounts.unescape("".join(table.get(char, char) for char in path)) == path
+    assert mountinfo.unescape("".join(table.get(char, char) for char in path)) == path
 
 
 @given(st.text(max_size=400))
@@ -262,7 +262,7 @@ def test_a_container_gets_every_controller_of_v2(tmp_path: Path) -> None:
         written.append(text)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tare.runners.container.cgroup_v2.write", write)
+        patch.setattr("tare.runners.container.cgroup.v2.write", write)
         group.create()
     assert written == ["+memory +pids +cpu +cpuset +io +hugetlb"]
 
@@ -281,7 +281,7 @@ def test_a_container_gets_the_controllers_that_can_be_had(
         if text != "+pids":
             raise OSError(refusal, "no", path)
 
-    monkeypatch.setattr("tare.runners.container.cgroup_v2.write", write)
+    monkeypatch.setattr("tare.runners.container.cgroup.v2.write", write)
     cgroups.for_container("/t", "one", where=Layout("v2", {}, (), str(tmp_path))).create()
     assert written == ["+memory +pids +io", "+memory", "+pids", "+io"]
     with pytest.raises(OSError, match="no"):
@@ -298,7 +298,7 @@ def test_frozen_v1_processes_are_killed_before_they_are_let_go(tmp_path: Path, m
     (tmp_path / "t/cgroup.procs").write_text(f"{NOBODY}\n")
     seen: list[tuple[object, str]] = []
     state = tmp_path / "t/freezer.state"
-    where = "tare.runners.container.cgroup_v1"
+    where = "tare.runners.container.cgroup.v1"
     monkeypatch.setattr(f"{where}.send_kill", lambda pids: seen.append((pids, state.read_text())))
     monkeypatch.setattr(f"{where}.kill", lambda _pids, _where, _rescue: seen.append(("kill", state.read_text())))
     cgroups.V1("t", Layout("v1", {"freezer": str(tmp_path)}, (str(tmp_path),), None), ("freezer",)).kill()
@@ -316,7 +316,7 @@ def test_frozen_below_is_let_go_too_and_the_one_above_is_named(tmp_path: Path, m
     (tmp_path / "a/t/freezer.state").write_text("THAWED\n")
     (tmp_path / "a/t/inner/freezer.state").write_text("FROZEN\n")
     said: list[str] = []
-    monkeypatch.setattr("tare.runners.container.cgroup_v1.kill", lambda _pids, where, _rescue: said.append(where))
+    monkeypatch.setattr("tare.runners.container.cgroup.v1.kill", lambda _pids, where, _rescue: said.append(where))
     group = cgroups.V1("a/t", Layout("v1", {"freezer": str(tmp_path)}, (str(tmp_path),), None), ("freezer",))
     group.kill()
     assert (tmp_path / "a/t/inner/freezer.state").read_text() == "THAWED\n"

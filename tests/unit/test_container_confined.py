@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import hierarchies, leftovers, person, state, views
-from tare.runners.container.mounts import parse
-from tare.runners.container.reader import Reader
+from tare.runners.container.cgroup import hierarchies
+from tare.runners.container.config.mounts import parse
+from tare.runners.container.lifecycle import state
+from tare.runners.container.light.reader import Reader
+from tare.runners.container.setup import cgroup_mount
+from tare.runners.container.setup.steps import credentials
+from tare.runners.container.warm import leftovers
 
 HOST = "         0          0 4294967295\n"
 #: As rootless podman's: the user's own id, then those that /etc/subuid grants.
@@ -18,8 +22,8 @@ PODMAN = "         0       1000          1\n         1     100000      65536\n"
 
 @pytest.mark.parametrize(("uid_map", "confined"), [(HOST, False), (PODMAN, True), ("", True)])
 def test_confined_is_any_namespace_but_the_first(monkeypatch: pytest.MonkeyPatch, uid_map: str, confined: bool) -> None:
-    monkeypatch.setattr(person, "read", {"/proc/self/uid_map": uid_map}.__getitem__)
-    assert person.confined() is confined
+    monkeypatch.setattr(credentials, "read", {"/proc/self/uid_map": uid_map}.__getitem__)
+    assert credentials.confined() is confined
 
 
 @pytest.mark.parametrize(
@@ -36,7 +40,7 @@ def test_confined_is_any_namespace_but_the_first(monkeypatch: pytest.MonkeyPatch
 def test_where_states_are_kept(
     monkeypatch: pytest.MonkeyPatch, uid: int, uid_map: str, directory: str | None, root: str
 ) -> None:
-    monkeypatch.setattr(person, "read", lambda _: uid_map)
+    monkeypatch.setattr(credentials, "read", lambda _: uid_map)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     if directory is not None:
@@ -57,7 +61,7 @@ def test_without_a_cgroup_of_its_own_a_container_sees_the_callers(
         None,
     )
     mount = parse(Reader({"destination": "/sys/fs/cgroup", "type": "cgroup"}, "mounts[0]"), directory="/")
-    said = " ".join(step.describe() for step in views.cgroup(mount, "", own_namespace=False, layout=layout))
+    said = " ".join(step.describe() for step in cgroup_mount.cgroup(mount, "", own_namespace=False, layout=layout))
     assert f"{where}/memory/ours" in said
     assert f"{where}/cpu/gone" not in said
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.runners.container import counters, events
-from tare.runners.container.cgroup_v1 import V1
-from tare.runners.container.cgroup_v2 import V2
-from tare.runners.container.failure import OciError
-from tare.runners.container.hierarchies import Layout
+from tare.runners.container.cgroup import counters
+from tare.runners.container.cgroup.hierarchies import Layout
+from tare.runners.container.cgroup.v1 import V1
+from tare.runners.container.cgroup.v2 import V2
+from tare.runners.container.cli import events
+from tare.runners.container.errors import OciError
 
 MS, S = 10**6, 10**9
 MOST = 2**64 - 1

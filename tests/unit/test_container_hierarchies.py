@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import hierarchies, leftovers, unpivoted
+from tare.runners.container.cgroup import hierarchies
+from tare.runners.container.setup.steps import without_pivot
+from tare.runners.container.warm import leftovers
 
 
 def test_directories_that_are_empty_or_gone_are_removed(tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ def test_a_mount_point_may_hold_what_looks_like_the_end_of_a_line(end: str) -> N
     forged = _line(9, 1, "/", "/evil").rstrip("\n")
     text = ROOT + _line(5, 1, "/", f"/x{end}{forged}{end}y", "ext4") + _line(3, 1, "/", f"/one{end}two")
     assert hierarchies.parse(text).v1 == {"memory": f"/one{end}two"}
-    assert unpivoted.whole(ROOT + _line(3, 1, "/", f"/p{end}roc", "proc"), "/own") == [f"/p{end}roc"]
+    assert without_pivot.whole(ROOT + _line(3, 1, "/", f"/p{end}roc", "proc"), "/own") == [f"/p{end}roc"]
     assert leftovers.mounts(ROOT + _line(3, 1, "/", f"/x{end}y")) == []
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container import contents, guarded, idmap, mounts, parts
-from tare.runners.container import syscalls as k
-from tare.runners.container.kernel import Kernel
-from tare.runners.container.reader import BundleError, Reader
+from tare.runners.container.config import extras, mounts
+from tare.runners.container.light.reader import BundleError, Reader
+from tare.runners.container.linux import idmap
+from tare.runners.container.linux import syscalls as k
+from tare.runners.container.linux.kernel import Kernel
+from tare.runners.container.setup import rootfs_contents
+from tare.runners.container.setup.steps import rootfs
 
 
 def parsed(**values: Any) -> tuple[mounts.Mount, list[str]]:
@@ -87,11 +90,11 @@ def test_each_read_only_tmpfs_is_closed_once(
 ) -> None:
     listed = tuple(parsed(destination=target, options=["ro"])[0] for target in targets)
     for number in range(len(listed)):
-        steps = list(contents.covered(listed, number))
-        assert [step.target for step in steps if isinstance(step, guarded.SetAttributes)] == closed_before.get(
+        steps = list(rootfs_contents.covered(listed, number))
+        assert [step.target for step in steps if isinstance(step, rootfs.SetAttributes)] == closed_before.get(
             number, []
         )
-    assert [mount.target for mount in contents._closing(listed)] == closed_at_the_end
+    assert [mount.target for mount in rootfs_contents._closing(listed)] == closed_at_the_end
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ def test_each_read_only_tmpfs_is_closed_once(
 )
 def test_names_of_kernel_parameters(name: str, path: str) -> None:
     linux = Reader({"sysctl": {name: "1"}}, "linux")
-    assert parts.sysctls(linux, {"network": ""}) == ((f"/proc/sys/{path}", "1"),)
+    assert extras.sysctls(linux, {"network": ""}) == ((f"/proc/sys/{path}", "1"),)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_names_of_kernel_parameters(name: str, path: str) -> None:
 )
 def test_kernel_parameters_of_the_host_are_refused(name: str) -> None:
     with pytest.raises(BundleError):
-        parts.sysctls(Reader({"sysctl": {name: "1"}}, "linux"), dict.fromkeys(("network", "ipc", "uts", "user"), ""))
+        extras.sysctls(Reader({"sysctl": {name: "1"}}, "linux"), dict.fromkeys(("network", "ipc", "uts", "user"), ""))
 
 
 def test_ids_of_the_host() -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import packed
+from tare.runners.container import one_file
 
-PACKED = Path(packed.__file__)
-ASK = "import sys; sys.path.insert(0, sys.argv[1]); import packed; packed.install('pkg', sys.argv[1] + '/pkg'); "
+PACKED = Path(one_file.__file__)
+ASK = "import sys; sys.path.insert(0, sys.argv[1]); import one_file; one_file.install('pkg', sys.argv[1] + '/pkg'); "
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    (tmp_path / "packed.py").write_text(PACKED.read_text())
+    (tmp_path / "one_file.py").write_text(PACKED.read_text())
     package = tmp_path / "pkg"
     package.mkdir()
     (package / "__init__.py").write_text('"""A package."""\n')
@@ -64,6 +64,34 @@ def test_a_new_module_counts(package: Path) -> None:
     assert ask(package, "from pkg import later; print(later.WHEN)") == "now"
 
 
+@pytest.fixture
+def room(package: Path) -> Path:
+    room = package / "room"
+    room.mkdir()
+    (room / "__init__.py").write_text('"""A room."""\n')
+    (room / "inner.py").write_text("from ..other import NUMBER\nfrom . import beside\n")
+    (room / "beside.py").write_text("NUMBER = 2\n")
+    return room
+
+
+def test_a_room_is_in_the_pack_too(package: Path, room: Path) -> None:
+    code = (
+        "from pkg.room import inner; import pkg.room as r; print(inner.NUMBER, inner.beside.NUMBER, inner.__package__, "
+    )
+    code += "type(r.__spec__.loader).__name__, type(inner.__spec__.loader).__name__, r.__path__ == [r.__file__[:-12]])"
+    for _ in range(2):
+        assert ask(package, code) == "1 2 pkg.room _Finder _Finder True"
+
+
+def test_what_changes_in_a_room_or_is_added_to_it_counts(package: Path, room: Path) -> None:
+    code = "from pkg.room import beside; print(beside.NUMBER)"
+    assert ask(package, code) == "2"
+    (room / "beside.py").write_text("NUMBER = 345\n")
+    assert ask(package, code) == "345"
+    (room / "later.py").write_text("from .beside import NUMBER\n")
+    assert ask(package, "from pkg.room import later; print(later.NUMBER)") == "345"
+
+
 def test_a_module_knows_its_file_and_its_lines(package: Path) -> None:
     (package / "other.py").write_text("NUMBER = 1\ndef fail():\n    raise ValueError('here')\n")
     code = "import pkg.other as o\ntry:\n    o.fail()\nexcept ValueError as e:\n    "
@@ -98,7 +126,7 @@ def test_where_it_cannot_be_written_modules_are_found_all_the_same(package: Path
 def test_who_may_not_write_imports_as_python_does(package: Path) -> None:
     """Root may write everywhere, so the answer of access(2) is given here."""
     code = "from pkg import word; print(type(word.__spec__.loader).__name__)"
-    refused = ASK.replace("import packed;", "import packed; packed.os.access = lambda *_: False;")
+    refused = ASK.replace("import one_file;", "import one_file; one_file.os.access = lambda *_: False;")
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-B", "-c", refused + code, str(package.parent)],
         capture_output=True, text=True, check=True,

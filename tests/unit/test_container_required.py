@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container import plan, process
-from tare.runners.container.bundle import Bundle, parse
-from tare.runners.container.defaults import default_config
-from tare.runners.container.reader import BundleError
-from tare.runners.container.scheduling import Scheduler
+from tare.runners.container.config import process
+from tare.runners.container.config.bundle import Bundle, parse
+from tare.runners.container.config.defaults import default_config
+from tare.runners.container.config.scheduling import Scheduler
+from tare.runners.container.light.reader import BundleError
+from tare.runners.container.setup import sequence
 
 RANGE = {"containerID": 0, "hostID": 100_000, "size": 65536}
 
@@ -140,7 +141,7 @@ def test_every_limit_of_the_kernel_is_known() -> None:
 
 
 def test_nothing_here_touches_resctrl() -> None:
-    steps = plan.plan(read(config()), last_capability=40).steps
+    steps = sequence.plan(read(config()), last_capability=40).steps
     assert steps
     assert not any("resctrl" in step.describe() for step in steps)
 

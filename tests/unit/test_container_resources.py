@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.runners.container import applying, blockio, cgroups, limits, resources
-from tare.runners.container.hierarchies import Layout
-from tare.runners.container.reader import BundleError, Reader
-from tare.runners.container.resources import Resources
+from tare.runners.container.cgroup import apply, blockio, cgroups, limits, resources
+from tare.runners.container.cgroup.hierarchies import Layout
+from tare.runners.container.cgroup.resources import Resources
+from tare.runners.container.light.reader import BundleError, Reader
 
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "devices")
 V1_FILES = (
@@ -420,9 +420,9 @@ class Kernel:
 
 
 def pair_in(kernel: Kernel, pair: limits.Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applying, "write", kernel.write)
-    monkeypatch.setattr(applying, "read", kernel.read)
-    applying.pair(pair)
+    monkeypatch.setattr(apply, "write", kernel.write)
+    monkeypatch.setattr(apply, "read", kernel.read)
+    apply.pair(pair)
 
 
 def _infinite(text: str) -> float:
@@ -481,8 +481,8 @@ def test_an_update_that_the_kernel_refuses_changes_nothing(
     place = str(tmp_path / "g/cpu.cfs_")
     files |= {f"{place}quota_us": "40000", f"{place}period_us": "100000", str(tmp_path / "g/pids.max"): "9"}
     kernel = Kernel(dict(files), lambda f: _fits({"q": f[f"{place}quota_us"], "p": f[f"{place}period_us"]}))
-    monkeypatch.setattr(applying, "write", kernel.write)
-    monkeypatch.setattr(applying, "read", kernel.read)
+    monkeypatch.setattr(apply, "write", kernel.write)
+    monkeypatch.setattr(apply, "read", kernel.read)
     with pytest.raises(OSError, match="a cgroup above"):
         update(v1, {"memory": {"limit": 1}, "cpu": {"quota": int(quota), "period": 1_000_000}, "pids": {"limit": 5}})
     assert kernel.files == files

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tare.runners.container import allowed_calls, compact, compiled, compiling, libseccomp, seccomp, stub
-from tare.runners.container.reader import BundleError, Reader
-from tare.runners.container.seccomp import Filter, Profile
+from tare.runners.container.light.reader import BundleError, Reader
+from tare.runners.container.linux.exec_stub import stub
+from tare.runners.container.seccomp import compiler, docker_profile, filter_cache, filters, libseccomp, ranges
+from tare.runners.container.seccomp.filters import Filter, Profile
 
 needs_library = pytest.mark.skipif(bool(libseccomp.load()), reason=f"libseccomp: {libseccomp.load()}")
 needs_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of system calls are those of x86-64")
@@ -55,11 +56,11 @@ def run(program: bytes, number: int, *arguments: int, architecture: int = X86_64
 
 
 def parsed(section: Any) -> Profile:
-    return seccomp.parse(Reader(section, "linux.seccomp"))
+    return filters.parse(Reader(section, "linux.seccomp"))
 
 
 def program(default: str, *rules: dict[str, Any], **more: Any) -> bytes:
-    return seccomp.compile(parsed({"defaultAction": default, "syscalls": list(rules)} | more))
+    return filters.compile(parsed({"defaultAction": default, "syscalls": list(rules)} | more))
 
 
 def rule(action: str, *names: str, **more: Any) -> dict[str, Any]:
@@ -149,9 +150,9 @@ def test_architectures() -> None:
 def made_by_libseccomp(profile: Profile) -> bytes:
     """The program as libseccomp writes it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "smaller", lambda program: program)
-        patch.setattr(compiling, "LIMIT_S", 1.0)
-        return seccomp.compile(profile)
+        patch.setattr(compiler, "smaller", lambda program: program)
+        patch.setattr(compiler, "LIMIT_S", 1.0)
+        return filters.compile(profile)
 
 
 def numbers_of(program: bytes) -> list[int]:
@@ -166,8 +167,8 @@ ARGUMENTS = ((0,) * 6, (40,) * 6, (0xFFFFFFFF,) * 6, (0x10000011,) * 6, (1 << 40
 @needs_library
 @needs_x86
 def test_the_smaller_program_has_the_same_verdicts() -> None:
-    profile = parsed(allowed_calls.docker_profile("x86_64"))
-    before, after = made_by_libseccomp(profile), seccomp.compile(profile)
+    profile = parsed(docker_profile.docker_profile("x86_64"))
+    before, after = made_by_libseccomp(profile), filters.compile(profile)
     assert len(after) < len(before) / 2
     for architecture in (X86_64, I386, 1):
         for number in numbers_of(before):
@@ -181,7 +182,7 @@ conditions = st.builds(
     lambda index, value, op: {"index": index, "value": value, "valueTwo": 1, "op": op},
     st.integers(0, 1),
     st.sampled_from((0, 1, 40, 1 << 40)),
-    st.sampled_from(sorted(seccomp.OPERATORS)),
+    st.sampled_from(sorted(filters.OPERATORS)),
 )
 random_rules = st.lists(
     st.builds(
@@ -204,7 +205,7 @@ def test_any_smaller_program_has_the_same_verdicts(rules: list[dict[str, Any]], 
         before = made_by_libseccomp(parsed(section))
     except BundleError:  # rules that contradict each other, or keep libseccomp busy for ever
         return
-    after = compact.smaller(before)
+    after = ranges.smaller(before)
     assert len(after) <= len(before)
     for architecture in (X86_64, I386, 1):
         for number in numbers_of(before):
@@ -225,7 +226,7 @@ ENDLESS = [
 
 @needs_library
 def test_rules_that_keep_libseccomp_busy_for_ever_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "LIMIT_S", 0.2)
+    monkeypatch.setattr(compiler, "LIMIT_S", 0.2)
     said = ""
     try:
         made = program("SCMP_ACT_ALLOW", *ENDLESS)
@@ -241,7 +242,7 @@ def test_a_compilation_has_a_limit_whatever_the_callers_signals(blocked: bool, m
         while True:
             pass
 
-    monkeypatch.setattr(compiling, "LIMIT_S", 0.2)
+    monkeypatch.setattr(compiler, "LIMIT_S", 0.2)
     monkeypatch.setattr(libseccomp.Filter, "add", add)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF} if blocked else ())
     before = signal.signal(signal.SIGPROF, signal.SIG_IGN)
@@ -261,7 +262,7 @@ def test_what_fails_in_a_compilation_is_raised_by_who_asked(raised: Exception, m
     def failing(_: Profile) -> bytes:
         raise raised
 
-    monkeypatch.setattr(compiling, "program", failing)
+    monkeypatch.setattr(compiler, "program", failing)
     with pytest.raises(type(raised)) as caught:
         program("SCMP_ACT_ALLOW")
     assert str(raised) in str(caught.value)
@@ -269,7 +270,7 @@ def test_what_fails_in_a_compilation_is_raised_by_who_asked(raised: Exception, m
 
 @needs_library
 def test_a_compilation_that_is_killed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "program", lambda _: os.kill(os.getpid(), 9))
+    monkeypatch.setattr(compiler, "program", lambda _: os.kill(os.getpid(), 9))
     with pytest.raises(ChildProcessError, match="died of signal 9"):
         program("SCMP_ACT_ALLOW")
 
@@ -281,7 +282,7 @@ def test_calls_newer_than_the_profile_do_not_exist(default: str) -> None:
     """A C library falls back to an older call on ENOSYS alone. On each architecture by its own numbers."""
     architectures = ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]
     section = {"defaultAction": default, "architectures": architectures, "syscalls": [rule("SCMP_ACT_ALLOW", "statx")]}
-    made = seccomp.compile(parsed(section))
+    made = filters.compile(parsed(section))
     x32 = 0x40000000
     enosys = 0x00050000 | errno.ENOSYS
     # statx is 332 on x86-64, 383 on x86.
@@ -289,7 +290,7 @@ def test_calls_newer_than_the_profile_do_not_exist(default: str) -> None:
     for number, architecture in ((333, X86_64), (500, X86_64), (x32 | 333, X86_64), (384, I386)):
         assert run(made, number, architecture=architecture) == enosys
     for number, architecture in ((331, X86_64), (x32 | 331, X86_64), (382, I386)):
-        assert run(made, number, architecture=architecture) == seccomp.ACTIONS[default] | (
+        assert run(made, number, architecture=architecture) == filters.ACTIONS[default] | (
             errno.EPERM if default == "SCMP_ACT_ERRNO" else 0
         )
 
@@ -319,8 +320,8 @@ def test_what_a_profile_denies_by_name_it_knows() -> None:
 @needs_x86
 @pytest.mark.parametrize("default", ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"])
 def test_what_lets_calls_through_lets_newer_ones_through(default: str) -> None:
-    made = seccomp.compile(parsed({"defaultAction": default, "syscalls": [rule("SCMP_ACT_ERRNO", "statx")]}))
-    assert run(made, 500) & 0xFFFF0000 == seccomp.ACTIONS[default]
+    made = filters.compile(parsed({"defaultAction": default, "syscalls": [rule("SCMP_ACT_ERRNO", "statx")]}))
+    assert run(made, 500) & 0xFFFF0000 == filters.ACTIONS[default]
 
 
 def test_every_comparison_at_its_very_number() -> None:
@@ -332,7 +333,7 @@ def test_every_comparison_at_its_very_number() -> None:
         *((0x15, 0, 1, 1), (5, 0, 0, 0), (0x15, 0, 1, 0), (5, 0, 0, 0), (6, 0, 0, ALLOW)),
     )
     before = b"".join(struct.pack("=HBBI", *each) for each in words)
-    after = compact.smaller(before)
+    after = ranges.smaller(before)
     assert len(after) < len(before)
     verdicts = [run(after, number) for number in range(9)]
     assert verdicts == [ALLOW, ALLOW, ALLOW, ERRNO, ALLOW, LOG, LOG, TRAP, TRAP]
@@ -343,7 +344,7 @@ def test_every_comparison_at_its_very_number() -> None:
 def test_a_program_of_unknown_instructions_stays_as_it_is() -> None:
     words = ((0x20, 0, 0, 0), (0x14, 0, 0, 5), (6, 0, 0, 0))  # load, subtract, return
     subtracts = b"".join(struct.pack("=HBBI", *each) for each in words)
-    assert compact.smaller(subtracts) == subtracts
+    assert ranges.smaller(subtracts) == subtracts
 
 
 @needs_library
@@ -356,7 +357,7 @@ def test_names_of_the_future_are_skipped() -> None:
 @needs_library
 @needs_x86
 def test_what_docker_lets_through() -> None:
-    made = seccomp.compile(parsed(allowed_calls.docker_profile("x86_64")))
+    made = filters.compile(parsed(docker_profile.docker_profile("x86_64")))
     denied = ERRNO | errno.EPERM
     for number in (UNSHARE, MOUNT, BPF, 246, 169, 175, 304, 308, 323, 425):  # kexec_load, reboot, init_module...
         assert run(made, number) == denied, number
@@ -374,7 +375,7 @@ def test_what_docker_lets_through() -> None:
 
 
 def test_the_list_names_no_call_twice() -> None:
-    profile = allowed_calls.docker_profile("x86_64")
+    profile = docker_profile.docker_profile("x86_64")
     names = [name for entry in profile["syscalls"] for name in entry["names"]]  # type: ignore[attr-defined]
     once = [name for name in names if name != "personality"]
     assert len(once) == len(set(once))
@@ -385,7 +386,7 @@ def test_the_list_names_no_call_twice() -> None:
 def test_the_list_holds_no_misspelt_name() -> None:
     """Names that are younger than the oldest libseccomp in use are named here; any other unknown one is a slip."""
     young = {"cachestat", "fchmodat2", "futex_requeue", "futex_wait", "futex_wake", "map_shadow_stack", "mseal"}
-    profile = parsed(allowed_calls.docker_profile("x86_64"))
+    profile = parsed(docker_profile.docker_profile("x86_64"))
     unknown = {name for entry in profile.rules for name in entry.names if libseccomp.number(name) is None}
     assert unknown <= young
 
@@ -457,7 +458,7 @@ def test_a_rule_for_no_call_is_none() -> None:
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libseccomp, "load", lambda: "cannot open shared object file")
     with pytest.raises(BundleError, match=r"libseccomp\.so\.2.*cannot open.*install"):
-        seccomp.compile(parsed({"defaultAction": "SCMP_ACT_ALLOW"}))
+        filters.compile(parsed({"defaultAction": "SCMP_ACT_ALLOW"}))
 
 
 def test_flags_and_the_step() -> None:
@@ -482,7 +483,7 @@ def test_a_listener_excludes_other_threads() -> None:
 def test_calls_for_an_agent() -> None:
     profile = parsed(NOTIFYING)
     assert (profile.listener, profile.metadata, profile.flags) == ("/run/agent", "m", 32)
-    assert seccomp.make(profile).listener
+    assert filters.make(profile).listener
 
 
 def test_without_calls_for_an_agent_there_is_none() -> None:
@@ -497,13 +498,13 @@ SIMPLE = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_ERRNO",
 @needs_library
 def test_the_cache_gives_the_same_program_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = str(tmp_path / "c")
-    first = seccomp.compile(parsed(SIMPLE), cache=cache)
-    assert first == seccomp.compile(parsed(SIMPLE))
+    first = filters.compile(parsed(SIMPLE), cache=cache)
+    assert first == filters.compile(parsed(SIMPLE))
     monkeypatch.setattr(libseccomp, "load", lambda: "not now")
-    assert seccomp.compile(parsed(SIMPLE), cache=cache) == first
+    assert filters.compile(parsed(SIMPLE), cache=cache) == first
     other = SIMPLE | {"defaultAction": "SCMP_ACT_LOG"}
     with pytest.raises(BundleError, match="not now"):
-        seccomp.compile(parsed(other), cache=cache)
+        filters.compile(parsed(other), cache=cache)
 
 
 @pytest.fixture
@@ -511,43 +512,43 @@ def kept(tmp_path: Path) -> Path:
     """A cache with one program in it; the only file."""
     library = tmp_path / "libseccomp.so.2"
     library.write_text("x")
-    compiled.store(str(tmp_path / "c"), "key", b"12345678", str(library))
+    filter_cache.store(str(tmp_path / "c"), "key", b"12345678", str(library))
     (file,) = (tmp_path / "c").iterdir()
-    assert compiled.load(str(tmp_path / "c"), "key") == b"12345678"
+    assert filter_cache.load(str(tmp_path / "c"), "key") == b"12345678"
     return file
 
 
 def test_a_cached_program_that_others_may_write_is_not_believed(kept: Path) -> None:
     kept.chmod(0o620)
-    assert not compiled.load(str(kept.parent), "key")
+    assert not filter_cache.load(str(kept.parent), "key")
 
 
 def test_a_cached_program_behind_a_link_is_not_believed(kept: Path) -> None:
     kept.rename(kept.with_name("elsewhere"))
     kept.symlink_to("elsewhere")
-    assert not compiled.load(str(kept.parent), "key")
+    assert not filter_cache.load(str(kept.parent), "key")
 
 
 def test_a_cached_program_of_another_profile_is_not_believed(kept: Path) -> None:
     kept.write_bytes(kept.read_bytes().replace(b"key", b"kez"))  # as if two profiles had one checksum
-    assert not compiled.load(str(kept.parent), "key")
+    assert not filter_cache.load(str(kept.parent), "key")
 
 
 def test_a_cached_program_of_another_library_is_not_believed(kept: Path, tmp_path: Path) -> None:
     library = tmp_path / "libseccomp.so.2"
     library.write_text("a new version")
-    assert not compiled.load(str(kept.parent), "key")
+    assert not filter_cache.load(str(kept.parent), "key")
     library.unlink()
-    assert not compiled.load(str(kept.parent), "key")
+    assert not filter_cache.load(str(kept.parent), "key")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"rubbish", b"tare-seccomp 3\n\xff\0\n\n", b"\0" * 100])
 def test_a_broken_cache_counts_as_missing(kept: Path, content: bytes) -> None:
     kept.write_bytes(content)
-    assert not compiled.load(str(kept.parent), "key")
+    assert not filter_cache.load(str(kept.parent), "key")
 
 
 def test_a_cache_that_cannot_be_written_hurts_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    compiled.store(str(tmp_path / "file"), "key", b"12345678", os.fspath(tmp_path / "file"))
-    assert not compiled.load(str(tmp_path / "file"), "key")
+    filter_cache.store(str(tmp_path / "file"), "key", b"12345678", os.fspath(tmp_path / "file"))
+    assert not filter_cache.load(str(tmp_path / "file"), "key")

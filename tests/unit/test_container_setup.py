@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container import create, inside
+from tare.runners.container.setup import child, parent
 
 HOOKS = {"createContainer": ("one",)}
 
@@ -26,36 +26,36 @@ def pipes() -> Iterator[tuple[int, int, int]]:
 
 def attend(pipes: tuple[int, int, int], hooks: dict[str, Any], frozen: Any) -> tuple[str, ...]:
     bundle: Any = SimpleNamespace(hooks=hooks)
-    made = create.Created(pid=1, pidfd=-1)
+    made = parent.Created(pid=1, pidfd=-1)
     cgroup: Any = SimpleNamespace(frozen_by=frozen)
     up, _, down = pipes
-    awaited = inside.CREATED + inside.HOOKS + inside.READY
-    return create._attend(bundle, made, cgroup, up, down, lambda *_: None, awaited)
+    awaited = child.CREATED + child.HOOKS + child.READY
+    return parent._attend(bundle, made, cgroup, up, down, lambda *_: None, awaited)
 
 
 @pytest.mark.parametrize("hooks", [{}, HOOKS], ids=["no hooks", "hooks"])
 def test_a_frozen_cgroup_is_not_waited_for(
     pipes: tuple[int, int, int], hooks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(create, "_SET_UP_MS", 1)
+    monkeypatch.setattr(parent, "_SET_UP_MS", 1)
     with pytest.raises(TimeoutError, match="its cgroup /above is frozen"):
         attend(pipes, hooks, lambda: "/above")
 
 
 def test_nor_is_anything_else_without_hooks(pipes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(create, "_SET_UP_MS", 1)
+    monkeypatch.setattr(parent, "_SET_UP_MS", 1)
     with pytest.raises(TimeoutError, match="see what it waits for"):
         attend(pipes, {}, lambda: "")
 
 
 def test_hooks_have_limits_of_their_own(pipes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(create, "_SET_UP_MS", 1)
+    monkeypatch.setattr(parent, "_SET_UP_MS", 1)
     looks = []
 
     def frozen() -> str:
         looks.append(1)
         if len(looks) == 3:
-            inside.tell(pipes[1], inside.READY, "a warning")
+            child.tell(pipes[1], child.READY, "a warning")
         return ""
 
     assert attend(pipes, HOOKS, frozen) == ("a warning",)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container.cgroup_v1 import V1
-from tare.runners.container.devices import RulesV1
-from tare.runners.container.hierarchies import Layout
-from tare.runners.container.siblings import Limits, SiblingsV1
+from tare.runners.container.cgroup.devices import RulesV1
+from tare.runners.container.cgroup.hierarchies import Layout
+from tare.runners.container.cgroup.v1 import V1
+from tare.runners.container.warm.instance_cgroups import Limits, SiblingsV1
 
 
 @pytest.fixture

@@ -14,18 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.runners.container import capabilities, carry, init, layered, root_layer, steps, syscalls, unpivoted
-from tare.runners.container.bundle import Bundle, parse
-from tare.runners.container.defaults import default_config
-from tare.runners.container.kernel import flatten
-from tare.runners.container.plan import Plan, plan
-from tare.runners.container.reader import BundleError
-from tare.runners.container.record import replace
-from tare.runners.container.seccomp import Filter
+from tare.runners.container.config.bundle import Bundle, parse
+from tare.runners.container.config.defaults import default_config
+from tare.runners.container.light.dataclasses import replace
+from tare.runners.container.light.reader import BundleError
+from tare.runners.container.linux import capabilities, syscalls
+from tare.runners.container.linux.kernel import flatten
+from tare.runners.container.seccomp.filters import Filter
+from tare.runners.container.setup.sequence import Plan, plan
+from tare.runners.container.setup.steps import basic, carry, without_pivot
+from tare.runners.container.warm import overlay_sequence, program, root_layer
 
 if TYPE_CHECKING:
-    from tare.runners.container.layered import Found
-    from tare.runners.container.process import Process
+    from tare.runners.container.config.process import Process
+    from tare.runners.container.warm.overlay_sequence import Found
 
 FILTER = Filter(b"12345678")
 #: Of the host that the containers are planned for.
@@ -33,7 +35,7 @@ PROCESSORS = frozenset({0, 1})
 
 
 class Recorder:
-    """A :class:`runners.container.kernel.Sys` that only remembers; *fails* maps a call's name to an errno."""
+    """A :class:`runners.container.linux.kernel.Sys` that only remembers; *fails* maps a call's name to an errno."""
 
     def __init__(self, **fails: int) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -73,7 +75,7 @@ def look(path: str) -> Found:
 
 def made(last_capability: int = 40, held: root_layer.Held | None = None, **changes: Any) -> Plan:
     """The plan of the warm helper."""
-    return layered.plan(
+    return overlay_sequence.plan(
         bundle(**changes),
         base="/b",
         last_capability=last_capability,
@@ -89,7 +91,7 @@ def cold(**changes: Any) -> Plan:
     return plan(bundle(**changes), last_capability=40, filtering=FILTER)
 
 
-def recorded(*what: steps.Step) -> list[tuple[Any, ...]]:
+def recorded(*what: basic.Step) -> list[tuple[Any, ...]]:
     recorder = Recorder()
     for step in what:
         step.apply(recorder)
@@ -142,7 +144,7 @@ def test_who_stands_alone_has_nothing_of_the_host_to_let_go_of() -> None:
 
 
 def test_groups_are_joined_from_the_hosts_root_where_ours_is_another() -> None:
-    assert recorded(steps.JoinCgroup(("/g/a/tasks", "/g/b/tasks"), root=7)) == [
+    assert recorded(basic.JoinCgroup(("/g/a/tasks", "/g/b/tasks"), root=7)) == [
         ("write", "g/a/tasks", "0", 7),
         ("write", "g/b/tasks", "0", 7),
     ]
@@ -199,7 +201,7 @@ def test_devices_and_links() -> None:
 
 
 def test_joining_writes_zero_to_each() -> None:
-    assert recorded(steps.JoinCgroup(("/m/tasks", "/p/tasks"))) == [
+    assert recorded(basic.JoinCgroup(("/m/tasks", "/p/tasks"))) == [
         ("write", "/m/tasks", "0", None),
         ("write", "/p/tasks", "0", None),
     ]
@@ -236,7 +238,7 @@ def test_directories_are_made_where_there_are_none() -> None:
         "/root:fs,1/dev/pts": "directory",
         "/root:fs,1/sys": "absent",
     }
-    planned = layered.plan(
+    planned = overlay_sequence.plan(
         bundle(),
         base="/b",
         last_capability=40,
@@ -251,7 +253,7 @@ def test_directories_are_made_where_there_are_none() -> None:
 @pytest.mark.parametrize("found", ["", "file"])
 def test_a_link_in_the_image_is_walked_with_care(found: Found) -> None:
     """A plain step is for a place where no link can be; all else goes through the careful one."""
-    planned = layered.plan(
+    planned = overlay_sequence.plan(
         bundle(), base="/b", last_capability=40, processors=PROCESSORS, look=lambda _: found, filtering=FILTER
     )
     calls = recorded(*planned.own)
@@ -278,7 +280,15 @@ def test_look_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "nowhere").symlink_to("/absent")
     root = os.path.realpath(tmp_path)
     names = ("proc", "file", "dev", "dev/passwd", "nowhere", "absent", "absent/below")
-    assert [layered.look(f"{root}/{name}") for name in names] == ["directory", "file", "", "", "", "absent", ""]
+    assert [overlay_sequence.look(f"{root}/{name}") for name in names] == [
+        "directory",
+        "file",
+        "",
+        "",
+        "",
+        "absent",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +364,7 @@ def test_what_of_the_host_shows_the_kernel() -> None:
 25 20 0:2 / /b/root\\040fs2/proc rw - proc proc rw
 26 20 0:9 / /tmp rw - tmpfs proc rw
 """
-    assert unpivoted.whole(mountinfo, "/b/root fs") == ["/proc", "/sys", "/b/root fs2/proc"]
+    assert without_pivot.whole(mountinfo, "/b/root fs") == ["/proc", "/sys", "/b/root fs2/proc"]
 
 
 def test_both_ways_mount_and_mask_the_same() -> None:
@@ -457,7 +467,7 @@ def test_both_execs_leave_what_one_would(
 
 
 def test_limits_are_set_from_outside() -> None:
-    from tare.runners.container.plan import limits
+    from tare.runners.container.setup.sequence import limits
 
     process = config()["process"] | {
         "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
@@ -492,7 +502,7 @@ def test_limits_that_python_could_not_live_with_come_last(
     name: str, soft: int, hard: int, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the capabilities and the filter; from outside they are only given the room that they need."""
-    from tare.runners.container.plan import becoming, limits
+    from tare.runners.container.setup.sequence import becoming, limits
 
     read = limited(name, soft, hard)
     last = becoming(read, bundle=bundle(), last_capability=40, filtering=FILTER)
@@ -511,7 +521,7 @@ def test_limits_that_python_could_not_live_with_come_last(
 
 
 def test_no_limit_is_room_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tare.runners.container.plan import becoming, limits
+    from tare.runners.container.setup.sequence import becoming, limits
 
     read = limited("AS", -1 % (1 << 64), -1 % (1 << 64))
     (call, *_) = becoming(read, bundle=bundle(), last_capability=40, filtering=FILTER).calls
@@ -521,7 +531,7 @@ def test_no_limit_is_room_for_everything(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_other_limits_cost_no_call_of_the_small_program() -> None:
-    from tare.runners.container.plan import becoming
+    from tare.runners.container.setup.sequence import becoming
 
     for name in ("CORE", "NPROC", "NOFILE", "MEMLOCK"):
         last = becoming(limited(name, 1024, 4096), bundle=bundle(), last_capability=40, filtering=FILTER)
@@ -557,7 +567,7 @@ def test_readonly_root_comes_after_all_that_writes() -> None:
     assert last == ("attributes_in", "/", syscalls.MOUNT_ATTR_RDONLY, 0, 0)
 
 
-def run(*what: steps.Step, **fails: int) -> tuple[list[tuple[Any, ...]], str]:
+def run(*what: basic.Step, **fails: int) -> tuple[list[tuple[Any, ...]], str]:
     """Run *what* as a child does, with calls that fail; what was called and what was said on the status pipe."""
     recorder = Recorder(**fails)
     calls = [
@@ -566,7 +576,7 @@ def run(*what: steps.Step, **fails: int) -> tuple[list[tuple[Any, ...]], str]:
     ]
     reader, writer = os.pipe()
     try:
-        went_well = init.run(what, calls, writer)
+        went_well = program.run(what, calls, writer)
     finally:
         os.close(writer)
     with open(reader, encoding="utf-8") as said:
@@ -581,35 +591,35 @@ def test_flat_calls_are_the_steps_calls() -> None:
 
 
 @pytest.mark.parametrize("error", [errno.ENOENT, errno.ENOTDIR])
-@pytest.mark.parametrize("step", [steps.MaskFile("/proc/x"), steps.MaskDirectory("/x"), steps.MakeReadonly("/x")])
-def test_absent_paths_need_no_mask(step: steps.Step, error: int) -> None:
-    calls, said = run(step, steps.NewSession(), mount=error)
+@pytest.mark.parametrize("step", [basic.MaskFile("/proc/x"), basic.MaskDirectory("/x"), basic.MakeReadonly("/x")])
+def test_absent_paths_need_no_mask(step: basic.Step, error: int) -> None:
+    calls, said = run(step, basic.NewSession(), mount=error)
     assert said == ""
     assert calls[-1] == ("setsid",)
 
 
-@pytest.mark.parametrize("step", [steps.MaskFile("/proc/x"), steps.MaskDirectory("/x"), steps.MakeReadonly("/x")])
-def test_a_mask_that_fails_is_no_success(step: steps.Step) -> None:
-    calls, said = run(step, steps.NewSession(), mount=errno.EPERM)
+@pytest.mark.parametrize("step", [basic.MaskFile("/proc/x"), basic.MaskDirectory("/x"), basic.MakeReadonly("/x")])
+def test_a_mask_that_fails_is_no_success(step: basic.Step) -> None:
+    calls, said = run(step, basic.NewSession(), mount=errno.EPERM)
     assert "[Errno 1]" in said
     assert ("setsid",) not in calls
 
 
 def test_a_mask_like_another_must_be_there() -> None:
     """Where the first is missing, binding it would leave the second open: that is no path that needs no mask."""
-    calls, said = run(steps.MaskDirectory("/y", "/x"), steps.NewSession(), mount=errno.ENOENT)
+    calls, said = run(basic.MaskDirectory("/y", "/x"), basic.NewSession(), mount=errno.ENOENT)
     assert "cannot mask the directory /y as /x" in said
     assert ("setsid",) not in calls
 
 
 def test_existing_directory_is_fine() -> None:
-    assert run(steps.MakeDirectory("/proc"), mkdir=errno.EEXIST)[1] == ""
-    assert "cannot make the directory /proc" in run(steps.MakeDirectory("/proc"), mkdir=errno.EACCES)[1]
+    assert run(basic.MakeDirectory("/proc"), mkdir=errno.EEXIST)[1] == ""
+    assert "cannot make the directory /proc" in run(basic.MakeDirectory("/proc"), mkdir=errno.EACCES)[1]
 
 
 def test_failure_names_its_step() -> None:
     """The child's only way to speak is a pipe: step and reason stand in one line, and nothing after is done."""
-    calls, said = run(steps.SetHostname("x"), steps.NewSession(), sethostname=errno.EPERM)
+    calls, said = run(basic.SetHostname("x"), basic.NewSession(), sethostname=errno.EPERM)
     assert said.startswith("cannot set the hostname to x: [Errno 1]")
     assert [call[0] for call in calls] == ["sethostname"]
 
@@ -622,11 +632,11 @@ def test_every_step_says_what_it_does_and_is_frozen() -> None:
         "scheduler": {"policy": "SCHED_IDLE"},
     }
     warm, in_place = made(process=limits), cold(process=limits)
-    every = [*warm.steps, *in_place.steps, steps.JoinCgroup(("/m/x/tasks",))]
+    every = [*warm.steps, *in_place.steps, basic.JoinCgroup(("/m/x/tasks",))]
     words = [step.describe() for step in every]
     assert all(word and word[0].islower() and not word.endswith(".") for word in words)
     assert len({*words}) > 60
     assert "bound the capabilities to CAP_CHOWN CAP_DAC_OVERRIDE" in str(words)
-    step = steps.SetHostname("x")
+    step = basic.SetHostname("x")
     with pytest.raises(AttributeError):
         step.name = "y"  # type: ignore[misc]

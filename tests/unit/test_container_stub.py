@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import executable, inside, stub
+from tare.runners.container.linux.exec_stub import stub, unnamed_file
+from tare.runners.container.setup import child
 from tests.unit.processor import MACHINES, Processor
 
 CALLS = (
@@ -114,7 +115,7 @@ def test_unknown_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_file_is_sealed() -> None:
-    fd = executable.file(b"data", least=20)
+    fd = unnamed_file.file(b"data", least=20)
     try:
         assert fd >= 20
         assert not os.get_inheritable(fd)
@@ -209,20 +210,20 @@ def test_path_is_searched_in_order(tmp_path: Path) -> None:
     second = tool(two, "x")
     (tmp_path / "three" / "x").mkdir(parents=True)
     search = f"{tmp_path}/absent:{tmp_path}/three:{one}:{two}"
-    assert inside.find("x", search) == second
+    assert child.find("x", search) == second
     with pytest.raises(FileNotFoundError, match=r"y: executable file not found in \$PATH"):
-        inside.find("y", search)
+        child.find("y", search)
     with pytest.raises(PermissionError, match="x cannot be executed"):
-        inside.find("x", f"{one}")
+        child.find("x", f"{one}")
 
 
 def test_a_name_with_a_slash_is_not_searched(tmp_path: Path) -> None:
     path = tool(tmp_path / "bin", "x")
-    assert inside.find(path, "") == path
+    assert child.find(path, "") == path
     with pytest.raises(FileNotFoundError, match="No such file"):
-        inside.find(f"{path}y", "")
+        child.find(f"{path}y", "")
     with pytest.raises(PermissionError):
-        inside.find(str(tmp_path), "")
+        child.find(str(tmp_path), "")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_home_by_passwd(tmp_path: Path, passwd: str | None, home: str) -> None:
         (tmp_path / "etc/passwd").write_text(passwd)
     root = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
     try:
-        assert inside.home(7, root=root) == home
+        assert child.home(7, root=root) == home
     finally:
         os.close(root)
 
@@ -250,7 +251,7 @@ def test_home_is_not_of_the_current_directory(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("root:x:0:0::/nowhere:/bin/sh\n")
     monkeypatch.chdir(tmp_path)
-    assert inside.home(0) == Path("~root").expanduser().as_posix()
+    assert child.home(0) == Path("~root").expanduser().as_posix()
 
 
 def test_mode_bits_do_not_overrule_a_capability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,10 +259,10 @@ def test_mode_bits_do_not_overrule_a_capability(tmp_path: Path, monkeypatch: pyt
     path = tool(tmp_path / "bin", "x", 0o100)
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     with pytest.raises(PermissionError):
-        inside.find(path, "")
-    assert inside.find(path, "", overrides=True) == path
+        child.find(path, "")
+    assert child.find(path, "", overrides=True) == path
     with pytest.raises(PermissionError):
-        inside.find(tool(tmp_path / "bin", "y", 0o600), "", overrides=True)
+        child.find(tool(tmp_path / "bin", "y", 0o600), "", overrides=True)
 
 
 def test_home_is_not_read_from_the_host(tmp_path: Path) -> None:
@@ -270,9 +271,9 @@ def test_home_is_not_read_from_the_host(tmp_path: Path) -> None:
     (tmp_path / "etc/passwd").symlink_to("/etc/passwd")
     root = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
     try:
-        assert inside.home(0, root=root) == "/"
+        assert child.home(0, root=root) == "/"
         (tmp_path / "etc/passwd").unlink()
         os.mkfifo(tmp_path / "etc/passwd")
-        assert inside.home(0, root=root) == "/"
+        assert child.home(0, root=root) == "/"
     finally:
         os.close(root)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.runners.container import cli, options, updating
-from tare.runners.container.failure import OciError
+from tare.runners.container.cli import main, update
+from tare.runners.container.errors import OciError
+from tare.runners.container.light import argparse
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ from tare.runners.container.failure import OciError
     ],
 )
 def test_sizes(text: str, size: int) -> None:
-    assert updating.size_of(text) == size
+    assert update.size_of(text) == size
 
 
 @pytest.mark.parametrize(
@@ -38,13 +39,13 @@ def test_sizes(text: str, size: int) -> None:
 )
 def test_no_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="is no size"):
-        updating.size_of(text)
+        update.size_of(text)
 
 
 @given(st.text(max_size=6))
 def test_any_text_is_a_size_or_none(text: str) -> None:
     try:
-        assert updating.size_of(text) >= -1
+        assert update.size_of(text) >= -1
     except ValueError:
         pass
 
@@ -52,11 +53,11 @@ def test_any_text_is_a_size_or_none(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "-", "--1", "1.5", "1k", " 1", "٣", "1_0"])
 def test_no_numbers(text: str) -> None:
     with pytest.raises(ValueError, match="is no number"):
-        updating.number_of(text)
+        update.number_of(text)
 
 
 def given_flags(*words: str) -> dict[str, dict[str, object]]:
-    return updating.asked(options.parse(words, cli.VERBS["update"].options, what="update"))
+    return update.asked(argparse.parse(words, main.VERBS["update"].options, what="update"))
 
 
 def test_the_flags_of_both_peers() -> None:
@@ -82,7 +83,7 @@ def test_nothing_and_empty_texts_ask_for_nothing() -> None:
 
 def test_every_flag_is_an_option_and_every_option_a_flag() -> None:
     others = {"resources", "l3-cache-schema", "mem-bw-schema"}
-    assert {option.name for option in cli.VERBS["update"].options} == set(updating.FLAGS) | others
+    assert {option.name for option in main.VERBS["update"].options} == set(update.FLAGS) | others
 
 
 @pytest.mark.parametrize(("flag", "text"), [("--memory", "x"), ("--pids-limit", "many"), ("--cpu-idle", "no")])

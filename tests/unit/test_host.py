@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tare.bench.host import caches, facts, run_cgroup
 from tare.bench.host.audit import _mounts, difference
-from tare.runners.container import hierarchies
+from tare.runners.container.cgroup import hierarchies
 
 MEMINFO = """MemTotal:       24672104 kB
 Dirty:               512 kB

@@ -14,12 +14,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tare.runners.container import bundle, cli, ending, features, jsontext, log, options
-from tare.runners.container.defaults import default_config
-from tare.runners.container.failure import OciError
-from tare.runners.container.options import Option
+from tare.runners.container.cli import delete, features, log, main
+from tare.runners.container.config import bundle
+from tare.runners.container.config.defaults import default_config
+from tare.runners.container.errors import OciError
+from tare.runners.container.light import argparse
+from tare.runners.container.light import json as light_json
+from tare.runners.container.light.argparse import Option
 
-MAIN = Path(cli.__file__).with_name("__main__.py")
+MAIN = Path(main.__file__).parents[1] / "__main__.py"
 KNOWN = (
     Option("bundle", "DIR", "b"),
     Option("detach", short="d"),
@@ -33,8 +36,8 @@ VALUES = st.recursive(
 )
 
 
-def parse(*words: str, in_order: bool = False) -> options.Parsed:
-    return options.parse(words, KNOWN, what="tare-oci run", in_order=in_order)
+def parse(*words: str, in_order: bool = False) -> argparse.Parsed:
+    return argparse.parse(words, KNOWN, what="tare-oci run", in_order=in_order)
 
 
 @pytest.mark.parametrize("words", [("-b", "/x", "c"), ("-b/x", "c"), ("--bundle=/x", "c"), ("c", "--bundle", "/x")])
@@ -74,7 +77,7 @@ def test_short_switches_may_be_joined_and_long_ones_have_one_dash(words: tuple[s
 
 def test_an_option_of_another_place_is_told_its_own() -> None:
     with pytest.raises(OciError, match="before the command: tare-oci --root list"):
-        options.parse(["--root", "/x"], (), what="tare-oci list", elsewhere=(Option("root", "DIR"),))
+        argparse.parse(["--root", "/x"], (), what="tare-oci list", elsewhere=(Option("root", "DIR"),))
 
 
 def test_in_order_leaves_the_programs_own_options_alone() -> None:
@@ -90,9 +93,9 @@ def test_bad_options_are_refused_by_name(words: tuple[str, ...]) -> None:
 
 @given(VALUES)
 def test_json_is_what_json_reads_and_writes(value: Any) -> None:
-    assert json.loads(jsontext.dumps(value)) == value
-    assert json.loads(jsontext.dumps(value, indent=2)) == value
-    assert jsontext.loads(f" \n{json.dumps(value)}\t") == value
+    assert json.loads(light_json.dumps(value)) == value
+    assert json.loads(light_json.dumps(value, indent=2)) == value
+    assert light_json.loads(f" \n{json.dumps(value)}\t") == value
 
 
 def strictly(text: str) -> Any:
@@ -112,9 +115,9 @@ def test_json_is_refused_where_json_refuses_it(text: str | bytes) -> None:
         wanted = strictly(text if isinstance(text, str) else text.decode("utf-8"))
     except ValueError:
         with pytest.raises(ValueError):  # noqa: PT011 - every text has words of its own
-            jsontext.loads(text)
+            light_json.loads(text)
     else:
-        assert jsontext.loads(text) == wanted
+        assert light_json.loads(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -141,25 +144,25 @@ def test_json_is_refused_where_json_refuses_it(text: str | bytes) -> None:
 )
 def test_json_errors_say_where(text: str | bytes, where: str) -> None:
     with pytest.raises(ValueError, match=where):
-        jsontext.loads(text)
+        light_json.loads(text)
 
 
 def test_json_with_whole_surrogate_pairs_is_taken() -> None:
-    assert jsontext.loads('["\\ud83d\\ude00", "\\\\ud800"]') == ["\U0001f600", "\\ud800"]
+    assert light_json.loads('["\\ud83d\\ude00", "\\\\ud800"]') == ["\U0001f600", "\\ud800"]
 
 
 def test_a_name_that_stands_twice_is_noted_and_the_last_counts() -> None:
     twice: list[str] = []
-    assert jsontext.loads('{"a": 1, "b": {"c": 1, "c": 2}, "a": 3}', twice) == {"a": 3, "b": {"c": 2}}
+    assert light_json.loads('{"a": 1, "b": {"c": 1, "c": 2}, "a": 3}', twice) == {"a": 3, "b": {"c": 2}}
     assert set(twice) == {"a", "c"}
     once: list[str] = []
-    assert jsontext.loads('[{"a": 1}, {"a": 1}]', once) == [{"a": 1}, {"a": 1}]
+    assert light_json.loads('[{"a": 1}, {"a": 1}]', once) == [{"a": 1}, {"a": 1}]
     assert once == []
 
 
 def test_one_line_of_json_has_no_blanks() -> None:
     """As runc writes it: scripts compare it as text."""
-    assert jsontext.dumps([{"a": 1, "b": [True, None]}]) == '[{"a":1,"b":[true,null]}]'
+    assert light_json.dumps([{"a": 1, "b": [True, None]}]) == '[{"a":1,"b":[true,null]}]'
 
 
 @pytest.mark.parametrize(
@@ -175,13 +178,13 @@ def test_one_line_of_json_has_no_blanks() -> None:
     ],
 )
 def test_signals_by_name_and_number(text: str, number: int) -> None:
-    assert ending.number_of(text) == number
+    assert delete.number_of(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "65", "-9", "NOPE", "_BLOCK", "RTMIN-1", "RTMAX+1", "RTMIN+99"])
 def test_no_signal(text: str) -> None:
     with pytest.raises(OciError, match="no such signal"):
-        ending.number_of(text)
+        delete.number_of(text)
 
 
 def test_log_lines_are_what_callers_parse(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -258,7 +261,7 @@ def test_version_is_in_the_form_that_engines_parse() -> None:
 
 def test_every_verb_has_help() -> None:
     overview = oci("--help").stdout
-    for name in cli.VERBS:
+    for name in main.VERBS:
         assert f"  {name} " in overview
         assert oci(name, "--help").stdout.startswith(f"usage: tare-oci {name} ")
 
@@ -321,16 +324,16 @@ def test_a_fault_of_the_program_is_one_line(
     def broken(_call: object) -> int:
         raise IndexError("no such thing")
 
-    monkeypatch.setattr(cli, "_function", lambda _where: broken)
+    monkeypatch.setattr(main, "_function", lambda _where: broken)
     monkeypatch.delenv("TARE_DEBUG", raising=False)
-    assert cli.main(["--root", os.fspath(tmp_path), "list"]) == 1
+    assert main.main(["--root", os.fspath(tmp_path), "list"]) == 1
     said = capfd.readouterr().err
     assert "IndexError: no such thing" in said
     assert "please report it" in said
     assert said.count("\n") == 1
     monkeypatch.setenv("TARE_DEBUG", "1")
     with pytest.raises(IndexError):
-        cli.main(["--root", os.fspath(tmp_path), "list"])
+        main.main(["--root", os.fspath(tmp_path), "list"])
 
 
 def test_list_of_nothing(tmp_path: Path) -> None:
@@ -413,8 +416,9 @@ def test_start_imports_nothing_heavy() -> None:
     """Every one of these costs more than a container's system calls; see docs/runtime-cli.md."""
     heavy = {"dataclasses", "typing", "re", "enum", "inspect", "json", "signal", "socket", "contextlib", "subprocess"}
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import container.cli, container.making, container.ending,"
-        " container.bundle, container.plan, container.create; print(*sys.modules)"
+        "import sys; sys.path.insert(0, sys.argv[1]); import container.cli.main, container.cli.create,"
+        " container.cli.delete, container.config.bundle, container.setup.sequence, container.setup.parent;"
+        " print(*sys.modules)"
     )
     runners = os.fspath(MAIN.parent.parent)
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, runners], capture_output=True, text=True, check=True)

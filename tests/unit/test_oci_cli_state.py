@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container import hooks, state, terminal
-from tare.runners.container.checkpoint import NAMES, checkpoint
-from tare.runners.container.failure import OciError
-from tare.runners.container.reader import BundleError, Reader
-from tare.runners.container.record import fields, record, replace
-from tare.runners.container.state import FIFO, State, Store
+from tare.runners.container.config import hooks
+from tare.runners.container.errors import OciError
+from tare.runners.container.lifecycle import state
+from tare.runners.container.lifecycle.checkpoint import NAMES, checkpoint
+from tare.runners.container.lifecycle.state import FIFO, State, Store
+from tare.runners.container.light.dataclasses import fields, record, replace
+from tare.runners.container.light.reader import BundleError, Reader
+from tare.runners.container.linux import pty
 
 
 def known(**changes: Any) -> State:
@@ -91,7 +93,7 @@ def test_a_lock_is_waited_for_and_its_removal_noticed(store: Store) -> None:
     os.close(store.add("c1"))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from tare.runners.container.state import Store\n"
+        "from tare.runners.container.lifecycle.state import Store\n"
         "store = Store(sys.argv[2]); lock = store.lock('c1'); print('locked', flush=True)\n"
         "sys.stdin.read(); store.remove('c1')\n"
     )
@@ -270,15 +272,15 @@ def test_hooks_are_parsed() -> None:
 
 
 def test_a_descriptor_travels_over_a_socket() -> None:
-    ours, theirs = terminal.pair()
+    ours, theirs = pty.pair()
     read_end, write_end = os.pipe()
-    terminal.send(theirs, write_end, "/dev/pts/0")
-    got = terminal.receive(ours)
+    pty.send(theirs, write_end, "/dev/pts/0")
+    got = pty.receive(ours)
     os.write(got, b"through")
     assert os.read(read_end, 20) == b"through"
     os.close(theirs)
     with pytest.raises(OciError, match="no terminal"):
-        terminal.receive(ours)
+        pty.receive(ours)
     for fd in (ours, got, read_end, write_end):
         os.close(fd)
 
@@ -293,9 +295,9 @@ def test_a_console_socket_may_have_a_long_path(tmp_path: Path) -> None:
         server.bind(f"/proc/self/fd/{directory}/s")
         os.close(directory)
         server.listen()
-        os.close(terminal.connect(os.fspath(deep / "s")))
+        os.close(pty.connect(os.fspath(deep / "s")))
     with pytest.raises(OciError, match="console socket"):
-        terminal.connect(os.fspath(deep / "nobody"))
+        pty.connect(os.fspath(deep / "nobody"))
 
 
 @record

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import cli
+from tare.runners.container.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "runtime-spec.md").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def sections() -> dict[tuple[str, str], str]:
 
 
 def test_it_is_about_the_newest_version_known_here() -> None:
-    assert cli.SPEC == VERSION
+    assert main.SPEC == VERSION
     assert f"version {VERSION} of the" in PAGE
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from tare.runners import bwrap
 from tare.runners.base import RunnerError, Scratch, Spec
-from tare.runners.container import leftovers
-from tare.runners.container.defaults import DOCKER_CAPABILITIES
+from tare.runners.container.config.defaults import DOCKER_CAPABILITIES
+from tare.runners.container.warm import leftovers
 from tare.runners.launch import monitored
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from tare.runners import bwrap, oci
 from tare.runners.base import RunnerError, Scratch
-from tare.runners.container import cgroups, leftovers, syscalls, trial, warm
-from tare.runners.container.hierarchies import Layout
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.cgroup.hierarchies import Layout
+from tare.runners.container.linux import syscalls
+from tare.runners.container.warm import fork_server, leftovers, smallest_container
 from tare.runners.launch import monitored
 from tests.conftest import wait_until
 
@@ -202,7 +204,7 @@ def test_only_a_helper_or_a_monitor_is_known_by_its_command_line(tmp_path: Path)
     owner = f"tare-owner-{gone()}"
     state = f"/run/tare-0a1b2c/0/{owner}"
     ours = [
-        ["python", "-c", "code", "/runners", warm.MARKER, "5,7", "12", owner, "/run/x"],
+        ["python", "-c", "code", "/runners", fork_server.MARKER, "5,7", "12", owner, "/run/x"],
         ["/usr/bin/crun", "--root", state, "run", "--bundle", "/b", "one"],
         ["python", "/bin/tare-oci", "--root", state, "run", "one"],
     ]
@@ -211,7 +213,7 @@ def test_only_a_helper_or_a_monitor_is_known_by_its_command_line(tmp_path: Path)
         ["grep", owner, "/var/log/syslog"],
         ["less", "+/--root", state],
         ["crun", "--root"],
-        ["vi", f"/x/{warm.MARKER}", owner],
+        ["vi", f"/x/{fork_server.MARKER}", owner],
         [],
     ]
     assert [leftovers.orphaned(leftovers._mark(command)) for command in ours] == [True] * len(ours)
@@ -229,10 +231,10 @@ def test_owners_own_mark_is_not_orphaned() -> None:
 def test_word_or_end_of_the_console() -> None:
     reader, writer = os.pipe()
     os.write(writer, b"tare first\ntare re")
-    assert not trial.hung_up(reader)
+    assert not smallest_container.hung_up(reader)
     os.write(writer, b"ady\n")
-    assert trial.await_word(reader, b"tare ready")
+    assert smallest_container.await_word(reader, b"tare ready")
     os.close(writer)
-    assert trial.hung_up(reader)
-    assert not trial.await_word(reader, b"tare ready")
+    assert smallest_container.hung_up(reader)
+    assert not smallest_container.await_word(reader, b"tare ready")
     os.close(reader)

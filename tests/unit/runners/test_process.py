@@ -14,7 +14,7 @@ import pytest
 
 from tare.runners import payload, process
 from tare.runners.base import RunnerError, Scratch, Spec
-from tare.runners.container import cgroups
+from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 from tare.runners.launch import exec_gate
 from tests.conftest import wait_until

@@ -1,0 +1,168 @@
+"""Control groups: one interface, two kernels' (v1 hierarchies, the v2 unified one).
+
+A cgroup is named by its path relative to the root of every hierarchy. Where v1 controllers are mounted they are driven,
+even if a v2 hierarchy with few or no controllers stands beside them ("hybrid"): a controller lives in one of the two.
+
+Creating a directory in a hierarchy costs about 100 µs and stands on the hot path of a start, so the bench's instances
+use a fixed small set and no more: :data:`NEEDED`, which is memory, pids, cpu and cpuacct (v1: as many directories as
+these have hierarchies, often two of them share one; v2: one directory). A container of the OCI runtime is in all
+hierarchies, as crun's and runc's are: :func:`for_container`. :meth:`V1.remove` looks at every mounted one in any case.
+
+Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{memory,pids,cpusets,cpuacct,freezer-subsystem}.rst,
+Documentation/scheduler/sched-bwc.rst, proc_pid_mountinfo(5). Every function raises OSError that names the path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..light.reader import BundleError
+from .hierarchies import NEEDED, NEEDED_V2, Layout, layout, read
+from .v1 import V1
+from .v2 import EVERY, V2, cpu_stat_ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .hierarchies import Mode
+
+    Cgroup = V1 | V2
+else:
+    Cgroup = (V1, V2)
+
+__all__ = [
+    "V1",
+    "V2",
+    "Cgroup",
+    "Layout",
+    "at",
+    "counts_swap",
+    "cpu_stat_ns",
+    "find",
+    "for_container",
+    "layout",
+    "mode",
+    "place",
+    "reclaimer",
+    "strays",
+    "usable",
+]
+
+
+#: Where hierarchies are mounted as a rule: on directories of a file system in memory.
+_TOP = "/sys/fs/cgroup"
+
+
+def mode() -> Mode:
+    """Which interface this host has; see :class:`Layout`."""
+    return layout().mode
+
+
+def at(relative: str, *, where: Layout | None = None) -> Cgroup:
+    """The cgroup at *relative* to each hierarchy's root. Raises OSError if no usable hierarchy is mounted."""
+    where = where or layout()
+    words = relative.strip("/").split("/")
+    if not all(words) or any(word in (".", "..") for word in words):
+        raise OSError(errno.EINVAL, "not a relative cgroup path", relative)
+    clean = "/".join(words)
+    if where.mode == "none":
+        raise FileNotFoundError(errno.ENOENT, "no cgroup hierarchy is mounted", "/proc/self/mountinfo")
+    return V2(clean, where) if where.mode == "v2" else V1(clean, where)
+
+
+def place(path: str, name: str) -> str:
+    """Where the container *name* whose ``linux.cgroupsPath`` is *path* has its cgroup, relative to the root.
+
+    A path starts at each hierarchy's root whether it begins with a slash or not, as in crun (runc takes it from its own
+    cgroup if not); without one it is the name. systemd's ``slice:prefix:name`` is a path here like any other, as crun's
+    and runc's where they drive cgroups themselves. Raises BundleError.
+    """
+    words = [word for word in (path or name).split("/") if word not in ("", ".")]
+    if not words or ".." in words or "\0" in path:
+        raise BundleError("linux.cgroupsPath", f"{path!r} names no cgroup below the root", "give a path: /group/name")
+    return "/".join(words)
+
+
+def for_container(path: str, name: str, *, where: Layout | None = None) -> Cgroup:
+    """The cgroup at :func:`place`, in all hierarchies, with all controllers. Nothing is made; raises as :func:`at`."""
+    where = where or layout()
+    found = at(place(path, name), where=where)
+    if isinstance(found, V2):
+        return V2(found.relative, where, EVERY)
+    return V1(found.relative, where, tuple(where.v1), unified=where.v2 is not None)
+
+
+def counts_swap() -> bool:
+    """Whether memory and swap can be limited together here."""
+    where = layout()
+    if where.mode == "v2":
+        return os.path.exists("/proc/swaps")  # memory.swap.* exist in a kernel with CONFIG_SWAP
+    return os.path.exists(f"{where.v1.get('memory')}/memory.memsw.limit_in_bytes")
+
+
+def reclaimer() -> str:
+    """The file by which a cgroup is asked for memory here; empty where the kernel has none (v2: before Linux 5.19)."""
+    where = layout()
+    mount, name = (where.v2, "memory.reclaim") if where.mode == "v2" else (where.v1.get("memory"), "memory.force_empty")
+    return name if os.path.exists(f"{mount}/{name}") else ""
+
+
+def usable() -> str:
+    """Why this user may not create cgroups here; empty when it can. Tries it, with the controllers of an instance."""
+    where = layout()
+    if where.mode == "none":
+        return "no cgroup hierarchy is mounted"
+    if where.mode == "v2":
+        try:
+            has = read(f"{where.v2}/cgroup.controllers").split()
+        except OSError as error:
+            return f"{error.filename}: {error.strerror}"
+        missing = [word for word in NEEDED_V2 if word not in has]
+    else:
+        missing = [word for word in NEEDED if word not in where.v1]
+    if missing:
+        return f"no cgroup hierarchy offers: {', '.join(missing)}"
+    trial = at(f"tare-probe-{os.getpid()}", where=where)
+    try:
+        trial.create()
+        trial.limit(memory_bytes=1 << 26, pids=16, cpus=1)
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    finally:
+        try:
+            trial.remove()
+        except OSError:
+            pass
+    return ""
+
+
+def find(prefix: str) -> list[str]:
+    """Names of top-level cgroups, in any hierarchy, that start with *prefix*; sorted, for :func:`at`."""
+    where = layout()
+    names: set[str] = set()
+    for mount in where.mounts:
+        try:
+            names.update(e.name for e in os.scandir(mount) if e.name.startswith(prefix) and e.is_dir())
+        except OSError:
+            pass
+    return sorted(names)
+
+
+def strays(prefix: str, top: str = _TOP) -> list[str]:
+    """Directories whose name starts with *prefix* in those below *top* that are no cgroup hierarchies; sorted.
+
+    crun makes the path of a cgroup in a plain directory where a hierarchy has been unmounted, or was never mounted: one
+    with ordinary files, in memory, which no kernel ever removes.
+    """
+    if top in layout().mounts:  # v2 alone: there is nothing beside
+        return []
+    found = []
+    try:
+        device = os.stat(top).st_dev
+        plain = [e.path for e in os.scandir(top) if e.is_dir(follow_symlinks=False) and e.stat().st_dev == device]
+        for directory in plain:
+            named = (entry for entry in os.scandir(directory) if entry.name.startswith(prefix))
+            found += [entry.path for entry in named if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # another removes it meanwhile, or it is not ours to read
+        pass
+    return sorted(found)

@@ -1,0 +1,172 @@
+"""The verb events: what a container uses, a line of JSON at each interval, and a line when its memory ran out.
+
+The kernel tells of both ends of a wait: the container's by a pidfd, a shortage of memory by a descriptor. So nothing is
+looked at between the lines, and no short-lived shortage is missed. On v1 that is an eventfd registered with
+memory.oom_control (memory.rst, 10), which is told when the killer is switched off, too, and the processes wait; on v2,
+where they cannot be kept waiting, a poll of memory.events, whose oom_kill then has grown (cgroup-v2.rst).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+
+from ..cgroup import counters
+from ..cgroup.hierarchies import write
+from ..cgroup.v1 import V1
+from ..config.hooks import LONGEST_MS
+from ..errors import OciError, reason
+from ..lifecycle import make, state
+from ..light import json
+from .main import say_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..cgroup.cgroups import Cgroup
+    from ..lifecycle.state import State
+    from .main import Call
+
+_UNIT_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+
+def events(call: Call) -> int:
+    """Print one line (``--stats``), or lines until the container ends."""
+    name = call.name()
+    interval_ns = duration_ns(call.options.text("interval", "5s"))
+    known = call.store.read(name)
+    pidfd = state.open_process(known)
+    if pidfd is None:
+        status = call.store.status(known)
+        raise OciError(f"cannot tell what the container {name} uses", f"it is not running, but {status}")
+    try:
+        group = make.group_of(known)
+        if group is None:
+            raise OciError(f"cannot tell what the container {name} uses", "it has no cgroup of its own")
+        if call.options.on("stats"):
+            _say_stats(known, group)
+            return 0
+        shortage = _shortage(call, group)
+        try:
+            _follow(known, group, pidfd, shortage, interval_ns)
+        finally:
+            if shortage is not None:
+                shortage.close()
+    finally:
+        os.close(pidfd)
+    return 0
+
+
+def duration_ns(text: str) -> int:
+    """A length of time as Go writes it (``1m30s``, ``1.5h``, ``100ms``), in nanoseconds. Raises OciError.
+
+    More than nothing, and less than the 2**63 ns of a Go program.
+    """
+    import re
+
+    part = rf"(\d+\.?\d*|\.\d+)({'|'.join(sorted(_UNIT_NS, key=len, reverse=True))})"
+    if not re.fullmatch(rf"\+?({part})+", text, re.ASCII) or len(text) > 99:
+        raise OciError("--interval", f"{text!r} is no length of time above 0", "give one: 500ms, 5s, 1m30s")
+    total = 0
+    for value, unit in re.findall(part, text, re.ASCII):
+        whole, _, fraction = value.partition(".")
+        total += int(f"{whole}{fraction}") * _UNIT_NS[unit] // 10 ** len(fraction)
+    if not 0 < total < 2**63:
+        why = "is not above 0" if total == 0 else "is more than 292 years"
+        raise OciError("--interval", f"{text!r} {why}", "give a length of time: 500ms, 5s, 1m30s")
+    return total
+
+
+def _say(kind: str, known: State, data: object = None) -> None:
+    line: dict[str, object] = {"type": kind, "id": known.name}
+    say_lines(json.dumps(line if data is None else line | {"data": data}))
+
+
+def _say_stats(known: State, group: Cgroup) -> None:
+    _say("stats", known, counters.collect(group))
+
+
+def _follow(known: State, group: Cgroup, pidfd: int, shortage: Shortage | None, interval_ns: int) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if shortage is not None:
+        poll.register(shortage.fd, shortage.mask)
+    due = time.monotonic_ns() + interval_ns
+    while True:
+        left_ms = -((time.monotonic_ns() - due) // 10**6)  # rounded up: never a wait of 0 before it is due
+        ready = dict(poll.poll(max(0, min(left_ms, LONGEST_MS))))
+        if shortage is not None and shortage.fd in ready:
+            if shortage.came():
+                _say("oom", known)
+            elif shortage.gone:
+                poll.unregister(shortage.fd)
+        if pidfd in ready:
+            return
+        now = time.monotonic_ns()
+        if now < due:
+            continue
+        data = counters.collect(group)
+        if _ended(pidfd):  # the cgroup may be gone, and its zeros are no figures
+            return
+        _say("stats", known, data)
+        due += -(-(now - due + 1) // interval_ns) * interval_ns  # a line that was missed is not made up for
+
+
+def _ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class Shortage:
+    """Tells by a descriptor, :attr:`fd`, ready for :attr:`mask`, that the memory of *group* ran out. Raises OSError."""
+
+    def __init__(self, group: Cgroup) -> None:
+        by_eventfd = isinstance(group, V1)
+        name = "memory.oom_control" if by_eventfd else "memory.events"
+        self._file = os.open(group.file("memory", name), os.O_RDONLY | os.O_CLOEXEC)
+        self.fd, self.mask = self._file, select.POLLPRI
+        #: Whether the cgroup was removed, which wakes us, too: nothing will come any more.
+        self.gone = False
+        try:
+            if by_eventfd:
+                self.fd, self.mask = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), select.POLLIN
+                write(group.file("memory", "cgroup.event_control"), f"{self.fd} {self._file}")
+            self._kills = self._count()
+        except BaseException:
+            self.close()
+            raise
+
+    def came(self) -> bool:
+        """Whether it ran out since the last call."""
+        if self.fd != self._file:
+            os.eventfd_read(self.fd)
+            self._count()
+            return not self.gone
+        before, self._kills = self._kills, self._count()
+        return self._kills > before
+
+    def _count(self) -> int:
+        try:
+            # From the start of the file, which also makes the kernel wait for the next change.
+            return counters.flat(os.pread(self._file, 4096, 0).decode()).get("oom_kill", 0)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            self.gone = True
+            return 0
+
+    def close(self) -> None:
+        """Let go; the kernel forgets an eventfd that is closed."""
+        os.close(self._file)
+        if self.fd != self._file:
+            os.close(self.fd)
+
+
+def _shortage(call: Call, group: Cgroup) -> Shortage | None:
+    try:
+        return Shortage(group)
+    except OSError as error:  # no memory controller, or a kernel without cgroup.event_control (PREEMPT_RT)
+        call.log.warning(f"events: a shortage of memory will not be told: {reason(error)}")
+        return None

@@ -1,0 +1,140 @@
+"""Staying with a container until it ends: signals go to it, its orphans are reaped, its terminal is shown."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from ..errors import OciError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+
+    from ..lifecycle.notify import Relay
+    from ..linux.pty import Proxy
+else:
+    import _signal as signal  # the module itself imports enum: 5 ms
+
+#: Not for the container: what the kernel does not let us catch, what says something about us, and job control.
+_OURS = frozenset(
+    getattr(signal, name)
+    for name in (
+        "SIGKILL SIGSTOP SIGPIPE SIGURG SIGSEGV SIGBUS SIGFPE SIGILL SIGTRAP SIGSYS SIGABRT SIGTTIN SIGTTOU SIGXFSZ"
+    ).split()
+)
+#: What ends a program that does nothing about it, and is sent for that.
+_ENDS = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
+
+
+class Signals:
+    """From ``with`` on, signals are kept as bytes in a pipe, to be handed on; also those that the caller has blocked.
+
+    Afterwards they are still caught, and mean nothing: a container's removal is not to be left half done.
+    """
+
+    def __enter__(self) -> Signals:
+        self.pipe, self._end = os.pipe()
+        os.set_blocking(self.pipe, False)
+        os.set_blocking(self._end, False)
+        signal.set_wakeup_fd(self._end, warn_on_full_buffer=False)
+        for number in range(1, signal.NSIG):
+            if number in _OURS:
+                continue
+            try:
+                signal.signal(number, _noted)
+            except OSError:  # 32 and 33 are the C library's
+                continue
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
+        os.close(self.pipe)
+        os.close(self._end)
+
+    def take(self) -> bytes:
+        """The numbers that came since."""
+        try:
+            return os.read(self.pipe, 4096)
+        except BlockingIOError:
+            return b""
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """The byte in the pipe says it."""
+
+
+def attend(pid: int, pidfd: int, signals: Signals, proxy: Proxy | None = None, relay: Relay | None = None) -> int:
+    """Wait for the end of our child *pid*; return its exit status, or 128 and its signal. Raises OciError."""
+    poll = select.poll()
+    poll.register(signals.pipe, select.POLLIN)
+    if relay is not None:
+        poll.register(relay.fileno(), select.POLLIN)
+    watched: dict[int, int] = {}
+    status = _reap(pid)
+    while status is None:
+        wanted = proxy.sources() if proxy is not None else {}
+        for fd in watched.keys() - wanted:
+            poll.unregister(fd)
+        for fd in wanted:
+            poll.register(fd, wanted[fd])
+        watched = wanted
+        for fd, _ in poll.poll():
+            if fd == signals.pipe:
+                status = _handle(signals.take(), pid, pidfd, proxy, status)
+            elif relay is not None and fd == relay.fileno():
+                relay.move()
+            elif proxy is not None and not proxy.move(fd):
+                # Nobody has the terminal open: the program may run on without it.
+                proxy = None
+                break
+    if proxy is not None:
+        _drain(proxy, signals)
+    return status
+
+
+def _handle(numbers: bytes, pid: int, pidfd: int, proxy: Proxy | None, status: int | None) -> int | None:
+    for number in numbers:
+        if number == signal.SIGCHLD:
+            status = _reap(pid) if status is None else status
+        elif number == signal.SIGWINCH and proxy is not None:
+            proxy.resize()
+        else:
+            try:
+                signal.pidfd_send_signal(pidfd, number)
+            except ProcessLookupError:
+                pass
+    return status
+
+
+def _reap(pid: int) -> int | None:
+    """Reap every child that has ended; the exit status of *pid* if it is among them."""
+    status = None
+    while True:
+        try:
+            ended, how = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            if status is None:
+                raise OciError(f"process {pid}", "is not our child, so its end cannot be awaited") from None
+            return status
+        if ended == 0:
+            return status
+        if ended == pid:
+            code = os.waitstatus_to_exitcode(how)
+            status = code if code >= 0 else 128 - code
+
+
+def _drain(proxy: Proxy, signals: Signals) -> None:
+    """What the container wrote last is still in the terminal. Where nobody reads it, a signal may end this."""
+    while True:
+        behind = proxy.out in proxy.sources()
+        ready = select.poll()
+        ready.register(proxy.out if behind else proxy.master, select.POLLOUT if behind else select.POLLIN)
+        ready.register(signals.pipe, select.POLLIN)
+        found = dict(ready.poll(None if behind else 0))
+        if signals.pipe in found and not _ENDS.isdisjoint(signals.take()):
+            return
+        found.pop(signals.pipe, None)
+        if not (found or behind) or not all(map(proxy.move, found)):
+            return

@@ -1,0 +1,1 @@
+"""The kernel's interfaces that Python lacks, and no policy."""

@@ -1,0 +1,135 @@
+"""A small program that executes another one: what a container's process is last before its program.
+
+While a copy of the runtime waits in the container, ``/proc/self/exe`` is the host's Python. A program that is named so
+(``#!/proc/self/exe`` in an image) would be that file, run with the image's libraries, and could wait and overwrite it
+(CVE-2019-5736). So the runtime first becomes this program, out of a file in memory that nobody can write
+(:mod:`unnamed_file`), and it executes the container's.
+
+It also makes the calls that must come last: limits that Python could not live with (RLIMIT_AS), the capabilities as
+configured, and the filter of system calls. So a filter
+need allow nothing but what the program itself needs: after it there is one call, execve, and if that fails a write and
+an exit. A profile may be older than this runtime, or know a handful of calls, or hand each of them to an agent.
+
+It is called with ``argv`` = (the number of a descriptor, path, arguments...); see :mod:`machine_code`. What fails is
+written to that descriptor, which closes on a successful execve; it then exits with 127.
+"""
+
+from __future__ import annotations
+
+import _struct as struct  # without the module around it: a file less to read at each start
+import errno
+import os
+
+from ...light.dataclasses import record
+from . import unnamed_file
+from .machine_code import CODE_BASE, DATA_AT, DATA_BASE, HEADERS, LISTENER, MACHINES, NUMBERS, REPORT, ROOM, code
+
+#: What its calls are for, by the number that it reports.
+EXECUTE, DESCRIPTOR, CAPABILITIES, FILTER, LIMIT = range(5)
+WHAT = ("execute {}", "hand on the descriptor for errors", "set the capabilities", "filter system calls", "set a limit")
+#: Where the number of the descriptor of a listener appears, plus one, and where to let the program go on.
+LISTENER_AT, GO_AT = DATA_AT, DATA_AT + 8
+_LARGEST = 255 * 255 - 1
+_F_SETFD, _FD_CLOEXEC = 2, 1
+_WORD = (1 << 64) - 1
+
+
+@record
+class Call:
+    """A system call by *name* (of :data:`machine_code.NUMBERS`); *what* it is for is one of the numbers above.
+
+    Of *arguments*, at most five, a number is passed as it is, and bytes by their address. A pair of bytes is passed by
+    the address of the first, which ends with the address of the second (struct sock_fprog).
+    """
+
+    what: int
+    name: str
+    arguments: tuple[int | bytes | tuple[bytes, bytes], ...]
+    flags: int = 0
+
+
+def _machine() -> str:
+    return os.uname().machine
+
+
+def why_not() -> str:
+    """Why there is no such program here; empty where there is."""
+    machine = _machine()
+    return (
+        ""
+        if machine in MACHINES
+        else f"there is no code for {machine} to start a program with, only for {' '.join(MACHINES)}"
+    )
+
+
+def image(calls: tuple[Call, ...] = (), *, announce: bool = False) -> bytes:
+    """The program as an ELF file, which makes *calls* before it executes. Raises OSError on an unknown machine.
+
+    With *announce* it writes "0" to the report first: from then on the process is this program.
+    """
+    trouble = why_not()
+    if trouble:
+        raise OSError(errno.ENOEXEC, trouble)
+    machine = _machine()
+    first = [Call(DESCRIPTOR, "fcntl", (0, _F_SETFD, _FD_CLOEXEC), REPORT)]
+    if announce:
+        first.append(Call(DESCRIPTOR, "write", (0, b"0", 1), REPORT))
+    data = _data((*first, *calls), NUMBERS[machine])
+    entry, size = CODE_BASE + HEADERS, HEADERS + ROOM + len(data)
+    # e_ident: ELF, 64 bit, little-endian, version 1; then ET_EXEC and so on.
+    ident = b"\x7fELF\2\1\1"
+    header = struct.pack("<16sHHIQQQIHHHHHH", ident, 2, MACHINES[machine], 1, entry, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    run = struct.pack("<IIQQQQQQ", 1, 5, 0, CODE_BASE, CODE_BASE, HEADERS + ROOM, HEADERS + ROOM, 0x10000)
+    words = struct.pack("<IIQQQQQQ", 1, 6, 0, DATA_BASE, DATA_BASE, size, size, 0x10000)
+    return header + run + words + code(machine).ljust(ROOM, b"\0") + data
+
+
+def _data(calls: tuple[Call, ...], numbers: dict[str, int]) -> bytes:
+    """Two words for a listener, the table, and what its addresses point to."""
+    start = DATA_AT + 16 + 64 * (len(calls) + 1)
+    table, texts = [], b""
+
+    def place(text: bytes) -> int:
+        nonlocal texts
+        texts += bytes(-len(texts) % 8)
+        texts += text
+        return start + len(texts) - len(text)
+
+    for call in calls:
+        values = []
+        for each in call.arguments:
+            if isinstance(each, tuple):
+                head, rest = each
+                each = head + struct.pack("<Q", place(rest))  # noqa: PLW2901 - the pair as one text
+            values.append(place(each) if isinstance(each, bytes) else each & _WORD)
+        values += [0] * (6 - len(values))
+        table.append(struct.pack("<8Q", numbers[call.name], *values, call.what | call.flags))
+    return bytes(16) + b"".join(table) + struct.pack("<8Q", _WORD, *(0,) * 7) + texts
+
+
+def make(calls: tuple[Call, ...] = (), *, announce: bool = False, least: int = 3) -> int:
+    """:func:`image` as a file: a descriptor from *least* on, close-on-exec, that can be executed. Raises OSError."""
+    return unnamed_file.file(image(calls, announce=announce), least=least)
+
+
+def words(report: int, path: str, argv: tuple[str, ...]) -> list[bytes]:
+    """The program's argv: *report* is the descriptor for what fails. Raises OSError if that is too large."""
+    if not 0 <= report <= _LARGEST:
+        raise OSError(errno.EBADF, f"descriptor {report} cannot be handed on: at most {_LARGEST}")
+    return [bytes((report // 255 + 1, report % 255 + 1)), os.fsencode(path), *map(os.fsencode, argv)]
+
+
+def said(data: bytes, path: str) -> str:
+    """What the program wrote, in words; what is no error number of it is returned as text."""
+    if len(data) != 4:
+        return data.decode(errors="replace").strip()
+    (number,) = struct.unpack("=I", data)
+    what, number = number >> 16, number & 0xFFFF
+    if what >= len(WHAT):
+        return data.decode(errors="replace").strip()
+    if (what, number) == (FILTER, errno.ETIMEDOUT):
+        return "cannot filter system calls: nobody took the listener for SCMP_ACT_NOTIFY"
+    return f"cannot {WHAT[what].format(path)}: {os.strerror(number)}"
+
+
+__all__ = ["LISTENER", "Call", "image", "make", "said", "why_not", "words"]

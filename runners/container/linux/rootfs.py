@@ -1,0 +1,144 @@
+"""Inside a root filesystem that nobody trusts: paths are resolved so that no link in it leads out of it.
+
+The current directory is the root here: of the bundle's rootfs while the host's root is still there, of the container
+after pivot_root. openat2(2) with RESOLVE_IN_ROOT takes absolute links and ".." as a chroot would, and refuses magic
+links (/proc/self/fd/7, /proc/1/root): these lead to the object itself, whatever the root. What was found is then used
+by its descriptor, so that nothing can be exchanged in between, and no /proc is needed.
+
+What is mounted there is in :mod:`rootfs_mounts`, device nodes are in :mod:`rootfs_devices`.
+
+Sources: openat2(2), path_resolution(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+
+from . import syscalls as k
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_IN_ROOT = k.RESOLVE_IN_ROOT | k.RESOLVE_NO_MAGICLINKS
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY
+#: Links to nowhere that one path may lead over; as many as the kernel follows (path_resolution(7)).
+_MOST_LINKS = 40
+#: The error number of what was done in another way than asked for: a step may be excused with it. No call here has it.
+OTHERWISE = errno.EADV
+
+
+def find(path: str, flags: int = os.O_PATH, *, links: bool = True, root: int = k.AT_FDCWD) -> int:
+    """A descriptor of what is at *path*; with *links* false, no link may stand in it. Raises OSError."""
+    return k.openat2(path, flags, _IN_ROOT if links else _IN_ROOT | k.RESOLVE_NO_SYMLINKS, dir_fd=root)
+
+
+def directory(path: str, *, links: bool = True, nowhere: bool = True) -> int:
+    """A descriptor of the directory *path*, made with those above it where there is nothing. Raises OSError.
+
+    For *links* see :func:`find`, for *nowhere* :func:`made`.
+    """
+    return made(path, _make_directory, _DIRECTORY, links=links, nowhere=nowhere)
+
+
+def _make_directory(name: str, parent: int) -> None:
+    os.mkdir(name, 0o755, dir_fd=parent)
+
+
+def file(path: str) -> int:
+    """A descriptor (O_PATH) of the file *path*; an empty one is made where there is nothing. Raises OSError."""
+    return made(path, _make_file)
+
+
+def _make_file(name: str, parent: int) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+    os.close(os.open(name, flags, 0o644, dir_fd=parent))
+
+
+def made(
+    path: str, make: Callable[[str, int], None], flags: int = os.O_PATH, *, links: bool = True, nowhere: bool = True
+) -> int:
+    """A descriptor of what is at *path*; where there is nothing, *make* is called with a name and its directory.
+
+    A link to *nowhere* is followed, too: images have /etc/resolv.conf -> ../run/... and bring no /run. What it asks for
+    is made, inside the root. Raises OSError.
+    """
+    for _ in range(_MOST_LINKS):
+        try:
+            return find(path, flags, links=links)
+        except FileNotFoundError:
+            above, name = posixpath.split(path.rstrip("/"))
+            if not name:
+                raise
+        if name == "..":  # of what is not there, and so no link: nothing of it need be made
+            path = posixpath.dirname(above)
+            continue
+        parent = directory(above, links=links, nowhere=nowhere)
+        try:
+            if name != ".":  # of that, the way there was missing
+                make(name, parent)
+                return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except FileExistsError:
+            if not nowhere:
+                raise OSError(errno.EEXIST, "is a link to nowhere", path) from None
+            path = posixpath.join(above, _link(name, parent))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+        finally:
+            os.close(parent)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _link(name: str, parent: int) -> str:
+    """Where the link *name* leads to; *name* itself if it is none, but was made by somebody a moment ago."""
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return name
+
+
+def mkdir_in(path: str) -> None:
+    """Make the directory *path* and those above it, as far as they are absent."""
+    os.close(directory(path))
+
+
+def link_in(target: str, path: str, replace: int, /) -> None:
+    """symlink(2); whatever is at *path* already stays, or with *replace* makes room, if it is no mount."""
+    above, name = posixpath.split(path)
+    parent = directory(above, nowhere=False)
+    try:
+        try:
+            os.symlink(target, name, dir_fd=parent)
+        except FileExistsError:
+            if replace and _link(name, parent) != target:
+                _replace(target, name, parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(parent)
+
+
+def _replace(target: str, name: str, parent: int) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return  # the configuration has mounted something there
+        raise
+    os.symlink(target, name, dir_fd=parent)
+
+
+def chdir_in(path: str, /) -> None:
+    """chdir(2) that no magic link leads astray: a directory of the host left open would be its way out."""
+    try:
+        place = find(path, _DIRECTORY)
+    except OSError as error:
+        raise OSError(error.errno, f"chdir: {os.strerror(error.errno or 0)}", path) from None
+    try:
+        os.fchdir(place)
+    finally:
+        os.close(place)

@@ -1,0 +1,390 @@
+"""System calls that Python lacks: thin checked wrappers and the kernel's constants, no policy.
+
+C is called through :mod:`ctypes`, a light ctypes. Each wrapper raises OSError with the path it was given, and with
+prose where the kernel's answer misleads. Calls keep the interpreter lock, so that the child which :func:`clone3` makes
+(a copy of the calling thread alone) owns the lock that it needs to go on.
+
+Constants: linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h, linux/close_range.h, linux/inotify.h,
+linux/bpf.h, linux/keyctl.h, linux/sockios.h.
+"""
+
+from __future__ import annotations
+
+import _struct as struct  # without the module around it: a file less to read at each start
+import errno
+import fcntl
+import os
+import stat
+
+from ..light import ctypes
+
+CLONE_NEWTIME = 0x00000080
+CLONE_FILES = 0x00000400
+CLONE_PIDFD = 0x00001000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_SYNCHRONOUS = 16
+MS_REMOUNT = 32
+MS_MANDLOCK = 64
+MS_DIRSYNC = 128
+MS_NOSYMFOLLOW = 256
+MS_NOATIME = 1024
+MS_NODIRATIME = 2048
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_SILENT = 32768
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MS_RELATIME = 1 << 21
+MS_I_VERSION = 1 << 23
+MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_RELATIME = 0x0
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_IN_ROOT = 0x10
+
+CLONE_PARENT = 0x00008000
+
+MNT_DETACH = 2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+CLOSE_RANGE_CLOEXEC = 4
+
+IN_CLOSE_WRITE = 0x8
+IN_MOVED_TO = 0x80
+
+_BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
+_BPF_PROG_TYPE_CGROUP_DEVICE, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI = 15, 6, 2
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_AF_INET, _SOCK_DGRAM = 2, 2
+
+_CAPABILITY_VERSION_3 = 0x20080522
+# Calls since Linux 5.1 have the same number on every architecture.
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_CLONE3, _SYS_OPENAT2, _SYS_MOUNT_SETATTR = 428, 429, 435, 437, 442
+AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+
+#: Older calls have a number of their own on each architecture; all but x86-64 share the generic table.
+_SYS_KEYCTL, _SYS_BPF = (250, 321) if os.uname().machine == "x86_64" else (219, 280)
+_SYS_SECCOMP = 317 if os.uname().machine == "x86_64" else 277
+_SYS_IOPRIO_SET = 251 if os.uname().machine == "x86_64" else 30
+_SYS_SCHED_SETATTR = 314 if os.uname().machine == "x86_64" else 274
+SECCOMP_SET_MODE_FILTER = 1
+
+library = _libc = ctypes.Library()
+
+_long, _int, _ulong, _text = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p
+_SIGNATURES: dict[str, tuple[object, ...]] = {
+    "mount": (_text, _text, _text, _ulong, _text),
+    "umount2": (_text, _int),
+    "pivot_root": (_text, _text),
+    "sethostname": (_text, ctypes.c_size_t),
+    "setdomainname": (_text, ctypes.c_size_t),
+    "personality": (_ulong,),
+    "prlimit": (_int, _int, _text, _text),
+    "prctl": (_int, _ulong, _ulong, _ulong, _ulong),
+    "capset": (_text, _text),
+    "capget": (_text, _ulong),
+    "unshare": (_int,),
+    "setns": (_int, _int),
+    "socket": (_int, _int, _int),
+    "inotify_init1": (_int,),
+    "inotify_add_watch": (_int, _text, ctypes.c_uint),
+}
+for _name, _types in _SIGNATURES.items():
+    getattr(_libc, _name).argtypes = _types
+_libc.syscall.restype = _long
+
+
+def failed(call: str, path: str | None = None) -> OSError:
+    """The OSError of the last call; the kernel's EPERM and ENOSYS are explained, since both say little."""
+    number = ctypes.get_errno()
+    text = f"{call}: {os.strerror(number)}"
+    if number == errno.EPERM:
+        text += " (needs root, or CAP_SYS_ADMIN in this user namespace, and no seccomp filter or LSM that forbids it)"
+    elif number == errno.ENOSYS:
+        text += " (this kernel is too old for it, or a seccomp filter hides it)"
+    return OSError(number, text, path)
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """mount(2). *kind* and *data* may be empty where the call ignores them (bind, remount, propagation)."""
+    words = os.fsencode(source), os.fsencode(target), os.fsencode(kind) or None
+    if _libc.mount(*words, flags, os.fsencode(data) or None) < 0:
+        raise failed(f"mount {kind or source}", target)
+
+
+def umount2(target: str, flags: int) -> None:
+    """umount2(2)."""
+    if _libc.umount2(os.fsencode(target), flags) < 0:
+        raise failed("umount2", target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2). With *new* and *old* both ".", the old root is stacked on the new one and can be detached."""
+    if _libc.pivot_root(os.fsencode(new), os.fsencode(old)) < 0:
+        raise failed("pivot_root", new)
+
+
+def sethostname(name: str) -> None:
+    """sethostname(2)."""
+    encoded = name.encode()
+    if _libc.sethostname(encoded, len(encoded)) < 0:
+        raise failed(f"sethostname {name}")
+
+
+def setdomainname(name: str) -> None:
+    """setdomainname(2)."""
+    encoded = name.encode()
+    if _libc.setdomainname(encoded, len(encoded)) < 0:
+        raise failed(f"setdomainname {name}")
+
+
+def personality(persona: int) -> None:
+    """personality(2)."""
+    if _libc.personality(persona) < 0:
+        raise failed("personality")
+
+
+def prlimit(pid: int, which: int, limits: tuple[int, int]) -> None:
+    """prlimit(2) of process *pid*, 0 is the caller; *limits* are soft and hard, -1 is no limit."""
+    if _libc.prlimit(pid, which, struct.pack("=qq", *(limit if limit < 1 << 63 else -1 for limit in limits)), None) < 0:
+        raise failed("prlimit")
+
+
+def ioprio_set(priority: int) -> None:
+    """ioprio_set(2) of the calling thread."""
+    if _libc.syscall(_long(_SYS_IOPRIO_SET), _long(1), _long(0), _long(priority)) < 0:
+        raise failed("ioprio_set")
+
+
+def sched_setattr(attributes: bytes) -> None:
+    """sched_setattr(2) of the calling thread; *attributes* are a struct sched_attr."""
+    if _libc.syscall(_long(_SYS_SCHED_SETATTR), _long(0), attributes, _long(0)) < 0:
+        error = failed("sched_setattr")
+        if error.errno == errno.EPERM:
+            why = "needs CAP_SYS_NICE; real time in a cpu cgroup of v1 also needs linux.resources.cpu.realtimeRuntime"
+            raise OSError(error.errno, f"sched_setattr: {os.strerror(errno.EPERM)} ({why})")
+        raise error
+
+
+def openat2(path: str, flags: int, resolve: int, *, dir_fd: int = AT_FDCWD) -> int:
+    """openat2(2), Linux 5.6; close-on-exec. *resolve* are flags RESOLVE_*."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    name = os.fsencode(path)
+    for _ in range(64):
+        fd: int = _libc.syscall(_long(_SYS_OPENAT2), _long(dir_fd), name, how, ctypes.c_size_t(len(how)))
+        if fd >= 0:
+            return fd
+        # With RESOLVE_IN_ROOT, "..": the kernel cannot be sure because something was renamed or mounted meanwhile.
+        if ctypes.get_errno() != errno.EAGAIN:
+            break
+    raise failed("openat2", path)
+
+
+def open_tree(path: str, *, recursive: bool = False, dir_fd: int = AT_FDCWD) -> int:
+    """open_tree(2), Linux 5.2: a detached copy of the mount at *path* (empty: *dir_fd* itself); close-on-exec."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
+    flags |= (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
+    fd: int = _libc.syscall(_long(_SYS_OPEN_TREE), _long(dir_fd), os.fsencode(path), _long(flags))
+    if fd < 0:
+        raise failed("open_tree", path or None)
+    return fd
+
+
+def move_mount(tree: int, target: int) -> None:
+    """move_mount(2): attach the detached *tree* on what the descriptor *target* stands for."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    if _libc.syscall(_long(_SYS_MOVE_MOUNT), _long(tree), b"", _long(target), b"", _long(flags)) < 0:
+        error = failed("move_mount")
+        if error.errno == errno.EINVAL and len({stat.S_ISDIR(os.fstat(fd).st_mode) for fd in (tree, target)}) == 2:
+            raise OSError(errno.ENOTDIR, "a directory cannot be mounted on another file, nor that on a directory")
+        raise error
+
+
+def mount_setattr(
+    path: str,
+    *,
+    attributes: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    userns: int = 0,
+    recursive: bool = False,
+    dir_fd: int = AT_FDCWD,
+) -> None:
+    """mount_setattr(2), Linux 5.12. *path* empty: the mount of *dir_fd*. *userns* with MOUNT_ATTR_IDMAP."""
+    data = struct.pack("=QQQQ", attributes, clear, propagation, userns)
+    flags = (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
+    name, size = os.fsencode(path), ctypes.c_size_t(len(data))
+    if _libc.syscall(_long(_SYS_MOUNT_SETATTR), _long(dir_fd), name, _long(flags), data, size) < 0:
+        raise failed("mount_setattr", path or None)
+
+
+def prctl(option: int, argument: int = 0, third: int = 0) -> None:
+    """prctl(2) with the unused arguments zero, as several options demand."""
+    if _libc.prctl(option, argument, third, 0, 0) < 0:
+        raise failed(f"prctl {option}")
+
+
+def capabilities() -> tuple[int, int]:
+    """capget(2) of the caller: the permitted and the inheritable set, as bit masks."""
+    header, data = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(b"", 24)
+    if _libc.capget(header, ctypes.addressof(data)) < 0:
+        raise failed("capget")
+    words = struct.unpack("=6I", bytes(data))
+    return words[1] | words[4] << 32, words[2] | words[5] << 32
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) of the caller; each set is a bit mask."""
+    if _libc.capset(*capability_sets(effective, permitted, inheritable)) < 0:
+        raise failed("capset")
+
+
+def capability_sets(effective: int, permitted: int, inheritable: int) -> tuple[bytes, bytes]:
+    """The two arguments of capset(2)."""
+    low, high = 0xFFFFFFFF, 32
+    sets = (effective, permitted, inheritable)
+    data = struct.pack("=6I", *(part & low for part in sets), *(part >> high for part in sets))
+    return struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), data
+
+
+def inherit(mask: int) -> None:
+    """Add *mask* to the caller's inheritable set, with nothing else changed but that what it may have is effective."""
+    permitted, inheritable = capabilities()
+    capset(permitted, permitted, inheritable | mask)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    if _libc.unshare(flags) < 0:
+        raise failed("unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2)."""
+    if _libc.setns(fd, kind) < 0:
+        raise failed("setns")
+
+
+def close_range(first: int, last: int, flags: int) -> None:
+    """close_range(2), Linux 5.9; the flag CLOSE_RANGE_CLOEXEC needs 5.11."""
+    if _libc.close_range(ctypes.c_uint(first), ctypes.c_uint(last), flags) < 0:
+        raise failed("close_range")
+
+
+def clone3(flags: int, exit_signal: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
+    """clone3(2): (pid, pidfd) in the parent, (0, -1) in the child, a copy of the calling thread as after fork(2).
+
+    *cgroup_fd* is a v2 cgroup's directory for CLONE_INTO_CGROUP (Linux 5.7). The child must end in exec or ``_exit``,
+    and the caller must be single-threaded: no handlers of ``os.register_at_fork`` run.
+    """
+    pidfd = ctypes.c_int(-1)
+    if cgroup_fd >= 0:
+        flags |= CLONE_INTO_CGROUP
+    arguments = struct.pack(
+        "=11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, max(cgroup_fd, 0)
+    )
+    pid = _libc.syscall(_long(_SYS_CLONE3), arguments, ctypes.c_size_t(len(arguments)))
+    if pid < 0:
+        raise failed("clone3")
+    return pid, pidfd.value if pid else -1
+
+
+def link_up(interface: str) -> None:
+    """Set IFF_UP of *interface* in the caller's network namespace (netdevice(7))."""
+    # Any socket will do. Not of the module _socket, which would be loaded for this alone.
+    carrier: int = _libc.socket(_AF_INET, _SOCK_DGRAM | os.O_CLOEXEC, 0)
+    if carrier < 0:
+        raise failed("socket", interface)
+    try:
+        request = fcntl.ioctl(carrier, _SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
+        (flags,) = struct.unpack_from("16xH", request)
+        fcntl.ioctl(carrier, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), flags | _IFF_UP))
+    finally:
+        os.close(carrier)
+
+
+def new_keyring() -> None:
+    """keyctl(2): join a new, empty session keyring without a name."""
+    if _libc.syscall(_long(_SYS_KEYCTL), _long(_KEYCTL_JOIN_SESSION_KEYRING), None) < 0:
+        raise failed("keyctl")
+
+
+def seccomp(program: bytes, flags: int = 0) -> None:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER: *program* is an array of struct sock_filter (linux/filter.h)."""
+    code = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))  # struct sock_fprog
+    if _libc.syscall(_long(_SYS_SECCOMP), _long(SECCOMP_SET_MODE_FILTER), _ulong(flags), filter_) < 0:
+        raise failed("seccomp")
+
+
+def bpf_load_device_program(instructions: bytes) -> int:
+    """bpf(2), BPF_PROG_LOAD of type CGROUP_DEVICE (Linux 4.15); returns a close-on-exec descriptor."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(b"MIT", 4)
+    places = ctypes.addressof(code), ctypes.addressof(licence)
+    attributes = struct.pack("=IIQQ", _BPF_PROG_TYPE_CGROUP_DEVICE, len(instructions) // 8, *places)
+    return _bpf(_BPF_PROG_LOAD, attributes)
+
+
+def bpf_attach_device_program(cgroup_fd: int, program_fd: int) -> None:
+    """bpf(2), BPF_PROG_ATTACH of a CGROUP_DEVICE program, beside those that are there."""
+    _bpf(_BPF_PROG_ATTACH, struct.pack("=IIII", cgroup_fd, program_fd, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI))
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    result: int = _libc.syscall(_long(_SYS_BPF), _long(command), attributes, ctypes.c_size_t(len(attributes)))
+    if result < 0:
+        raise failed("bpf")
+    return result
+
+
+def inotify(directory: str, events: int) -> int:
+    """A non-blocking inotify(7) descriptor that watches *directory* for *events*."""
+    fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0:
+        raise failed("inotify_init1", directory)
+    if _libc.inotify_add_watch(fd, os.fsencode(directory), events) < 0:
+        error = failed("inotify_add_watch", directory)
+        os.close(fd)
+        raise error
+    return fd

@@ -1,0 +1,1 @@
+"""A container's network: interfaces, addresses and their leases, address translation."""

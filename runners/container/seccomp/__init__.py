@@ -1,0 +1,1 @@
+"""Filters of system calls: from the configuration to the kernel's program."""

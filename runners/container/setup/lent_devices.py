@@ -1,0 +1,81 @@
+"""Device nodes for a container with a user namespace: made outside of it, and handed in as detached mounts.
+
+mknod(2) inside makes nothing that could be opened. A node on a file system that was mounted outside can be, and has the
+mode and the owner that are asked for. So a helper mounts a tmpfs in a mount namespace of its own, which nobody else
+sees and which ends with it; its descriptors are ours, since it shares our table.
+
+Source: mknod(2), clone(2), open_tree(2), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from ..linux import syscalls as k
+from .steps import credentials
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from ..config.bundle import Bundle
+    from ..config.extras import Device
+
+_SIGCHLD = 17
+#: A directory that every host has.
+_PLACE = "/dev"
+
+
+def nodes(bundle: Bundle) -> dict[str, int]:
+    """Descriptors by path, for the devices of *bundle* that it cannot make itself; none where we cannot either.
+
+    Raises OSError.
+    """
+    wanted = [device for device in bundle.devices if not stat.S_ISFIFO(device.mode)]
+    if not wanted or not bundle.uids or os.geteuid() or credentials.confined():
+        return {}
+    report, report_in = os.pipe()
+    try:
+        pid, pidfd = k.clone3(k.CLONE_NEWNS | k.CLONE_FILES, _SIGCHLD)
+        if pid == 0:
+            _make(wanted, bundle, report_in)
+        os.close(pidfd)
+        os.waitpid(pid, 0)
+    finally:
+        os.close(report_in)
+    with open(report, "rb") as pipe:
+        number, *fds = map(int, pipe.read().split() or (str(errno.EIO).encode(),))
+    if number in (errno.EPERM, errno.EACCES):
+        return {}  # without CAP_MKNOD: the host's own are bound
+    if number:
+        raise OSError(number, f"cannot make the devices outside: {os.strerror(number)}", wanted[len(fds)].path)
+    return {device.path: fd for device, fd in zip(wanted, fds, strict=True)}
+
+
+def _make(devices: Sequence[Device], bundle: Bundle, report: int) -> NoReturn:
+    """In the helper: make the nodes, say an error number (or 0) and the descriptors of their mounts, end."""
+    from ..linux import idmap
+
+    number, fds = errno.EIO, []
+    try:
+        k.mount("none", "/", "", k.MS_REC | k.MS_PRIVATE)
+        k.mount("tmpfs", _PLACE, "tmpfs", k.MS_NOSUID | k.MS_NOEXEC, "mode=700")
+        os.umask(0)
+        for i, device in enumerate(devices):
+            path = f"{_PLACE}/{i}"
+            os.mknod(path, device.mode, os.makedev(device.major, device.minor))
+            os.chown(path, idmap.outside(bundle.uids, device.uid), idmap.outside(bundle.gids, device.gid))
+            fds.append(k.open_tree(path))
+        number = 0
+    except OSError as error:
+        number = error.errno or errno.EIO
+    finally:
+        # They are the parent's, too: what it does not get it must not have.
+        if number:
+            for fd in fds:
+                os.close(fd)
+        os.write(report, " ".join(map(str, (number, *fds))).encode())
+        os._exit(0)

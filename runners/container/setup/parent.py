@@ -1,0 +1,412 @@
+"""Making a container: the parent's part.
+
+The first process is a copy of this one, made by clone3 in its new namespaces; where namespaces are to be joined, a
+helper in between joins them first, and makes it with CLONE_PARENT, so that it is our child all the same. It goes step
+by step (:mod:`child`) and asks for what only the outside can do: the ids of a user namespace, hooks, resource limits.
+When this returns, it waits for ``start`` in the exec fifo.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+from ..config import mounts as mounting
+from ..config.process import RLIMITS
+from ..light.dataclasses import replace
+from ..linux import syscalls
+from ..linux.exec_stub import stub
+from . import child, sequence
+from .clone import Created, clone
+from .steps.basic import JoinCgroup
+from .steps.credentials import SetLimit, SetOomScore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from ..cgroup.cgroups import Cgroup
+    from ..config.bundle import Bundle
+    from ..config.hooks import RunHooks
+    from ..seccomp.filters import Filter
+    from .sequence import Plan
+    from .steps.basic import Step
+
+__all__ = ["Created", "check_release", "create", "filtering"]
+
+_SIGKILL = 9
+#: Descriptors that are needed beside those of mounts: some ten, and those of the caller.
+_OTHER_FILES = 32
+_MESSAGE_BYTES = 1 << 16
+#: A mount can wait for a server on the network, and a cgroup for being thawed.
+_SET_UP_MS = 120_000
+_DEATH_MS = 10_000
+
+
+def create(
+    bundle: Bundle,
+    *,
+    name: str,
+    fifo: str,
+    cgroup: Cgroup | None,
+    console_socket: int,
+    shown: bool = False,
+    preserve_fds: int,
+    run_hooks: RunHooks,
+    listen_fds: int = 0,
+    new_keyring: bool = True,
+    pivot: bool = True,
+    record_root: Callable[[str], object] = lambda _: None,
+    filters: str = "",
+) -> Created:
+    """Make the container's first process, set up to the point where ``start`` lets it execute its program.
+
+    *fifo* is the path of an existing FIFO; *cgroup* exists, and its limits are in force. *console_socket* is a
+    connected unix socket for the terminal's master, or negative; with *shown*, its other end is ours. Of the
+    *preserve_fds* descriptors from 3 on, the first *listen_fds* are a service manager's sockets. *run_hooks* is called
+    with a kind and the first process' number: always for "prestart" and "createRuntime", here; for "createContainer"
+    and "startContainer" in the copy inside, with the number that it has there. It raises OSError. *filters* is a
+    directory for compiled system call filters. *record_root* is called in the caller's mount namespace: see
+    :func:`shared_mounts.attach`; what it records is left. Raises OSError and BundleError; nothing else is left then.
+    """
+    if preserve_fds:
+        from . import preserved_fds
+
+        preserved_fds.check(preserve_fds)
+    if bundle.process.terminal:
+        from ..linux import pty  # noqa: F401 - now: where the first process needs it, there is no Python to import from
+    trees = Trees()
+    opened: list[int] = []
+    try:
+        found = _open_trees(bundle, trees)
+        if "mount" not in bundle.namespaces:
+            from . import shared_mounts
+
+            found[-1] = shared_mounts.attach(bundle.rootfs, trees.add, record_root)
+        nodes = _nodes(bundle, trees)
+        planned = sequence.plan(
+            bundle,
+            cgroup=cgroup.relative if cgroup is not None else "",
+            trees=found,
+            nodes=nodes,
+            console=console_socket,
+            shown=shown,
+            new_keyring=new_keyring,
+            pivot=pivot,
+            filtering=filtering(bundle, filters),
+        )
+        if trees.limits is not None:
+            own = SetLimit(0, RLIMITS["NOFILE"], *trees.limits)
+            planned = replace(planned, outside=(*planned.outside, own))
+        return _make(bundle, planned, cgroup, fifo, trees, opened, (preserve_fds, listen_fds), run_hooks)
+    finally:
+        trees.close()
+        for fd in opened:
+            os.close(fd)
+
+
+class Trees:
+    """Descriptors of detached mounts: ours until the first process has them.
+
+    With many of them, the soft limit of open files is the hard one meanwhile; *limits* are (soft, hard) as they were.
+    """
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+        self.limits: tuple[int, int] | None = None
+        self._most = 0
+
+    def add(self, fd: int) -> None:
+        """Keep *fd*; make room for more."""
+        self.fds.append(fd)
+        self._most = self._most or os.sysconf("SC_OPEN_MAX")
+        if fd >= self._most - _OTHER_FILES:
+            self.widen()
+
+    def widen(self) -> None:
+        """Make all the room that there can be."""
+        if self.limits is None:
+            import resource
+
+            self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
+
+    def close(self) -> None:
+        """Let go of all, and of the room. Again is no error."""
+        while self.fds:
+            os.close(self.fds.pop())
+        if self.limits is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+            self.limits = None
+
+
+def filtering(bundle: Bundle, cache: str) -> Filter | None:
+    """The filter of system calls, if any; *cache* is a directory for compiled filters. Raises BundleError."""
+    if bundle.seccomp is None:
+        return None
+    from ..seccomp import filters
+
+    return filters.make(bundle.seccomp, cache=cache)
+
+
+def _open_trees(bundle: Bundle, opened: Trees) -> dict[int, int]:
+    """Detached mounts that the first process could not open itself, by number of the mount; -1 is the root filesystem.
+
+    In a user namespace it may not pass directories of others; no ids but the host's can be mapped from within; and
+    what is to reach the host's mounts has to be of their peer group, which ends where the first process starts. Where
+    the caller may not open one either, as no ordinary user may, the first process tries, as by runc.
+    """
+    trees: dict[int, int] = {}
+    alien = "user" in bundle.namespaces and os.geteuid() == 0
+    if alien:
+        try:
+            trees[-1] = _tree(bundle.rootfs, opened, recursive=True, apart=True)
+        except PermissionError:
+            alien = False
+    users: dict[object, int] = {}
+    try:
+        for number, mount in enumerate(bundle.mounts):
+            if not mount.bind or mount.remount:
+                continue
+            shared = bool(mount.propagation) and mount.propagation[0] & ~syscalls.MS_REC == syscalls.MS_SHARED
+            if alien or shared or mount.idmap:
+                try:
+                    trees[number] = _tree(mount.source, opened, recursive=mount.recursive, apart=not shared)
+                except PermissionError:
+                    if mount.idmap:
+                        raise
+            if mount.idmap:
+                _map_owners(mount, trees[number], _users(bundle, mount, users))
+    finally:
+        for fd in users.values():
+            os.close(fd)
+    return trees
+
+
+def _nodes(bundle: Bundle, opened: Trees) -> dict[str, int]:
+    """Devices that the first process could not make itself, by path."""
+    if "user" not in bundle.namespaces or not bundle.devices:
+        return {}
+    from . import lent_devices  # late: few containers have such devices
+
+    if len(bundle.devices) > _OTHER_FILES:
+        opened.widen()
+    nodes = lent_devices.nodes(bundle)
+    for fd in nodes.values():
+        opened.add(fd)
+    return nodes
+
+
+def _tree(path: str, opened: Trees, *, recursive: bool, apart: bool) -> int:
+    try:
+        fd = syscalls.open_tree(path, recursive=recursive)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        why = f"{len(opened.fds)} mounts are open already, and no more files may be; raise the hard limit (ulimit -Hn)"
+        raise OSError(errno.EMFILE, why, path) from None
+    opened.add(fd)
+    if apart:
+        syscalls.mount_setattr("", propagation=syscalls.MS_SLAVE, recursive=True, dir_fd=fd)
+    return fd
+
+
+def _users(bundle: Bundle, mount: mounting.Mount, known: dict[object, int]) -> int:
+    """A user namespace with the ids by which *mount* maps owners: its own, or the container's. Kept in *known*."""
+    if mount.identity not in known:
+        path = bundle.namespaces.get("user", "")
+        if mount.identity is None and path:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not to wait for a pipe
+        else:
+            from ..linux import idmap
+
+            fd = idmap.namespace(*(mount.identity or (bundle.uids, bundle.gids)))
+        known[mount.identity] = fd
+    return known[mount.identity]
+
+
+def _map_owners(mount: mounting.Mount, tree: int, users: int) -> None:
+    try:
+        syscalls.mount_setattr(
+            "", attributes=syscalls.MOUNT_ATTR_IDMAP, userns=users, recursive=mount.identity_below, dir_fd=tree
+        )
+    except OSError as error:
+        why = f"idmap: {error.strerror}"
+        if error.errno == errno.EINVAL:
+            why += " (its file system maps no owners, or something mounted below it does not)"
+        raise OSError(error.errno, why, mount.source) from None
+
+
+def _make(
+    bundle: Bundle,
+    planned: Plan,
+    cgroup: Cgroup | None,
+    fifo: str,
+    trees: Trees,
+    opened: list[int],
+    fds: tuple[int, int],
+    run_hooks: RunHooks,
+) -> Created:
+    awaited = _awaited(bundle)
+    up, up_in = os.pipe()
+    down_out, down = os.pipe()
+    opened += [up, down]
+    ends_open = [up_in, down_out]
+    hook_stub = -1
+    try:
+        directory, base = os.path.split(fifo)
+        # The first process opens it when it is the container's user already; the directory above is the caller's alone.
+        os.chmod(fifo, 0o622)
+        os.chmod(directory, 0o711)
+        ends_open.append(os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        ends_open.append(stub.make(planned.last, announce=True))
+        if bundle.hooks.get("startContainer"):
+            hook_stub = stub.make(planned.before_hooks)
+            ends_open.append(hook_stub)
+        ends = child.Ends(
+            up=up_in,
+            down=down_out,
+            fifo_directory=ends_open[2],
+            fifo=base,
+            stub=ends_open[3],
+            awaited=awaited,
+            hook_stub=hook_stub,
+        )
+        first, born = _entrance(cgroup)
+        if born >= 0:
+            ends_open.append(born)
+        changed = child.changed_signals()
+
+        def become() -> NoReturn:
+            os.close(up)
+            os.close(down)
+            child.become_first(
+                planned,
+                bundle.process,
+                first,
+                ends,
+                preserve_fds=fds[0],
+                listen_fds=fds[1],
+                run_hooks=run_hooks,
+                changed=changed,
+            )
+
+        made = clone(bundle, planned.clone_flags, born, become)
+    finally:
+        for fd in ends_open:
+            os.close(fd)
+        trees.close()
+    try:
+        warnings = _attend(bundle, made, cgroup, up, down, run_hooks, awaited)
+    except BaseException:
+        _kill(made, cgroup)
+        raise
+    return replace(made, warnings=warnings) if warnings else made
+
+
+def _entrance(cgroup: Cgroup | None) -> tuple[Step | None, int]:
+    """How the first process enters its cgroups: a step of its own, and a descriptor of one to be born in, or -1."""
+    if cgroup is None:
+        return None, -1
+    *files, last = cgroup.entrances()
+    born = -1
+    if last.endswith("/cgroup.procs"):
+        # Of v2, also beside v1: whoever enters by this file waits for all forks of the machine, some 15 ms.
+        born = os.open(os.path.dirname(last), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        files.append(last)
+    return (JoinCgroup(tuple(files)) if files else None), born
+
+
+def _awaited(bundle: Bundle) -> bytes:
+    """The messages for which the first process stands still: what the parent does then must come before it goes on."""
+    kinds = child.READY
+    limits = sequence.limits(bundle.process, pid=0)
+    scored = any(isinstance(step, SetOomScore) for step in limits)
+    # An ordinary user may not write the score's file once the process has made itself undumpable.
+    if bundle.uids or (scored and os.geteuid()):
+        kinds += child.CREATED
+    if bundle.hooks.get("prestart") or bundle.hooks.get("createRuntime"):
+        kinds += child.HOOKS
+    # Not all at once with the score: a small RLIMIT_NOFILE would be in the way of the mounts.
+    if len(limits) > scored:
+        kinds += child.LIMITS
+    return kinds
+
+
+def _attend(
+    bundle: Bundle, made: Created, cgroup: Cgroup | None, up: int, down: int, run_hooks: RunHooks, awaited: bytes
+) -> tuple[str, ...]:
+    """Do the parent's part, and answer what is *awaited*, until the first process is ready; its warnings.
+
+    Raises OSError with what failed in it.
+    """
+    for kind in (child.CREATED, child.HOOKS):
+        if kind not in awaited:
+            _act(kind, bundle, made.pid, run_hooks)
+    poll = select.poll()
+    poll.register(up, select.POLLIN)
+    while True:
+        if not poll.poll(_SET_UP_MS):
+            frozen = cgroup.frozen_by() if cgroup is not None else ""
+            if bundle.hooks.get("createContainer") and not frozen:
+                continue  # hooks have limits of their own, or none
+            what = f"its cgroup {frozen} is frozen" if frozen else "see what it waits for"
+            why = f"the first process of the container is not set up within {_SET_UP_MS // 1000} s: {what}"
+            raise TimeoutError(errno.ETIMEDOUT, why, f"/proc/{made.pid}/stack")
+        message = os.read(up, _MESSAGE_BYTES)
+        kind, text = message[:1], message[1:].decode(errors="surrogateescape")
+        if not kind or kind not in awaited:
+            if not text:
+                from ..cgroup import counters
+
+                text = counters.ended("the first process of the container ended while it was set up", cgroup)
+            raise OSError(errno.EIO, text)
+        _act(kind, bundle, made.pid, run_hooks)
+        os.write(down, b"g")
+        if kind == child.READY:
+            return tuple(text.split("\n")) if text else ()
+
+
+def _act(kind: bytes, bundle: Bundle, pid: int, run_hooks: RunHooks) -> None:
+    """What the parent does for the message *kind* of the first process *pid*. Raises OSError."""
+    if kind == child.CREATED:
+        if bundle.uids:
+            from ..linux import idmap
+
+            idmap.write(pid, bundle.uids, bundle.gids)
+        child.run([step for step in sequence.limits(bundle.process, pid=pid) if isinstance(step, SetOomScore)])
+    elif kind == child.HOOKS:
+        run_hooks("prestart", pid, -1)
+        run_hooks("createRuntime", pid, -1)
+    elif kind == child.LIMITS:
+        child.run([step for step in sequence.limits(bundle.process, pid=pid) if not isinstance(step, SetOomScore)])
+
+
+def _kill(made: Created, cgroup: Cgroup | None) -> None:
+    import _signal  # type: ignore[import-not-found]
+
+    try:
+        _signal.pidfd_send_signal(made.pidfd, _SIGKILL)
+        if cgroup is not None and cgroup.frozen():
+            cgroup.thaw_if_there()  # a frozen process of cgroup v1 dies only once it may run
+    except ProcessLookupError:
+        pass
+    ended = select.poll()
+    ended.register(made.pidfd, select.POLLIN)
+    if ended.poll(_DEATH_MS):  # else whoever removes the container says what holds it
+        os.waitpid(made.pid, 0)
+    os.close(made.pidfd)
+
+
+def check_release(data: bytes, path: str = "the program") -> None:
+    """Judge what came out of the exec fifo up to its end: "0" alone is a started program. Raises OSError."""
+    if data == b"0":
+        return
+    if not data:
+        raise OSError(errno.ESRCH, "its first process has ended")
+    raise OSError(errno.ENOEXEC, stub.said(data.removeprefix(b"0"), path))

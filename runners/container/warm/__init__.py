@@ -1,0 +1,1 @@
+"""The fork server: everything is ready, and containers are made out of its children."""

@@ -1,0 +1,273 @@
+"""The warm helper: one small process that has everything ready and makes containers out of children of its own.
+
+It is started once (``python -I -S -E -c ... tare-helper``), reads the configuration, plans the steps, does those that
+children inherit, freezes its heap, forks into as many as it has sockets (one child is set up by each at a time), and
+then serves requests on a SOCK_SEQPACKET socket:
+
+``start HOW CGROUP...``, with the pipes of one instance as ancillary data -> ``ok PID`` and the pidfd; or
+``error ERRNO TEXT``. HOW is :data:`ALONE` or :data:`BESIDE`, if other helpers are at work
+``look PID`` -> ``runs`` or ``ended CODE STATUS`` as in waitid(2), without waiting
+``reap PID`` -> ``ended STATUS`` as in waitpid(2): waits for that child, which the caller has killed
+
+Of its children it keeps the numbers alone: thousands may be alive, and until it reaps one the number is that child's.
+When its socket ends (whoever started it is gone), it kills its containers and exits; when it dies itself, they die with
+it (prctl(2), PR_SET_PDEATHSIG). Requests and replies are single datagrams of texts separated by NUL.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from ..config.bundle import parse
+from ..light.reader import BundleError
+from ..linux import syscalls
+from ..linux.kernel import Kernel
+from ..setup import child
+from ..setup.steps.basic import JoinCgroup, Step
+from . import overlay_sequence
+from .program import Program
+from .root_layer import LAYER, Held, Layer, StandAlone, can_stand_alone, hold
+from .vfork import Borrower, why_not
+
+#: Its argv holds this word, for a reader of ps, and the mark of its owner (:mod:`leftovers`).
+MARKER = "tare-helper"
+#: A request holds a few cgroup paths, each at most PATH_MAX.
+LARGEST_REQUEST = 1 << 16
+ALONE, BESIDE = "alone", "beside"
+
+
+class Place:
+    """Where a helper runs: wherever the scheduler puts it, or on the one processor that it keeps to beside others.
+
+    A new process is put on the processor that idles most (SD_BALANCE_FORK, sched-domains.rst), and so is, often, one
+    that is woken. Alone, that is well: one idles. Several helpers and their children only change places that way, each
+    time to where nothing of theirs is in the caches: docs/runtime.md has what that costs.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._anywhere = frozenset(os.sched_getaffinity(0))
+        self._mine = frozenset({sorted(self._anywhere)[number % len(self._anywhere)]})
+        self._keeps = False
+
+    def choose(self, how: str) -> None:
+        """Before a start, :data:`ALONE` or :data:`BESIDE` others."""
+        keeps = how == BESIDE
+        if keeps != self._keeps:
+            os.sched_setaffinity(0, self._mine if keeps else self._anywhere)
+            self._keeps = keeps
+
+
+class Starter:
+    """Makes children that run a program's set-up: they borrow this process's memory where they can, else copy it."""
+
+    def __init__(self, program: Program, root: int | None) -> None:
+        """*root* is a descriptor of the host's root directory, if this process's is another."""
+        self.root = root
+        self._program = program
+        self._files: tuple[Step | None, int, int, int] = (None, -1, -1, -1)
+        self._borrower: Borrower | None = None
+        if not why_not(program.clone_flags):
+            self._borrower = Borrower(
+                setup=self._set_up, failed=self._failed, program=program.stub, argv=program.argv, env=program.env
+            )
+
+    def start(
+        self, first: Step | None, *, gate: int, console: int, status: int, cgroup_fd: int = -1
+    ) -> tuple[int, int]:
+        """Make one: (pid, pidfd). *cgroup_fd* is the v2 cgroup that it is born into, if any. Raises OSError.
+
+        One that borrows has called exec, or ended, when this returns; a copy goes on by itself. Being born into a
+        cgroup is clone3's alone (CLONE_INTO_CGROUP), and that cannot be called from C with another stack: a copy.
+        """
+        program = self._program
+        if self._borrower is not None and cgroup_fd < 0:
+            self._files = (first, gate, console, status)
+            return self._borrower.start(program.clone_flags)
+        pid, pidfd = syscalls.clone3(program.clone_flags, signal.SIGCHLD, cgroup_fd=cgroup_fd)
+        if pid == 0:
+            program.become(first, gate=gate, console=console, status=status)
+        return pid, pidfd
+
+    def _set_up(self) -> bool:
+        first, gate, console, status = self._files
+        try:
+            return self._program.set_up(first, gate=gate, console=console, status=status)
+        except OSError as error:
+            os.write(status, f"cannot start {self._program.path}: {error}\n".encode())
+            return False
+
+    def _failed(self, number: int) -> None:
+        error = OSError(number, os.strerror(number))
+        os.write(self._files[3], f"cannot execute {self._program.path}: {error}\n".encode())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until the sockets end. *arguments*: sockets, parent, owner's mark, base directory. On stdin: config."""
+    first, *others = map(int, arguments[0].split(","))
+    parent, _owner, base = int(arguments[1]), arguments[2], arguments[3]
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        return 1
+    with socket.socket(fileno=first) as control:
+        control.set_inheritable(False)
+        try:
+            starter = _prepare(base)
+        except (OSError, BundleError) as error:
+            _refuse(control, error)
+            return 1
+        # What was set up so far lives as long as the process: keep the collector from touching (so copying) its pages.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        twins = [_twin(number, others, control, starter) for number in range(len(others))]
+        for each in others:
+            os.close(each)
+        control.send(f"ready\0{os.getpid()}".encode())
+        _serve(control, starter, Place(0))
+        for pid in twins:
+            os.waitpid(pid, 0)  # their sockets end with the same owner
+    return 0
+
+
+def _twin(number: int, all_of_them: Sequence[int], first: socket.socket, starter: Starter) -> int:
+    """Fork a helper that serves the socket *number* of *all_of_them*; its pid."""
+    mine = all_of_them[number]
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:
+            first.close()
+            for each in all_of_them:
+                if each != mine:
+                    os.close(each)
+            with socket.socket(fileno=mine) as control:
+                control.set_inheritable(False)
+                control.send(f"ready\0{os.getpid()}".encode())
+                _serve(control, starter, Place(number + 1))
+    finally:
+        os._exit(0)
+
+
+def _prepare(base: str) -> Starter:
+    config = json.load(sys.stdin)
+    with open("/dev/null", "rb") as null:
+        os.dup2(null.fileno(), 0)
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        last_capability = int(file.read())
+    bundle = parse(config, directory="/")
+    held = _held(bundle.rootfs, base)
+    planned = overlay_sequence.plan(
+        bundle,
+        base=base,
+        last_capability=last_capability,
+        processors=frozenset(os.sched_getaffinity(0)),
+        held=held,
+    )
+    # Python ignores two, nohup and a shell's background jobs others, and exec hands "ignored" on.
+    child.reset_signals(child.changed_signals())
+    _own_mounts()
+    kernel = Kernel()
+    for step in planned.inherited:
+        step.apply(kernel)
+    return Starter(Program(planned), None if held is None else held.root)
+
+
+def _own_mounts() -> None:
+    # Slave, not private: what the host unmounts later must not stay busy in here. No mount of ours goes out.
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+
+
+def _held(image: str, base: str) -> Held | None:
+    """What to keep of the host without its mounts; None where that cannot be, as a child of ours finds out."""
+    if not can_stand_alone():
+        return None  # to try would leave a complaint in the kernel's log
+    try:
+        held = hold(image)
+    except OSError:
+        return None  # if the image is absent, the layer says so, with the path
+    pid = os.fork()
+    if not pid:
+        try:
+            _own_mounts()
+            for step in (StandAlone(base, held), Layer(image, LAYER, here=True)):
+                step.apply(Kernel())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if not os.waitpid(pid, 0)[1]:
+        return held
+    os.close(held.root)
+    os.close(held.lower)
+    return None
+
+
+def _serve(control: socket.socket, starter: Starter, place: Place) -> None:
+    children: set[int] = set()
+    while True:
+        message, fds = _receive(control)
+        if not message:
+            break
+        verb, *words = message.decode().split("\0")
+        if verb == "start":
+            _start(control, starter, place, words, fds, children)
+        elif verb == "reap":
+            place.choose(ALONE)  # what was started at once is over, and of removals the kernel does most
+            pid = int(words[0])
+            _, status = os.waitpid(pid, 0)
+            children.discard(pid)
+            control.send(f"ended\0{status}".encode())
+        elif verb == "look":
+            seen = os.waitid(os.P_PID, int(words[0]), os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            control.send(f"ended\0{seen.si_code}\0{seen.si_status}".encode() if seen else b"runs")
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    message, ancillary, _, _ = control.recvmsg(
+        LARGEST_REQUEST, socket.CMSG_SPACE(8 * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for _, _, data in ancillary:
+        fds.frombytes(data)
+    return message, list(fds)
+
+
+def _start(
+    control: socket.socket, starter: Starter, place: Place, words: Sequence[str], fds: list[int], children: set[int]
+) -> None:
+    """Clone one container. *fds*: gate, console, status, and in v2 the cgroup's directory."""
+    how, *files = words
+    gate, console, status = fds[:3]
+    first = JoinCgroup(tuple(files), starter.root) if files else None
+    try:
+        place.choose(how)
+        pid, pidfd = starter.start(
+            first, gate=gate, console=console, status=status, cgroup_fd=fds[3] if len(fds) > 3 else -1
+        )
+        children.add(pid)
+        fds.append(pidfd)
+        socket.send_fds(control, [f"ok\0{pid}".encode()], [pidfd])
+    except OSError as error:
+        _refuse(control, error)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _refuse(control: socket.socket, error: OSError | BundleError) -> None:
+    number = error.errno if isinstance(error, OSError) else None
+    control.send(f"error\0{number or 0}\0{error}".encode())
