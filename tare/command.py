@@ -1,6 +1,6 @@
-"""The front door: the command line, one short function a verb; the only module that sees everything.
+"""The command line: one short function for each verb; the only module that may import all packages.
 
-stdout is data, stderr is talk. Imports are inside the verbs, so that ``tare --help`` answers at once.
+Data goes to stdout, messages go to stderr. Imports are inside the verbs, so that ``tare --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -29,20 +29,24 @@ results_option = click.option(
     type=click.Path(path_type=Path, readable=False),
     default=verbs.results,
     show_default="$TARE_RESULTS or results/runs",
-    help="Where run directories are.",
+    help="The directory that holds the runs.",
 )
 
 
 def scenario_options(command: Any) -> Any:
-    """Add the flags that replace keys of a scenario's [run] table."""
+    """Add the options that replace keys of a scenario's [run] table."""
     options = (
-        click.option("-r", "--rounds", "--runs", type=int, help="Rounds to measure."),
-        click.option("-w", "--warmup", type=int, help="Warm-up starts of each subject."),
-        click.option("--seed", type=int, help="Seed of the order within each round."),
-        click.option("--cache", type=click.Choice(["warm", "cold"]), help="Cache condition before each start."),
-        click.option("--timeout", "timeout_s", type=float, help="Seconds until a start counts as timed out."),
-        click.option("--ready", type=click.Choice(["ready", "first"]), help="The mark that ends a start."),
-        click.option("-s", "--subject", "subjects", multiple=True, help="Only this subject (repeatable)."),
+        click.option("-r", "--rounds", "--runs", type=int, help="How many rounds to measure."),
+        click.option("-w", "--warmup", type=int, help="How many warm-up trials of each subject."),
+        click.option("--seed", type=int, help="The seed that shuffles the subjects in each round."),
+        click.option(
+            "--cache", type=click.Choice(["warm", "cold"]), help="The state of the host's caches before each start."
+        ),
+        click.option("--timeout", "timeout_s", type=float, help="Seconds after which a start counts as failed."),
+        click.option(
+            "--ready", type=click.Choice(["ready", "first"]), help="The mark that ends the timing of a start."
+        ),
+        click.option("-s", "--subject", "subjects", multiple=True, help="Measure only this subject (repeatable)."),
     )
     for option in reversed(options):
         command = option(command)
@@ -59,20 +63,20 @@ def scenario_options(command: Any) -> Any:
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Weigh isolation: the same workload as a process, in containers, in virtual machines.
+    """Measure what isolation costs: the same workload as a process, in containers and in virtual machines.
 
     \b
     Example:
-      tare doctor                  what can run here, and what will show in the numbers
-      tare run quick               measure; prints the run's directory
-      tare report results/runs/... make its report
+      tare doctor                  what can run here, and what disturbs the numbers
+      tare run quick               measures; prints the directory of the run
+      tare report results/runs/... makes the report of this run
     """
 
 
 @cli.command()
 @as_json
 def doctor(*, as_json: bool) -> None:
-    """Look at this host: what can run, what disturbs, and what to do about it.
+    """Check this host: what can run, what disturbs, how to fix it.
 
     \b
     Example:
@@ -82,7 +86,7 @@ def doctor(*, as_json: bool) -> None:
     from tare.reports.terminal import consoles
     from tare.runners.image.cache import cache_dir
 
-    with consoles.status("probing every runner"):
+    with consoles.status("testing every runner"):
         diagnosis = doctors.examine(cache_dir())
     if as_json:
         streams.json(diagnosis)
@@ -95,11 +99,11 @@ def doctor(*, as_json: bool) -> None:
 
 
 @cli.command("list")
-@click.option("--runs", is_flag=True, help="List the runs made so far instead of the scenarios.")
+@click.option("--runs", is_flag=True, help="List the runs instead of the scenarios.")
 @results_option
 @as_json
 def list_(*, runs: bool, results: Path, as_json: bool) -> None:
-    """List the scenarios that come with tare, or the runs made so far.
+    """List the scenarios that come with tare, or the runs.
 
     \b
     Example:
@@ -108,7 +112,7 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
     from tare.reports.terminal import listings
 
     if not runs and _given("results"):
-        raise click.UsageError("--results is given without --runs: the scenarios come with tare")
+        raise click.UsageError("--results needs --runs: it names the directory of runs, and scenarios are not there")
     if runs:
         listings.runs(results, as_json=as_json)
     else:
@@ -143,14 +147,14 @@ def plan(scenario: str, *, as_json: bool, **flags: Any) -> None:
     "--resume",
     "resumed",
     type=click.Path(path_type=Path, readable=False),
-    help="Go on with this run; no scenario is given.",
+    help="Go on with this interrupted run; give no SCENARIO.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and start nothing (tare plan).")
+@click.option("--dry-run", is_flag=True, help="Print the plan, as tare plan does, and start nothing.")
 @as_json
 def run(
     scenario: str | None, *, results: Path, resumed: Path | None, dry_run: bool, as_json: bool, **flags: Any
 ) -> None:
-    """Measure a scenario. The last line, alone on stdout, is the run's directory.
+    """Measure a scenario. Prints the directory of the run on stdout; all else goes to stderr.
 
     \b
     Example:
@@ -168,7 +172,7 @@ def run(
         raise click.UsageError("give either a SCENARIO or --resume DIR")
     if resumed:
         _only_resume(dry_run=dry_run, results=_given("results"), **flags)
-        store.load_header(resumed)  # what is no run is said also while another one measures
+        store.load_header(resumed)  # a path that is no run is an error even while another run measures
     planned = _planned(scenario, flags) if scenario else None
     if dry_run and planned:
         if as_json:
@@ -190,7 +194,7 @@ def run(
             raise
         _conclude(result, as_json=as_json)
         if interrupts.pending is not None:
-            why = "every trial had ended by then: the run is complete"
+            why = "all trials had ended before that: the run is complete"
             raise Interrupted(interrupts.pending.what, why, f"tare report {shlex.quote(str(result.path))}")
 
 
@@ -203,7 +207,7 @@ def _print_run(path: Path, state: dict[str, object], *, as_json: bool) -> None:
 
 
 def _conclude(result: Result, *, as_json: bool) -> None:
-    """Say how a run ended: the table for the reader, the directory for scripts, the exit code for both."""
+    """Say how a run ended: a table for people, the directory for scripts, the exit code for both."""
     from tare import reports
     from tare.bench.errors import InvalidError, OutputError
     from tare.bench.records import store
@@ -214,11 +218,11 @@ def _conclude(result: Result, *, as_json: bool) -> None:
     try:
         _print_run(result.path, {"state": result.header.state, "failed": result.failed}, as_json=as_json)
     except OutputError as error:
-        raise OutputError(error.what, error.why, f"the run is whole: {result.path}") from error
+        raise OutputError(error.what, error.why, f"the run is complete; its directory is {result.path}") from error
     if result.header.leaks:
         names = ", ".join(f"{leak.kind} {leak.name}" for leak in result.header.leaks[:5])
         raise InvalidError(
-            "something was left behind", names, f"tare report {shlex.quote(str(result.path))}; tare clean"
+            "the run left something on this host", names, f"tare report {shlex.quote(str(result.path))}; tare clean"
         )
     if result.failed:
         raise SystemExit(1)
@@ -226,17 +230,18 @@ def _conclude(result: Result, *, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path, readable=False), shell_complete=verbs.complete_run)
-@click.option("-o", "--output", help="Write the page here; '-' is stdout.  [default: report.html in the run]")
+@click.option("-o", "--output", help="Write the page to this file; '-' is stdout.  [default: report.html in RUN]")
 @click.option(
     "--host",
     "hosts",
     multiple=True,
     metavar="SIZE",
-    help="Predict for a host of this size, too: RAM:PROCESSORS[:FLOOR%], the floor of memory (repeatable).",
+    help="Also predict for a host of this size: RAM:PROCESSORS, or RAM:PROCESSORS:FLOOR% with another floor of "
+    "memory (repeatable).",
 )
 @as_json
 def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bool) -> None:
-    """Make the report of a run: one HTML file that needs nothing else. Prints its path.
+    """Make the report of a run: one self-contained HTML file. Prints its path.
 
     \b
     Example:
@@ -249,7 +254,7 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
     from tare.reports.terminal import consoles
 
     if as_json and output:
-        raise click.UsageError("--output is for the page, and --json prints data: give one of the two")
+        raise click.UsageError("--output and --json exclude each other: --output writes a page, --json prints data")
     loaded = store.load(run)
     built = reports.build(loaded, hosts)
     if as_json:
@@ -260,10 +265,12 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
         console.print(reports.render_hosts(built, width=console.width), crop=False)
     page = reports.html(loaded, built).encode("utf-8", "replace")
     if output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
-        streams.out(f"{page.decode()}\n", encoding="utf-8")  # which it says that it is, whatever the locale's is
+        streams.out(
+            f"{page.decode()}\n", encoding="utf-8"
+        )  # the page declares UTF-8, so the locale's encoding does not count
         return
     target = Path(output) if output else run / reports.PAGE
-    write = files.write_atomically if output else files.write_own  # a run may be another user's, with links in it
+    write = files.write_atomically if output else files.write_own  # another user may have put links into the run
     write(target, page)
     streams.out(f"{target}\n")
 
@@ -273,7 +280,7 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
 @click.argument("after", type=click.Path(path_type=Path, readable=False), shell_complete=verbs.complete_run)
 @as_json
 def compare(before: Path, after: Path, *, as_json: bool) -> None:
-    """Compare the subjects that two runs share: AFTER against BEFORE.
+    """Compare two runs: the subjects of AFTER with those of BEFORE.
 
     \b
     Example:
@@ -293,7 +300,7 @@ def compare(before: Path, after: Path, *, as_json: bool) -> None:
 @cli.command()
 @as_json
 def clean(*, as_json: bool) -> None:
-    """Remove what killed runs left on this host: only things whose names begin with tare-.
+    """Remove what killed runs left on this host. Touches only names that begin with tare-.
 
     \b
     Example:
@@ -307,7 +314,7 @@ def clean(*, as_json: bool) -> None:
         streams.json({"removed": removed})
         return
     streams.out("".join(f"{name}\n" for name in removed))
-    streams.say(f"{len(removed)} removed\n" if removed else "nothing of tare's is left here\n")
+    streams.say(f"{len(removed)} removed\n" if removed else "there is nothing to remove\n")
 
 
 @cli.command()
@@ -342,17 +349,19 @@ def _told(planned: Plan) -> object:
 
 
 def _given(parameter: str) -> bool:
-    """Whether the command line names *parameter*, which has a default."""
+    """Whether the user gave *parameter*, which has a default."""
     source = click.get_current_context().get_parameter_source(parameter)
     return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _only_resume(**flags: Any) -> None:
-    """Refuse what cannot change a run that goes on: it would be taken and not followed."""
+    """Refuse options that cannot change a run that goes on; they would have no effect."""
     for name, value in flags.items():
         if value is not None and value is not False and value != ():
             flag = {"timeout_s": "timeout", "subjects": "subject"}.get(name, name).replace("_", "-")
-            raise click.UsageError(f"--{flag} cannot be given with --resume: the run goes on as it began")
+            raise click.UsageError(
+                f"--{flag} cannot be given with --resume: the run goes on with the options that it began with"
+            )
 
 
 def _estimate_s(planned: Plan) -> float:
@@ -362,12 +371,12 @@ def _estimate_s(planned: Plan) -> float:
 
 
 def main() -> None:
-    """Run the command line; every failure ends in what, why and what to do, and the exit code of its class."""
+    """Run the command line. Every failure prints what, why and how to fix it, and has the exit code of its class."""
     from tare.bench.host import interrupts
     from tare.reports.cli import ending
 
     interrupts.at_the_door()
-    if not sys.warnoptions:  # of numbers at the edge of what floats hold; they name lines of libraries to a user
+    if not sys.warnoptions:  # numpy's warnings about very large numbers name lines of libraries, which helps no user
         warnings.simplefilter("ignore")
     if "_TARE_COMPLETE" in os.environ:
         cli(prog_name="tare")
