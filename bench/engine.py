@@ -110,8 +110,8 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
             versions=facts.versions(),
         )
         if changed:
-            fix = "start a new run; `tare compare` holds it against this one"
-            raise UsageError(f"{path} cannot go on: what it was measured under changed", "; ".join(changed), fix)
+            fix = "start a new run; `tare compare` compares the two"
+            raise UsageError(f"{path} cannot go on: its conditions have changed", "; ".join(changed), fix)
         done = {outcome.trial for outcome in recorded.outcomes if outcome.status != "invalid"}
         missing = tuple(planned for planned in header.plan if planned.id not in done)
         skipped = {subject.label for subject in header.subjects if subject.skipped}
@@ -133,7 +133,7 @@ def _check_plan(scenario: Scenario, header: RunHeader) -> None:
     labels = {subject.label for subject in scenario.subjects}
     for planned in header.plan:
         if planned.subject not in labels:
-            raise ValueError(f"its plan names '{planned.subject}', which is no subject of its scenario")
+            raise ValueError(f"its plan names '{planned.subject}', which is not a subject of its scenario")
     for subject in scenario.subjects:
         if subject.runner not in runners.REGISTRY:
             raise ValueError(f"there is no runner '{subject.runner}'")
@@ -193,7 +193,7 @@ class _Session:
             if stopped is None:
                 raise
             left = [f"{leak.kind} {leak.name}" for leak in self.header.leaks]
-            why = [f"something was left behind: {', '.join(left[:5])}"] if left else []
+            why = [f"the run left something on this host: {', '.join(left[:5])}"] if left else []
             why += [str(error)] if error is not stopped else []
             fix = f"tare run --resume {shlex.quote(str(self.path))}"
             raise Interrupted(stopped.what, "; ".join(why), fix, run=self.path) from None
@@ -257,17 +257,17 @@ class _Session:
             reasons = "; ".join(f"{one.label}: {one.skipped}" for one in self.header.subjects if one.skipped)
             fixes = {one.fix for one in self.header.subjects if one.skipped}
             fix = (fixes.pop() if len(fixes) == 1 else "") or "`tare doctor` says what to install"
-            raise NothingToRunError("nothing could be measured here", reasons, fix)
+            raise NothingToRunError("no subject can be measured on this host", reasons, fix)
         return ready
 
     def _until_valid(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober) -> None:
-        """Run a trial, and run it again while it is invalid, but not for ever."""
+        """Run a trial; repeat it while it is invalid, a limited number of times."""
         for left in range(stalls.MOST_REPEATS, -1, -1):
             outcome = self._one(planned, ready, writer, prober, f"{self.prefix}-{next(self.numbers)}")
             gc.collect()
             if outcome.status != "invalid":
                 return
-            again = "run again" if left else f"invalid {1 + stalls.MOST_REPEATS} times, and given up"
+            again = "repeated" if left else f"invalid {1 + stalls.MOST_REPEATS} times; not tried again"
             self._amend(warnings=(*self.header.warnings, f"{planned.id}: {outcome.reason}; {again}"))
             prober.interrupts.check()
         self.failed += 1
@@ -352,7 +352,9 @@ class _Session:
             interrupts.check()
             reason = one.reason
         raise HostError(
-            "the resolution of the instrument cannot be measured", reason, "see what else runs here; then again"
+            "the resolution of the instrument cannot be measured",
+            reason,
+            "check what else runs on this host, then run again",
         )
 
     def _amend(self, **changes: Any) -> None:

@@ -37,7 +37,7 @@ class TareError(Exception):
 
 
 class UsageError(TareError):
-    """The user asked for something that cannot be meant."""
+    """The input or the command line is wrong."""
 
     exit_code = 2
 
@@ -55,19 +55,19 @@ class InvalidError(TareError):
 
 
 class HostError(TareError):
-    """The host lacks something that no scenario can do without."""
+    """The host lacks something that every scenario needs."""
 
     exit_code = 6
 
 
 class OutputError(TareError):
-    """What was made cannot be kept: the disk is full or broken, or nobody takes what is printed."""
+    """Output cannot be written: the disk is full or broken, or the reader of stdout has gone."""
 
     exit_code = 74
 
 
-class Interrupted(TareError):  # noqa: N818 - not an error: the user's will
-    """SIGINT, SIGTERM or SIGHUP arrived. *run* is the directory of what was measured, if it came that far."""
+class Interrupted(TareError):  # noqa: N818 - not an error: the user asked for it
+    """SIGINT, SIGTERM or SIGHUP arrived. *run* is the directory of the run, if there is one already."""
 
     exit_code = 130
 
@@ -81,11 +81,11 @@ _DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
 def unwritten(what: str, error: OSError, fix: str) -> TareError:
-    """The error for *what* could not be written: OutputError where the disk is full or broken, else UsageError.
+    """The error for output that cannot be written: OutputError if the disk is full or broken, else UsageError.
 
     *fix* is for a path that was chosen badly.
     """
     why = error.strerror or str(error)
     if error.errno in _DEVICE:
-        return OutputError(what, why, "make room there, or choose another place; then again")
+        return OutputError(what, why, "make room there or choose another place, then run again")
     return UsageError(what, why, fix)

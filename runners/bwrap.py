@@ -33,7 +33,7 @@ from tare.runners.launch import frame, monitored
 
 LAYERS: Layers = ("container",)
 TYPICAL_S = 0.01
-OPTIONS: Mapping[str, Option] = {"binary": Option("the program, if it is not the one on PATH", file=True)}
+OPTIONS: Mapping[str, Option] = {"binary": Option("path of the program; default: bwrap on PATH", file=True)}
 
 WALLS = (*frame.NAMESPACES, *frame.PRIVILEGES, "masked /proc")
 _START_MS = 60_000
@@ -82,8 +82,14 @@ def _child(info: int, monitor: subprocess.Popen[bytes], console: int) -> int:
             return int(json.loads(text)["child-pid"])
         if not data:
             monitored.await_end(monitor)
-            raise RunnerError("bwrap started nothing", monitored.explain(monitor, console), "see `tare doctor`")
-    raise RunnerError("bwrap started nothing", f"no child within {_START_MS // 1000} s", "")
+            raise RunnerError(
+                "bwrap started nothing", monitored.explain(monitor, console), "`tare doctor` says what bwrap lacks"
+            )
+    raise RunnerError(
+        "bwrap started nothing",
+        f"it started no process within {_START_MS // 1000} s",
+        "check whether the host is overloaded",
+    )
 
 
 def arguments(binary: str, spec: Spec, *, overlay: bool, filtered: bool) -> tuple[str, ...]:

@@ -117,7 +117,9 @@ class _Container:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         if not _ended(self.pidfd, _STOP_MS):
-            raise RunnerError(f"{self.name} survives SIGKILL", f"process {self.pid}", "look at /proc/PID/stack")
+            raise RunnerError(
+                f"{self.name} does not end after SIGKILL", f"process {self.pid}", f"look at /proc/{self.pid}/stack"
+            )
 
 
 def _ended(pidfd: int, timeout_ms: int) -> bool:
@@ -279,9 +281,9 @@ def _fix(_said: str) -> str:
 def _children() -> str:
     """How the helper's children get their memory: it decides about a millisecond."""
     if cgroups.mode() == "v2":
-        return "copy the helper's memory: they are born into their cgroup"
+        return "copy the helper's memory, because they are born in their cgroup"
     why = vfork.why_not()
-    return f"copy the helper's memory: {why}" if why else "borrow the helper's memory"
+    return f"copy the helper's memory, because {why}" if why else "borrow the helper's memory"
 
 
 def sweep() -> Sequence[str]:

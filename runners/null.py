@@ -28,7 +28,7 @@ class _Nothing:
         return ""
 
     def reclaim(self, size_bytes: int) -> None:
-        raise RunnerError("nothing cannot be asked for memory", f"{size_bytes} bytes of an instance that has none")
+        raise RunnerError("the null runner has no memory to give back", f"{size_bytes} bytes were asked for")
 
 
 def probe(options: Options, cache: Path) -> Support:
@@ -39,7 +39,7 @@ def probe(options: Options, cache: Path) -> Support:
 @contextmanager
 def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
     """Nothing to prepare."""
-    yield Prepared(launch=_launch, manifest={"argv.txt": "(nothing is started: both marks are written at once)\n"})
+    yield Prepared(launch=_launch, manifest={"argv.txt": "(starts nothing: both marks are written at once)\n"})
 
 
 def sweep() -> Sequence[str]:

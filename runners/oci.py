@@ -134,8 +134,12 @@ def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console
     if ready:
         monitored.await_end(monitor)
         said = monitored.explain(monitor, console)
-        raise RunnerError(f"no container from {command}", said, _fix(said))
-    raise RunnerError(f"no container from {command}", f"no pid-file within {_START_MS // 1000} s", "")
+        raise RunnerError(f"{command} made no container", said, _fix(said))
+    raise RunnerError(
+        f"{command} made no container",
+        f"it wrote no pid-file within {_START_MS // 1000} s",
+        "check whether the host is overloaded",
+    )
 
 
 def _fix(said: str) -> str:
@@ -160,7 +164,9 @@ class Oci:
     """One OCI runtime program as a :class:`runners.base.Runner`."""
 
     LAYERS: Layers = ("container",)
-    OPTIONS: ClassVar[dict[str, Option]] = {"binary": Option("the program, if it is not the one on PATH", file=True)}
+    OPTIONS: ClassVar[dict[str, Option]] = {
+        "binary": Option("path of the program; default: the one on PATH", file=True)
+    }
 
     def __init__(self, name: str, *, typical_s: float, ours: str = "") -> None:
         """*ours* is a program that is installed with this package, so beside its Python."""

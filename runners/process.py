@@ -27,7 +27,7 @@ from tare.runners.launch import drain, exec_gate, frame
 LAYERS: Layers = ()
 TYPICAL_S = 0.003
 OPTIONS: Mapping[str, Option] = {
-    "limit": Option("what enforces the grant: nothing, or a cgroup of its own", ("none", "cgroup"))
+    "limit": Option("what enforces the grant: none (nothing), or cgroup (a cgroup of its own)", ("none", "cgroup"))
 }
 
 _END_MS = 20_000

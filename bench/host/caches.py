@@ -1,4 +1,4 @@
-"""Cold caches: drop what can be dropped, then wait until the disks are quiet (docs/method.md, rule 7)."""
+"""Cold caches: drop what can be dropped, then wait until the disks are quiet (docs/method.md, The order)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def require() -> None:
     """Raise HostError if this user cannot drop caches."""
     if not os.access(_DROP, os.W_OK):
         raise HostError(
-            'cache = "cold" cannot be had here', f"{_DROP} is not writable", "run as root, or with --cache warm"
+            'cache = "cold" is not possible here', f"{_DROP} is not writable", "run as root, or with --cache warm"
         )
 
 

@@ -74,7 +74,7 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator
     for name, then in before.items():
         now = after.get(name, then)
         if then != now and name == "start of the host":
-            yield "the host was started anew"
+            yield "the host was rebooted"
         elif then != now:
             yield f"{name} was {then or 'none'}, is {now or 'none'}"
 

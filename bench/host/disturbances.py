@@ -22,7 +22,7 @@ _SLEEP = f"{_MM}/ksm/sleep_millisecs"
 _THP = f"{_MM}/transparent_hugepage"
 #: What the kernel itself chooses; more means that somebody asked for it.
 _USUAL_PROACTIVENESS = 20
-#: An ascent holds two descriptors of each instance, and the harness some of its own.
+#: A ramp uses two descriptors for each instance, and the harness uses some of its own.
 _FEW_FILES = 4096
 _CAP_SYS_RESOURCE = 24
 #: DAMON's actions that only watch.
@@ -119,14 +119,12 @@ def damon(tree: Tree) -> Finding:
         return _note("idle memory", what, fix)
     threads = [text for text in tree.texts("proc/[0-9]*/comm") if text.startswith("kdamond")]
     if threads and not on and not _enabled(tree, "damon_stat"):
-        what = (
-            f"DAMON is on ({threads[0]}), and only root may read what it does: it may take idle memory from instances"
-        )
-        return _note("idle memory", what, f"as root: echo off > /{_KDAMONDS}/0/state (tare doctor, as root, says more)")
+        what = f"DAMON is on ({threads[0]}) and may take idle memory from instances; only root may read what it does"
+        return _note("idle memory", what, f"as root: echo off > /{_KDAMONDS}/0/state (`tare doctor` as root says more)")
     if on or threads:
-        what = "DAMON watches which memory is used, and leaves it: that takes processor time alone"
+        what = "DAMON watches which memory is used and changes nothing; it only takes processor time"
         return _note("idle memory", what, fix or "echo N > /sys/module/damon_stat/parameters/enabled")
-    return _ok("idle memory", "nobody takes it (no DAMON)")
+    return _ok("idle memory", "DAMON is off: idle memory stays")
 
 
 def _enabled(tree: Tree, module: str) -> bool:
@@ -136,10 +134,10 @@ def _enabled(tree: Tree, module: str) -> bool:
 def _effect(actions: list[str]) -> str:
     """What DAMON's actions do to figures."""
     if "pageout" in actions:
-        return "what an instance does not touch is written out or dropped; memory figures shrink with time"
+        return "memory that an instance does not touch is written out or dropped, so memory figures shrink with time"
     if {"hugepage", "nohugepage", "collapse"} & set(actions):
-        return "huge pages are made and split; memory figures change with time"
-    return "memory is moved between lists or nodes; what is reclaimed first changes, and it takes time"
+        return "huge pages are made and split, so memory figures change with time"
+    return "memory is moved between lists or nodes, which takes time and changes what is reclaimed first"
 
 
 def merging(tree: Tree) -> Finding:
@@ -149,12 +147,12 @@ def merging(tree: Tree) -> Finding:
     shared = tree.number(f"{_MM}/ksm/pages_shared")
     if run == "1" and (pages or advised):
         pace = "at an advisor's pace" if advised else f"{pages} pages every {tree.number(_SLEEP)} ms"
-        what = f"on, {pace}: equal pages of different instances are merged, memory figures shrink with time"
+        what = f"on, {pace}: equal pages of different instances are merged, so memory figures shrink with time"
         return _note("samepage merging", what, f"echo 2 > /{_MM}/ksm/run")
     if run != "1" and shared:
-        what = f"off, but {shared} pages are still merged, and are split again as they are written"
+        what = f"off, but {shared} pages are still merged; each is split when a program writes to it"
         return _note("samepage merging", what, f"echo 2 > /{_MM}/ksm/run")
-    return _ok("samepage merging", "on, but it looks at no page (pages_to_scan is 0)" if run == "1" else "off")
+    return _ok("samepage merging", "on, but it scans no pages (pages_to_scan is 0)" if run == "1" else "off")
 
 
 def swap(tree: Tree) -> Finding:
@@ -163,8 +161,8 @@ def swap(tree: Tree) -> Finding:
     if not rows:
         return _ok("swap", "none")
     size, used = (sum(int(row[column]) * 1024 for row in rows) for column in (2, 3))
-    packed = " (compressed, in memory itself)" if all("zram" in row[0] for row in rows) else ""
-    what = f"{_size(size)}{packed}, {_size(used)} used: memory may leave unseen"
+    packed = " (compressed in memory)" if all("zram" in row[0] for row in rows) else ""
+    what = f"{_size(size)}{packed}, {_size(used)} used: memory that goes there is missing from the memory figures"
     return _note("swap", what, "swapoff -a")
 
 
@@ -172,18 +170,20 @@ def zswap(tree: Tree) -> Finding:
     """A compressed cache before swap."""
     on, swaps = _enabled(tree, "zswap"), len(tree.text("proc/swaps").splitlines()) > 1
     if on and swaps:
-        what = "on: what is swapped out stays in memory, compressed; free memory and what processes lost do not add up"
+        what = (
+            "on: swapped memory stays in memory, compressed, so free memory and the memory of processes do not add up"
+        )
         return _note("zswap", what, "echo N > /sys/module/zswap/parameters/enabled")
     return _ok("zswap", "on, but there is no swap" if on else "off")
 
 
 def lru(tree: Tree) -> Finding:
-    """The multi-generational LRU's promise to keep a working set."""
+    """The multi-generational LRU protects what was used lately."""
     ttl = tree.number(f"{_MM}/lru_gen/min_ttl_ms")
     if ttl:
         what = (
-            f"what was used in the last {ttl} ms is kept (lru_gen/min_ttl_ms), and the OOM killer comes instead: an "
-            "ascent ends earlier, by dead instances"
+            f"memory that was used in the last {ttl} ms is never reclaimed (lru_gen/min_ttl_ms); the OOM killer comes "
+            "instead, so a ramp ends earlier, with killed instances"
         )
         return _note("reclaim", what, f"echo 0 > /{_MM}/lru_gen/min_ttl_ms")
     return _ok("reclaim", "no working set is protected")
@@ -199,9 +199,9 @@ def huge_pages(tree: Tree) -> Finding:
     troubles, fixes = [], [f"echo madvise > /{path}" for path in always]
     if always:
         which = ", ".join(size for size, how in sizes.items() if size and how == "always") or "all that fit"
-        troubles.append(f"always ({which}): memory is given in larger pieces than it is touched, more later")
+        troubles.append(f"always ({which}): programs get larger pages than they touch, so memory figures grow")
     if tree.chosen(f"{_THP}/defrag") == "always":
-        troubles.append("defrag always: a page fault waits until room for a huge page is made, starts get slower")
+        troubles.append("defrag always: a page fault waits until there is room for a huge page, so starts get slower")
         fixes.append(f"echo madvise > /{_THP}/defrag")
     if troubles:
         return _note("huge pages", "; ".join(troubles), "; ".join(fixes))
@@ -212,7 +212,7 @@ def numa(tree: Tree) -> Finding:
     """Automatic balancing of memory between nodes."""
     nodes = tree.text("sys/devices/system/node/has_memory") or "0"
     if tree.number("proc/sys/kernel/numa_balancing") and nodes != "0":
-        what = f"balancing is on, over the nodes {nodes}: memory moves to who uses it, and page faults find that out"
+        what = f"balancing is on (nodes {nodes}): the kernel moves memory between nodes, which costs page faults"
         return _note("memory nodes", what, "sysctl kernel.numa_balancing=0")
     return _ok("memory nodes", "one" if nodes == "0" else f"{nodes}, not balanced")
 
@@ -221,17 +221,17 @@ def compaction(tree: Tree) -> Finding:
     """Proactive compaction, where somebody asked for more than the kernel does anyway."""
     proactiveness = tree.number("proc/sys/vm/compaction_proactiveness")
     if proactiveness > _USUAL_PROACTIVENESS:
-        what = f"proactive ({proactiveness}): pages are moved in the background, which takes processor time"
+        what = f"proactive ({proactiveness}): the kernel moves pages in the background, which takes processor time"
         return _note("compaction", what, f"sysctl vm.compaction_proactiveness={_USUAL_PROACTIVENESS}")
     return _ok("compaction", f"proactiveness {proactiveness}")
 
 
 def overcommit(tree: Tree) -> Finding:
-    """Strict accounting of what was promised."""
+    """Strict accounting of memory that programs asked for."""
     if tree.number("proc/sys/vm/overcommit_memory") == 2:
-        what = "memory is refused by what was promised, not by what is used: an ascent ends while much of it is free"
+        what = "strict: memory that programs asked for counts as used, so a ramp ends while much is free"
         return _note("overcommit", what, "sysctl vm.overcommit_memory=0")
-    return _ok("overcommit", "by what is used")
+    return _ok("overcommit", "not strict")
 
 
 def ballooned(tree: Tree) -> Finding:
@@ -240,22 +240,22 @@ def ballooned(tree: Tree) -> Finding:
     plugged = [path.name for path in (tree.root / "sys/bus/virtio/drivers/virtio_mem").glob("virtio[0-9]*")]
     said = []
     if inflated.isdigit() and int(inflated):
-        said.append(f"a balloon took {inflated} pages since the start: free memory changes without anything here")
+        said.append(f"a balloon has taken {inflated} pages since the boot: free memory may change at any time")
     if plugged:
         said.append(f"{', '.join(plugged)} (virtio-mem) may add and remove memory")
     if said:
         return _note("memory of the machine", "; ".join(said), "give this machine memory of a fixed size")
-    return _ok("memory of the machine", "of a fixed size, as far as it can tell")
+    return _ok("memory of the machine", "of a fixed size, as far as this can be seen from inside")
 
 
 def daemons(tree: Tree) -> Finding:
-    """Programs that tune or tidy up."""
+    """Programs that change settings, or end other programs."""
     running = {text for text in tree.texts("proc/[0-9]*/comm") if text in _DAEMONS}
     if running:
         what = "; ".join(f"{name} {_DAEMONS[name]}" for name in sorted(running))
         names = " ".join("power-profiles-daemon" if name == "power-profiles-" else name for name in sorted(running))
         return _note("tuning daemons", what, f"systemctl stop {names}")
-    return _ok("tuning daemons", "none of those that are known")
+    return _ok("tuning daemons", "none of the known ones is running")
 
 
 def debugging(tree: Tree) -> Finding:
@@ -263,7 +263,7 @@ def debugging(tree: Tree) -> Finding:
     words = [word for word in tree.text("proc/cmdline").split() if word.startswith(_DEBUG)]
     if words:
         what = f"{' '.join(words)}: allocations are slower and larger than on other kernels"
-        return _note("kernel debugging", what, "start the kernel without it")
+        return _note("kernel debugging", what, "boot the kernel without it")
     return _ok("kernel debugging", "off")
 
 
@@ -273,12 +273,12 @@ def rights(tree: Tree) -> Finding:
     effective = int(tree.line("proc/self/status", "CapEff:") or "0", 16)
     if root and not effective >> _CAP_SYS_RESOURCE & 1:
         what = (
-            "CAP_SYS_RESOURCE is missing: no limit rises above its hard value; containers of podman and docker with "
-            "their default limits do not start, and an ascent ends at the hard limit of open files"
+            "CAP_SYS_RESOURCE is missing: no limit can be raised above its hard value. Containers of podman and docker "
+            "with their default limits do not start, and a ramp ends at the hard limit of open files"
         )
-        fix = "start this session with it (docker run --cap-add SYS_RESOURCE), or podman run --ulimit host"
+        fix = "start this session with it (docker run --cap-add SYS_RESOURCE), or use podman run --ulimit host"
         return _note("limits", what, fix)
-    return _ok("limits", "may be raised" if root else "stay below their hard values: not root")
+    return _ok("limits", "can be raised" if root else "cannot be raised above their hard values: not root")
 
 
 def files(tree: Tree) -> Finding:
@@ -286,13 +286,13 @@ def files(tree: Tree) -> Finding:
     words = tree.line("proc/self/limits", "Max open files").split()
     hard = words[1] if len(words) > 1 else "unlimited"
     if hard.isdigit() and int(hard) < _FEW_FILES:
-        what = f"{hard} at most: an ascent ends at about {int(hard) // 2} instances"
-        return _note("open files", what, "ulimit -Hn 1048576, as root, before tare")
+        what = f"at most {hard}: a ramp ends at about {int(hard) // 2} instances"
+        return _note("open files", what, "as root, before tare: ulimit -Hn 1048576")
     return _ok("open files", hard)
 
 
 def quota(tree: Tree) -> Finding:
-    """A limit on everything here: that of a container which this is."""
+    """A limit on everything here, where this is itself a container."""
     words = tree.text("sys/fs/cgroup/cpu.max").split()
     for name in ("cpu", "cpu,cpuacct"):
         base = f"sys/fs/cgroup/{name}"
@@ -303,11 +303,11 @@ def quota(tree: Tree) -> Finding:
     said = []
     if len(words) == 2 and words[0].isdigit():
         share = int(words[0]) / int(words[1])
-        said.append(f"all of this may use {share:.3g} processors: what is over that waits for the next period")
+        said.append(f"this container may use {share:.3g} processors: whatever needs more waits for the next period")
     if most.isdigit() and int(most) < total:
-        said.append(f"all of this may use {_size(int(most))} of {_size(total)}: what is free is not to be had")
+        said.append(f"this container may use {_size(int(most))} of {_size(total)}: not all free memory can be used")
     if said:
-        return _note("quota", "; ".join(said), "measure outside of the container, or start it without limits")
+        return _note("quota", "; ".join(said), "measure outside this container, or start it without limits")
     return _ok("quota", "none")
 
 

@@ -61,7 +61,7 @@ def probe(runner: Runner, options: Options, cache: Path) -> Support:
     except RunnerError as error:
         return Support(ok=False, why=str(error), fix=error.fix)
     except OSError as error:
-        return Support(ok=False, why=f"it could not be probed: {error}", fix="tare doctor")
+        return Support(ok=False, why=f"its probe failed: {error}", fix="tare doctor")
 
 
 def proved(runner: Runner, support: Support) -> dict[str, Any]:

@@ -194,13 +194,13 @@ def _judged(name: str, fine: str, trouble: str, fix: str, *, level: Literal["not
 
 
 def _check_user() -> Finding:
-    trouble = "not root: caches cannot be dropped, and containers that need root are skipped" if os.geteuid() else ""
+    trouble = "not root: caches cannot be dropped, and runners that need root are skipped" if os.geteuid() else ""
     return _judged("user", "root", trouble, "run as root (sudo .venv/bin/tare ...)")
 
 
 def _check_cgroups() -> Finding:
     why = cgroups.usable()
-    trouble = f"no cgroup can be made: {why}; no processor time is measured, and containers cannot run" if why else ""
+    trouble = f"no cgroup can be made: {why}; processor time is not measured, and containers cannot run" if why else ""
     fix = "run as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)"
     return _judged("cgroups", f"{cgroups.mode()}: memory, pids and cpu can be limited", trouble, fix, level="bad")
 
@@ -215,21 +215,21 @@ def _check_memory() -> Finding:
 def _check_load() -> Finding:
     load, cpus = os.getloadavg()[0], len(os.sched_getaffinity(0))
     said = f"{load:.2f} on {cpus} processors"
-    trouble = f"{said}: other work competes with what is measured" if load > cpus / 2 else ""
+    trouble = f"{said}: other programs compete with what is measured" if load > cpus / 2 else ""
     return _judged("load", said, trouble, "wait until the host is idle")
 
 
 def _check_steal() -> Finding:
     steal = _steal_fraction(_text("/proc/stat"))
     trouble = f"{steal:.1%} of processor time since boot went to other guests of this machine's host"
-    fix = "measure on a dedicated machine, or take more rounds"
+    fix = "measure on a dedicated machine, or measure more rounds"
     return _judged("steal", f"{steal:.2%} since boot", trouble if steal > _MOST_STEAL else "", fix)
 
 
 def _check_virtualization() -> Finding:
     kind = _virtualization()
     trouble = f"{kind}: virtual machines here are nested or emulated, and slower than on bare metal"
-    fine = "none: bare metal, or well hidden"
+    fine = "none found: bare metal, or a hypervisor that hides itself"
     return _judged("virtualization", fine, trouble if kind != "none" else "", "measure virtual machines on bare metal")
 
 
@@ -245,8 +245,8 @@ def _check_governor() -> Finding:
 def _check_clock() -> Finding:
     source = _text("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     slow = source not in _FAST_CLOCKS
-    trouble = f"clock source {source or 'unknown'}: reading it costs a microsecond or more" if slow else ""
-    return _judged("clock", source, trouble, "boot with clocksource=tsc if the processor's is stable")
+    trouble = f"clock source {source or 'unknown'}: reading the clock takes a microsecond or more" if slow else ""
+    return _judged("clock", source, trouble, "boot with clocksource=tsc, if the processor's clock is stable")
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (

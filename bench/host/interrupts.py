@@ -83,10 +83,10 @@ class Interrupts:
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self._pending is not None:
-            _say("still removing what runs; this ends by itself")
+            _say("still removing what the run made; please wait")
             return
         _arrived.append(number)
-        _say(f"{signal.Signals(number).name}: removing what runs")
+        _say(f"{signal.Signals(number).name}: removing what the run made")
         self._pending = Interrupted(f"interrupted by {signal.Signals(number).name}")
         if self._raise:
             self._raise = False

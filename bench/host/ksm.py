@@ -34,11 +34,11 @@ def require(directory: Path = DIRECTORY) -> None:
     run = directory / "run"
     try:
         if not run.exists():
-            raise HostError("ksm = true cannot be had here", f"there is no {run}", "use a kernel with CONFIG_KSM")
+            raise HostError("ksm = true is not possible here", f"there is no {run}", "use a kernel with CONFIG_KSM")
         _write(run, run.read_text(encoding="ascii").strip())
     except OSError as error:
         why = f"{run} is not writable: {error.strerror}"
-        raise HostError("ksm = true cannot be had here", why, "run as root, or with ksm = false") from None
+        raise HostError("ksm = true is not possible here", why, "run as root, or with ksm = false") from None
 
 
 @contextmanager

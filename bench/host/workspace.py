@@ -32,7 +32,9 @@ def locked() -> Iterator[None]:
     try:
         fd = _open_for_all(path)
     except OSError as error:
-        raise HostError(f"cannot lock {path}", error.strerror or str(error), "check who owns it") from None
+        raise HostError(
+            f"cannot lock {path}", error.strerror or str(error), "check the owner and the mode of this file"
+        ) from None
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +42,7 @@ def locked() -> Iterator[None]:
             holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
             raise UsageError(
                 "another tare run is measuring on this host",
-                f"its pid is {holder}, and two at once would measure each other",
+                f"its pid is {holder}; two runs at once would measure each other",
                 "wait for it, or stop it",
             ) from None
         os.ftruncate(fd, 0)
@@ -100,6 +102,8 @@ def remove(path: Path) -> None:
     """Remove one of :func:`leftovers`, never following a mount: a busy or foreign file system raises HostError."""
     if path.stat().st_dev != path.parent.stat().st_dev or any(entry.is_mount() for entry in path.rglob("*")):
         raise HostError(
-            f"{path} still has a file system mounted in it", "", f"umount it (findmnt -R {path}), then again"
+            f"{path} still has a filesystem mounted in it",
+            "",
+            f"unmount it (findmnt -R {path} shows it), then run again",
         )
     shutil.rmtree(path)

@@ -65,7 +65,10 @@ def judge(before: Clocks, after: Clocks, late_ns: int) -> str:
     sliced = max(LEAST_NS, LEAST_SHARE * lasted)
     causes = (
         (slept >= LEAST_NS, f"the machine was suspended for {_s(slept)}"),
-        (late_ns >= LEAST_NS, f"the measuring process did not run for {_s(late_ns)}: stopped, frozen or starved"),
+        (
+            late_ns >= LEAST_NS,
+            f"the measuring process did not run for {_s(late_ns)}: it was stopped, frozen, or got no processor",
+        ),
         (stolen >= sliced, f"a hypervisor took {_s(stolen)} of a processor's {_s(lasted)}"),
         (waited >= sliced, f"the measuring process waited {_s(waited)} of {_s(lasted)} for a processor"),
     )

@@ -31,7 +31,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             with open(fd, "wb") as file:
                 file.write(data)
     except OSError as error:
-        raise unwritten(f"cannot write {path}", error, "name a file in a directory that may be written") from error
+        raise unwritten(f"cannot write {path}", error, "give a file in a directory that you may write to") from error
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -80,7 +80,7 @@ def write_own(path: Path, data: bytes) -> None:
     try:
         replace(path, data)
     except OSError as error:
-        raise unwritten(f"cannot write {path}", error, "give -o a file in a directory that may be written") from error
+        raise unwritten(f"cannot write {path}", error, "give -o a file in a directory that you may write to") from error
 
 
 def write_over(path: Path, data: bytes) -> bool:

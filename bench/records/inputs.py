@@ -39,7 +39,7 @@ def data(path: Path, *, most: int, fix: str) -> bytes:
         mode = path.stat().st_mode
         given = stat.S_ISFIFO(mode) and str(path.resolve()).startswith("/proc/")
         if not (stat.S_ISREG(mode) or given):
-            kind = next((name for holds, name in _KINDS if holds(mode)), "no regular file")
+            kind = next((name for holds, name in _KINDS if holds(mode)), "not a regular file")
             raise UsageError(f"{path} is {kind}", "", fix)
         # A regular file of /proc may wait, too (kmsg); a pipe of the caller's is what should be waited for.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (0 if given else os.O_NONBLOCK))
@@ -54,7 +54,7 @@ def data(path: Path, *, most: int, fix: str) -> bytes:
     except ValueError as error:  # a NUL in a name, which no system call takes
         raise UsageError(f"cannot read {path!r}", str(error), fix) from error
     if len(found) > most:
-        raise UsageError(f"{path} is too large", f"no more than {_size(most)} are read", fix)
+        raise UsageError(f"{path} is too large", f"tare reads at most {_size(most)}", fix)
     return found
 
 
@@ -90,7 +90,7 @@ def reason(error: Exception) -> str:
     if "integer string conversion" in said or isinstance(error, OverflowError):
         return "a number has too many digits"
     if isinstance(error, KeyError | IndexError | TypeError | AttributeError | AssertionError) or not said:
-        return f"a part of it cannot be understood ({type(error).__name__}: {said})"
+        return f"a part of it cannot be parsed ({type(error).__name__}: {said})"
     return said
 
 

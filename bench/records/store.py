@@ -99,7 +99,9 @@ class RunWriter:
         rows = tuple(samples)
         for row in rows:
             if why := misfit(row.metric, row.unit):
-                raise InvalidError(f"trial {row.trial} has a number in a wrong unit", why, "this is a defect of tare")
+                raise InvalidError(
+                    f"trial {row.trial} has a number in a wrong unit", why, "this is an error in tare; please report it"
+                )
         before = os.fstat(self._samples).st_size
         try:
             _append(self._samples, rows)
@@ -153,7 +155,7 @@ class RunWriter:
         return files.write_over(file, msgspec.json.encode(ended))
 
     def _stopped(self, file: Path, error: OSError) -> TareError:
-        found = unwritten(f"cannot write {file}", error, "see that its directory may be written")
+        found = unwritten(f"cannot write {file}", error, "make its directory writable")
         found.fix = f"{found.fix.partition(';')[0]}; then `tare run --resume {shlex.quote(str(self.path))}`"
         return found
 
@@ -166,7 +168,9 @@ def create(results: Path, name: str) -> Path:
     except FileExistsError:
         raise UsageError(f"{path} exists already", "", "run again: every run gets a directory of its own") from None
     except OSError as error:
-        raise unwritten(f"cannot make the run directory {path}", error, "give a writable --results DIR") from None
+        raise unwritten(
+            f"cannot make the run directory {path}", error, "give a directory that you may write to: --results DIR"
+        ) from None
     return path
 
 
@@ -182,11 +186,11 @@ def load(path: Path) -> Run:
     )
     kept = tuple(sample for sample in samples if sample.trial in counted)
     if len(kept) < len(samples):
-        notes.append(f"{len(samples) - len(kept)} samples of a trial that never ended are left out")
+        notes.append(f"{len(samples) - len(kept)} samples of a trial that did not end are left out")
     valid = tuple(sample for sample in kept if not sample.invalid)
     if len(valid) < len(kept):
         why = next(sample.invalid for sample in kept if sample.invalid)
-        notes.append(f"{len(kept) - len(valid)} samples do not count and are left out: {why}")
+        notes.append(f"{len(kept) - len(valid)} samples do not count, and are left out: {why}")
     return Run(path=path, header=header, samples=valid, outcomes=outcomes, notes=tuple(notes))
 
 
@@ -204,7 +208,7 @@ def load_header(path: Path) -> RunHeader:
             raise UsageError(
                 f"{path} was written by a newer tare",
                 f"its schema is {schema}, this tare reads up to {SCHEMA_VERSION}",
-                "use the newer tare to read it",
+                "read it with the newer tare",
             )
         if schema < SCHEMA_VERSION:
             header = msgspec.convert(upgrades.upgraded(msgspec.json.decode(text, type=dict), schema), RunHeader)
@@ -223,7 +227,7 @@ def trim(path: Path) -> None:
             if data and not data.endswith(b"\n"):
                 os.truncate(file, data.rfind(b"\n") + 1)
         except OSError as error:
-            raise unwritten(f"cannot write {file}", error, "become the user who made the run") from error
+            raise unwritten(f"cannot write {file}", error, "run this as the user who made the run") from error
 
 
 def runs(results: Path) -> list[Path]:
@@ -326,7 +330,7 @@ def _read_rows(
     whole, _, torn = _rows(path).rpartition(b"\n")
     if torn:
         notes.append(f"the last line of {path.name} was cut off when the run was killed; it is left out")
-    fix = "restore the file, or remove that line to report the rest"
+    fix = "restore the file, or remove that line to report the other lines"
     decoder = msgspec.json.Decoder(kind)
     rows = []
     for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):

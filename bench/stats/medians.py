@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-#: Confidence of every interval (method rule 5).
+#: Confidence of every interval (docs/method.md, The statistics).
 CONFIDENCE = 0.95
 #: With fewer rounds there is nothing to draw from.
 LEAST = 3

@@ -45,7 +45,7 @@ def check(image: bytes, origin: str) -> None:
     (protocol,) = struct.unpack_from("<H", image, 0x206)
     if protocol < 0x0208:
         raise RunnerError(
-            f"{origin} is too old a kernel", f"boot protocol {protocol >> 8}.{protocol & 255:02}, not 2.08"
+            f"{origin} is a kernel that is too old", f"boot protocol {protocol >> 8}.{protocol & 255:02}, not 2.08"
         )
 
 
@@ -77,7 +77,7 @@ def unpack(image: bytes) -> bytes:
 def _decompress(payload: bytes) -> bytes:
     method = next((name for magic, name in _MAGIC if payload.startswith(magic)), None)
     if method is None:
-        msg = f"its payload begins with {payload[:4].hex()}, a compression that is not known here"
+        msg = f"its payload begins with {payload[:4].hex()}, a compression that tare does not know"
         raise Unreadable(msg)
     if method == "none":
         return payload
@@ -132,7 +132,7 @@ def _lz4(payload: bytes) -> bytes:
         if size == _LZ4_LEGACY:  # frames may follow one another
             continue
         if size > len(payload) - 4 - at:
-            msg = f"a block of {size} bytes at {at} passes the end"
+            msg = f"a block of {size} bytes at {at} goes beyond the end"
             raise ValueError(msg)
         kernel += lz4.block.decompress(payload[at : at + size], uncompressed_size=_LZ4_BLOCK_BYTES)
         at += size

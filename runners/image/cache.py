@@ -33,7 +33,7 @@ def cache_dir() -> Path:
     try:
         return Path.home() / ".cache" / "tare"
     except RuntimeError as error:  # HOME is not set, and the user stands in no passwd
-        raise RunnerError("there is no place for the cache", str(error), _OWN) from error
+        raise RunnerError("there is no directory for the cache", str(error), _OWN) from error
 
 
 @contextmanager

@@ -44,7 +44,9 @@ class _Writer:
     def header(self, path: str, mode: int, *, size_bytes: int = 0, major: int = 0, minor: int = 0) -> None:
         """Write one entry's header and name; *size_bytes* of content must follow, then :meth:`pad`."""
         if size_bytes > _FIELD_MAX:
-            raise RunnerError(f"{path} does not fit into an initramfs", f"{size_bytes} bytes; the format ends at 4 GiB")
+            raise RunnerError(
+                f"{path} does not fit into an initramfs", f"{size_bytes} bytes; the format allows up to 4 GiB"
+            )
         name = os.fsencode(path) + b"\0"
         # Hard links are told by equal inode numbers: every entry gets its own, and a linked file is stored twice.
         self._inode += 1
@@ -95,7 +97,9 @@ def _add(writer: _Writer, stream: BinaryIO, source: Path, path: str, status: os.
             start = stream.tell()
             shutil.copyfileobj(file, stream, 1 << 20)
         if stream.tell() - start != size_bytes:
-            raise RunnerError(f"{source} changed while it was read", "the initramfs would be torn", "run again")
+            raise RunnerError(
+                f"{source} changed while it was read", "the initramfs would hold parts of two versions", "run again"
+            )
         writer.pad(size_bytes)
     elif stat.S_ISLNK(mode):
         target = os.fsencode(os.readlink(source))  # noqa: PTH115 - Path would tidy the text

@@ -109,7 +109,7 @@ def _explicit(path: Path) -> Kernel:
         return Kernel(path=path.absolute(), release=path.name, digest=digest)
     bzimage.check(image, str(path))
     return Kernel(
-        path=path.absolute(), release=bzimage.release(image) or path.name, digest=digest, note="used as it was given"
+        path=path.absolute(), release=bzimage.release(image) or path.name, digest=digest, note="used as given"
     )
 
 
@@ -229,7 +229,7 @@ def _download(directory: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the path of the guest kernel on stdout, unpacking it first if need be; 6 when there is none to be had."""
     parser = argparse.ArgumentParser(prog="python -m tare.runners.image.kernel", description=__doc__)
-    parser.add_argument("--package", type=Path, metavar="FILE.deb", help="take the kernel out of this package")
+    parser.add_argument("--package", type=Path, metavar="FILE.deb", help="take the kernel from this package")
     package: Path | None = parser.parse_args(arguments).package
     cache = cache_dir()
     try:

@@ -59,8 +59,8 @@ class Held:
         except ConnectionError:  # it died before it had read
             return
         except BlockingIOError:
-            why = "its gate does not answer"
-            raise RunnerError(f"cannot execute {self.program}", why, "is the host overloaded?") from None
+            why = "the gate, which starts it, does not answer"
+            raise RunnerError(f"cannot execute {self.program}", why, "check whether the host is overloaded") from None
         if said:
             (number,) = struct.unpack("=i", said)
             raise RunnerError(f"cannot execute {self.program}", os.strerror(number), "")

@@ -83,8 +83,8 @@ def program(asked: str, fix: str, *, path: str | None = None) -> str:
     found = shutil.which(asked, path=path)
     if found is None:
         if "/" in asked and Path(asked).is_file():
-            raise RunnerError(f"cannot use {asked}", f"{asked} may not be executed", f"chmod +x {shlex.quote(asked)}")
-        raise RunnerError(f"cannot use {asked}", f"{asked} is no executable file on PATH", fix)
+            raise RunnerError(f"cannot use {asked}", "it is not executable", f"chmod +x {shlex.quote(asked)}")
+        raise RunnerError(f"cannot use {asked}", f"there is no executable file {asked} on PATH", fix)
     return found
 
 

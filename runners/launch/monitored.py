@@ -55,7 +55,7 @@ class Monitored:
             try:
                 self.monitor.wait(_STOP_S)
             except subprocess.TimeoutExpired:
-                return "its console was closed, and its monitor runs on"
+                return "its console was closed, but its monitor still runs"
         return _status(self.monitor)
 
     def reclaim(self, size_bytes: int) -> None:

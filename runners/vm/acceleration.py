@@ -126,9 +126,9 @@ def await_bytes(guest: Guest, suspended: int, wanted: bytes, deadline_s: float) 
         left_s = end - time.monotonic()
         ready = dict(events.poll(left_s * 1000)) if left_s > 0 else {}
         if not ready:
-            return f"no sign of life from the guest within {deadline_s:g} s"
+            return f"the guest printed nothing within {deadline_s:g} s"
         if suspended in ready:
-            return "QEMU stopped the guest, as it does when it cannot go on"
+            return "QEMU stopped the guest because it could not go on"
         read = _read(guest.console)
         if not read:
             return "QEMU ended"

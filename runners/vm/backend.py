@@ -52,13 +52,16 @@ OPTIONS: Mapping[str, Option] = {
     "uri": Option(
         f"a local libvirt daemon, such as qemu:///system; default: {EMBEDDED}, libvirt's driver in this process"
     ),
-    "accelerator": Option("auto: KVM if a guest proves it, else emulation, and the default; kvm; tcg", choices=_WISHES),
+    "accelerator": Option(
+        "auto (default): KVM if a probe guest proves it, else emulation; kvm: KVM or nothing; tcg: emulation",
+        choices=_WISHES,
+    ),
     "kernel": Option(
         "the guest kernel, a bzImage or an ELF file with a PVH note; default: the newest in the cache", file=True
     ),
     "machine": Option("QEMU's machine type; default: q35", choices=MACHINES),
     "balloon": Option(
-        "how memory that the guest has freed gets back to the host: none, and the default; virtio, when the host asks; "
+        "how the host gets memory back that the guest has freed: none (default): it does not; virtio: when it asks; "
         "free-page-reporting, of itself",
         choices=BALLOONS,
     ),
@@ -86,12 +89,18 @@ def _options(options: Options) -> _Wanted:
     for name, value in options.items():
         if name not in OPTIONS or not isinstance(value, str):
             known = ", ".join(OPTIONS)
-            raise RunnerError(f"the vm option {name} = {value!r} makes no sense", f"known, each a text: {known}")
+            raise RunnerError(
+                f"the vm option {name} = {value!r} cannot be used", f"known options, each a text: {known}"
+            )
     given = cast(Mapping[str, str], options)
     uri, wish, machine = given.get("uri", EMBEDDED), given.get("accelerator", "auto"), given.get("machine", "q35")
     balloon = given.get("balloon", "none")
     if not _LOCAL_URI.fullmatch(uri):
-        raise RunnerError(f"the uri {uri!r} cannot be used", "marks come over a local socket", "qemu:///system")
+        raise RunnerError(
+            f"the uri {uri!r} cannot be used",
+            "the marks come over a local socket, so the daemon must be on this host",
+            "qemu:///system",
+        )
     if wish not in _WISHES:
         raise RunnerError(f"there is no accelerator {wish!r}", f"known: {', '.join(_WISHES)}")
     if machine not in MACHINES:
@@ -133,7 +142,7 @@ def _architecture() -> str:
 
 def _check_host() -> None:
     if (found := _architecture()) != "x86_64":
-        raise RunnerError("the vm runner knows x86-64 only", f"this host is {found}", "run it on an x86-64 host")
+        raise RunnerError("the runner vm works only on x86-64", f"this host is {found}", "run it on an x86-64 host")
 
 
 def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Accelerator, Cpu, str]:
@@ -152,7 +161,7 @@ def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: 
         return "kvm", verdict.cpu, f"proved: {verdict.why} ({verdict.cpu} processor)"
     if wanted.accelerator == "kvm":
         raise RunnerError(
-            "KVM does not carry a guest here",
+            "KVM cannot run a guest on this host",
             verdict.why,
             f'{verdict.fix}, or accelerator = "tcg", which is another class of result',
         )
@@ -234,8 +243,8 @@ def _drivers(wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
     if kernel.modules is None:
         raise RunnerError(
             "a balloon needs modules of the guest kernel",
-            f"{kernel.path} was given without any",
-            "leave the option kernel out: a kernel from a package has them",
+            f"the kernel {kernel.path} was given, and there are no modules for it",
+            "leave out the option kernel: the kernel from a package has modules",
         )
     return (modules.tree(kernel.modules, modules.BALLOON, cache),)
 
@@ -243,15 +252,15 @@ def _drivers(wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
 def _check_spec(spec: Spec) -> None:
     if spec.memory_bytes < _LEAST_MEMORY_BYTES:
         raise RunnerError(
-            f"{spec.memory_bytes >> 20} MiB are too little for a virtual machine",
+            f"{spec.memory_bytes >> 20} MiB are not enough for a virtual machine",
             f"its kernel needs {_LEAST_MEMORY_BYTES >> 20} MiB to boot",
             "raise memory_mib",
         )
     if not os.path.lexists(spec.rootfs / spec.argv[0].lstrip("/")):
         raise RunnerError(
             f"there is no {spec.argv[0]} in {spec.rootfs}",
-            "a virtual machine starts it by its path",
-            "name a file in it",
+            "a virtual machine starts the program by its path in the root filesystem",
+            "give the path of a file in it",
         )
 
 

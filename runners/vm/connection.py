@@ -118,7 +118,7 @@ class Hypervisor:
         try:
             return int(domain.info()[2]) << 10
         except libvirt.libvirtError as error:
-            raise RunnerError(f"libvirt does not know the memory of {domain.name()}", str(error)) from error
+            raise RunnerError(f"libvirt cannot read the memory of {domain.name()}", str(error)) from error
 
     def set_memory(self, domain: Domain, size_bytes: int) -> None:
         """Have the balloon of *domain* leave it *size_bytes*; returns at once. Raises RunnerError if it has none."""
@@ -220,7 +220,7 @@ def _advice(message: str, uri: str) -> str:
         return "apt-get install libvirt-daemon-system: it makes the user that libvirt was built for"
     if uri == EMBEDDED:
         return "apt-get install libvirt-daemon-driver-qemu libvirt-daemon-system qemu-system-x86"
-    return f"start the daemon behind {uri}, or leave the option uri away"
+    return f"start the daemon behind {uri}, or leave out the option uri"
 
 
 def _dotted(version: int) -> str:

@@ -143,16 +143,16 @@ def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]]) -> str:
     given = [("TARE_CONSOLE", "/dev/ttyS1"), ("TARE_VM", "1"), *env]
     if len(given) + 2 > _INIT_WORDS or len(argv) > _INIT_WORDS:
         raise RunnerError(
-            "the payload's words do not fit on the kernel's command line",
+            "the payload's arguments do not fit on the kernel's command line",
             f"{len(given)} variables and {len(argv)} arguments; Linux passes {_INIT_WORDS - 2} and {_INIT_WORDS}",
-            "pass less",
+            "pass fewer or shorter arguments",
         )
     words = ["console=ttyS0", "quiet", "panic=-1", "reboot=t", f"rdinit={_quoted(argv[0])}"]
     for key, value in given:
         if not _ENV_NAME.fullmatch(key):
             raise RunnerError(
                 f"the variable {key!r} cannot be passed to a virtual machine",
-                "the guest kernel might take it for a parameter of its own",
+                "the guest kernel could use it as a parameter of its own",
                 "use capital letters, digits and _",
             )
         words.append(f"{key}={_quoted(value)}")
@@ -160,7 +160,9 @@ def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]]) -> str:
     size_bytes = len(line.encode()) + 1
     if size_bytes > COMMAND_LINE_BYTES:
         raise RunnerError(
-            "the kernel's command line is too long", f"{size_bytes} bytes; {COMMAND_LINE_BYTES} fit", "pass less"
+            "the kernel's command line is too long",
+            f"{size_bytes} bytes; {COMMAND_LINE_BYTES} fit",
+            "pass fewer or shorter arguments",
         )
     return line
 

@@ -80,8 +80,8 @@ class Guest:
                 memory, still_since = now, time.monotonic()
         if memory == before:
             raise RunnerError(
-                f"{self.name} does not answer to its balloon",
-                f"nothing was given within {_STILL_S:g} s",
+                f"{self.name} does not move its balloon",
+                f"it gave no memory within {_STILL_S:g} s",
                 self.explain(),
             )
 
@@ -173,7 +173,9 @@ def _accept(listener: socket.socket, name: str, stack: ExitStack) -> tuple[int, 
     try:
         accepted, _ = listener.accept()
     except BlockingIOError as error:
-        raise RunnerError(f"QEMU of {name} did not connect to its console", "nobody called", "tare doctor") from error
+        raise RunnerError(
+            f"QEMU of {name} did not connect to its console", "no connection came in time", "tare doctor"
+        ) from error
     accepted.setblocking(False)
     pid = struct.unpack("iii", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
     end = accepted.detach()
@@ -199,7 +201,9 @@ def _stop(hypervisor: Hypervisor, domain: Domain, name: str, handle: int, mark: 
             mark("stopped")
         destroyed.result()
     if not ended:
-        raise RunnerError(f"QEMU of {name} does not end", "libvirt destroyed the domain in vain", "tare clean")
+        raise RunnerError(
+            f"QEMU of {name} does not end", "libvirt destroyed the domain, and the process is still there", "tare clean"
+        )
 
 
 def _cgroup(pid: int) -> Path | None:

@@ -221,7 +221,7 @@ def test_a_start_in_which_the_measuring_process_did_not_run_is_run_again(
     ready = [one.value for one in run.samples if one.metric == "ready_seconds"]
     assert len(ready) == 4
     assert any(text.startswith(f"{spoilt.trial}: the measuring process did not run") for text in run.header.warnings)
-    assert "run again" in " ".join(running.errors.split())
+    assert "repeated" in " ".join(running.errors.split())
 
 
 def test_a_time_out_that_a_stop_made_is_none(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_trial_that_is_stopped_each_time_is_given_up_and_resumed(tmp_path: Pat
         assert running.end() == 1, running.errors
     outcomes, _ = rows(running.path)
     assert [outcome.status for outcome in outcomes] == ["invalid"] * (1 + stalls.MOST_REPEATS)
-    assert f"invalid {1 + stalls.MOST_REPEATS} times, and given up" in store.load(running.path).header.warnings[-1]
+    assert f"invalid {1 + stalls.MOST_REPEATS} times; not tried again" in store.load(running.path).header.warnings[-1]
     assert [one for one in store.load(running.path).samples if one.kind == "measured"] == []
     done = cli.tare("run", "--resume", running.path)
     assert done.returncode == 0, done.stderr

@@ -298,7 +298,7 @@ def test_a_guest_without_the_driver_does_not_answer(stage: Stage, monkeypatch: p
     monkeypatch.setattr(backend, "_drivers", lambda *_: ())
     guest = stage.start(stage.prepare(options={**EMULATED, "balloon": "virtio"}).launch)
     read_until(guest, b"tare ready")
-    with pytest.raises(RunnerError, match="does not answer to its balloon"):
+    with pytest.raises(RunnerError, match="does not move its balloon"):
         guest.reclaim(MIB)
 
 

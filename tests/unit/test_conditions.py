@@ -26,7 +26,7 @@ FACTS = {
     "microcode": "0x1000065",
     "mitigations": "meltdown: Mitigation: PTI",
     "swap": "0 B",
-    "idle memory": "nobody takes it (no DAMON)",
+    "idle memory": "DAMON is off: idle memory stays",
     "user": "root",
     "load average": "0.31 0.30 0.29",
     "memory available": "22 GiB",
@@ -57,7 +57,7 @@ def facts(**changes: str) -> Host:
 
 #: What of a run changed, and what is said of it.
 HARD: list[tuple[dict[str, Any], str]] = [
-    ({"host": host(boot_id="another")}, "the host was started anew"),
+    ({"host": host(boot_id="another")}, "the host was rebooted"),
     ({"host": facts(clock_source="hpet")}, "clock source was tsc, is hpet"),
     ({"host": facts(frequency_governor="powersave")}, "frequency governor was performance, is powersave"),
     ({"host": facts(transparent_huge_pages="always")}, "transparent huge pages was madvise, is always"),
@@ -66,7 +66,7 @@ HARD: list[tuple[dict[str, Any], str]] = [
     ({"host": facts(microcode="0x1")}, "microcode was 0x1000065, is 0x1"),
     ({"host": facts(mitigations="meltdown: Vulnerable")}, "mitigations was meltdown: Mitigation: PTI, is"),
     ({"host": facts(swap="4.00 GiB")}, "swap was 0 B, is 4.00 GiB"),
-    ({"host": facts(idle_memory="DAMON is on and acts (pageout)")}, "idle memory was nobody takes it"),
+    ({"host": facts(idle_memory="DAMON is on and acts (pageout)")}, "idle memory was DAMON is off"),
     ({"host": facts(user="not root")}, "user was root, is not root"),
     ({"git": "ffffffff"}, "revision of tare was 0a1b2c3d, is ffffffff"),
     ({"versions": VERSIONS | {"python": "3.12.0"}}, "python was 3.11.2, is 3.12.0"),

@@ -16,7 +16,7 @@ from tare.reports.analysis.model import Report
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as starts
 
-WHY = "the measuring process did not run for 9.60 s: stopped, frozen or starved"
+WHY = "the measuring process did not run for 9.60 s: it was stopped, frozen, or got no processor"
 
 
 def spoil(path: Path, spoilt: Callable[[Sample], bool]) -> int:
@@ -57,7 +57,7 @@ def test_an_invalid_trial_is_in_no_figure_and_no_failure_of_its_subject(tmp_path
     assert medians(report) == pytest.approx(fine, rel=0.1)
     (failure,) = report.failures
     assert (failure.status, failure.reason) == ("invalid", WHY)
-    assert any(f"samples do not count and are left out: {WHY}" in note for note in report.notes)
+    assert any(f"samples do not count, and are left out: {WHY}" in note for note in report.notes)
     assert f"invalid: {WHY}" in reports.html(run, report)
 
 

@@ -25,7 +25,11 @@ def clocks(at: int, *, slept: int = 0, stolen: tuple[int, ...] = (), waited: int
     ("after", "late", "said"),
     [
         (clocks(700 * MS), 0, ""),
-        (clocks(10 * S), 9_600 * MS, "the measuring process did not run for 9.60 s: stopped, frozen or starved"),
+        (
+            clocks(10 * S),
+            9_600 * MS,
+            "the measuring process did not run for 9.60 s: it was stopped, frozen, or got no processor",
+        ),
         (clocks(300 * MS), 99 * MS, ""),
         (clocks(300 * MS), 100 * MS, "did not run for 100 ms"),
         (clocks(700 * MS, slept=3600 * S), 0, "the machine was suspended for 3600 s"),

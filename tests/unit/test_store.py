@@ -117,7 +117,7 @@ def test_samples_without_an_outcome_do_not_count(run: Path) -> None:
         file.write(msgspec.json.encode(sample("c", 9.0)) + b"\n")
     loaded = store.load(run)
     assert {row.trial for row in loaded.samples} == {"a", "b"}
-    assert any("never ended" in note for note in loaded.notes)
+    assert any("did not end" in note for note in loaded.notes)
 
 
 def test_a_trial_that_ran_again_counts_once_with_its_last_rows(run: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "home", homeless)
     monkeypatch.delenv("TARE_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    with pytest.raises(RunnerError, match="no place for the cache") as caught:
+    with pytest.raises(RunnerError, match="no directory for the cache") as caught:
         cache.cache_dir()
     assert "TARE_CACHE" in caught.value.fix
 

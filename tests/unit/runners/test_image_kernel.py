@@ -194,7 +194,7 @@ def test_the_same_package_is_not_unpacked_twice(tools: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("payload", "note"), [(packed("xz", elf(pvh=False)), "PVH"), (b"\x89\xab\0\0" + bytes(99), "not known here")]
+    ("payload", "note"), [(packed("xz", elf(pvh=False)), "PVH"), (b"\x89\xab\0\0" + bytes(99), "tare does not know")]
 )
 def test_a_kernel_that_stays_packed_says_why(tools: Path, tmp_path: Path, payload: bytes, note: str) -> None:
     found = kernel.unpack(package(tmp_path / "k.deb", image(payload)), tmp_path / "cache")

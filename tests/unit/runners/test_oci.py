@@ -107,7 +107,7 @@ def test_a_monitor_whose_console_was_closed_may_run_on(monkeypatch: pytest.Monke
         assert os.read(reader, 1) == b""
         one = monitored.Monitored(name="one", console=reader, monitor=monitor, pid=monitor.pid, pidfd=None)
         if runs_on:
-            assert one.explain() == "its console was closed, and its monitor runs on"
+            assert one.explain() == "its console was closed, but its monitor still runs"
             with pytest.raises(RunnerError, match="did not end within"):
                 monitored.await_end(monitor)
         else:

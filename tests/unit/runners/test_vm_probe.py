@@ -159,7 +159,7 @@ def test_the_device(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("memory_mib", "init", "why"),
-    [(64, "/payload", "64 MiB are too little"), (128, "/missing", "there is no /missing")],
+    [(64, "/payload", "64 MiB are not enough"), (128, "/missing", "there is no /missing")],
 )
 def test_a_spec_that_cannot_be(tmp_path: Path, memory_mib: int, init: str, why: str) -> None:
     (tmp_path / "payload").touch()
@@ -205,4 +205,4 @@ def test_a_balloon_needs_a_kernel_that_came_with_its_modules(kernel: Path) -> No
     support = backend.probe({"balloon": "virtio", "kernel": str(given)}, kernel)
     assert not support.ok
     assert "needs modules" in support.why
-    assert "leave the option kernel out" in support.fix
+    assert "leave out the option kernel" in support.fix
