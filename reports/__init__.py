@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tare.bench.errors import TareError, UsageError
 from tare.bench.records import inputs
@@ -18,44 +18,57 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tare.bench.records.store import Run
+    from tare.reports.analysis.build import Analysed
     from tare.reports.analysis.model import Report, RunsComparison
 
-__all__ = ["PAGE", "build", "compare_runs", "html", "render", "render_hosts", "write"]
+__all__ = ["PAGE", "analyse", "build", "compare_runs", "data", "html", "render", "render_hosts", "write"]
 
 #: The page's name in its run.
 PAGE = "report.html"
 
 
-def build(run: Run, hosts: Sequence[str] = ()) -> Report:
-    """Every figure of the report of *run*; ``msgspec.json.encode`` of it is what ``tare report --json`` prints.
+def analyse(run: Run, hosts: Sequence[str] = ()) -> Analysed:
+    """Everything that page, terminal and JSON say of *run*, computed once.
 
     *hosts* are sizes to predict for (``64GiB:16``), here and below. Raises UsageError for what is none, and where the
     run predicts nothing.
     """
-    from tare.reports.analysis.build import build
+    from tare.reports.analysis.build import analyse
     from tare.reports.sections.ramp.density.capacity import size
 
     sizes = [size(text) for text in hosts]
     with _reading(run.path):
-        return build(run, sizes)
+        return analyse(run, sizes)
 
 
-def html(run: Run, report: Report) -> str:
-    """The *report* of *run* as one HTML page."""
+def build(run: Run, hosts: Sequence[str] = ()) -> Report:
+    """Every figure of the report of *run*."""
+    return analyse(run, hosts).report
+
+
+def data(report: Report) -> dict[str, Any]:
+    """What ``tare report --json`` prints: the fields of *report*, with those of its section's analysis beside them."""
+    from tare.reports.analysis.model import document
+
+    return document(report)
+
+
+def html(analysed: Analysed) -> str:
+    """The report as one HTML page."""
     from tare.reports.page.render import page
 
-    with _reading(run.path):
-        return page(run, report)
+    with _reading(analysed.run.path):
+        return page(analysed)
 
 
 def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
     """Render ``report.html`` into *run_dir*, atomically; return its path. Raises UsageError when it is no run."""
-    from tare.reports.page.render import write
-    from tare.reports.sections.ramp.density.capacity import size
+    from tare.bench.records import files, store
 
-    sizes = [size(text) for text in hosts]
     with _reading(run_dir):
-        return write(run_dir, sizes)
+        text = html(analyse(store.load(run_dir), hosts))
+        files.write_own(run_dir / PAGE, text.encode("utf-8", "replace"))
+    return run_dir / PAGE
 
 
 def compare_runs(before: Run, after: Run) -> RunsComparison:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 
 from tare.bench.records.metrics import digits, show
 from tare.bench.stats.compare import ALPHA
-from tare.reports.analysis import measures
 from tare.reports.analysis.model import Compared, Counts, Figure, Verdict
 
 EMULATED = "software-emulated: not comparable with an accelerated VM"
@@ -54,10 +53,9 @@ def word(verdict: Verdict, unit: str) -> str:
     return _WORDS.get(unit, {}).get(verdict, verdict)
 
 
-def about(metric: str) -> tuple[str, str]:
+def about(metric: str, title: str) -> tuple[str, str]:
     """What a claim on *metric* is about: to follow "is faster", and to follow "no difference shown between x and y"."""
-    known = measures.KNOWN.get(metric)
-    return _ABOUT.get(metric, (f"in {known.title if known else metric}",) * 2)
+    return _ABOUT.get(metric, (f"in {title}",) * 2)
 
 
 def quantity(value: float | None, unit: str) -> str:
@@ -186,7 +184,7 @@ def lead(compared: Compared) -> str:
 
 
 def _claim(compared: Compared) -> str:
-    adverb, noun = about(compared.metric)
+    adverb, noun = about(compared.metric, compared.title)
     one, other = compared.subject, compared.reference
     runs = compared.why_compared == "run"
     match compared.verdict:

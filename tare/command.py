@@ -256,14 +256,14 @@ def report(run: Path, *, output: str | None, hosts: tuple[str, ...], as_json: bo
     if as_json and output:
         raise click.UsageError("--output and --json exclude each other: --output writes a page, --json prints data")
     loaded = store.load(run)
-    built = reports.build(loaded, hosts)
+    analysed = reports.analyse(loaded, hosts)
     if as_json:
-        streams.json(built)
+        streams.json(reports.data(analysed.report))
         return
     if hosts:
         console = consoles.err()
-        console.print(reports.render_hosts(built, width=console.width), crop=False)
-    page = reports.html(loaded, built).encode("utf-8", "replace")
+        console.print(reports.render_hosts(analysed.report, width=console.width), crop=False)
+    page = reports.html(analysed).encode("utf-8", "replace")
     if output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
         streams.out(
             f"{page.decode()}\n", encoding="utf-8"

@@ -1,141 +1,19 @@
-"""Per subject: figures, counts, phases. Per pair of subjects: the comparison and its verdict.
-
-The method (docs/method.md): the round is the unit of replication; a subject that fails too often has no figure; a
-software-emulated machine is another class of result and every sentence about it says so.
-"""
+"""One subject held against another: the comparison and its verdict, in figures and in words."""
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
 import pandas as pd
 
 from tare.bench.records.metrics import Metric
-from tare.bench.records.rows import RunHeader, SubjectRecord
-from tare.bench.records.store import Run
+from tare.bench.records.rows import RunHeader
 from tare.bench.stats.compare import compare
-from tare.bench.stats.estimate import estimate, tails
-from tare.bench.stats.modes import modes
 from tare.reports import words
-from tare.reports.analysis import measures, tables
-from tare.reports.analysis.model import Class, Compared, Counts, Figure, Mode, Phase, SubjectFigures
-from tare.runners import layers
-
-#: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
-PHASES: tuple[tuple[str, Literal["start", "stop"], str, str | None], ...] = (
-    ("requested to created", "start", "created_seconds", None),
-    ("created to first instruction", "start", "first_seconds", "created_seconds"),
-    ("first instruction to ready", "start", "ready_seconds", "first_seconds"),
-    ("stop to stopped", "stop", "stopped_seconds", None),
-    ("stopped to removed", "stop", "removed_seconds", "stopped_seconds"),
-)
-
-
-def result_class(subject: SubjectRecord) -> Class:
-    """Which class of result a subject gives; results of different classes are never ranked together."""
-    return {None: "native", "kvm": "accelerated", "tcg": "emulated"}[subject.accelerator]  # type: ignore[return-value]
-
-
-def count(run: Run, subject: SubjectRecord) -> Counts:
-    """How the subject's trials ended."""
-    mine = [outcome for outcome in tables.last_outcomes(run).values() if outcome.subject == subject.label]
-    tried = [outcome.status for outcome in mine if outcome.kind == "measured" and outcome.status != "skipped"]
-    ended = [status for status in tried if status != "invalid"]
-    warmups = [outcome.status for outcome in mine if outcome.kind == "warmup" and outcome.status != "skipped"]
-    return Counts(
-        planned=sum(trial.subject == subject.label and trial.kind == "measured" for trial in run.header.plan),
-        started=len(ended),
-        ready=ended.count("ok"),
-        failed=ended.count("failed"),
-        timeout=ended.count("timeout"),
-        invalid=tried.count("invalid"),
-        warmups=len(warmups),
-        warmups_failed=sum(status != "ok" for status in warmups),
-    )
-
-
-def figure(
-    frame: pd.DataFrame, medians: pd.DataFrame, label: str, metric: Metric, why: str, *, resolution_seconds: float
-) -> Figure:
-    """One metric of one subject; without numbers when *why* says that there may be none."""
-    empty = Figure(metric=metric.name, unit=metric.unit, title=metric.title)
-    single = tables.values(frame, label, metric.name)
-    per_round = tables.series(medians, label, metric.name)
-    if why or per_round.empty:
-        return msgspec.structs.replace(empty, why=why or "no figure: not measured", n=len(single))
-    centre, (p95, p99) = estimate(per_round.to_numpy()), tails(single["value"].to_numpy())
-    return msgspec.structs.replace(
-        empty,
-        median=centre.median,
-        low=centre.low,
-        high=centre.high,
-        p95=p95,
-        p99=p99,
-        n=len(single),
-        rounds=len(per_round),
-        outliers=int(single["outlier"].sum()),
-        modes=tuple(
-            Mode(value=one.value, share=one.share)
-            for one in modes(single["value"].tolist(), resolution=_resolution(metric, resolution_seconds))
-        ),
-    )
-
-
-def _resolution(metric: Metric, seconds: float) -> float:
-    """The smallest step that the instrument tells apart, in the unit of *metric*; memory is counted in pages."""
-    return {"seconds": seconds, "bytes": float(mmap.PAGESIZE), "count": 1.0}.get(metric.unit, 0.0)
-
-
-def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:
-    """The timeline of one subject: only phases whose both ends were measured."""
-    for name, span, end, begin in PHASES:
-        lasted = tables.differences(frame, label, end, begin)
-        if not lasted:
-            continue
-        spent = estimate(lasted)
-        yield Phase(
-            name=name,
-            span=span,
-            start=0.0 if begin is None else float(tables.series(medians, label, begin).median()),
-            end=float(tables.series(medians, label, end).median()),
-            duration=spent.median,
-            low=spent.low,
-            high=spent.high,
-        )
-
-
-def subject_figures(
-    run: Run,
-    frame: pd.DataFrame,
-    medians: pd.DataFrame,
-    subject: SubjectRecord,
-    unclaimed: Mapping[str, Mapping[str, str]],
-) -> SubjectFigures:
-    """All that the report says of one subject. *unclaimed*: label -> metric -> why no figure of it is claimed."""
-    counts = count(run, subject)
-    why = f"skipped: {subject.skipped}" if subject.skipped else words.no_figure(counts)
-    claims = {name: f"no claim: {why}" for name, why in unclaimed.get(subject.label, {}).items()}
-    return SubjectFigures(
-        **msgspec.structs.asdict(subject),
-        kind=layers.kind(subject.runner, subject.layers),
-        result_class=result_class(subject),
-        counts=counts,
-        figures=tuple(
-            figure(
-                frame,
-                medians,
-                subject.label,
-                metric,
-                why or claims.get(metric.name, ""),
-                resolution_seconds=run.header.resolution_seconds,
-            )
-            for metric in measures.of(run.header)
-        ),
-        phases=() if why or measures.probe(run.header) != "startup" else tuple(phases(frame, medians, subject.label)),
-    )
+from tare.reports.analysis import tables
+from tare.reports.analysis.model import Compared, SubjectFigures
 
 
 def wanted(header: RunHeader) -> Iterator[tuple[str, str, Literal["reference", "pair"]]]:
@@ -164,11 +42,12 @@ def judge(
     paired: bool = True,
 ) -> Compared:
     """Hold one metric of *subject* against *reference*, given both round medians, and put the verdict into words."""
-    mine, theirs = (next(f for f in s.figures if f.metric == metric.name) for s in (subject, reference))
+    mine, theirs = subject.figure(metric.name), reference.figure(metric.name)
     base = Compared(
         subject=subject.label,
         reference=reference.label,
         metric=metric.name,
+        title=metric.title,
         unit=metric.unit,
         why_compared=why_compared,
         verdict="no figure",
@@ -209,10 +88,12 @@ def _said(found: Compared, *, because: str = "", and_also: str = "") -> Compared
     return msgspec.structs.replace(found, lead=words.lead(found), detail=detail + and_also)
 
 
-def compare_within(header: RunHeader, medians: pd.DataFrame, subjects: Sequence[SubjectFigures]) -> Iterator[Compared]:
+def compare_within(
+    header: RunHeader, metrics: Sequence[Metric], medians: pd.DataFrame, subjects: Sequence[SubjectFigures]
+) -> Iterator[Compared]:
     """Every comparison of one run: metric by metric, each subject against the reference, then the pairs."""
     by_label = {subject.label: subject for subject in subjects}
-    for metric in measures.of(header):
+    for metric in metrics:
         for label, reference, why in wanted(header):
             yield judge(
                 by_label[label],

@@ -6,22 +6,11 @@ the unit that stands in the metric's name, unrounded: rounding is for display on
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from tare.bench.records.rows import Finding, Leak, Status, SubjectRecord, TrialKind
-from tare.reports.sections.ramp.memory_model import (
-    Capacity,
-    Cost,
-    CounterLine,
-    DensityRow,
-    GivenBack,
-    LedgerRow,
-    MemoryLayers,
-    Released,
-)
-from tare.reports.sections.ramp.scaling_model import Constancy, Curve, Descent, Inside, Margin, Sampling
 
 #: Raised when a field of the JSON changes its meaning or goes away.
 REPORT_SCHEMA = 1
@@ -110,6 +99,10 @@ class SubjectFigures(SubjectRecord, frozen=True, kw_only=True):
     figures: tuple[Figure, ...]
     phases: tuple[Phase, ...]
 
+    def figure(self, metric: str) -> Figure:
+        """Its figure of *metric*, which its section names."""
+        return next(figure for figure in self.figures if figure.metric == metric)
+
 
 class Compared(Part, frozen=True, kw_only=True):
     """One metric of ``subject`` held against ``reference``; ratio = subject / reference, over paired round medians.
@@ -122,6 +115,7 @@ class Compared(Part, frozen=True, kw_only=True):
     subject: str
     reference: str
     metric: str
+    title: str
     unit: str
     why_compared: Literal["reference", "pair", "run"]
     verdict: Verdict
@@ -234,7 +228,7 @@ class HostFacts(Part, frozen=True, kw_only=True):
 
 
 class Report(Part, frozen=True, kw_only=True):
-    """Every figure of the report of one run. From ``ledger`` on: of runs that stacked instances alone."""
+    """Every figure of the report of one run. ``analysis`` is its section's: see :func:`document`."""
 
     schema: int = REPORT_SCHEMA
     run: str
@@ -256,20 +250,6 @@ class Report(Part, frozen=True, kw_only=True):
     subjects: tuple[SubjectFigures, ...]
     comparisons: tuple[Compared, ...]
     calibration: Calibration
-    ledger: tuple[LedgerRow, ...] = ()
-    fits: tuple[CounterLine, ...] = ()
-    given_back: tuple[GivenBack, ...] = ()
-    released: tuple[Released, ...] = ()
-    layers_memory: tuple[MemoryLayers, ...] = ()
-    inside: tuple[Inside, ...] = ()
-    density: tuple[DensityRow, ...] = ()
-    capacity: tuple[Capacity, ...] = ()
-    curves: tuple[Curve, ...] = ()
-    descents: tuple[Descent, ...] = ()
-    margins: tuple[Margin, ...] = ()
-    constancy: tuple[Constancy, ...] = ()
-    sampling: tuple[Sampling, ...] = ()
-    costs: tuple[Cost, ...] = ()
     failures: tuple[Failure, ...]
     leaks: tuple[Leak, ...]
     warnings: tuple[str, ...]
@@ -278,6 +258,7 @@ class Report(Part, frozen=True, kw_only=True):
     host: HostFacts
     limits: tuple[str, ...]
     scenario_text: str
+    analysis: Any = None
 
 
 class RunsComparison(Part, frozen=True, kw_only=True):
@@ -292,3 +273,19 @@ class RunsComparison(Part, frozen=True, kw_only=True):
     only_after: tuple[str, ...]
     differs: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+#: Lists that every document of schema 1 has, whatever the experiment was; a script may count on them.
+_LISTS = (
+    "ledger", "fits", "given_back", "released", "layers_memory", "inside", "density", "capacity", "curves", "descents",
+    "margins", "constancy", "sampling", "costs",
+)  # fmt: skip
+
+
+def document(report: Report) -> dict[str, Any]:
+    """*report* as it is printed: the fields of its section's analysis stand beside its own."""
+    common = {name: getattr(report, name) for name in report.__struct_fields__ if name != "analysis"}
+    own = {name: getattr(report.analysis, name) for name in report.analysis.__struct_fields__}
+    if both := common.keys() & own.keys():
+        raise TypeError(f"a section's analysis has fields that every report has: {', '.join(sorted(both))}")
+    return {**common, **dict.fromkeys(_LISTS, ()), **own}

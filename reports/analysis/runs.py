@@ -13,15 +13,16 @@ import pandas as pd
 
 from tare.bench.errors import UsageError
 from tare.bench.host import conditions
-from tare.bench.records.metrics import Metric
 from tare.bench.records.rows import RunHeader, SubjectRecord
 from tare.bench.records.store import Run
-from tare.reports import words
-from tare.reports.analysis import measures, tables
-from tare.reports.analysis.build import claim, several_modes
-from tare.reports.analysis.compare import judge, result_class, subject_figures
+from tare.reports import sections, words
+from tare.reports.analysis import tables
+from tare.reports.analysis.build import analyse
+from tare.reports.analysis.claims import claim, several_modes
+from tare.reports.analysis.compare import judge
 from tare.reports.analysis.model import Compared, RunsComparison, SubjectFigures
-from tare.reports.sections.ramp import analysis
+from tare.reports.analysis.subjects import result_class
+from tare.reports.sections import Section
 from tare.runners import layers
 
 _HOST = ("machine_id", "cpu_model", "cpus", "memory_bytes", "kernel", "cgroup_mode", "virtualization")
@@ -54,14 +55,12 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
     measured = [label for label in shared if _ran(mine[label], theirs[label])]
     new, old = _weigh(after, measured), _weigh(before, measured)
     resolution = max(first.resolution_seconds, second.resolution_seconds)
-    comparisons = tuple(_compare(new, old, measures.of(second), resolution))
+    comparisons = tuple(_compare(new, old, resolution))
     return RunsComparison(
         before=first.run,
         after=second.run,
         answer=tuple(
-            claim(one)
-            for one in sorted(comparisons, key=lambda one: one.emulated)
-            if one.metric == measures.primary(first)
+            claim(one) for one in sorted(comparisons, key=lambda one: one.emulated) if one.metric == old.section.primary
         ),
         comparisons=comparisons,
         only_before=tuple(label for label in mine if label not in theirs or theirs[label].skipped),
@@ -85,7 +84,7 @@ def _ran(first: SubjectRecord, second: SubjectRecord) -> bool:
 
 def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
     for name, one, other in (
-        ("probe", measures.probe(first), measures.probe(second)),
+        ("probe", sections.experiment(first), sections.experiment(second)),
         ("cache", first.cache, second.cache),
         ("ready", first.ready, second.ready),
         ("root filesystem", _rootfs(first), _rootfs(second)),
@@ -179,22 +178,19 @@ def _warnings(before: Run, after: Run) -> Iterator[str]:
 class _Side:
     """One of the two runs: round medians, and the figures of each subject that both runs measured, by its label."""
 
+    section: Section
     medians: pd.DataFrame
     figures: dict[str, SubjectFigures]
 
 
 def _weigh(run: Run, labels: Sequence[str]) -> _Side:
-    weighed = analysis.weigh(run)
-    frame = analysis.samples(run, weighed)
-    medians = tables.round_medians(frame)
-    by_label = {subject.label: subject for subject in run.header.subjects}
-    unclaimed = weighed.unclaimed if weighed else {}
-    figures = {label: subject_figures(run, frame, medians, by_label[label], unclaimed) for label in labels}
-    return _Side(medians, figures)
+    analysed = analyse(run)
+    figures = {subject.label: subject for subject in analysed.report.subjects if subject.label in labels}
+    return _Side(analysed.section, analysed.medians, {label: figures[label] for label in labels})
 
 
-def _compare(new: _Side, old: _Side, metrics: Iterable[Metric], resolution: float) -> Iterator[Compared]:
-    for metric in metrics:
+def _compare(new: _Side, old: _Side, resolution: float) -> Iterator[Compared]:
+    for metric in new.section.metrics:
         for label in new.figures:
             values = (tables.series(side.medians, label, metric.name).tolist() for side in (new, old))
             yield judge(

@@ -6,7 +6,6 @@ subjects stand below the others, on a hatched ground, with hollow dots and the w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,10 +15,12 @@ from matplotlib.patches import Rectangle
 
 from tare.reports import words
 from tare.reports.analysis import tables
-from tare.reports.analysis.measures import KNOWN
+from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Figure, Report, SubjectFigures
+from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.charts.axes import linear_ticks, log_axis, log_limits
+from tare.reports.page.twice import Draw
 
 EMULATED_ROW = "software-emulated (TCG): another class of result"
 
@@ -52,17 +53,20 @@ class Layout:
         return self.header == 0
 
 
-def ordered(subjects: Sequence[SubjectFigures]) -> tuple[list[SubjectFigures], list[SubjectFigures]]:
-    """Native and accelerated subjects, and the emulated ones, each in the order of the scenario."""
-    shown = [subject for subject in subjects if not subject.skipped]
-    emulated = [subject for subject in shown if subject.result_class == "emulated"]
-    return [subject for subject in shown if subject.result_class != "emulated"], emulated
+def dots(analysed: Analysed, metric: str) -> Draw:
+    """:func:`distribution` of a run, to be drawn at any width."""
+    return lambda width, name: distribution(analysed.report, analysed.frame, metric, width=width, name=name)
+
+
+def drift(analysed: Analysed, metric: str) -> Draw:
+    """:func:`in_order` of a run, to be drawn at any width."""
+    return lambda width, name: in_order(analysed.report, analysed.frame, metric, width=width, name=name)
 
 
 def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: float, name: str) -> str:
     """Every sample of *metric* as one dot, with median and interval; log scale. Empty when nothing was measured."""
     rows = [
-        (subject, tables.values(frame, subject.label, metric), _figure(subject, metric))
+        (subject, tables.values(frame, subject.label, metric), subject.figure(metric))
         for group in ordered(report.subjects)
         for subject in group
     ]
@@ -74,7 +78,7 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
     gap = 26.0 if any(s.result_class == "emulated" for s, *_ in rows) else 0.0
     with svg.drawing(name):
         axes, canvas = _canvas(layout, height=len(rows) * layout.row + gap)
-        log_axis(axes, log_limits(drawn), KNOWN[metric].unit, layout.width - layout.left - layout.right)
+        log_axis(axes, log_limits(drawn), rows[0][2].unit, layout.width - layout.left - layout.right)
         top = 0.0
         for index, (subject, data, figure) in enumerate(rows):
             emulated = subject.result_class == "emulated"
@@ -84,16 +88,15 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
             _row_text(axes, top, layout, subject, figure)
             _strip(axes, top, layout, subject, data, figure)
             top += layout.row
-        unit = KNOWN[metric]
         return svg.render(
             canvas,
             name=name,
-            title=f"Every sample: {unit.title}",
+            title=f"Every sample: {rows[0][2].title}",
             description=". ".join(f"{s.label}: {_said(f)}, {words.plural(len(d), 'start')}" for s, d, f in rows),
         )
 
 
-def drift(report: Report, frame: pd.DataFrame, metric: str, *, width: float, name: str) -> str:
+def in_order(report: Report, frame: pd.DataFrame, metric: str, *, width: float, name: str) -> str:
     """One small chart a subject: value by round, in the order of the run; a linear scale of its own each."""
     subjects = [
         (subject, tables.values(frame, subject.label, metric))
@@ -107,18 +110,18 @@ def drift(report: Report, frame: pd.DataFrame, metric: str, *, width: float, nam
     columns = min(len(subjects), most)
     lines = -(-len(subjects) // columns)
     cell_w, cell_h = width / columns, 132.0
-    unit = KNOWN[metric].unit
+    known = subjects[0][0].figure(metric)
     with svg.drawing(name):
         canvas = Canvas(figsize=(width / 72, lines * cell_h / 72), dpi=72, facecolor="none")
         for index, (subject, data) in enumerate(subjects):
             line, column = divmod(index, columns)
             left, bottom = (column * cell_w + 48) / width, 1 - ((line + 1) * cell_h - 24) / (lines * cell_h)
             box = (left, bottom, (cell_w - 62) / width, (cell_h - 50) / (lines * cell_h))
-            _drift_cell(canvas.add_axes(box), report, subject, data, metric, unit)
+            _drift_cell(canvas.add_axes(box), report, subject, data, metric, known.unit)
         return svg.render(
             canvas,
             name=name,
-            title=f"Start order: {KNOWN[metric].title} by round",
+            title=f"Start order: {known.title} by round",
             description="One chart for each subject, in the order of the run. A slope or a step would show drift.",
         )
 
@@ -126,7 +129,7 @@ def drift(report: Report, frame: pd.DataFrame, metric: str, *, width: float, nam
 def _drift_cell(
     axes: Axes, report: Report, subject: SubjectFigures, data: pd.DataFrame, metric: str, unit: str
 ) -> None:
-    figure, colour = _figure(subject, metric), svg.colour(subject.runner, subject.layers)
+    figure, colour = subject.figure(metric), svg.colour(subject.runner, subject.layers)
     hollow = subject.result_class == "emulated"
     size = 16 if len(data) <= 40 else 5
     middle = figure.median if figure.median is not None else float(data["value"].iloc[0])
@@ -249,10 +252,6 @@ def _strip(axes: Axes, top: float, layout: Layout, subject: SubjectFigures, data
 
 def _ring(axes: Axes, x: pd.Series, y: pd.Series, flags: pd.Series) -> None:
     axes.scatter(x[flags], y[flags], s=70, facecolors="none", edgecolors=svg.INK, linewidths=0.9, zorder=5)
-
-
-def _figure(subject: SubjectFigures, metric: str) -> Figure:
-    return next(figure for figure in subject.figures if figure.metric == metric)
 
 
 def _said(figure: Figure) -> str:

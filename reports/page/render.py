@@ -6,44 +6,30 @@ taken as it is comes from :mod:`reports.charts.svg`, which builds it with an XML
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from tare.bench.errors import UsageError
-from tare.bench.records import files, inputs, store
+from tare.bench.records import inputs
 from tare.bench.records.metrics import show
-from tare.reports import PAGE, words
-from tare.reports.analysis import measures, tables
-from tare.reports.analysis.build import build
+from tare.reports import words
+from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Report, SubjectFigures
-from tare.reports.charts import distribution, svg
-from tare.reports.sections.ramp import page as ramp_page
-from tare.reports.sections.ramp.density.capacity import Size
-from tare.reports.sections.startup.layers import stacks
-from tare.reports.sections.startup.timeline import timeline
+from tare.reports.analysis.subjects import ordered
+from tare.reports.charts import svg
 
 #: Longest piece of a configuration or a log that is shown; the file itself stays in the run directory.
 MOST_SHOWN = 40_000
 _LOG_LINES = 20
 _MOST_BYTES = 64 << 20
-_TEMPLATES = {"memory": "ramp/page.html", "density": "ramp/page.html", "least-memory": "least_memory/page.html"}
 
 
-def write(run_dir: Path, sizes: Sequence[Size] = ()) -> Path:
-    """Render the run at *run_dir* into ``report.html`` beside its records; an older one is replaced at once."""
-    run = store.load(run_dir)
-    target = run_dir / PAGE
-    files.write_own(target, page(run, build(run, sizes)).encode("utf-8", "replace"))
-    return target
-
-
-def page(run: store.Run, report: Report) -> str:
-    """The whole page. All figures come from *report*; *run* gives the raw samples to draw and the files to quote."""
-    here = Path(__file__).parent
+def page(analysed: Analysed) -> str:
+    """The whole page. Figures come from the report; the run gives the raw samples to draw and the files to quote."""
+    here, run, report, section = Path(__file__).parent, analysed.run, analysed.report, analysed.section
+    own = dict(section.page(analysed))
     environment = Environment(
         loader=FileSystemLoader((here, here.parent / "sections")),
         autoescape=True,
@@ -63,17 +49,15 @@ def page(run: store.Run, report: Report) -> str:
         bytes=lambda value: show(float(value), "bytes"),
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )
+    environment.filters.update(own.pop("filters", {}))
     environment.globals["family"] = svg.family  # macros see globals alone
-    native, emulated = distribution.ordered(report.subjects)
-    environment.filters.update(ramp_page.FILTERS)
-    probe = measures.probe(run.header)
-    own = ramp_page.context(run, report) if probe in measures.ASCENTS else _single(run, report)
-    text = environment.get_template(_TEMPLATES.get(probe, "startup/page.html")).render(
+    # From the text, not by name: a section's file may lie outside this package.
+    text = environment.from_string(section.template.read_text(encoding="utf-8")).render(
         report=report,
         **own,
-        subjects=native + emulated,
-        metrics={metric.name: metric for metric in measures.of(run.header)},
-        figure=lambda subject, metric: next(f for f in subject.figures if f.metric == metric),
+        subjects=[subject for group in ordered(report.subjects) for subject in group],
+        metrics={metric.name: metric for metric in section.metrics},
+        figure=lambda subject, metric: subject.figure(metric),
         versus=_versus(report),
         configuration={subject.label: configuration(run.path, subject) for subject in report.subjects},
         logs={failure.trial: _tail(run.path, failure.log) for failure in report.failures if failure.log},
@@ -85,32 +69,6 @@ def page(run: store.Run, report: Report) -> str:
 def configuration(run_dir: Path, subject: SubjectFigures) -> tuple[tuple[str, str], ...]:
     """Name and text of each file that holds the exact configuration of *subject*."""
     return tuple((Path(name).name, _quote(run_dir, name)) for name in subject.manifest)
-
-
-def _single(run: store.Run, report: Report) -> dict[str, object]:
-    """What the pages of single starts need besides."""
-    towers = stacks(report) if report.probe == "startup" else ()
-    return {"charts": _charts(report, tables.samples(run)), "stacks": towers}
-
-
-def _charts(report: Report, frame: pd.DataFrame) -> dict[str, Markup]:
-    both = ramp_page.both
-
-    def dots(metric: str) -> Callable[[float, str], str]:
-        return lambda width, name: distribution.distribution(report, frame, metric, width=width, name=name)
-
-    if report.probe == "least-memory":
-        return {"least": both("least", dots("least_memory_bytes"), 900)}
-    return {
-        "ready": both("ready", dots("ready_seconds"), 900),
-        "cpu": both("cpu", dots("cpu_seconds"), 436),
-        "pss": both("pss", dots("pss_bytes"), 436),
-        "drift": both(
-            "drift", lambda width, name: distribution.drift(report, frame, "ready_seconds", width=width, name=name), 900
-        ),
-        "start": both("start", lambda width, name: timeline(report, "start", width=width, name=name), 510),
-        "stop": both("stop", lambda width, name: timeline(report, "stop", width=width, name=name), 362),
-    }
 
 
 def _versus(report: Report) -> Callable[[str, str], object]:

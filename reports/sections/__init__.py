@@ -1,3 +1,112 @@
-"""One folder an experiment: its analysis, its words, its charts, its part of the page and of the terminal."""
+"""One folder an experiment, named like it: analysis, words, charts, its part of the page and of the terminal.
+
+A :class:`Section` is found by a text ``module:object``, so that whoever names it need not import it. One is made in
+some dozen lines on :class:`reports.sections.standard.Standard`.
+"""
 
 from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from tare.bench.records.metrics import Metric
+    from tare.bench.records.rows import RunHeader
+    from tare.bench.records.store import Run
+    from tare.reports.analysis.build import Analysed
+    from tare.reports.analysis.model import Claim, Compared, Report, SubjectFigures
+
+#: experiment -> its section.
+SECTIONS: dict[str, str] = {
+    "startup": "tare.reports.sections.startup.section:SECTION",
+    "memory": "tare.reports.sections.ramp.section:MEMORY",
+    "density": "tare.reports.sections.ramp.section:DENSITY",
+    "least-memory": "tare.reports.sections.least_memory.section:SECTION",
+}
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """The analysis of a section that has nothing beyond what every report has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groundwork:
+    """What a section makes of the records before figures are made of them.
+
+    ``analysis`` is a msgspec struct: its fields stand in ``--json`` beside those of the report. ``derived`` are
+    numbers that are computed and not read: rows of :data:`reports.analysis.tables.COLUMNS`. ``unclaimed``: label ->
+    metric -> why no figure of it may be claimed. ``drawn`` is whatever the section's charts need besides, and is in
+    no JSON.
+    """
+
+    analysis: Any = field(default_factory=Nothing)
+    derived: Sequence[tuple[object, ...]] = ()
+    unclaimed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    drawn: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The figures of a run, of which a section makes its sentences."""
+
+    header: RunHeader
+    subjects: Sequence[SubjectFigures]
+    comparisons: Sequence[Compared]
+    analysis: Any
+
+
+class Section(Protocol):
+    """How one experiment is reported. All that it returns follows from the run; nothing is kept between calls."""
+
+    #: The metrics of which each subject has a figure, in the order of a table, and the one that the answer is about.
+    metrics: Sequence[Metric]
+    primary: str
+    #: Whether a start of this experiment has phases.
+    phases: bool
+    #: The page: a file that extends ``base.html``.
+    template: Path
+
+    def analyse(self, run: Run, sizes: Sequence[object]) -> Groundwork:
+        """The section's own analysis of *run*. *sizes*: hosts to predict for; UsageError where it predicts nothing."""
+        ...
+
+    def answer(self, found: Found) -> Iterator[Claim]:
+        """The sentences at the top, most wanted first."""
+        ...
+
+    def limits(self, found: Found) -> Iterator[str]:
+        """What these numbers do not say."""
+        ...
+
+    def page(self, analysed: Analysed) -> Mapping[str, Any]:
+        """What the template looks up besides what every page has: charts above all."""
+        ...
+
+    def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
+        """The tables for the terminal, of the subjects that are *shown*; each ends in an empty line."""
+        ...
+
+
+def experiment(header: RunHeader) -> str:
+    """The experiment of a run; runs of an older tare knew one alone."""
+    return str(header.scenario.get("probe", "startup"))
+
+
+def of(experiment: str) -> Section:
+    """The section that shows *experiment*."""
+    return load(SECTIONS.get(experiment, SECTIONS["startup"]))
+
+
+def load(name: str) -> Section:
+    """The section that ``module:object`` names."""
+    module, _, attribute = name.partition(":")
+    section: Section = getattr(importlib.import_module(module), attribute)
+    return section

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tare.reports import words
-from tare.reports.analysis.measures import KNOWN
-from tare.reports.analysis.model import Claim, Compared, Figure, Report, RunsComparison, SubjectFigures
-from tare.reports.sections.ramp import text as ramp_text
+from tare.reports import sections, words
+from tare.reports.analysis.model import Claim, Compared, Report, RunsComparison, SubjectFigures
 from tare.reports.terminal import layout
+from tare.reports.terminal.figures import plain
 from tare.reports.terminal.layout import Lines
 
-_COLUMNS = (("ready", "ready_seconds"), ("CPU time", "cpu_seconds"), ("memory", "pss_bytes"))
 #: A terminal shows failures until they would push the answer off the screen.
 _MOST_FAILURES = 5
 
@@ -26,16 +24,13 @@ def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableTyp
 
 
 def _run(report: Report, width: int) -> Iterator[Text]:
-    yield from layout.wrap(_text(report.question or report.name, style="bold"), width)
+    yield from layout.wrap(plain(report.question or report.name, style="bold"), width)
     if not report.complete:
         yield from layout.wrap(Text(f"{report.status[:1].upper()}{report.status[1:]}."), width)
     yield Text()
     shown = [subject for subject in report.subjects if not subject.skipped]
-    if shown and report.probe == "startup":
-        yield from _table(shown).lines(width)
-        yield Text()
-    elif shown:
-        yield from ramp_text.tables(report, shown, width)
+    if shown:
+        yield from sections.of(report.probe).text(report, shown, width)
     yield from layout.listed((_claim(claim) for claim in report.answer), width)
     skipped = [subject for subject in report.subjects if subject.skipped]
     yield from _headed("Not measured", (_skip(subject) for subject in skipped), width)
@@ -56,36 +51,14 @@ def _run(report: Report, width: int) -> Iterator[Text]:
         yield from _headed("Weighing the scale", report.calibration.sentences, width)
 
 
-def _table(subjects: list[SubjectFigures]) -> layout.Table:
-    rows: list[Sequence[Text] | Text] = []
-    for emulated in (False, True):
-        mine = [subject for subject in subjects if (subject.result_class == "emulated") == emulated]
-        if rows and mine:
-            rows.append(Text())
-        rows += [_row(subject) for subject in mine]
-    return layout.Table(titles=("subject", "ready", "95 % CI", "CPU time", "memory", "starts ready"), rows=rows)
-
-
-def _row(subject: SubjectFigures) -> Sequence[Text]:
-    ready, *rest = (_figure(subject, metric) for _, metric in _COLUMNS)
-    return (
-        _text(subject.label + (" (emulated)" if subject.result_class == "emulated" else "")),
-        Text("no figure" if ready.median is None else words.quantity(ready.median, ready.unit)),
-        Text(words.interval(ready.low, ready.high, ready.unit)),
-        *(Text(words.quantity(figure.median, figure.unit)) for figure in rest),
-        Text(f"{subject.counts.ready} of {subject.counts.started}"),
-    )
-
-
 def _runs(report: RunsComparison, width: int) -> Iterator[Text]:
-    yield from layout.wrap(_text(f"{report.after} against {report.before}", style="bold"), width)
+    yield from layout.wrap(plain(f"{report.after} against {report.before}", style="bold"), width)
     yield Text()
     rows: list[Sequence[Text] | Text] = []
-    for name, metric in KNOWN.items():
+    for name, title in {one.metric: one.title for one in report.comparisons}.items():
         mine = sorted((one for one in report.comparisons if one.metric == name), key=lambda one: one.emulated)
-        if mine:
-            # One table for all, so that the figures of all metrics line up.
-            rows += [*([Text()] if rows else []), Text(metric.title, style="bold"), *map(_compared, mine)]
+        # One table for all, so that the figures of all metrics line up.
+        rows += [*([Text()] if rows else []), Text(title, style="bold"), *map(_compared, mine)]
     titles = ("subject", "before", "after", "ratio", "95 % CI", "verdict")
     yield from layout.Table(titles=titles, rows=rows, left=(5,)).lines(width)
     yield Text()
@@ -99,7 +72,7 @@ def _runs(report: RunsComparison, width: int) -> Iterator[Text]:
 def _compared(one: Compared) -> tuple[Text, ...]:
     between = "—" if one.low is None or one.high is None else f"{words.ratio(one.low)} to {words.ratio(one.high)}"
     return (
-        _text(f"{one.subject}" + (" (emulated)" if one.emulated else "")),
+        plain(f"{one.subject}" + (" (emulated)" if one.emulated else "")),
         Text(words.quantity(one.reference_median, one.unit)),
         Text(words.quantity(one.subject_median, one.unit)),
         Text(words.ratio(one.ratio)),
@@ -110,7 +83,7 @@ def _compared(one: Compared) -> tuple[Text, ...]:
 
 def _claim(claim: Claim) -> Text:
     detail = claim.detail[:1].upper() + claim.detail[1:]
-    return Text() + _text(claim.lead, style="bold") + Text("\n") + _text(detail, style="dim")
+    return Text() + plain(claim.lead, style="bold") + Text("\n") + plain(detail, style="dim")
 
 
 def _skip(subject: SubjectFigures) -> str:
@@ -119,20 +92,8 @@ def _skip(subject: SubjectFigures) -> str:
 
 def _headed(heading: str, lines: Iterable[str], width: int) -> Iterator[Text]:
     """A heading and its list after an empty line; nothing at all when the list is empty."""
-    items = [_text(line) for line in lines]
+    items = [plain(line) for line in lines]
     if items:
         yield Text()
         yield from layout.wrap(Text(heading, style="bold"), width)
         yield from layout.listed(items, width)
-
-
-def _text(text: str, *, style: str = "") -> Text:
-    """Text that may come from a run: no markup, no escape sequence.
-
-    Numbers stand without the space that parts their thousands: at this one, too, a line would end.
-    """
-    return Text(words.clean(text).replace("\N{NARROW NO-BREAK SPACE}", ""), style=style)
-
-
-def _figure(subject: SubjectFigures, metric: str) -> Figure:
-    return next(figure for figure in subject.figures if figure.metric == metric)

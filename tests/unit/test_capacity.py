@@ -45,7 +45,9 @@ def build(path: Path, *hosts: str) -> Report:
 
 
 def density(path: Path, **changes: object) -> DensityRow:
-    return next(row for row in build(write(path / "run", **changes)).density if row.subject == "busy")  # type: ignore[arg-type]
+    rows = build(write(path / "run", **changes)).analysis.density  # type: ignore[arg-type]
+    found: DensityRow = next(row for row in rows if row.subject == "busy")
+    return found
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_other_work_that_comes_meanwhile_is_said(tmp_path: Path) -> None:
             line["value"] += 0.5  # of two processors
     samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = build(path)
-    found = next(row for row in report.density if row.subject == "busy")
+    found = next(row for row in report.analysis.density if row.subject == "busy")
     assert found.predicted == 36
     assert found.cpu_others == pytest.approx(1.0)
     (claim,) = (claim for claim in report.answer if claim.subject == "busy" and "at once" in claim.lead)
@@ -158,27 +160,29 @@ def test_the_smaller_of_both_is_predicted_within_its_interval(memory: Estimate, 
 def test_a_host_of_another_size_holds_what_its_floor_and_this_hosts_own_use_leave(tmp_path: Path) -> None:
     path = write(tmp_path / "run", others=0.2)
     own = TOTAL - 14 * GIB  # what this host uses before the first instance
-    rows = [row for row in build(path, "24GiB:2", "64GiB:16", "64GiB:16:50%").capacity if row.subject == "busy"]
+    rows = [
+        row for row in build(path, "24GiB:2", "64GiB:16", "64GiB:16:50%").analysis.capacity if row.subject == "busy"
+    ]
     assert [(row.instances, row.bound) for row in rows] == [
         (32, "processors"),  # (2 * 0.9 - 0.2) / 0.05: this host's own number
         (284, "processors"),
         (int((32 * GIB - own) / (100 * MIB)), "memory"),
     ]
     assert [row.floor_percent for row in rows] == [20.0, 20.0, 50.0]
-    assert all(row.low <= row.instances <= row.high for row in rows)  # type: ignore[operator]
-    assert rows[0].instances == next(row for row in build(path).density if row.subject == "busy").predicted
+    assert all(row.low <= row.instances <= row.high for row in rows)
+    assert rows[0].instances == next(row for row in build(path).analysis.density if row.subject == "busy").predicted
     # The farther from the readings, the wider.
-    assert rows[1].high / rows[1].low > rows[1].instances / rows[1].high  # type: ignore[operator]
+    assert rows[1].high / rows[1].low > rows[1].instances / rows[1].high
 
 
 def test_a_host_smaller_than_what_is_used_already_holds_none(tmp_path: Path) -> None:
-    (row,) = (row for row in build(write(tmp_path / "run"), "2GiB:1").capacity if row.subject == "busy")
+    (row,) = (row for row in build(write(tmp_path / "run"), "2GiB:1").analysis.capacity if row.subject == "busy")
     assert (row.instances, row.low, row.high, row.bound) == (0, 0, 0, "memory")
 
 
 def test_sizes_are_shown_on_the_page_and_in_80_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "run")
-    assert build(path).capacity == ()
+    assert build(path).analysis.capacity == ()
     assert "On a host of another size" not in Page(reports.write(path).read_text("utf-8")).text
     page = Page(reports.write(path, ["64GiB:16"]).read_text("utf-8")).text
     assert "On a host of another size" in page

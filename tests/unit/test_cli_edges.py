@@ -304,7 +304,7 @@ def test_a_run_that_was_damaged_anywhere_is_reported_or_refused(tmp_path: Path, 
         (run / name).write_text("\n".join(lines) + "\n", "utf-8")
         try:
             loaded = store.load(run)
-            render.page(loaded, build.build(loaded))  # past the door that makes all bad input
+            render.page(build.analyse(loaded))  # past the door that makes all bad input
         except UsageError:
             pass
         (run / name).write_text(texts[name], "utf-8")

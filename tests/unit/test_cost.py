@@ -148,7 +148,7 @@ def test_a_book_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_report_prices_container_and_machine_of_the_same_payload(tmp_path: Path) -> None:
     report = reports.build(store.load(synthetic.write(tmp_path / "run")))
-    menu = next(one for one in report.costs if one.book == "cloud-menu")
+    menu = next(one for one in report.analysis.costs if one.book == "cloud-menu")
     assert [arm.title for arm in menu.arms] == ["container, packed", "vm, packed", "a rented machine each"]
     assert [arm.emulated for arm in menu.arms] == [False, True, False]
     assert all(row.used + row.idle == pytest.approx(row.billed) for arm in menu.arms for row in arm.rows)
@@ -156,7 +156,7 @@ def test_a_report_prices_container_and_machine_of_the_same_payload(tmp_path: Pat
     assert menu.breakeven == 6
     assert "From 6 instances on (95 % CI 6 to 6), container is cheaper than vm." in menu.sentences
     assert len(menu.sentences) == 4
-    own = next(one for one in report.costs if one.book == "own-host")
+    own = next(one for one in report.analysis.costs if one.book == "own-host")
     assert own.breakeven is None
 
 
@@ -173,7 +173,9 @@ def test_an_answer_of_nothing_but_the_two_arms_is_about_money(tmp_path: Path) ->
 
 def test_without_the_same_payload_nothing_is_priced(tmp_path: Path) -> None:
     arms = [synthetic.container(payload=Payload(touch_mib=32)), synthetic.vm()]
-    assert reports.build(store.load(synthetic.write(tmp_path / "run", arms, reference="container"))).costs == ()
+    assert (
+        reports.build(store.load(synthetic.write(tmp_path / "run", arms, reference="container"))).analysis.costs == ()
+    )
 
 
 def test_an_unbalanced_account_is_not_priced(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_an_unbalanced_account_is_not_priced(tmp_path: Path) -> None:
     report = reports.build(
         store.load(synthetic.write(tmp_path / "run", [synthetic.container(burden=lost), synthetic.vm()]))
     )
-    assert report.costs == ()
+    assert report.analysis.costs == ()
 
 
 def test_granularity_is_a_scenario_that_can_be_meant() -> None:

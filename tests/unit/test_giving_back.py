@@ -68,7 +68,7 @@ def report(build: Build) -> Report:
 
 
 def test_each_way_is_held_against_the_one_that_keeps_it_and_is_not_asked(report: Report) -> None:
-    rows = {row.released: row for row in report.released}
+    rows = {row.released: row for row in report.analysis.released}
     assert list(rows) == ["asked", "lazy", "lazy-asked", "vm-freed", "vm-reporting", "vm-asked"]
     assert {(row.touched, row.plain) for row in rows.values()} == {("touched", "container"), ("vm-touched", "vm")}
     shares = {label: round(row.fraction or 0.0, 3) for label, row in rows.items()}
@@ -95,7 +95,7 @@ def test_a_machine_with_the_same_balloon_is_nearer_than_one_without(build: Build
             machine("reporting", FREED, 0, 0, options=same),
         ]
     )
-    assert [(row.touched, row.released, row.plain) for row in report.released] == [("with", "reporting", "")]
+    assert [(row.touched, row.released, row.plain) for row in report.analysis.released] == [("with", "reporting", "")]
 
 
 def test_the_sentence_says_who_asked_and_the_detail_by_what_rule(report: Report) -> None:

@@ -62,7 +62,7 @@ def _number(value: Any) -> bool:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_figures_are_those_of_then(kept: Path, name: str) -> None:
     then = json.loads((kept / name / "report.json").read_text(encoding="utf-8"))
-    now = json.loads(msgspec.json.encode(reports.build(load(kept / name))))
+    now = json.loads(msgspec.json.encode(reports.data(reports.build(load(kept / name)))))
     assert list(differences(then, now)) == []
 
 

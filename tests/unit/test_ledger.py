@@ -31,11 +31,13 @@ def build(tmp_path: Path) -> Build:
 
 
 def row(report: Report, subject: str, n: int) -> LedgerRow:
-    return next(one for one in report.ledger if (one.subject, one.n) == (subject, n))
+    found: LedgerRow = next(one for one in report.analysis.ledger if (one.subject, one.n) == (subject, n))
+    return found
 
 
 def line(report: Report, subject: str, counter: str = ledger.HOST) -> CounterLine:
-    return next(one for one in report.fits if (one.subject, one.counter) == (subject, counter))
+    found: CounterLine = next(one for one in report.analysis.fits if (one.subject, one.counter) == (subject, counter))
+    return found
 
 
 def rows_of(path: Path) -> tuple[LedgerRow, ...]:
@@ -109,7 +111,7 @@ def test_a_claim_is_refused_where_the_account_does_not_balance_and_the_other_sid
     assert "150 MiB" in claim.detail
     container = next(one for one in report.subjects if one.label == "container")
     assert all(one.median is None for one in container.figures if one.metric == "margin_bytes")
-    assert "container" not in {stack.subject for stack in report.layers_memory}
+    assert "container" not in {stack.subject for stack in report.analysis.layers_memory}
 
 
 def test_a_small_residual_of_a_small_change_is_allowed(build: Build) -> None:
@@ -170,12 +172,12 @@ def test_counters_give_their_own_answers(build: Build) -> None:
     margins = {counter: line(report, "container", counter).b for counter in ("rss", "pss", "uss", "cgroup")}
     assert margins["uss"] == pytest.approx(44 * KIB)
     assert margins["rss"] > margins["uss"]
-    assert ("process", "cgroup") not in {(one.subject, one.counter) for one in report.fits}
+    assert ("process", "cgroup") not in {(one.subject, one.counter) for one in report.analysis.fits}
 
 
 def test_who_gives_memory_back_while_it_lives(build: Build) -> None:
     report = build([synthetic.process(), synthetic.container(counts=(1, 2, 4)), synthetic.vm(), *synthetic.touched()])
-    back = {one.released: one for one in report.released}
+    back = {one.released: one for one in report.analysis.released}
     assert back["container-released"].fraction == pytest.approx(1.0)
     assert back["container-released"].plain == "container"
     assert back["container-released"].touched_bytes == pytest.approx(32 * MIB)
@@ -191,14 +193,14 @@ def test_who_gives_memory_back_while_it_lives(build: Build) -> None:
 
 def test_what_comes_back_after_removal_is_a_share_of_what_was_taken(build: Build) -> None:
     burden = Burden(each={"payload": 3 * MIB, "slab": MIB}, left=MIB)
-    (found,) = build([synthetic.container(burden=burden)]).given_back
+    (found,) = build([synthetic.container(burden=burden)]).analysis.given_back
     assert found.fraction == pytest.approx(0.75)
     assert found.left_bytes == 50 * MIB
     assert found.teardown_seconds == pytest.approx(0.05)
 
 
 def test_layers_own_all_of_an_instance_and_a_machine_has_two_kernels(build: Build) -> None:
-    stacks = {stack.subject: stack for stack in build().layers_memory}
+    stacks = {stack.subject: stack for stack in build().analysis.layers_memory}
     for stack in stacks.values():
         assert sum(owner.bytes for owner in stack.owners) == pytest.approx(stack.total_bytes)
     assert (stacks["container"].kernels, stacks["vm"].kernels) == (1, 2)
@@ -215,7 +217,7 @@ def test_an_ascent_without_its_first_reading_has_no_row(tmp_path: Path) -> None:
     assert len(kept) < len(text)
     (path / "samples.jsonl").write_text("".join(kept), encoding="utf-8")
     assert rows_of(path) == ()
-    assert reports.build(store.load(path)).ledger == ()
+    assert reports.build(store.load(path)).analysis.ledger == ()
 
 
 def test_partly_unmapped_huge_pages_are_a_part_only_where_the_kernel_says_that_there_are_some(build: Build) -> None:

@@ -199,7 +199,9 @@ def test_a_value_of_zero_has_no_ratio(make: Make) -> None:
 
 def test_the_report_survives_json(make: Make) -> None:
     report = make([synthetic.subject("process"), synthetic.subject("vm")], leaks=synthetic.LEAKS)
-    assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+    assert msgspec.json.decode(msgspec.json.encode(reports.data(report)), type=Report) == msgspec.structs.replace(
+        report, analysis=None
+    )
 
 
 def test_known_delays_are_recovered_with_their_bias(make: Make) -> None:

@@ -64,7 +64,8 @@ def build(path: Path) -> Report:
 
 
 def density(path: Path, subject: str = "vm") -> DensityRow:
-    return next(row for row in build(path).density if row.subject == subject)
+    found: DensityRow = next(row for row in build(path).analysis.density if row.subject == subject)
+    return found
 
 
 def machine(
@@ -103,7 +104,7 @@ def test_another_rule_compares_the_memory_at_the_number_reached(write: Write) ->
     report = build(
         write([synthetic.process(), machine(bent, most=40, stopped_by="count: 40")], rounds=1, probe="density")
     )
-    found = next(row for row in report.density if row.subject == "vm")
+    found = next(row for row in report.analysis.density if row.subject == "vm")
     assert (found.compared, found.reached_bytes) == ("bytes", 5000 * MIB)
     assert found.predicted_bytes == pytest.approx(4000 * MIB)
     assert found.error_fraction == pytest.approx(0.25)
@@ -132,7 +133,7 @@ def test_instances_that_take_nothing_predict_nothing(write: Write) -> None:
 
 def test_json_has_the_rows_that_scripts_ask_for(write: Write) -> None:
     path = write([synthetic.process(), synthetic.container(), machine()], rounds=1, probe="density")
-    data = json.loads(msgspec.json.encode(build(path)))
+    data = json.loads(msgspec.json.encode(reports.data(build(path))))
     wanted = {"subject", "n", "host_change_bytes", "parts", "residual_bytes", "residual_fraction"}
     assert wanted <= data["ledger"][0].keys()
     assert {"subject", "predicted", "reached", "stopped_by", "error_fraction"} <= data["density"][0].keys()

@@ -42,10 +42,10 @@ def keep(path: Path, kept: Callable[[Row], bool]) -> int:
 def rendered(path: Path) -> Report:
     """Everything that is made of a run, without the door that makes any failure bad input."""
     run = store.load(path)
-    report = build.build(run)
-    assert render.page(run, report)
-    assert reports.render(report)
-    return report
+    analysed = build.analyse(run)
+    assert render.page(analysed)
+    assert reports.render(analysed.report)
+    return analysed.report
 
 
 @pytest.mark.parametrize("metric", [*NEEDED, "host_cached_bytes", "host_deferred_splits_count"])
@@ -57,7 +57,7 @@ def test_a_reading_of_which_a_row_was_removed_is_left_out_and_said(ascent: Path,
     (note,) = (note for note in report.notes if "counters of the host" in note)
     assert note.startswith("container: 1 reading lacks counters of the host")
     assert ("its ascent has no account" in note) == (n == 0)
-    rounds = {(row.subject, row.n): row.rounds for row in report.ledger}
+    rounds = {(row.subject, row.n): row.rounds for row in report.analysis.ledger}
     lost = [1, 2, 5, 10, 20, 50] if n == 0 else [n]
     assert {key for key, known in rounds.items() if known == 1} == {("container", some) for some in lost}
 
@@ -70,7 +70,7 @@ def test_a_counter_that_is_gone_altogether_leaves_what_does_not_need_it(
     assert keep(ascent, lambda row: row["metric"] != metric or row["stage"] not in stages)
     report = rendered(ascent)
     assert sum("lack counters of the host" in note for note in report.notes) >= 1
-    assert bool(report.ledger) == ("" not in stages)
+    assert bool(report.analysis.ledger) == ("" not in stages)
     assert {one.label: one.counts.ready for one in report.subjects} == {"process": 2, "container": 2}
 
 
@@ -134,16 +134,16 @@ def test_records_that_contradict_each_other_are_damage_and_no_fault_of_tare(
 ) -> None:
     path = starts.write_run(tmp_path / "run")
     run = store.load(path)
-    report = reports.build(run)
+    analysed = reports.analyse(run)
 
     def stumbles(*_: object) -> object:
         raise KeyError("host_anon_bytes")
 
     for made, words in (
-        ("tare.reports.analysis.build.build", (reports.build, run)),
-        ("tare.reports.page.render.page", (reports.html, run, report)),
+        ("tare.reports.analysis.build.analyse", (reports.build, run)),
+        ("tare.reports.page.render.page", (reports.html, analysed)),
+        ("tare.reports.page.render.page", (reports.write, path)),
         ("tare.reports.analysis.runs.compare_runs", (reports.compare_runs, run, run)),
-        ("tare.reports.page.render.write", (reports.write, path)),
     ):
         monkeypatch.setattr(made, stumbles)
         make, *given = words
@@ -163,7 +163,7 @@ def test_what_the_run_has_no_part_in_is_not_called_damage(
     def fails(*_: object) -> object:
         raise failure
 
-    monkeypatch.setattr("tare.reports.analysis.build.build", fails)
+    monkeypatch.setattr("tare.reports.analysis.build.analyse", fails)
     with pytest.raises(type(failure)) as told:
         reports.build(run)
     assert told.value is failure
@@ -172,4 +172,4 @@ def test_what_the_run_has_no_part_in_is_not_called_damage(
 def test_a_machine_without_memory_of_its_emulator_has_owners(tmp_path: Path) -> None:
     path = ascents.write(tmp_path / "run", [ascents.process(), ascents.vm()], rounds=1)
     assert keep(path, lambda row: row["metric"] not in ("pss_anon_bytes", "guest_ram_bytes"))
-    assert "vm" in {stack.subject for stack in rendered(path).layers_memory}
+    assert "vm" in {stack.subject for stack in rendered(path).analysis.layers_memory}

@@ -23,7 +23,7 @@ def build(path: Path, *climbers: synthetic.Climber, rounds: int = 1) -> Report:
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_each_number_left_has_its_time_and_what_is_still_gone(tmp_path: Path, rounds: int) -> None:
     report = build(tmp_path / "run", synthetic.container(burden=LEFT, descends=True), rounds=rounds)
-    (found,) = report.descents
+    (found,) = report.analysis.descents
     assert (found.subject, found.rounds, found.reached) == ("container", rounds, 50)
     assert [point.n for point in found.points] == [50, 20, 10, 5, 2, 1, 0]
     assert [point.removed for point in found.points] == [0, 30, 10, 5, 3, 1, 1]
@@ -36,7 +36,7 @@ def test_each_number_left_has_its_time_and_what_is_still_gone(tmp_path: Path, ro
 
 
 def test_the_sentence_says_what_was_back_half_way_and_at_the_end(tmp_path: Path) -> None:
-    (found,) = build(tmp_path / "run", synthetic.container(burden=LEFT, descends=True)).descents
+    (found,) = build(tmp_path / "run", synthetic.container(burden=LEFT, descends=True)).analysis.descents
     # With 20 of 50 left 2300 of 5000 KiB are gone; with none, 500.
     assert found.sentence == (
         "50 were removed in 50.0 ms, 1.00 ms each; with 20 left 54.0 % of what had been taken was free again, "
@@ -46,14 +46,14 @@ def test_the_sentence_says_what_was_back_half_way_and_at_the_end(tmp_path: Path)
 
 def test_nothing_is_claimed_of_memory_whose_account_does_not_balance(tmp_path: Path) -> None:
     lost = Burden(each={"payload": 20 * MIB, "unaccounted": 3 * MIB})
-    (found,) = build(tmp_path / "run", synthetic.container(burden=lost, descends=True)).descents
+    (found,) = build(tmp_path / "run", synthetic.container(burden=lost, descends=True)).analysis.descents
     assert not found.balanced
     assert found.sentence == "50 were removed in 50.0 ms, 1.00 ms each; no claim on their memory."
 
 
 def test_a_run_that_removed_all_at_once_has_no_way_down_and_still_a_page(tmp_path: Path) -> None:
     report = build(tmp_path / "run", synthetic.container(burden=LEFT))
-    assert report.descents == ()
+    assert report.analysis.descents == ()
     assert "On the way down" not in reports.write(tmp_path / "run").read_text("utf-8")
 
 

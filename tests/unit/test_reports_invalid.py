@@ -58,7 +58,7 @@ def test_an_invalid_trial_is_in_no_figure_and_no_failure_of_its_subject(tmp_path
     (failure,) = report.failures
     assert (failure.status, failure.reason) == ("invalid", WHY)
     assert any(f"samples do not count, and are left out: {WHY}" in note for note in report.notes)
-    assert f"invalid: {WHY}" in reports.html(run, report)
+    assert f"invalid: {WHY}" in reports.html(reports.analyse(run))
 
 
 def test_an_attempt_that_was_run_again_is_replaced_whole(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def render(path: Path) -> Report:
     """Everything that is made of a run, so that nothing in it stumbles."""
     run = store.load(path)
     report = reports.build(run)
-    assert reports.html(run, report)
+    assert reports.html(reports.analyse(run))
     assert reports.render(report)
     return report
 
@@ -107,11 +107,11 @@ def test_starts_that_do_not_count_move_no_figure_of_an_ascent(ascent: Path) -> N
 def test_a_removal_that_does_not_count_leaves_its_round_out_of_the_way_down(ascent: Path) -> None:
     timed = ("removal_seconds", "teardown_seconds")
     assert spoil(ascent, lambda row: row.round == 2 and row.metric in timed)
-    (found,) = render(ascent).descents
+    (found,) = render(ascent).analysis.descents
     assert found.rounds == 2
     assert found.seconds == pytest.approx(0.05)
     assert spoil(ascent, lambda row: row.metric in timed)
-    assert render(ascent).descents == ()
+    assert render(ascent).analysis.descents == ()
 
 
 @pytest.mark.parametrize("n", [1, 5, 50])

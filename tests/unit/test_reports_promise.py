@@ -25,7 +25,8 @@ def line(readings: list[tuple[int, float]], reached: int) -> Prediction:
 
 
 def density(path: Path, subject: str) -> DensityRow:
-    return next(row for row in reports.build(store.load(path)).density if row.subject == subject)
+    found: DensityRow = next(row for row in reports.build(store.load(path)).analysis.density if row.subject == subject)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,13 @@ def build(path: Path) -> Report:
 
 
 def curve(report: Report, metric: str, subject: str = "container") -> Curve:
-    return next(one for one in report.curves if (one.subject, one.metric) == (subject, metric))
+    found: Curve = next(one for one in report.analysis.curves if (one.subject, one.metric) == (subject, metric))
+    return found
 
 
 def constancy(report: Report, subject: str = "container") -> Constancy:
-    return next(one for one in report.constancy if one.subject == subject)
+    found: Constancy = next(one for one in report.analysis.constancy if one.subject == subject)
+    return found
 
 
 def watched(burden: Burden = synthetic.CONTAINER, **changes: object) -> synthetic.Climber:
@@ -68,7 +70,10 @@ def test_curves_have_every_point_and_mark_where_they_leave_their_beginning(write
     assert "above 5.0 %; up to a fifth of the largest number it was 0.0 %" in pressed.why
     assert curve(report, "host_busy_ratio").points[-1].value == pytest.approx(0.4)
     assert curve(report, "taken_bytes").points[-1].value == pytest.approx(200 * 444 * KIB, rel=0.05)
-    assert {one.metric for one in report.curves if one.subject == "process"} == {"ready_seconds", "taken_bytes"}
+    assert {one.metric for one in report.analysis.curves if one.subject == "process"} == {
+        "ready_seconds",
+        "taken_bytes",
+    }
 
 
 def test_the_instances_own_share_of_the_processors_is_drawn_beside_the_hosts(write: Write) -> None:
@@ -81,7 +86,7 @@ def test_the_instances_own_share_of_the_processors_is_drawn_beside_the_hosts(wri
     assert [point.value for point in own.points] == pytest.approx([share * point.n for point in own.points])
     between = [all_of.value - mine.value for all_of, mine in zip(host.points, own.points, strict=True)]
     assert between == pytest.approx([0.5 / report.host.cpus] * 6)
-    assert not [one for one in report.curves if (one.subject, one.metric) == ("process", "own_busy_ratio")]
+    assert not [one for one in report.analysis.curves if (one.subject, one.metric) == ("process", "own_busy_ratio")]
     assert "own share, less what was used before the first" in Page(reports.write(path).read_text("utf-8")).text
 
 
@@ -92,9 +97,9 @@ def test_starts_that_stay_slow_have_a_knee(write: Write) -> None:
 def test_a_run_of_an_older_tare_has_the_curves_that_it_recorded(write: Write) -> None:
     path = write([synthetic.process(), synthetic.container(), synthetic.vm()])
     report = build(path)
-    assert {one.metric for one in report.curves} == {"ready_seconds", "taken_bytes"}
-    assert not report.inside
-    assert not report.sampling
+    assert {one.metric for one in report.analysis.curves} == {"ready_seconds", "taken_bytes"}
+    assert not report.analysis.inside
+    assert not report.analysis.sampling
     page = Page(reports.write(path).read_text("utf-8")).text
     assert "What it becomes like on the way up" in page
     assert "Pressure" not in page
@@ -113,7 +118,7 @@ def test_a_page_shows_what_was_watched(write: Write) -> None:
     ):  # fmt: skip
         assert said in page
     assert "stopped by memory, from" not in page  # it never stood still for all
-    data = json.loads(msgspec.json.encode(build(path)))
+    data = json.loads(msgspec.json.encode(reports.data(build(path))))
     assert {"subject", "metric", "unit", "points", "knee"} <= data["curves"][0].keys()
     assert {"n", "value", "least", "most", "readings"} <= data["curves"][0]["points"][0].keys()
     assert {"total_bytes", "kept_bytes", "host_view"} <= data["inside"][0].keys()
@@ -123,7 +128,7 @@ def test_a_page_shows_what_was_watched(write: Write) -> None:
 
 def test_a_container_sees_the_host_and_a_guest_its_grant_less_what_its_kernel_keeps(write: Write) -> None:
     report = build(write([watched(), synthetic.vm(watched=True)], probe="memory", rounds=3))
-    views: dict[str, Inside] = {view.subject: view for view in report.inside}
+    views: dict[str, Inside] = {view.subject: view for view in report.analysis.inside}
     assert views["container"].host_view
     assert views["container"].kept_bytes is None
     assert "the host's 24.0 GiB" in views["container"].sentence
@@ -138,7 +143,7 @@ def test_a_container_sees_the_host_and_a_guest_its_grant_less_what_its_kernel_ke
 
 def test_layers_show_two_kernels_where_there_are_two(write: Write) -> None:
     report = build(write([watched(), synthetic.vm(watched=True)], probe="memory", rounds=3))
-    stacks = {stack.subject: stack for stack in report.layers_memory}
+    stacks = {stack.subject: stack for stack in report.analysis.layers_memory}
     for stack in stacks.values():
         assert sum(owner.bytes for owner in stack.owners) == pytest.approx(stack.total_bytes)
     machine = {owner.name: owner for owner in stacks["vm"].owners}
@@ -153,19 +158,19 @@ def test_layers_show_two_kernels_where_there_are_two(write: Write) -> None:
 
 def test_margins_between_counts_are_the_sum_of_their_parts(write: Write) -> None:
     report = build(write([watched(BENT)]))
-    steps = [one for one in report.margins if one.subject == "container"]
+    steps = [one for one in report.analysis.margins if one.subject == "container"]
     assert [(one.start, one.end) for one in steps][-2:] == [(50, 100), (100, 200)]
     for one in steps:
         assert sum(one.parts.values()) + one.residual_bytes == pytest.approx(one.margin_bytes)
     assert steps[0].kept_bytes == pytest.approx(484 * KIB)
     assert steps[-1].kept_bytes == pytest.approx(684 * KIB)
     assert steps[-1].parts["slab_unreclaimable"] == pytest.approx(600 * KIB)
-    change = {row.n: row.host_change_bytes for row in report.ledger}
+    change = {row.n: row.host_change_bytes for row in report.analysis.ledger}
     assert sum(one.margin_bytes * (one.end - one.start) for one in steps) == pytest.approx(change[200] - change[1])
 
 
 def test_counts_are_put_together_until_what_lies_between_is_seen(write: Write) -> None:
-    small = build(write([watched(Burden(each={"payload": 20 * KIB}))])).margins
+    small = build(write([watched(Burden(each={"payload": 20 * KIB}))])).analysis.margins
     assert (small[0].start, small[-1].end) == (1, 200)
     assert all((one.end - one.start) * 20 * KIB > 4 * 128 * KIB for one in small)
 
@@ -224,7 +229,7 @@ def test_each_round_has_its_residual_and_the_rounds_are_counted(tmp_path: Path) 
 
     (path / "samples.jsonl").write_text("".join(map(spoilt, lines)), "utf-8")
     report = build(path)
-    row = max(report.ledger, key=lambda one: one.n)
+    row = max(report.analysis.ledger, key=lambda one: one.n)
     assert row.balanced
     assert (row.rounds_balanced, row.rounds_within, row.rounds, row.within_fraction) == (5, 4, 5, ledger.MOST_FRACTION)
     assert row.round_residual_bytes == (0, 20 * MIB, 0, 0, 0)
@@ -239,7 +244,7 @@ def test_each_round_has_its_residual_and_the_rounds_are_counted(tmp_path: Path) 
 def test_no_claim_on_memory_is_printed_where_the_account_does_not_balance(write: Write) -> None:
     path = write([synthetic.process(), watched(LOST, counts=(1, 2, 5, 10, 20, 50))])
     report = build(path)
-    why = next(row.why for row in report.ledger if row.n == 50 and row.subject == "container")
+    why = next(row.why for row in report.analysis.ledger if row.n == 50 and row.subject == "container")
     mine = [one for one in report.answer if one.subject == "container"]
     assert [one.lead for one in mine if "alive at once" in one.lead] == [
         "container: 50 alive at once; no claim on their memory"
@@ -268,7 +273,7 @@ def test_what_is_given_back_is_refused_with_its_account(write: Write) -> None:
 
 
 def test_what_reading_costs_is_said_and_judged(write: Write) -> None:
-    (found,) = build(write([watched()])).sampling
+    (found,) = build(write([watched()])).analysis.sampling
     assert (found.n, found.readings) == (200, 9)
     assert found.seconds == pytest.approx(0.201)
     assert found.fraction == pytest.approx(0.01)
@@ -280,9 +285,9 @@ def test_a_daemon_counts_by_what_it_grew_like_a_resident(write: Write) -> None:
     burden = Burden(each={"payload": 44 * KIB, "helper": 600 * KIB})
     one = synthetic.Climber(record=synthetic.container().record, burden=burden, helper="dockerd", resident="daemon")
     report = build(write([one], probe="memory", rounds=3))
-    row = max(report.ledger, key=lambda one: one.n)
+    row = max(report.analysis.ledger, key=lambda one: one.n)
     assert row.parts["anonymous:dockerd (daemon)"] == 50 * 600 * KIB  # and not its 9 MiB from before
-    (stack,) = report.layers_memory
+    (stack,) = report.analysis.layers_memory
     assert next(owner for owner in stack.owners if owner.name == "dockerd (daemon)").text == "one for all"
 
 

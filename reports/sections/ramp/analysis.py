@@ -10,8 +10,8 @@ import pandas as pd
 
 from tare.bench.records.rows import RunHeader
 from tare.bench.records.store import Run
-from tare.reports.analysis import measures, tables
 from tare.reports.cost import bills, prices
+from tare.reports.sections import Groundwork
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.density import capacity, curves, prediction, verification
 from tare.reports.sections.ramp.density.capacity import Size
@@ -28,7 +28,9 @@ from tare.reports.sections.ramp.memory_model import (
     LedgerRow,
     MemoryLayers,
     Released,
+    Row,
 )
+from tare.reports.sections.ramp.metrics import FIRST, MARGIN
 from tare.reports.sections.ramp.ramps import Ramps
 from tare.reports.sections.ramp.scaling_model import Constancy, Curve, Descent, Inside, Margin, Sampling
 
@@ -47,42 +49,37 @@ _Row = TypeVar(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weighed:
-    """What the records of an ascent come to.
+class RampAnalysis(Row, frozen=True, kw_only=True):
+    """All that is said of a ramp beyond its figures. The fields stand in ``--json`` under these names."""
 
-    ``table`` has every reading of :func:`slopes.weights`; ``unseen`` why the margin of a subject cannot be told
-    from nothing.
-    """
-
-    read: Ramps
-    table: pd.DataFrame
-    ledger: tuple[LedgerRow, ...]
-    fits: tuple[CounterLine, ...]
-    unseen: Mapping[str, str]
-    given_back: tuple[GivenBack, ...]
-    released: tuple[Released, ...]
-    layers: tuple[MemoryLayers, ...]
-    inside: tuple[Inside, ...]
-    density: tuple[DensityRow, ...]
-    capacity: tuple[Capacity, ...]
-    curves: tuple[Curve, ...]
-    descents: tuple[Descent, ...]
-    margins: tuple[Margin, ...]
-    constancy: tuple[Constancy, ...]
-    sampling: tuple[Sampling, ...]
-    costs: tuple[Cost, ...]
+    ledger: tuple[LedgerRow, ...] = ()
+    fits: tuple[CounterLine, ...] = ()
+    given_back: tuple[GivenBack, ...] = ()
+    released: tuple[Released, ...] = ()
+    layers_memory: tuple[MemoryLayers, ...] = ()
+    inside: tuple[Inside, ...] = ()
+    density: tuple[DensityRow, ...] = ()
+    capacity: tuple[Capacity, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    descents: tuple[Descent, ...] = ()
+    margins: tuple[Margin, ...] = ()
+    constancy: tuple[Constancy, ...] = ()
+    sampling: tuple[Sampling, ...] = ()
+    costs: tuple[Cost, ...] = ()
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """Subjects on whose memory nothing may be claimed, and why."""
+        """Subjects whose account does not balance at their largest number, and why nothing may be claimed of them."""
         return refused(self.ledger)
 
-    @property
-    def unclaimed(self) -> Mapping[str, Mapping[str, str]]:
-        """Subject -> metric -> why no figure of it is claimed."""
-        unseen = {label: {measures.MARGIN: why} for label, why in self.unseen.items()}
-        return unseen | {label: dict.fromkeys(measures.DERIVED, why) for label, why in self.refused.items()}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """What charts draw besides: all that was read, every reading of :func:`slopes.weights`, what instances used."""
+
+    read: Ramps
+    table: pd.DataFrame
+    used: pd.DataFrame
 
 
 def refused(rows: tuple[LedgerRow, ...]) -> Mapping[str, str]:
@@ -101,65 +98,63 @@ def _unseen(table: pd.DataFrame, fits: Iterable[CounterLine]) -> Iterator[tuple[
                 yield fit.subject, whys[0]
 
 
-def weigh(run: Run, sizes: Sequence[Size] = ()) -> Weighed | None:
-    """The whole account of *run*; None when it stacked no instances. *sizes*: hosts to predict for besides."""
-    if measures.probe(run.header) not in measures.ASCENTS:
-        return None
+def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
+    """The whole account of *run*. *sizes*: hosts to predict for besides; *dense*: whether it asks how many fit."""
+    header = run.header
     read = ramps.read(run)
     changes = ledger.changes(read)
     table = slopes.weights(read, changes)
-    rows = tuple(_ordered(run.header, ledger.rows(table)))
-    wanted = (
-        ledger.HOST,
-        slopes.OWN,
-        *slopes.COUNTERS,
-        *(column for column in changes.columns if ledger.is_part(column)),
-    )
-    fits = tuple(slopes.lines(table, wanted))
+    used = verification.used(read, changes)
+    rows = tuple(_ordered(header, ledger.rows(table)))
+    parts = (column for column in changes.columns if ledger.is_part(column))
+    fits = tuple(slopes.lines(table, (ledger.HOST, slopes.OWN, *slopes.COUNTERS, *parts)))
     unseen = dict(_unseen(table, fits))
-    views = tuple(inside(read, run.header.subjects))
-    promised = list(verification.lines(run, read)) if _dense(run.header) else []
-    dense = tuple(_ordered(run.header, verification.rows(run, read, promised)))
-    known = _ordered(run.header, (line for _, line in promised))
-    return Weighed(
-        read=read,
-        table=table,
+    views = tuple(inside(read, header.subjects))
+    predicted = list(verification.predictions(run, read, used)) if dense else []
+    verified = tuple(_ordered(header, verification.rows(run, read, used, predicted)))
+    known = _ordered(header, (one for _, one in predicted))
+    found = RampAnalysis(
         ledger=rows,
-        fits=tuple(_ordered(run.header, fits)),
-        unseen=unseen,
-        given_back=tuple(_ordered(run.header, ledger.given_back(read, changes))),
-        released=tuple(owners.released(run.header.subjects, table)),
-        layers=tuple(owners.stacks(rows, run.header.subjects, views)),
+        fits=tuple(_ordered(header, fits)),
+        given_back=tuple(_ordered(header, ledger.given_back(read, changes))),
+        released=tuple(owners.released(header.subjects, table)),
+        layers_memory=tuple(owners.stacks(rows, header.subjects, views)),
         inside=views,
-        density=dense,
-        capacity=tuple(capacity.rows(known, sizes, run.header.scenario.get("stack", {}))),
-        curves=tuple(_ordered(run.header, curves.curves(read, dense, run.header.host.cpus))),
-        descents=tuple(_ordered(run.header, descents(read, refused(rows)))),
-        margins=tuple(_ordered(run.header, margins.margins(table))),
-        constancy=tuple(_ordered(run.header, margins.constancy(table, run.header.subjects))),
-        sampling=tuple(_ordered(run.header, sampling(read, table))),
-        costs=tuple(
-            bills.costs(run.header, [fit for fit in fits if fit.subject not in unseen], rows, _books(run.header))
-        ),
+        density=verified,
+        capacity=tuple(capacity.rows(known, sizes, header.scenario.get("stack", {}))),
+        curves=tuple(_ordered(header, curves.curves(read, used, verified, header.host.cpus))),
+        descents=tuple(_ordered(header, descents(read, refused(rows)))),
+        margins=tuple(_ordered(header, margins.margins(table))),
+        constancy=tuple(_ordered(header, margins.constancy(table, header.subjects))),
+        sampling=tuple(_ordered(header, sampling(read, table))),
+        costs=tuple(bills.costs(header, [fit for fit in fits if fit.subject not in unseen], rows, _books(header))),
+    )
+    return Groundwork(
+        analysis=found,
+        derived=tuple(_derived(run, read, table)),
+        unclaimed=_unclaimed(unseen, found.refused),
+        notes=read.notes,
+        drawn=Drawn(read=read, table=table, used=used),
     )
 
 
-def samples(run: Run, weighed: Weighed | None) -> pd.DataFrame:
-    """The numbers of *run*, those that are derived from its account among them: see :mod:`reports.analysis.tables`."""
-    return tables.samples(run, _derived(run, weighed) if weighed else ())
+def _unclaimed(unseen: Mapping[str, str], refused: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+    """Subject -> metric -> why no figure of it is claimed."""
+    small = {label: {MARGIN.name: why} for label, why in unseen.items()}
+    return small | {label: dict.fromkeys((MARGIN.name, FIRST.name), why) for label, why in refused.items()}
 
 
-def _derived(run: Run, weighed: Weighed) -> Iterator[tuple[object, ...]]:
+def _derived(run: Run, read: Ramps, table: pd.DataFrame) -> Iterator[tuple[object, ...]]:
     """One row a round: the margin that its line has, and what its first instance took."""
     places = {(s.subject, s.round): (s.trial, s.order, s.at_ns) for s in run.samples if s.kind == "measured"}
-    firsts = weighed.table[weighed.table.index.get_level_values("n") == 1]
-    for subject in weighed.read.subjects():
-        found = slopes.slopes(weighed.table, subject, ledger.HOST)
-        values = [(measures.MARGIN, number, line.b) for number, line in found.items()]
+    firsts = table[table.index.get_level_values("n") == 1]
+    for subject in read.subjects():
+        found = slopes.slopes(table, subject, ledger.HOST)
+        values = [(MARGIN.name, number, line.b) for number, line in found.items()]
         mine = firsts[firsts.index.get_level_values("subject") == subject]
         rounds = mine.index.get_level_values("round")
         values += [
-            (measures.FIRST, int(number), float(value)) for number, value in zip(rounds, mine[ledger.HOST], strict=True)
+            (FIRST.name, int(number), float(value)) for number, value in zip(rounds, mine[ledger.HOST], strict=True)
         ]
         for metric, number, value in values:
             trial, order, at_ns = places[subject, number]
@@ -171,10 +166,6 @@ def _books(header: RunHeader) -> list[tuple[str, prices.Book]]:
     known = prices.shipped()
     named = header.scenario.get("prices") or list(known)
     return [(name, prices.load(known[name])) for name in named if name in known]
-
-
-def _dense(header: RunHeader) -> bool:
-    return measures.probe(header) == "density"
 
 
 def _ordered(header: RunHeader, rows: Iterable[_Row]) -> Iterator[_Row]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from markupsafe import Markup
-
 from tare.bench.records.metrics import show
-from tare.bench.records.store import Run
 from tare.reports import words
+from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Report
 from tare.reports.charts import svg
-from tare.reports.sections.ramp import analysis, ramps, sentences
+from tare.reports.page.twice import Draw, both
+from tare.reports.sections.ramp import sentences
 from tare.reports.sections.ramp.charts import (
     curve_charts,
     density_charts,
@@ -21,11 +20,10 @@ from tare.reports.sections.ramp.charts import (
     memory_charts,
     scale_down_charts,
 )
-from tare.reports.sections.ramp.density import capacity, curves, verification
+from tare.reports.sections.ramp.density import capacity, curves
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
 from tare.reports.sections.ramp.memory_model import MemoryLayers, Owner
 from tare.reports.sections.ramp.scaling_model import CurvePoint, Margin
-from tare.runners.layers import walled_on_host_kernel
 
 #: Towers that stand side by side; more would be too narrow to read.
 _MOST_TOWERS = 4
@@ -48,27 +46,17 @@ FILTERS: Mapping[str, Callable[..., str]] = {
 }
 
 
-def both(key: str, draw: Callable[[float, str], str], wide: float) -> Markup:
-    """One chart twice, for a desk and for a phone: text must not shrink with the picture."""
-    large, small = draw(wide, f"{key}-w"), draw(358, f"{key}-n")
-    if not large:
-        return Markup()
-    # From reports.charts.svg alone, which escapes what it is given: see the docstring of reports.page.render.
-    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(Markup(large), Markup(small))
-
-
-def context(run: Run, report: Report) -> dict[str, Any]:
-    """Everything that ``memory.html`` looks up. *run* gives the readings to draw."""
-    read = ramps.read(run)
-    table, taken = slopes.weights(read, ledger.changes(read)), verification.used(read)
-    by_line = {(line.subject, line.counter): line for line in report.fits}
+def context(analysed: Analysed) -> dict[str, Any]:
+    """Everything that ``page.html`` looks up."""
+    report, found, drawn = analysed.report, analysed.report.analysis, analysed.drawn
+    by_line = {(line.subject, line.counter): line for line in found.fits}
     bars = memory_charts.at_most(report)
     colours = {subject.label: svg.colour(subject.runner, subject.layers) for subject in report.subjects}
-    draw: dict[str, Callable[[float, str], str]] = {
+    draw: dict[str, Draw] = {
         "balance": lambda width, name: memory_charts.balance(bars, width=width, name=name, title=_BALANCE),
-        "growth": lambda width, name: growth_charts.growth(report, table, width=width, name=name),
-        "promised": lambda width, name: density_charts.promised(report, taken, width=width, name=name),
-        "starts": lambda width, name: density_charts.starts(report, read.starts, width=width, name=name),
+        "growth": lambda width, name: growth_charts.growth(report, drawn.table, width=width, name=name),
+        "promised": lambda width, name: density_charts.predicted(report, drawn.used, width=width, name=name),
+        "starts": lambda width, name: density_charts.starts(report, drawn.read.starts, width=width, name=name),
         "busy": lambda width, name: curve_charts.busy(report, width=width, name=name),
         "pressure": lambda width, name: curve_charts.pressure(report, width=width, name=name),
         "descent": lambda width, name: scale_down_charts.memory(report, width=width, name=name),
@@ -76,15 +64,17 @@ def context(run: Run, report: Report) -> dict[str, Any]:
         "course": lambda width, name: margin_charts.course(report, width=width, name=name),
     }
     charts = {key: both(key, one, 900) for key, one in draw.items()}
-    for cost in report.costs:
+    for cost in report.analysis.costs:
         charts[f"cost-{cost.book}"] = both(
             f"cost-{cost.book}",
             lambda width, name, cost=cost: density_charts.steps(cost, colours, width=width, name=name),  # type: ignore[misc]
             900,
         )
-    refused = analysis.refused(report.ledger)
-    counters = [name for name in slopes.COUNTERS if any(line.counter == name for line in report.fits)]
+    refused = found.refused
+    counters = [name for name in slopes.COUNTERS if any(line.counter == name for line in report.analysis.fits)]
     return {
+        "filters": FILTERS,
+        "analysis": found,
         "charts": charts,
         "legends": {
             "balance": memory_charts.legend(bars),
@@ -92,13 +82,13 @@ def context(run: Run, report: Report) -> dict[str, Any]:
             "pressure": curve_charts.legend(report),
         },
         "by_label": {subject.label: subject for subject in report.subjects},
-        "largest": lambda label: ledger.largest(report.ledger, label),
+        "largest": lambda label: ledger.largest(report.analysis.ledger, label),
         "host_line": lambda label: by_line.get((label, ledger.HOST)),
         "counter_line": lambda label, counter: by_line.get((label, counter)),
         "counters": {name: slopes.COUNTERS[name] for name in counters},
-        "parts": list(dict.fromkeys(part for row in report.ledger for part in row.parts)),
+        "parts": list(dict.fromkeys(part for row in report.analysis.ledger for part in row.parts)),
         "refused": refused,
-        "rules": margin_words.rules(found for found in report.constancy if found.subject not in refused),
+        "rules": margin_words.rules(found for found in report.analysis.constancy if found.subject not in refused),
         "extrapolated": sentences.EXTRAPOLATED,
         "course_of": _course(report),
         "curve_rows": _curve_rows(report),
@@ -115,13 +105,13 @@ def _amount(value: float, metric: str) -> str:
 
 
 def _metrics(report: Report) -> set[str]:
-    return {curve.metric for curve in report.curves}
+    return {curve.metric for curve in report.analysis.curves}
 
 
 def _curve_rows(report: Report) -> dict[tuple[str, int], dict[str, CurvePoint]]:
     """(subject, number alive) -> metric -> point, in the order of the report."""
     found: dict[tuple[str, int], dict[str, CurvePoint]] = {}
-    for curve in report.curves:
+    for curve in report.analysis.curves:
         for point in curve.points:
             found.setdefault((curve.subject, point.n), {})[curve.metric] = point
     order = [subject.label for subject in report.subjects]
@@ -130,13 +120,14 @@ def _curve_rows(report: Report) -> dict[tuple[str, int], dict[str, CurvePoint]]:
 
 def _course(report: Report) -> Callable[[str], list[Margin]]:
     """The steps of one subject's margin."""
-    return lambda label: [one for one in report.margins if one.subject == label]
+    return lambda label: [one for one in report.analysis.margins if one.subject == label]
 
 
 def _shown(report: Report) -> list[MemoryLayers]:
     """One tower for each combination of layers first, in the scenario's order, and the next while there is room."""
-    touched = {label for row in report.released for label in (row.touched, row.released)}
-    plain = [stack for stack in report.layers_memory if stack.subject not in touched] or list(report.layers_memory)
+    touched = {label for row in report.analysis.released for label in (row.touched, row.released)}
+    towers = list(report.analysis.layers_memory)
+    plain = [stack for stack in towers if stack.subject not in touched] or towers
     first = {stack.layers: stack for stack in reversed(plain)}
     chosen = [stack for stack in plain if first[stack.layers] is stack]
     chosen += [stack for stack in plain if stack not in chosen][: _MOST_TOWERS - len(chosen)]
@@ -151,13 +142,12 @@ def _share(owner: Owner, stack: MemoryLayers) -> str:
 
 def _guest_share(report: Report) -> str:
     """How much of guest memory the payload can be, by a container with the same payload; where nobody looked inside."""
-    seen = {view.subject for view in report.inside}
-    guests = [stack for stack in report.layers_memory if stack.kernels == 2 and stack.subject not in seen]
+    seen = {view.subject for view in report.analysis.inside}
+    guests = [stack for stack in report.analysis.layers_memory if stack.kernels == 2 and stack.subject not in seen]
     labels = {subject.label: subject for subject in report.subjects}
     for guest in guests:
-        for stack in report.layers_memory:
-            same = labels[stack.subject].payload == labels[guest.subject].payload
-            if same and walled_on_host_kernel(stack.layers):
+        for stack in report.analysis.layers_memory:
+            if stack.kind == "container" and labels[stack.subject].argv == labels[guest.subject].argv:
                 inside, payload = guest.owners[0].bytes, stack.owners[0].bytes
                 own, whole = words.size(payload), words.size(inside)
                 return (

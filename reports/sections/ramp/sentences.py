@@ -8,12 +8,12 @@ from tare.bench.records.metrics import show
 from tare.bench.records.rows import RunHeader
 from tare.bench.stats.compare import LEAST_CHANGE, LEAST_ROUNDS
 from tare.reports import words
-from tare.reports.analysis import measures
-from tare.reports.analysis.model import Claim, Compared, Figure, SubjectFigures
-from tare.reports.sections.ramp.analysis import Weighed
+from tare.reports.analysis.model import Claim, Compared, SubjectFigures
+from tare.reports.sections.ramp.analysis import RampAnalysis
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
 from tare.reports.sections.ramp.memory_model import CounterLine, DensityRow
+from tare.reports.sections.ramp.metrics import MARGIN
 from tare.runners.layers import isolated
 
 TRANSLATED = "under TCG, QEMU also holds a cache of translated code, which an accelerated one does not need"
@@ -26,44 +26,46 @@ _OTHERS = 0.05
 BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ascent"
 
 
-def answer(subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], weighed: Weighed) -> Iterator[Claim]:
+def answer(
+    subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], account: RampAnalysis
+) -> Iterator[Claim]:
     """What the run found, most wanted first."""
     emulated = {subject.label for subject in subjects if subject.result_class == "emulated"}
     by_label = {subject.label: subject for subject in subjects}
-    for row in weighed.density:
-        yield _reached(row, weighed.refused.get(row.subject, ""), emulated=row.subject in emulated)
-    if not weighed.density and _is_about_money(subjects, weighed):
-        yield from _money(weighed)
-    touched = {label for row in weighed.released for label in (row.touched, row.released)}
+    for row in account.density:
+        yield _reached(row, account.refused.get(row.subject, ""), emulated=row.subject in emulated)
+    if not account.density and _is_about_money(subjects, account):
+        yield from _money(account)
+    touched = {label for row in account.released for label in (row.touched, row.released)}
     about_giving = 2 * len(touched) > len(subjects)
     if about_giving:
-        yield from _gave_back(weighed)
+        yield from _gave_back(account)
     mine = [
         one
         for one in comparisons
-        if one.metric == measures.MARGIN
+        if one.metric == MARGIN.name
         and not {one.subject, one.reference} & (touched if _many(subjects, touched) else set())
     ]
     for one in sorted(mine, key=lambda one: (one.why_compared != "pair", one.emulated)):
         if not (by_label[one.subject].skipped or by_label[one.reference].skipped):
-            yield _margin(one, by_label, weighed)
-    yield from _throughout(weighed) if weighed.density else _bent(weighed, touched)
+            yield _margin(one, by_label, account)
+    yield from _throughout(account) if account.density else _bent(account, touched)
     if not about_giving:
-        yield from _gave_back(weighed)
-    yield from _balance(weighed)
+        yield from _gave_back(account)
+    yield from _balance(account)
 
 
-def _gave_back(weighed: Weighed) -> Iterator[Claim]:
-    return (released.claim(row, weighed.refused) for row in weighed.released)
+def _gave_back(account: RampAnalysis) -> Iterator[Claim]:
+    return (released.claim(row, account.refused) for row in account.released)
 
 
-def _money(weighed: Weighed) -> Iterator[Claim]:
+def _money(account: RampAnalysis) -> Iterator[Claim]:
     """What a book's prices make of the margins; those of an emulated machine stay marked as such."""
-    for cost in weighed.costs:
+    for cost in account.costs:
         marked = any(arm.emulated for arm in cost.arms)
         detail = f"{cost.title}, {cost.dated}" + (f": {cost.example}" if cost.example else "")
         detail += f" ({words.EMULATED})" if marked else ""
-        for sentence in cost.sentences[:3] if cost is weighed.costs[0] else cost.sentences[1:2]:
+        for sentence in cost.sentences[:3] if cost is account.costs[0] else cost.sentences[1:2]:
             yield Claim(lead=sentence, detail=f"{detail}.", subject="", verdict="not enough rounds", emulated=marked)
 
 
@@ -72,15 +74,15 @@ def _many(subjects: Sequence[SubjectFigures], touched: set[str]) -> bool:
     return any(subject.label not in touched and not subject.skipped for subject in subjects)
 
 
-def _is_about_money(subjects: Sequence[SubjectFigures], weighed: Weighed) -> bool:
+def _is_about_money(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> bool:
     """A run of nothing but the two arms of the cost model is a question of money."""
-    arms = {arm.subject for cost in weighed.costs for arm in cost.arms}
+    arms = {arm.subject for cost in account.costs for arm in cost.arms}
     return bool(arms) and arms == {subject.label for subject in subjects if isolated(subject.layers)}
 
 
-def _margin(one: Compared, by_label: dict[str, SubjectFigures], weighed: Weighed) -> Claim:
+def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAnalysis) -> Claim:
     """One comparison of margins. Where a side may not be claimed, the other is still said."""
-    sides = [(label, _figure(by_label[label])) for label in (one.subject, one.reference)]
+    sides = [(label, by_label[label].figure(MARGIN.name)) for label in (one.subject, one.reference)]
     said = [(label, figure) for label, figure in sides if figure.median is not None]
     missing = {label: figure.why.removeprefix("no claim: ") for label, figure in sides if figure.median is None}
     costs = ", ".join(
@@ -104,13 +106,13 @@ def _margin(one: Compared, by_label: dict[str, SubjectFigures], weighed: Weighed
         detail += words.grounds(one).removesuffix(".").replace(f" ({words.EMULATED})", "")
         if one.verdict == "not enough rounds":
             detail += f": with fewer than {LEAST_ROUNDS} rounds, neither is called lighter"
-        detail += _without_others(one, weighed) + mark
+        detail += _without_others(one, account) + mark
     return Claim(lead=lead, detail=f"{detail}.", subject=one.subject, verdict=one.verdict, emulated=one.emulated)
 
 
-def _without_others(one: Compared, weighed: Weighed) -> str:
+def _without_others(one: Compared, account: RampAnalysis) -> str:
     """The margins without the anonymous memory of other processes, where that makes a difference."""
-    margins = {(line.subject, line.counter): line.b for line in weighed.fits}
+    margins = {(line.subject, line.counter): line.b for line in account.fits}
     pairs = [(margins[label, ledger.HOST], margins[label, slopes.OWN]) for label in (one.subject, one.reference)]
     if all(abs(own - host) < LEAST_CHANGE * abs(host) for host, own in pairs):
         return ""
@@ -118,26 +120,26 @@ def _without_others(one: Compared, weighed: Weighed) -> str:
     return f"; without what other processes of the host took or gave meanwhile, {first} against {second}"
 
 
-def _bent(weighed: Weighed, touched: set[str]) -> Iterator[Claim]:
+def _bent(account: RampAnalysis, touched: set[str]) -> Iterator[Claim]:
     """Margins that change with the number alive, and the part of the account that changes most."""
-    for line in weighed.fits:
-        if line.counter != ledger.HOST or line.subject in touched or line.subject in weighed.refused:
+    for line in account.fits:
+        if line.counter != ledger.HOST or line.subject in touched or line.subject in account.refused:
             continue
         if line.straight is not False or abs(line.last_segment - line.first_segment) < LEAST_CHANGE * abs(line.b):
             continue
         yield Claim(
             lead=f"One more {line.subject} does not always cost the same: {bend(line)}",
-            detail=f"{_because(slopes.bent_by(weighed.fits, line))}, {words.plural(line.rounds, 'round')}.",
+            detail=f"{_because(slopes.bent_by(account.fits, line))}, {words.plural(line.rounds, 'round')}.",
             subject=line.subject,
             verdict="no difference shown",
         )
 
 
-def _throughout(weighed: Weighed) -> Iterator[Claim]:
+def _throughout(account: RampAnalysis) -> Iterator[Claim]:
     """Of long ascents: of what the memory consists, whether it stays the same to the last, and what changes it."""
     rules: set[str] = set()
-    for found in weighed.constancy:
-        if found.subject not in weighed.refused:
+    for found in account.constancy:
+        if found.subject not in account.refused:
             rule = f" {found.rule}" if found.rule and found.rule not in rules else ""
             rules.add(found.rule)
             yield Claim(
@@ -161,9 +163,9 @@ def _because(part: CounterLine | None) -> str:
     return f"of its parts, {part.title} changes most: {ends}"
 
 
-def _balance(weighed: Weighed) -> Iterator[Claim]:
-    subjects = dict.fromkeys(row.subject for row in weighed.ledger)
-    rows = [row for subject in subjects if (row := ledger.largest(weighed.ledger, subject)) is not None]
+def _balance(account: RampAnalysis) -> Iterator[Claim]:
+    subjects = dict.fromkeys(row.subject for row in account.ledger)
+    rows = [row for subject in subjects if (row := ledger.largest(account.ledger, subject)) is not None]
     if not rows:
         return
     good = [row for row in rows if row.balanced]
@@ -249,12 +251,12 @@ def interval(n: int | None, low: int | None, high: int | None) -> str:
     return f"{words.number(n)} (95 % CI {words.number(low)} to {words.number(high)})"
 
 
-def limits(header: RunHeader, weighed: Weighed) -> Iterator[str]:
+def limits(header: RunHeader, account: RampAnalysis) -> Iterator[str]:
     """What these numbers do not say."""
     if any(subject.accelerator == "tcg" for subject in header.subjects):
         yield f"What a virtual machine takes with hardware acceleration: {TRANSLATED}."
     yield "What a real service takes: the payload does next to nothing. A service's memory comes on top, everywhere."
-    if any(view.kept_bytes is not None for view in weighed.inside):
+    if any(view.kept_bytes is not None for view in account.inside):
         yield "What a guest had before its payload was ready: it is looked at from inside once, at its start."
     else:
         yield "What a guest's kernel keeps for itself: guest memory is seen from outside, as one."
@@ -262,11 +264,7 @@ def limits(header: RunHeader, weighed: Weighed) -> Iterator[str]:
         "What an idle host would show: memory that other processes took or gave meanwhile is in the account, under its "
         "own name where it was anonymous, and within page cache, kernel or residual where it was not."
     )
-    if (machines := [row for row in weighed.released if row.balloon]) and all(r.balloon == "none" for r in machines):
+    if (machines := [row for row in account.released if row.balloon]) and all(r.balloon == "none" for r in machines):
         yield f"What a machine gives back by free page reporting or a balloon: {released.NO_BALLOON}."
-    if weighed.costs:
+    if account.costs:
         yield "What a bill will be: prices are those of a data file, and memory alone decides how many machines."
-
-
-def _figure(subject: SubjectFigures) -> Figure:
-    return next(figure for figure in subject.figures if figure.metric == measures.MARGIN)

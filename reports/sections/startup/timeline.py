@@ -14,9 +14,10 @@ from matplotlib.patches import Rectangle
 from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Phase, Report, SubjectFigures
+from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.charts.axes import log_axis
-from tare.reports.charts.distribution import EMULATED_ROW, ordered
+from tare.reports.charts.distribution import EMULATED_ROW
 
 Span = Literal["start", "stop"]
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from tare.reports import words
 from tare.reports.analysis.model import Report
+from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
-from tare.reports.charts.distribution import ordered
 from tare.reports.sections.ramp.charts.growth_charts import scale, small_multiples
 from tare.reports.sections.ramp.density import curves
 from tare.reports.sections.ramp.scaling_model import Curve
@@ -66,18 +66,18 @@ def pressure(report: Report, *, width: float, name: str) -> str:
 
 def legend(report: Report) -> list[tuple[str, str, bool]]:
     """(CSS variable, words, dashed) of the pressures that the charts draw."""
-    drawn = {one.metric for one in report.curves if max(point.value for point in one.points) >= _SEEN}
+    drawn = {one.metric for one in report.analysis.curves if max(point.value for point in one.points) >= _SEEN}
     return [(STYLES[m][1], curves.TITLES[m], STYLES[m][2]) for m in curves.PRESSURES if m in drawn]
 
 
 def knees(report: Report, metric: str) -> Mapping[str, int]:
     """Subject -> where its curve of *metric* leaves its beginning, for those that do."""
-    return {one.subject: one.knee for one in report.curves if one.metric == metric and one.knee is not None}
+    return {one.subject: one.knee for one in report.analysis.curves if one.metric == metric and one.knee is not None}
 
 
 def _charts(report: Report, metrics: Sequence[str], draw: _Draw, *, width: float, name: str, title: str) -> str:
     by_subject: dict[str, list[Curve]] = {}
-    for curve in report.curves:
+    for curve in report.analysis.curves:
         if curve.metric in metrics:
             by_subject.setdefault(curve.subject, []).append(curve)
     subjects = [s for group in ordered(report.subjects) for s in group if s.label in by_subject]

@@ -1,4 +1,4 @@
-"""Charts of density and of money as inline SVG: promise against reading, starts by number alive, bills by number."""
+"""Charts of density and of money as inline SVG: prediction against reading, starts by number alive, bills by number."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
+from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
-from tare.reports.charts.distribution import ordered
 from tare.reports.cost.bills import idle_percent, money
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.charts import curve_charts
@@ -27,10 +27,10 @@ _SMALL = 10.5
 _BESIDE = 600
 
 
-def promised(report: Report, taken: pd.DataFrame, *, width: float, name: str) -> str:
-    """Memory no longer available against the number alive: readings, the promise of the first fifth, the knee."""
+def predicted(report: Report, taken: pd.DataFrame, *, width: float, name: str) -> str:
+    """Memory no longer available against the number alive: readings, the prediction of the first fifth, the knee."""
     rows: dict[str, list[DensityRow]] = {}
-    for row in report.density:
+    for row in report.analysis.density:
         rows.setdefault(row.subject, []).append(row)
     subjects = [s for group in ordered(report.subjects) for s in group if s.label in rows]
 
@@ -45,14 +45,14 @@ def promised(report: Report, taken: pd.DataFrame, *, width: float, name: str) ->
         dots(axes, subject, x, y)
         scale(axes, x, y, "bytes")
         for row in mine:
-            _promise(axes, row)
+            _prediction(axes, row)
         off = _off(mine[0])
         return words.percent(off) if off is not None else "no prediction"
 
     said = [
         f"{row.subject}: {row.reached} reached, "
         f"{interval(row.memory_instances, row.memory_low, row.memory_high)} predicted by memory"
-        for row in report.density
+        for row in report.analysis.density
     ]
     return small_multiples(
         subjects, draw, width=width, name=name, title="Memory no longer available, by number alive",
@@ -67,7 +67,7 @@ def _off(row: DensityRow) -> float | None:
     return row.reached_bytes / row.predicted_bytes - 1 if row.predicted_bytes else None
 
 
-def _promise(axes: Axes, row: DensityRow) -> None:
+def _prediction(axes: Axes, row: DensityRow) -> None:
     if row.margin_bytes is None or row.first_bytes is None:
         return
     ends = (0.0, float(row.reached))

@@ -12,13 +12,13 @@ from matplotlib.ticker import MaxNLocator
 
 from tare.bench.records.metrics import show
 from tare.reports import words
-from tare.reports.analysis import measures
 from tare.reports.analysis.model import Report, SubjectFigures
+from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.charts.axes import factor
-from tare.reports.charts.distribution import ordered
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import CounterLine
+from tare.reports.sections.ramp.metrics import MARGIN
 
 #: Below this width two stand side by side, above it three or four.
 _BESIDE = 600
@@ -33,7 +33,7 @@ def growth(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
     Empty without lines.
     """
     refused = {subject.label for subject in report.subjects if _no_claim(subject)}
-    lines = {line.subject: line for line in report.fits if line.counter == ledger.HOST}
+    lines = {line.subject: line for line in report.analysis.fits if line.counter == ledger.HOST}
     subjects = [s for group in ordered(report.subjects) for s in group if s.label in lines]
 
     def draw(axes: Axes, subject: SubjectFigures) -> str:
@@ -120,7 +120,7 @@ def scale(axes: Axes, x: Sequence[float], y: Sequence[float], unit: str) -> None
 
 def _no_claim(subject: SubjectFigures) -> bool:
     """Whether its margin is refused: see reports/sections/ramp/analysis.py."""
-    return any(figure.metric == measures.MARGIN and figure.why.startswith("no claim") for figure in subject.figures)
+    return any(figure.metric == MARGIN.name and figure.why.startswith("no claim") for figure in subject.figures)
 
 
 def _dress(axes: Axes, subject: SubjectFigures, beside: str) -> None:

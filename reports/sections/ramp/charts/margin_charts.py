@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
+from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.charts.axes import factor
-from tare.reports.charts.distribution import ordered
 from tare.reports.sections.ramp.charts.growth_charts import small_multiples
 from tare.reports.sections.ramp.charts.memory_charts import GROUPS, grouped
 from tare.reports.sections.ramp.memory.margins import APART
@@ -27,24 +27,24 @@ _APART = 2.0
 
 def shown(report: Report) -> list[SubjectFigures]:
     """The subjects that have a course to draw."""
-    steps = [one.subject for one in report.margins]
+    steps = [one.subject for one in report.analysis.margins]
     return [s for group in ordered(report.subjects) for s in group if steps.count(s.label) >= _LEAST_STEPS]
 
 
 def legend(report: Report) -> list[tuple[str, str]]:
     """(CSS variable, words) of the groups that the charts show."""
     labels = {subject.label for subject in shown(report)}
-    stacks = [_groups(one) for one in report.margins if one.subject in labels]
+    stacks = [_groups(one) for one in report.analysis.margins if one.subject in labels]
     used = [name for name in GROUPS if any(abs(s[name]) > 0.005 * max(map(abs, s.values())) for s in stacks)]
     return [GROUPS[name][1:] for name in used]
 
 
 def course(report: Report, *, width: float, name: str) -> str:
     """One chart a subject: bytes an instance, part on part, and the margins before and after the split as lines."""
-    same = {one.subject: one for one in report.constancy}
+    same = {one.subject: one for one in report.analysis.constancy}
 
     def draw(axes: Axes, subject: SubjectFigures) -> str:
-        mine = [one for one in report.margins if one.subject == subject.label]
+        mine = [one for one in report.analysis.margins if one.subject == subject.label]
         _stack(axes, mine)
         found = same.get(subject.label)
         if found is None:
@@ -54,7 +54,7 @@ def course(report: Report, *, width: float, name: str) -> str:
 
     return small_multiples(
         shown(report), draw, width=width, name=name, title="Of what one more instance consists, by the number alive",
-        description=" ".join(f"{one.consists} {one.stays}" for one in report.constancy), large=True,
+        description=" ".join(f"{one.consists} {one.stays}" for one in report.analysis.constancy), large=True,
     )  # fmt: skip
 
 

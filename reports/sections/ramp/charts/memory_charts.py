@@ -17,9 +17,10 @@ from matplotlib.ticker import MaxNLocator
 from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report
+from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.charts.axes import factor
-from tare.reports.charts.distribution import EMULATED_ROW, ordered
+from tare.reports.charts.distribution import EMULATED_ROW
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import LedgerRow
 
@@ -87,7 +88,7 @@ def at_most(report: Report) -> list[Bar]:
     found = []
     for group in ordered(report.subjects):
         for subject in group:
-            row = ledger.largest(report.ledger, subject.label)
+            row = ledger.largest(report.analysis.ledger, subject.label)
             if row is not None:
                 below = f"{row.n} alive" + ("" if row.balanced else ", no claim")
                 emulated = subject.result_class == "emulated"

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
+from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
-from tare.reports.charts.distribution import ordered
 from tare.reports.sections.ramp.charts.growth_charts import scale, small_multiples
 from tare.reports.sections.ramp.scaling_model import Descent
 
@@ -52,7 +52,7 @@ def removals(report: Report, *, width: float, name: str) -> str:
 
 
 def _found(report: Report) -> dict[str, Descent]:
-    return {one.subject: one for one in report.descents}
+    return {one.subject: one for one in report.analysis.descents}
 
 
 def _subjects(report: Report, found: dict[str, Descent]) -> list[SubjectFigures]:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tare.bench.errors import UsageError
-from tare.bench.records.rows import RunHeader
-from tare.reports.analysis import measures
 from tare.reports.sections.ramp.density.prediction import Prediction
 from tare.reports.sections.ramp.memory_model import Capacity
 
@@ -80,13 +78,6 @@ def size(text: str) -> Size:
     if not wanted.ram_bytes or not wanted.processors or (wanted.floor_percent or 0.0) > 95:
         raise UsageError(f"'{text}' is no size of a host", "it would hold nothing", _FIX)
     return wanted
-
-
-def check(header: RunHeader) -> None:
-    """Raise UsageError for a run that predicts nothing."""
-    if measures.probe(header) != "density":
-        why = f"{header.run} is of the probe '{measures.probe(header)}'"
-        raise UsageError("a host of another size needs a run of the probe 'density'", why, "`tare run density`")
 
 
 def estimate(line: Prediction | str, room: float) -> Estimate:

@@ -42,13 +42,13 @@ _LEAST_OFF = 2
 _Values = dict[int, list[float]]
 
 
-def curves(read: Ramps, rows: Iterable[DensityRow], processors: int) -> Iterator[Curve]:
+def curves(read: Ramps, taken: pd.DataFrame, rows: Iterable[DensityRow], processors: int) -> Iterator[Curve]:
     """One curve for each subject and quantity that the run recorded; memory has the knee of its prediction.
 
-    *processors* is how many the host has.
+    *taken* is what instances used of memory, *processors* how many the host has.
     """
     knees = {row.subject: row.knee for row in reversed(list(rows))}
-    taken, own = verification.used(read), _own(read.window, processors)
+    own = _own(read.window, processors)
     for subject in read.subjects():
         counts = sorted(set(_of(read.host, subject, "host_free_bytes")) - {0})
         found = {

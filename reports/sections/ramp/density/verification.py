@@ -39,9 +39,8 @@ BUSY = "host_busy_ratio"
 SATURATED = 0.95
 
 
-def lines(run: Run, read: Ramps) -> Iterator[tuple[Outcome, Predictions]]:
-    """What each ascent that ended ok, and was read on its way, says of one more instance."""
-    taken = used(read)
+def predictions(run: Run, read: Ramps, taken: pd.DataFrame) -> Iterator[tuple[Outcome, Predictions]]:
+    """What each ascent that ended ok, and was read on its way, says of one more instance; *taken* is :func:`used`."""
     for outcome in tables.last_outcomes(run).values():
         if outcome.kind != "measured" or outcome.status != "ok" or not outcome.stopped_by:
             continue
@@ -63,10 +62,11 @@ def lines(run: Run, read: Ramps) -> Iterator[tuple[Outcome, Predictions]]:
         )
 
 
-def rows(run: Run, read: Ramps, found: Iterable[tuple[Outcome, Predictions]]) -> Iterator[DensityRow]:
-    """One row for each ascent that :func:`lines` *found*."""
+def rows(
+    run: Run, read: Ramps, taken: pd.DataFrame, found: Iterable[tuple[Outcome, Predictions]]
+) -> Iterator[DensityRow]:
+    """One row for each ascent that :func:`predictions` *found*."""
     stack = run.header.scenario.get("stack", {})
-    taken = used(read)
     for outcome, line in found:
         host, after, mine = (_mine(frame, outcome) for frame in (read.host, read.after, taken))
         memory = capacity.estimate(line.memory, _room_bytes(host, outcome, stack))
@@ -81,9 +81,8 @@ def rows(run: Run, read: Ramps, found: Iterable[tuple[Outcome, Predictions]]) ->
         )
 
 
-def used(read: Ramps) -> pd.DataFrame:
+def used(read: Ramps, changes: pd.DataFrame) -> pd.DataFrame:
     """By subject, round and n >= 1: what of the available memory instances ``used``, and what ``others`` took."""
-    changes = ledger.changes(read)
     if changes.empty:
         return pd.DataFrame(columns=["used", "others"], index=changes.index)
     lists = ledger.moved(read.host)["host_percpu_lists_bytes"].reindex(changes.index)

@@ -1,0 +1,38 @@
+"""Sentences that the reports of all experiments share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from tare.reports import words
+from tare.reports.analysis.model import Claim, Compared, SubjectFigures
+
+
+def claim(compared: Compared) -> Claim:
+    """A comparison as one sentence in two parts."""
+    return Claim(
+        lead=compared.lead,
+        detail=compared.detail,
+        subject=compared.subject,
+        verdict=compared.verdict,
+        emulated=compared.emulated,
+    )
+
+
+def no_answer(subjects: Sequence[SubjectFigures], metric: str) -> Claim | None:
+    """What is said where no subject has a figure of *metric*; None where one has."""
+    if not subjects or any(subject.figure(metric).median is not None for subject in subjects):
+        return None
+    detail = words.no_figures({subject.label: subject.figure(metric).why for subject in subjects})
+    if all(subject.skipped for subject in subjects):
+        detail = "every subject was skipped, nothing was started"
+    return Claim(lead="No answer", detail=f"{detail}.", subject="", verdict="no figure")
+
+
+def several_modes(subjects: Iterable[SubjectFigures]) -> Iterator[str]:
+    """One sentence for each figure whose values lie in several heaps."""
+    for subject in subjects:
+        for figure in subject.figures:
+            if figure.modes:
+                said = words.modes(figure)
+                yield f"{subject.label}, {figure.title}: {said} of the values; a median between them stands for none"

@@ -1,0 +1,21 @@
+"""The metrics of a ramp, two of which are not read but fitted: one value a round (docs/method.md)."""
+
+from __future__ import annotations
+
+from tare.bench.records.metrics import METRICS, Metric
+
+MARGIN = Metric(
+    name="margin_bytes",
+    unit="bytes",
+    title="margin of one more",
+    meaning="host memory that one more instance takes: the slope of the line through the readings above one",
+    most=2.0**46,
+)
+FIRST = Metric(
+    name="first_bytes",
+    unit="bytes",
+    title="the first",
+    meaning="host memory that is no longer free once the first instance runs",
+    most=2.0**46,
+)
+ALL = (MARGIN, FIRST, METRICS["ready_seconds"], METRICS["teardown_seconds"])

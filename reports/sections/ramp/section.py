@@ -1,0 +1,67 @@
+"""Memory and density: instances are started and kept, and the host is read at given numbers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tare.bench.records.store import Run
+from tare.reports.analysis.model import Claim, Report, SubjectFigures
+from tare.reports.sections import Found, Groundwork
+from tare.reports.sections.ramp import metrics
+from tare.reports.sections.standard import Standard
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from tare.reports.analysis.build import Analysed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp(Standard):
+    """``dense``: the ramp goes on until something runs short, and how many fit is predicted."""
+
+    dense: bool = False
+
+    def analyse(self, run: Run, sizes: Sequence[Any]) -> Groundwork:
+        """The account of the host's memory, the lines, who owns what, how many fit, and what they cost."""
+        from tare.reports.sections.ramp import analysis
+
+        if not self.dense:
+            super().analyse(run, sizes)  # predicts nothing
+        return analysis.analyse(run, sizes, dense=self.dense)
+
+    def answer(self, found: Found) -> Iterator[Claim]:
+        """Where nothing was read yet, only whether there is a figure at all."""
+        from tare.reports.sections.ramp import sentences
+
+        if found.analysis.ledger:
+            yield from sentences.answer(found.subjects, found.comparisons, found.analysis)
+        else:
+            yield from super().answer(found)
+
+    def limits(self, found: Found) -> Iterator[str]:
+        """What a payload that does nothing, on this host, leaves open."""
+        from tare.reports.sections.ramp import sentences
+
+        yield from sentences.limits(found.header, found.analysis)
+        yield "What other hosts would show: another kernel, another number of processors, other sizes of its objects."
+
+    def page(self, analysed: Analysed) -> Mapping[str, Any]:
+        """Charts, legends, and the rows that a part of the page looks up."""
+        from tare.reports.sections.ramp import page
+
+        return page.context(analysed)
+
+    def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
+        """How many fit, and the account at the largest number."""
+        from tare.reports.sections.ramp import text
+
+        return text.tables(report, shown, width)
+
+
+_PAGE = Path(__file__).with_name("page.html")
+MEMORY = Ramp(metrics=metrics.ALL, primary=metrics.MARGIN.name, template=_PAGE)
+DENSITY = Ramp(metrics=metrics.ALL, primary=metrics.MARGIN.name, template=_PAGE, dense=True)

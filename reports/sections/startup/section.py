@@ -1,0 +1,87 @@
+"""Single starts: how long until ready, what they cost, where the time goes, and the layers beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tare.bench.records.metrics import METRICS
+from tare.reports.analysis.model import Report, SubjectFigures
+from tare.reports.sections import Found
+from tare.reports.sections.standard import Standard
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from tare.reports.analysis.build import Analysed
+
+_METRICS = (
+    "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds", "cpu_seconds",
+    "pss_bytes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Startup(Standard):
+    """A start that is timed from the request on, and its end."""
+
+    def limits(self, found: Found) -> Iterator[str]:
+        """What single starts of one page cache on one host leave open."""
+        header, subjects = found.header, found.subjects
+        if any(subject.result_class == "emulated" for subject in subjects):
+            yield (
+                "How long a virtual machine takes to start with hardware acceleration. Here its instructions were "
+                "emulated in software (TCG), which is many times slower, and takes more memory."
+            )
+        yield "Which isolation is safer. The walls of each subject are listed, not tested."
+        yield "How fast a workload runs once it is ready: throughput, input and output, network."
+        if header.host.virtualization not in ("", "none"):
+            yield (
+                f"What bare metal would show: this host is itself a virtual machine ({header.host.virtualization}). "
+                "Other hosts give other numbers; ratios carry over better than times, and not exactly."
+            )
+        else:
+            yield "What other hosts would show. Ratios carry over better than times, and not exactly."
+        yield "How long an orderly shutdown takes: every stop here is forced (SIGKILL, virDomainDestroy)."
+        if any(subject.unlimited for subject in subjects):
+            yield (
+                "That every subject was held to the grant: where a runner does not enforce a part of it, that is said."
+            )
+        other = "cold" if header.cache == "warm" else "warm"
+        yield f"What a start costs with a {other} page cache: all starts here found it {header.cache}."
+
+    def page(self, analysed: Analysed) -> Mapping[str, Any]:
+        """Every start as a dot, the order of the run, the phases, and the layers with what was measured on each."""
+        from tare.reports.charts.distribution import dots, drift
+        from tare.reports.page.twice import both
+        from tare.reports.sections.startup.layers import stacks
+        from tare.reports.sections.startup.timeline import timeline
+
+        report = analysed.report
+        charts = {
+            "ready": both("ready", dots(analysed, "ready_seconds"), 900),
+            "cpu": both("cpu", dots(analysed, "cpu_seconds"), 436),
+            "pss": both("pss", dots(analysed, "pss_bytes"), 436),
+            "drift": both("drift", drift(analysed, "ready_seconds"), 900),
+            "start": both("start", lambda width, name: timeline(report, "start", width=width, name=name), 510),
+            "stop": both("stop", lambda width, name: timeline(report, "stop", width=width, name=name), 362),
+        }
+        return {"charts": charts, "stacks": stacks(report)}
+
+    def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
+        """Time to ready, and what a start costs."""
+        from tare.reports.terminal import figures
+
+        columns = (("ready", "ready_seconds"), ("CPU time", "cpu_seconds"), ("memory", "pss_bytes"))
+        return figures.section(figures.table(shown, columns), width)
+
+
+SECTION = Startup(
+    metrics=tuple(METRICS[name] for name in _METRICS),
+    primary="ready_seconds",
+    says="is ready after",
+    phases=True,
+    template=Path(__file__).with_name("page.html"),
+)
