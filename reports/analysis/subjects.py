@@ -79,7 +79,7 @@ def figure(
         outliers=int(single["outlier"].sum()),
         modes=tuple(
             Mode(value=one.value, share=one.share)
-            for one in modes(single["value"].tolist(), resolution=_resolution(metric, resolution_seconds))
+            for one in modes(single["value"].to_numpy(), resolution=_resolution(metric, resolution_seconds))
         ),
     )
 

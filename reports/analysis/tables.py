@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tare.bench.records.rows import Outcome
 from tare.bench.records.store import Run
 from tare.bench.stats.estimate import outliers
 
+_LABELS = ("trial", "subject", "metric", "unit")
+_NUMBERS = {"value": "float64", "round": "int64", "order": "int64", "at_ns": "int64", "n": "int64"}
 COLUMNS = ("trial", "subject", "metric", "value", "unit", "round", "order", "at_ns", "n")
 
 
@@ -25,21 +30,32 @@ def samples(run: Run, derived: Iterable[tuple[object, ...]] = ()) -> pd.DataFram
     dropped). *derived* are further rows of the same columns. What belongs to one program is not a number of the trial.
     """
     good = {trial for trial, outcome in last_outcomes(run).items() if outcome.status == "ok"}
-    rows = [
-        tuple(getattr(sample, column) for column in COLUMNS)
-        for sample in run.samples
-        if sample.kind == "measured" and sample.trial in good and not sample.role
-    ]
-    rows += derived
-    # Labels stay Python objects: string types of NumPy drop trailing NULs, and with them the match.
-    frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    frame = frame.astype({"value": "float64", "round": "int64", "order": "int64", "at_ns": "int64"})
+    kept = [row for row in run.samples if row.kind == "measured" and not row.role and row.trial in good]
+    more = list(derived)
+    columns = {
+        name: [*map(attrgetter(name), kept), *(row[place] for row in more)] for place, name in enumerate(COLUMNS)
+    }
+    # Categories of Python objects: compared as small integers. String types of NumPy drop trailing NULs.
+    frame = pd.DataFrame(
+        {
+            name: _labels(values) if name in _LABELS else np.asarray(values, dtype=_NUMBERS[name])
+            for name, values in columns.items()
+        }
+    )
     frame = frame.drop_duplicates(["trial", "metric", "n"], keep="last").sort_values(["at_ns", "order"], kind="stable")
     frame = frame.reset_index(drop=True)
-    frame["outlier"] = False
-    for _, group in frame[~frame["metric"].str.startswith("host_")].groupby(["subject", "metric"], sort=False):
-        frame.loc[group.index, "outlier"] = list(outliers(group["value"].tolist()))
+    flags = np.zeros(len(frame), dtype=bool)
+    value = frame["value"].to_numpy()
+    groups: Any = frame.groupby(["subject", "metric"], sort=False, observed=True).indices
+    for (_, metric), places in groups.items():
+        if not metric.startswith("host_"):
+            flags[places] = outliers(value[places])
+    frame["outlier"] = flags
     return frame
+
+
+def _labels(values: list[object]) -> pd.Categorical:
+    return pd.Categorical(np.fromiter(values, dtype=object, count=len(values)))
 
 
 def values(frame: pd.DataFrame, subject: str, metric: str) -> pd.DataFrame:
@@ -51,7 +67,12 @@ def round_medians(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows = rounds, columns = (subject, metric): the median of the starts within the round, NaN if none."""
     if frame.empty:
         return pd.DataFrame(index=pd.Index([], name="round"), columns=pd.MultiIndex.from_arrays([[], []]))
-    return frame.pivot_table(index="round", columns=["subject", "metric"], values="value", aggfunc="median")
+    found = (
+        frame.groupby(["subject", "metric", "round"], observed=True)["value"].median().unstack(["subject", "metric"])
+    )
+    labels: list[Any] = found.columns.tolist()
+    found.columns = pd.MultiIndex.from_tuples(labels)
+    return found.sort_index()
 
 
 def series(medians: pd.DataFrame, subject: str, metric: str) -> pd.Series:
@@ -69,9 +90,14 @@ def paired(medians: pd.DataFrame, first: tuple[str, str], second: tuple[str, str
 
 def differences(frame: pd.DataFrame, subject: str, later: str, earlier: str | None) -> list[float]:
     """Per round, the median over its starts of ``later - earlier``, both of one start. ``None`` stands for zero."""
-    known = frame[frame["subject"] == subject].drop_duplicates(["round", "trial", "metric"], keep="last")
-    mine = known.pivot(index=["round", "trial"], columns="metric", values="value")
-    if later not in mine or (earlier is not None and earlier not in mine):
-        return []
-    spans = mine[later] if earlier is None else mine[later] - mine[earlier]
+    ends = _by_start(frame, subject, later)
+    spans = ends["value"] if earlier is None else ends["value"] - _by_start(frame, subject, earlier)["value"]
     return spans.dropna().groupby("round").median().tolist()
+
+
+def _by_start(frame: pd.DataFrame, subject: str, metric: str) -> pd.DataFrame:
+    """The rows of one subject and metric by round and start."""
+    mine = values(frame, subject, metric)
+    starts = pd.MultiIndex.from_arrays([mine["round"], mine["trial"].cat.codes], names=["round", "start"])
+    found = mine.set_index(starts)
+    return found[~found.index.duplicated(keep="last")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -18,7 +19,7 @@ from tare.reports.analysis import tables
 from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Figure, Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
-from tare.reports.charts import svg
+from tare.reports.charts import marks, svg
 from tare.reports.charts.axes import linear_ticks, log_axis, log_limits
 from tare.reports.page.twice import Draw
 
@@ -58,6 +59,12 @@ def dots(analysed: Analysed, metric: str) -> Draw:
     return lambda width, name: distribution(analysed.report, analysed.frame, metric, width=width, name=name)
 
 
+def shaped(analysed: Analysed, metric: str) -> bool:
+    """Whether there are too many starts for a dot each."""
+    counts = [subject.figure(metric).n for subject in analysed.report.subjects]
+    return not marks.few(max(counts, default=0), sum(count > 0 for count in counts))
+
+
 def drift(analysed: Analysed, metric: str) -> Draw:
     """:func:`in_order` of a run, to be drawn at any width."""
     return lambda width, name: in_order(analysed.report, analysed.frame, metric, width=width, name=name)
@@ -86,7 +93,7 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
                 top = _emulated_heading(axes, top, gap, layout)
             _row_ground(axes, top, layout, hatched=emulated)
             _row_text(axes, top, layout, subject, figure)
-            _strip(axes, top, layout, subject, data, figure)
+            _strip(axes, top, layout, subject, data, figure, dotted=marks.few(len(data), len(rows)))
             top += layout.row
         return svg.render(
             canvas,
@@ -117,7 +124,7 @@ def in_order(report: Report, frame: pd.DataFrame, metric: str, *, width: float, 
             line, column = divmod(index, columns)
             left, bottom = (column * cell_w + 48) / width, 1 - ((line + 1) * cell_h - 24) / (lines * cell_h)
             box = (left, bottom, (cell_w - 62) / width, (cell_h - 50) / (lines * cell_h))
-            _drift_cell(canvas.add_axes(box), report, subject, data, metric, known.unit)
+            _drift_cell(canvas.add_axes(box), report, subject, data, subject.figure(metric), len(subjects))
         return svg.render(
             canvas,
             name=name,
@@ -127,9 +134,10 @@ def in_order(report: Report, frame: pd.DataFrame, metric: str, *, width: float, 
 
 
 def _drift_cell(
-    axes: Axes, report: Report, subject: SubjectFigures, data: pd.DataFrame, metric: str, unit: str
+    axes: Axes, report: Report, subject: SubjectFigures, data: pd.DataFrame, figure: Figure, rows: int
 ) -> None:
-    figure, colour = subject.figure(metric), svg.colour(subject.runner, subject.layers)
+    """The values of one subject by round; where they are too many, the median and the ends of some rounds each."""
+    colour, dotted = svg.colour(subject.runner, subject.layers), marks.few(len(data), rows)
     hollow = subject.result_class == "emulated"
     size = 16 if len(data) <= 40 else 5
     middle = figure.median if figure.median is not None else float(data["value"].iloc[0])
@@ -141,22 +149,28 @@ def _drift_cell(
         axes.add_patch(_hatched(0.4, low - pad, report.contract.rounds + 0.2, high - low + 2 * pad))
     if figure.median is not None:
         axes.axhline(figure.median, color=svg.MUTED, linewidth=0.8)
-    axes.plot(data["round"], data["value"], color=colour, linewidth=0.8, alpha=0.5)
-    axes.scatter(
-        data["round"],
-        data["value"],
-        s=size,
-        linewidths=0.8 if size > 8 else 0.5,
-        color=svg.PAPER if hollow else colour,
-        edgecolors=colour,
-        zorder=3,
-    )
-    _ring(axes, data["round"], data["value"], data["outlier"])
+    if dotted:
+        axes.plot(data["round"], data["value"], color=colour, linewidth=0.8, alpha=0.5)
+        axes.scatter(
+            data["round"],
+            data["value"],
+            s=size,
+            linewidths=0.8 if size > 8 else 0.5,
+            color=svg.PAPER if hollow else colour,
+            edgecolors=colour,
+            zorder=3,
+        )
+        _ring(axes, data["round"], data["value"], data["outlier"])
+    else:
+        some = marks.binned(data["round"].to_numpy(dtype="float64"), data["value"].to_numpy(), rows)
+        axes.fill_between(some.at, some.least, some.most, color=colour, alpha=0.25, linewidth=0)
+        axes.plot(some.at, some.middle, color=colour, linewidth=1.0)
     lost = [f.round for f in report.failures if f.subject == subject.label and f.kind == "measured"]
+    lost = lost[:: 1 + len(lost) * rows // marks.MOST]
     axes.scatter(lost, [low] * len(lost), marker="x", s=28, color=svg.INK, linewidths=1.2, zorder=4)
     for spine in ("top", "right", "left"):
         axes.spines[spine].set_visible(False)
-    linear_ticks(axes, (low, high), unit)
+    linear_ticks(axes, (low, high), figure.unit)
     last = report.contract.rounds
     axes.set_xticks(sorted({1, last}))
     axes.set_xticklabels([f"round {number}" if number == 1 else str(number) for number in sorted({1, last})])
@@ -220,13 +234,32 @@ def _row_text(axes: Axes, top: float, layout: Layout, subject: SubjectFigures, f
         axes.text(x, second, lower, transform=place, ha=align, va="baseline", fontsize=_SMALL, color=svg.MUTED)
 
 
-def _strip(axes: Axes, top: float, layout: Layout, subject: SubjectFigures, data: pd.DataFrame, figure: Figure) -> None:
-    """The dots of one row. A dot's height within the row is its round: first round on top, so that drift is a slant."""
+def _strip(
+    axes: Axes,
+    top: float,
+    layout: Layout,
+    subject: SubjectFigures,
+    data: pd.DataFrame,
+    figure: Figure,
+    *,
+    dotted: bool,
+) -> None:
+    """One row. A dot's height within it is its round: first round on top, so that drift is a slant.
+
+    Where there are too many for dots, a shape is as high as values are frequent, and the farthest are dots as ever.
+    """
     data = data[data["value"] > 0]
     colour, hollow = svg.colour(subject.runner, subject.layers), subject.result_class == "emulated"
     upper, lower = top + layout.header + 9, top + layout.row - 9
     ranks = data["round"].rank(method="dense") - 1
     y = upper + (lower - upper) * ranks / max(1.0, ranks.max()) if len(data) > 1 else ranks + (upper + lower) / 2
+    if not dotted:
+        shape = marks.density(data["value"].to_numpy())
+        middle, half = (upper + lower) / 2, (lower - upper) / 2
+        x, height = np.repeat(shape.edges, 2)[1:-1], np.repeat(shape.height, 2) * half
+        axes.fill_between(x, middle - height, middle + height, color=colour, alpha=0.6, linewidth=0, zorder=3)
+        far = marks.ends(data["value"].to_numpy())
+        data, y = data.iloc[far], y.iloc[far]
     size = 22 if len(data) <= 40 else 12 if len(data) <= 200 else 7
     ghost = figure.median is None
     stroke = 1.0 if size > 20 else 0.5

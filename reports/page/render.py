@@ -22,6 +22,8 @@ from tare.reports.charts import svg
 
 #: Longest piece of a configuration or a log that is shown; the file itself stays in the run directory.
 MOST_SHOWN = 40_000
+#: So many failures are shown one by one.
+MOST_FAILURES = 200
 _LOG_LINES = 20
 _MOST_BYTES = 64 << 20
 
@@ -60,7 +62,10 @@ def page(analysed: Analysed) -> str:
         figure=lambda subject, metric: subject.figure(metric),
         versus=_versus(report),
         configuration={subject.label: configuration(run.path, subject) for subject in report.subjects},
-        logs={failure.trial: _tail(run.path, failure.log) for failure in report.failures if failure.log},
+        logs={
+            failure.trial: _tail(run.path, failure.log) for failure in report.failures[:MOST_FAILURES] if failure.log
+        },
+        most_failures=MOST_FAILURES,
         emulated_mark=words.EMULATED,
     )
     return words.clean(text)

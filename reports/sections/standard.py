@@ -76,10 +76,11 @@ class Standard:
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """One chart for each metric: every sample as a dot."""
-        from tare.reports.charts.distribution import dots
+        from tare.reports.charts.distribution import dots, shaped
         from tare.reports.page.twice import both
 
-        return {"charts": {m.name: both(m.name, dots(analysed, m.name), 900) for m in self.metrics}}
+        charts = {m.name: both(m.name, dots(analysed, m.name), 900) for m in self.metrics}
+        return {"charts": charts, "shaped": shaped(analysed, self.primary)}
 
     def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
         """One column for each metric."""

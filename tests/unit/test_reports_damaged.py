@@ -120,7 +120,7 @@ def test_a_header_whose_scenario_is_none_is_refused_or_read(tmp_path: Path, key:
         assert str(path) in refused.value.what
         return
     mine, theirs = store.load(path), store.load(other)
-    assert build.build(mine)
+    assert build.analyse(mine)
     for pair in ((mine, theirs), (theirs, mine)):
         if key == "probe":
             with pytest.raises(UsageError, match="cannot be compared"):

@@ -32,10 +32,11 @@ class LeastMemory(Standard):
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Every search as a dot."""
-        from tare.reports.charts.distribution import dots
+        from tare.reports.charts.distribution import dots, shaped
         from tare.reports.page.twice import both
 
-        return {"charts": {"least": both("least", dots(analysed, self.primary), 900)}}
+        charts = {"least": both("least", dots(analysed, self.primary), 900)}
+        return {"charts": charts, "shaped": shaped(analysed, self.primary)}
 
     def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
         """The grant, and how many attempts it took to find it."""

@@ -54,7 +54,7 @@ class Startup(Standard):
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Every start as a dot, the order of the run, the phases, and the layers with what was measured on each."""
-        from tare.reports.charts.distribution import dots, drift
+        from tare.reports.charts.distribution import dots, drift, shaped
         from tare.reports.page.twice import both
         from tare.reports.sections.startup.layers import stacks
         from tare.reports.sections.startup.timeline import timeline
@@ -68,7 +68,7 @@ class Startup(Standard):
             "start": both("start", lambda width, name: timeline(report, "start", width=width, name=name), 510),
             "stop": both("stop", lambda width, name: timeline(report, "stop", width=width, name=name), 362),
         }
-        return {"charts": charts, "stacks": stacks(report)}
+        return {"charts": charts, "shaped": shaped(analysed, "ready_seconds"), "stacks": stacks(report)}
 
     def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
         """Time to ready, and what a start costs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -14,7 +15,7 @@ from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
-from tare.reports.charts import svg
+from tare.reports.charts import marks, svg
 from tare.reports.charts.axes import factor
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory_model import CounterLine
@@ -22,6 +23,8 @@ from tare.reports.sections.ramp.metrics import MARGIN
 
 #: Below this width two stand side by side, above it three or four.
 _BESIDE = 600
+#: So many small charts share the marks of a figure.
+_CELLS = 4
 _SMALL = 10.5
 #: Fills the axes of one subject, and says what stands below its name.
 Draw = Callable[[Axes, SubjectFigures], str]
@@ -89,9 +92,13 @@ def small_multiples(
 
 
 def dots(axes: Axes, subject: SubjectFigures, x: Sequence[float], y: Sequence[float]) -> None:
-    """Readings as dots; hollow where the machine is emulated."""
+    """Readings as dots, hollow where the machine is emulated; where they are too many, medians and ends of some."""
     hollow = subject.result_class == "emulated"
     colour = svg.colour(subject.runner, subject.layers)
+    if not marks.few(len(x), _CELLS):
+        some = marks.binned(np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64"), _CELLS)
+        axes.vlines(some.at, some.least, some.most, color=colour, linewidth=0.9, alpha=0.5, zorder=2.5)
+        x, y = some.at.tolist(), some.middle.tolist()
     axes.scatter(
         x, y, s=15 if len(x) <= 100 else 4, color=svg.PAPER if hollow else colour,
         edgecolors=colour, linewidths=0.9 if len(x) <= 100 else 0.4, alpha=0.85, zorder=3,
