@@ -16,7 +16,8 @@ from tare.runners.base import RunnerError
 from tare.runners.image.cache import keep
 
 SOURCE = Path(__file__).with_name("payload.c")
-FLAGS = ("-static", "-Os", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-s")
+#: No -Werror: a newer compiler's new warning must keep nobody from running tare. Our tests have it.
+FLAGS = ("-static", "-Os", "-Wall", "-Wextra", "-std=gnu11", "-s")
 
 _COMPILER_S = 120
 
