@@ -19,7 +19,7 @@ from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.capacity import Estimate, Size, size, smaller
 from tare.reports.sections.ramp.density.prediction import predict, processors
 from tare.reports.sections.ramp.memory_model import DensityRow
-from tests import cli
+from tests import warm
 from tests.unit import ascents_fixture as synthetic
 from tests.unit import reports_fixture
 from tests.unit.ascents_fixture import GIB, MIB, TOTAL, Burden
@@ -180,6 +180,7 @@ def test_a_host_smaller_than_what_is_used_already_holds_none(tmp_path: Path) -> 
     assert (row.instances, row.low, row.high, row.bound) == (0, 0, 0, "memory")
 
 
+@pytest.mark.slow
 def test_sizes_are_shown_on_the_page_and_in_80_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "run")
     assert build(path).analysis.capacity == ()
@@ -211,18 +212,18 @@ def test_what_is_no_size_is_a_usage_error(text: str) -> None:
 
 def test_the_command_line_takes_sizes_and_refuses_what_is_none(tmp_path: Path) -> None:
     path = write(tmp_path / "run")
-    done = cli.tare("report", path, "--json", "--host", "64GiB:16", "--host", "64GiB:4")
+    done = warm.tare("report", path, "--json", "--host", "64GiB:16", "--host", "64GiB:4")
     rows = [row for row in json.loads(done.stdout)["capacity"] if row["subject"] == "busy"]
     assert [row["instances"] for row in rows] == [288, 72]
-    done = cli.tare("report", path, "--host", "64GiB:16")
+    done = warm.tare("report", path, "--host", "64GiB:16")
     assert (done.returncode, done.stdout.strip()) == (0, str(path / "report.html"))
     assert "288" in done.stderr
-    bad = cli.tare("report", path, "--host", "lots")
+    bad = warm.tare("report", path, "--host", "lots")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "'lots' is no size of a host" in bad.stderr
     assert "Traceback" not in bad.stderr
     starts = reports_fixture.write_run(tmp_path / "starts")
-    bad = cli.tare("report", starts, "--host", "64GiB:16")
+    bad = warm.tare("report", starts, "--host", "64GiB:16")
     assert bad.returncode == 2
     assert "probe 'density'" in bad.stderr
 

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from tare import command
-from tests import cli
+from tests import cli, warm
 
 VERBS = sorted(command.cli.commands)
 
@@ -42,42 +42,42 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_name_the_program(shell: str) -> None:
-    done = cli.tare("completion", shell)
+    done = warm.tare("completion", shell)
     assert done.returncode == 0
     assert "_TARE_COMPLETE" in done.stdout
 
 
 def test_completion_offers_scenarios() -> None:
-    done = cli.tare(_TARE_COMPLETE="bash_complete", COMP_WORDS="tare run st", COMP_CWORD="2")
+    done = warm.tare(_TARE_COMPLETE="bash_complete", COMP_WORDS="tare run st", COMP_CWORD="2")
     assert "startup" in done.stdout
 
 
 def test_a_plan_is_the_same_twice_and_another_with_another_seed() -> None:
-    first, second = (cli.tare("plan", "startup", "--seed", "7", "--json") for _ in range(2))
+    first, second = (warm.tare("plan", "startup", "--seed", "7", "--json") for _ in range(2))
     assert first.stdout == second.stdout
-    assert first.stdout != cli.tare("plan", "startup", "--seed", "8", "--json").stdout
+    assert first.stdout != warm.tare("plan", "startup", "--seed", "8", "--json").stdout
     plan = json.loads(first.stdout)
     assert plan["arithmetic"] == "5 subjects x 12 rounds + 5 warm-ups = 65 starts"
     assert len(plan["trials"]) == 65
 
 
 def test_a_plan_for_people_fits_80_columns_and_has_no_colour() -> None:
-    done = cli.tare("plan", "calibration")
+    done = warm.tare("plan", "calibration")
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_a_dry_run_is_a_plan_and_starts_nothing(tmp_path: Path) -> None:
-    done = cli.tare("run", "startup", "--dry-run", "--results", tmp_path / "results")
-    assert (done.returncode, done.stdout) == (0, cli.tare("plan", "startup").stdout)
+    done = warm.tare("run", "startup", "--dry-run", "--results", tmp_path / "results")
+    assert (done.returncode, done.stdout) == (0, warm.tare("plan", "startup").stdout)
     assert not (tmp_path / "results").exists()
 
 
 def test_list_names_scenarios_and_runs(tmp_path: Path) -> None:
-    names = [row["scenario"] for row in json.loads(cli.tare("list", "--json").stdout)]
+    names = [row["scenario"] for row in json.loads(warm.tare("list", "--json").stdout)]
     assert {"startup", "quick", "calibration"} <= set(names)
-    assert json.loads(cli.tare("list", "--runs", "--json", "--results", tmp_path).stdout) == []
+    assert json.loads(warm.tare("list", "--runs", "--json", "--results", tmp_path).stdout) == []
 
 
 def bad_scenarios(tmp_path: Path) -> dict[str, Path]:
@@ -104,7 +104,7 @@ def bad_scenarios(tmp_path: Path) -> dict[str, Path]:
 def test_a_bad_scenario_is_one_clear_paragraph_and_exit_2(tmp_path: Path, name: str) -> None:
     path = bad_scenarios(tmp_path)[name]
     results = tmp_path / "results"
-    done = cli.tare("run", path, "--results", results)
+    done = warm.tare("run", path, "--results", results)
     assert done.returncode == 2
     assert done.stdout == ""
     assert str(path) in done.stderr
@@ -131,7 +131,7 @@ def test_a_bad_scenario_is_one_clear_paragraph_and_exit_2(tmp_path: Path, name: 
     ],
 )
 def test_bad_usage_is_exit_2_without_a_traceback(words: tuple[str, ...]) -> None:
-    done = cli.tare(*words)
+    done = warm.tare(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr
 

@@ -31,9 +31,9 @@ from tare.reports.analysis import build
 from tare.reports.page import render
 from tare.reports.terminal import consoles
 from tare.reports.terminal.progress import Watcher
-from tests import cli
-from tests.cli import fails
+from tests import cli, warm
 from tests.unit import ascents_fixture, reports_fixture
+from tests.warm import fails
 
 
 def options() -> Iterator[tuple[str, str]]:
@@ -71,7 +71,7 @@ def test_an_option_with_one_value_is_given_once(option: str) -> None:
 
 def test_other_names_of_an_option_are_the_same_option() -> None:
     assert "--rounds is given twice" in fails("plan", "quick", "-r", "3", "--runs", "4")
-    assert cli.tare("plan", "quick", "-s", "process", "-s", "process", "--json", "--json").returncode == 0
+    assert warm.tare("plan", "quick", "-s", "process", "-s", "process", "--json", "--json").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_a_run_that_goes_on_takes_no_other_contract(run: Path, flags: tuple[str,
 
 def test_an_option_that_would_not_be_followed_is_refused(run: Path, tmp_path: Path) -> None:
     for output in (str(tmp_path / "page.html"), "-"):
-        done = cli.tare("report", run, "--json", "-o", output)
+        done = warm.tare("report", run, "--json", "-o", output)
         assert done.returncode == 2
         assert "--output and --json exclude each other" in json.loads(done.stdout)["error"]
     for results in ("results/runs", str(tmp_path)):
         assert "--results needs --runs" in fails("list", "--results", results)
     assert list(tmp_path.iterdir()) == []
-    assert cli.tare("list", TARE_RESULTS=str(tmp_path)).returncode == 0
+    assert warm.tare("list", TARE_RESULTS=str(tmp_path)).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_one_damaged_run_hides_no_other(run: Path, tmp_path: Path) -> None:
     os.mkfifo(results / "e-pipe" / "run.json")
     (results / "f-folder" / "run.json").mkdir(parents=True)
     (results / "no-run").mkdir()
-    done = cli.tare("list", "--runs", "--results", results)
+    done = warm.tare("list", "--runs", "--results", results)
     assert done.returncode == 0
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert rows[0] == ["2026-02-03T10:11:12+00:00", "complete", "startup", str(good)]
@@ -149,14 +149,14 @@ def test_one_damaged_run_hides_no_other(run: Path, tmp_path: Path) -> None:
         ("unreadable", name) for name in (*texts, "e-pipe", "f-folder")
     ]
     assert len(done.stderr.splitlines()) == len(texts) + 2
-    told = json.loads(cli.tare("list", "--runs", "--json", "--results", results).stdout)
+    told = json.loads(warm.tare("list", "--runs", "--json", "--results", results).stdout)
     assert [bool(row["why"]) for row in told] == [False, *[True] * 6]
 
 
 def test_results_that_are_no_directory_are_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Not a directory" in fails("list", "--runs", "--results", tmp_path / "file")
-    assert cli.tare("list", "--runs", "--results", tmp_path / "nothing").returncode == 0
+    assert warm.tare("list", "--runs", "--results", tmp_path / "nothing").returncode == 0
 
 
 VIEWS = [
@@ -169,6 +169,7 @@ VIEWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "env", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
 )
@@ -204,10 +205,11 @@ def on_terminal(columns: int, *words: str | Path, **env: str) -> str:
     return b"".join(parts).decode("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_every_figure_of_a_comparison_is_whole_on_a_terminal(run: Path, columns: int) -> None:
     shown = on_terminal(columns, "compare", run, run, NO_COLOR="1", TERM="xterm")
-    wide = cli.tare("compare", run, run, COLUMNS="10000").stdout
+    wide = warm.tare("compare", run, run, COLUMNS="10000").stdout
     spans = re.findall(r"(?<= )[0-9.]+ to [0-9.]+(?= )", wide)
     assert len(spans) >= 30
     for figure in ("188 MiB", "no difference shown", "vm (emulated)", *spans):
@@ -222,7 +224,7 @@ def test_a_path_is_one_piece_on_a_terminal_and_in_a_pipe(tmp_path: Path) -> None
     results = tmp_path / ("long-" * 20)
     path = reports_fixture.write_run(results / "20260203T101112Z-startup-1a2b")
     assert str(path) in on_terminal(40, "list", "--runs", "--results", results)
-    assert cli.tare("list", "--runs", "--results", results).stdout.rstrip("\n").endswith(f"\t{path}")
+    assert warm.tare("list", "--runs", "--results", results).stdout.rstrip("\n").endswith(f"\t{path}")
 
 
 def test_a_path_with_a_line_end_is_one_line_on_a_terminal_and_in_a_pipe(tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_a_path_with_a_line_end_is_one_line_on_a_terminal_and_in_a_pipe(tmp_path
     reports_fixture.write_run(results / "20260203T101112Z-startup-1a2b")
     (results / "20260203T101113Z-bad").mkdir()
     (results / "20260203T101113Z-bad" / "run.json").touch()
-    done = cli.tare("list", "--runs", "--results", results)
+    done = warm.tare("list", "--runs", "--results", results)
     assert len(done.stdout.splitlines()) == 2
     assert [line[:6] for line in done.stderr.splitlines()] == ["tare: "]
     shown = on_terminal(200, "list", "--runs", "--results", results).splitlines()
@@ -252,14 +254,14 @@ def test_a_command_that_is_told_can_be_pasted(tmp_path: Path, monkeypatch: pytes
 
 def test_nothing_is_filled_up_in_a_pipe(run: Path) -> None:
     for words in (("list",), ("list", "--runs", "--results", run.parent), ("plan", "startup"), ("compare", run, run)):
-        lines = cli.tare(*words, COLUMNS="").stdout.splitlines()
+        lines = warm.tare(*words, COLUMNS="").stdout.splitlines()
         assert lines
         assert all(line == line.rstrip() for line in lines)
 
 
 @pytest.mark.parametrize("columns", ["0", "-5", "nan", "²", "9" * 30])
 def test_a_width_that_cannot_be_meant_is_ignored(columns: str) -> None:
-    assert cli.tare("plan", "quick", COLUMNS=columns).returncode == 0
+    assert warm.tare("plan", "quick", COLUMNS=columns).returncode == 0
 
 
 # -- run directories that are no longer what a run wrote ---------------------------------------------------------------
@@ -291,6 +293,7 @@ def damaged(text: str, rng: random.Random) -> str:
     return json.dumps(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [reports_fixture.write_run, ascents_fixture.write])
 @pytest.mark.parametrize("seed", range(8))
 def test_a_run_that_was_damaged_anywhere_is_reported_or_refused(tmp_path: Path, write: Any, seed: int) -> None:
@@ -317,6 +320,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_damaged_header_is_bad_input_for_every_verb(run: Path, tmp_path: Path, name: str) -> None:
     header = json.loads((run / store.HEADER).read_text("utf-8"))

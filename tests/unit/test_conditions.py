@@ -126,6 +126,7 @@ def test_what_an_older_tare_did_not_record_is_unknown(tmp_path: Path) -> None:
     assert parted(older, header) == parted(header, older) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -174,6 +175,7 @@ def test_what_one_subject_was_weighed_by_is_said(tmp_path: Path, changes: dict[s
     assert reports.compare_runs(first, first).differs == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subjects", [None, 3, "x", {}, [], [3], [{}], [{"label": "vm"}], [["label", "vm"]]])
 def test_subjects_that_an_older_tare_did_not_keep_so_are_unknown(tmp_path: Path, subjects: Any) -> None:
     before = run(tmp_path / "before", scenario={**SCENARIO, "subjects": [weighed("vm")]})

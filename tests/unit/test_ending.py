@@ -15,7 +15,9 @@ import pytest
 from tare.bench.errors import HostError, InvalidError, NothingToRunError, OutputError, TareError, UsageError, unwritten
 from tare.reports.cli import ending
 from tare.runners.base import RunnerError
-from tests import cli
+from tests import cli, warm
+
+pytestmark = pytest.mark.slow
 
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -166,12 +168,12 @@ BAD = {
 
 @pytest.mark.parametrize("verb", BAD)
 def test_with_json_an_error_is_json(verb: str) -> None:
-    done = cli.tare(*BAD[verb], "--json")
+    done = warm.tare(*BAD[verb], "--json")
     error = json.loads(done.stdout)
     assert set(error) == {"error", "why", "fix", "exit_code"}
     assert error["exit_code"] == done.returncode == 2
     assert f"tare: {error['error']}" in done.stderr
-    assert cli.tare(*BAD[verb]).stdout == ""
+    assert warm.tare(*BAD[verb]).stdout == ""
 
 
 def test_every_verb_with_json_is_among_them() -> None:

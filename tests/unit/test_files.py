@@ -13,9 +13,28 @@ from pathlib import Path
 import pytest
 
 from tare.bench.records import files
-from tests import cli
-from tests.cli import fails
+from tests import cli, warm
 from tests.unit import reports_fixture
+from tests.warm import fails
+
+pytestmark = pytest.mark.slow
+
+#: Its end is reached only if more is written than a pipe holds at once.
+PAGE = "<!doctype html>" + "x" * 300_000 + "</html>\n"
+
+
+def reporting(*words: str | Path, before: str = "") -> list[str]:
+    """The command of ``tare report WORDS`` that writes PAGE in place of a page, which takes a second to draw."""
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom tare import command, reports\n"
+        "from tare.bench.records import files\n"
+        "reports.build = lambda *_: None\n"
+        f"reports.html = lambda *_: {PAGE[:15]!r} + 'x' * 300_000 + '</html>\\n'\n"
+        f"{before}\n"
+        f"sys.argv = ['tare', 'report', *{[*map(str, words)]!r}, *sys.argv[1:]]\n"
+        "command.main()"
+    )
+    return [sys.executable, "-c", code]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +43,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(run: Path, script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run *script* in *folder*; TARE is ``tare report RUN``."""
+    """Run *script* in *folder*; TARE is ``tare report RUN``, with a page of no meaning."""
     return subprocess.run(
-        ["/bin/bash", "-c", script.replace("TARE", shlex.join(cli.command("report", run)))],
+        ["/bin/bash", "-c", script.replace("TARE", shlex.join(reporting(run)))],
         capture_output=True, text=True, cwd=folder, env=cli.environment(), check=False, timeout=120,
     )  # fmt: skip
 
@@ -48,9 +67,8 @@ def shell(run: Path, script: str, folder: Path) -> subprocess.CompletedProcess[s
 def test_a_page_goes_where_the_shell_says(run: Path, tmp_path: Path, script: str) -> None:
     done = shell(run, script, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    text = (tmp_path / "page.html").read_text("utf-8")
-    assert text.startswith("<!doctype html>")
-    assert text.rstrip().endswith("</html>")
+    whole = (tmp_path / "page.html").read_text("utf-8").rstrip("\n") == PAGE.rstrip("\n")
+    assert whole  # shown, they would fill the screen
     assert sorted(os.listdir(tmp_path)) in (["page.html"], ["page.html", "pipe"])
 
 
@@ -99,15 +117,9 @@ def test_a_signal_while_a_page_is_written_leaves_no_part_of_it(
 ) -> None:
     page = tmp_path / "page.html"
     page.write_text("old")
-    code = (
-        "import os, sys\nfrom tare import command\nfrom pathlib import Path\nfrom tare.bench.records import files\n"
-        f"write, arrive = files._write_as, lambda: os.kill(os.getpid(), {number.value})\n"
-        f"{moment}\n"
-        f"sys.argv = ['tare', 'report', {str(run)!r}, '-o', {str(page)!r}]\n"
-        "command.main()"
-    )
+    before = f"write, arrive = files._write_as, lambda: os.kill(os.getpid(), {number.value})\n{moment}"
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        reporting(run, "-o", page, before=before),
         capture_output=True, text=True, cwd=cli.ROOT, env=cli.environment(), check=False, timeout=120,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (130, "")
@@ -136,7 +148,7 @@ def test_an_output_keeps_links_and_devices(run: Path, tmp_path: Path) -> None:
     (tmp_path / "link.html").symlink_to("real.html")
     (tmp_path / "null").symlink_to("/dev/null")
     for name in ("link.html", "null"):
-        assert cli.tare("report", run, "-o", tmp_path / name).returncode == 0
+        assert warm.tare("report", run, "-o", tmp_path / name).returncode == 0
         assert (tmp_path / name).is_symlink()
     assert Path("/dev/null").is_char_device()
     assert (tmp_path / "real.html").read_text("utf-8").startswith("<!doctype html>")
@@ -151,7 +163,7 @@ def test_the_page_in_the_run_is_its_own_whatever_link_stands_there(tmp_path: Pat
     (tmp_path / "folder").mkdir()
     page = run / "report.html"
     page.symlink_to(to if to == page.name else tmp_path / to)
-    assert cli.tare("report", run).stdout == f"{page}\n"
+    assert warm.tare("report", run).stdout == f"{page}\n"
     assert not page.is_symlink()
     assert page.read_text("utf-8").startswith("<!doctype html>")
     assert (tmp_path / "victim").read_text() == "mine"

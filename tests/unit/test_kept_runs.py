@@ -18,7 +18,9 @@ import pytest
 
 from tare import reports
 from tare.bench.records.store import load
-from tests import cli
+from tests import cli, warm
+
+pytestmark = pytest.mark.slow
 
 KEPT = cli.ROOT / "tests" / "kept" / "runs-schema-1.zip"
 NAMES = ["startup", "memory", "density", "least-memory"]
@@ -70,7 +72,7 @@ def test_the_figures_are_those_of_then(kept: Path, name: str) -> None:
 def test_they_have_a_page_and_a_text(kept: Path, name: str) -> None:
     page = reports.write(kept / name)
     assert "<svg" in page.read_text(encoding="utf-8")
-    done = cli.tare("report", kept / name, "--json")
+    done = warm.tare("report", kept / name, "--json")
     assert done.returncode == 0, done.stderr
 
 

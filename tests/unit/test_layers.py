@@ -63,6 +63,7 @@ def shown(path: Path) -> tuple[str, str, dict[str, object]]:
     return page, console.export_text(), json.loads(msgspec.json.encode(report))
 
 
+@pytest.mark.slow
 def test_a_sandbox_and_a_container_in_a_machine_go_through_every_report(tmp_path: Path) -> None:
     subjects = [
         synthetic.subject("process"),
@@ -94,6 +95,7 @@ def test_a_sandbox_and_a_container_in_a_machine_go_through_every_report(tmp_path
     }
 
 
+@pytest.mark.slow
 def test_memory_of_a_sandbox_and_of_a_container_in_a_machine(tmp_path: Path) -> None:
     path = ramps.write(
         tmp_path / "run",

@@ -30,6 +30,7 @@ def heaps(rng: np.random.Generator, *of: tuple[float, int], spread: float = 0.05
     return list(map(float, rng.permutation(values)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 10, 13, 20, 33, 100, 300, 1000])
 @pytest.mark.parametrize("shape", ONE_MODE)
 def test_of_samples_with_one_mode_one_in_a_hundred_at_most_is_said_to_have_two(shape: str, n: int) -> None:

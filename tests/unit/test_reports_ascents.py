@@ -21,6 +21,8 @@ from tests.unit import reports_fixture
 from tests.unit.ascents_fixture import GIB, KIB, MIB, TOTAL, Burden
 from tests.unit.test_reports_render import HOSTILE, Page, terminal
 
+pytestmark = pytest.mark.slow
+
 Write = Callable[..., Path]
 
 COUNTS = (1, 2, 3, 5, 8, 12, 20, 30, 40)

@@ -15,9 +15,11 @@ from tare.bench.records import store
 from tare.reports.analysis import build, runs
 from tare.reports.analysis.model import Report
 from tare.reports.page import render
-from tests import cli
+from tests import warm
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as starts
+
+pytestmark = pytest.mark.slow
 
 Row = dict[str, Any]
 
@@ -81,13 +83,13 @@ def test_a_number_that_cannot_be_true_is_refused_by_its_line(tmp_path: Path, val
     lines = file.read_text("utf-8").splitlines()
     lines[4] = json.dumps(json.loads(lines[4]) | {"value": value})
     file.write_text("\n".join(lines) + "\n", "utf-8")
-    done = cli.tare("report", path)
+    done = warm.tare("report", path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "line 5 is damaged" in done.stderr
     assert "it could be" in done.stderr or "is negative" in done.stderr
     del lines[4]  # as the error tells
     file.write_text("\n".join(lines) + "\n", "utf-8")
-    assert cli.tare("report", path).returncode == 0
+    assert warm.tare("report", path).returncode == 0
 
 
 @pytest.mark.parametrize("name", [store.SAMPLES, store.OUTCOMES])

@@ -12,6 +12,8 @@ from tare.reports.analysis.model import Report
 from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import KIB, MIB, Burden
 
+pytestmark = pytest.mark.slow
+
 LEFT = Burden(each={"payload": 44 * KIB, "slab": 56 * KIB}, left=10.0 * KIB)
 
 

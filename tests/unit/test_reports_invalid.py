@@ -16,6 +16,8 @@ from tare.reports.analysis.model import Report
 from tests.unit import ascents_fixture as ascents
 from tests.unit import reports_fixture as starts
 
+pytestmark = pytest.mark.slow
+
 WHY = "the measuring process did not run for 9.60 s: it was stopped, frozen, or got no processor"
 
 

@@ -18,6 +18,8 @@ from tare.reports import words
 from tare.reports.page.render import MOST_SHOWN
 from tests.unit import reports_fixture as synthetic
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert('label')</script>"
 
 

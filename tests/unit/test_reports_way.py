@@ -20,6 +20,8 @@ from tests.unit import ascents_fixture as synthetic
 from tests.unit.ascents_fixture import GUEST_KEEPS, KIB, MIB, Burden
 from tests.unit.test_reports_render import Page, terminal
 
+pytestmark = pytest.mark.slow
+
 Write = Callable[..., Path]
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200)

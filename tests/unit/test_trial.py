@@ -103,6 +103,7 @@ def test_a_mark_may_follow_what_the_workload_wrote_without_a_line_end() -> None:
     assert (found.status, "first_seconds" in found.values) == ("ok", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [b"x" * 64, b"\n" * 64, b"tare " * 16, b"tare ready" * 8, b"tare inside x 1\n" * 8])
 def test_however_much_is_written_only_the_end_is_kept(chunk: bytes) -> None:
     console = Console({})

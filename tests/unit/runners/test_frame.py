@@ -77,6 +77,7 @@ def test_a_start_that_fails_is_removed_and_never_stamped() -> None:
     assert done == ["remove"]
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("error", [RunnerError("the binary is missing", "why"), OSError(errno.EPERM, "not for you")])
 def test_a_trial_that_cannot_be_prepared_is_a_reason(error: Exception, tmp_path: Path) -> None:
     def prepare(*_: object) -> None:

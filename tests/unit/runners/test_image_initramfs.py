@@ -155,6 +155,7 @@ def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
         archive(tmp_path)
 
 
+@pytest.mark.compiler
 def test_the_built_in_root_filesystem(tmp_path: Path) -> None:
     root = rootfs.payload_root(tmp_path)
     assert rootfs.payload_root(tmp_path) == root

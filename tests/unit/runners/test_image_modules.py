@@ -43,6 +43,7 @@ def test_a_module_that_is_not_there_is_named_with_what_to_do(kernel: Path) -> No
     assert "option kernel" in caught.value.fix
 
 
+@pytest.mark.compiler
 def test_the_tree_holds_the_loader_and_the_modules_in_order(kernel: Path, tmp_path: Path) -> None:
     found = modules.tree(kernel, ("balloon",), tmp_path / "cache")
     assert (found / "modules" / "order").read_text() == "ring.ko\nvirtio.ko\nballoon.ko\n"

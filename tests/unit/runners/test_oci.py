@@ -57,6 +57,7 @@ def test_binary_that_fails_is_a_reason(tmp_path: Path) -> None:
     assert "ended with status 3" in support.why
 
 
+@pytest.mark.compiler
 def test_a_version_in_no_encoding_is_no_fault(tmp_path: Path) -> None:
     """A probe never raises: neither over what a program prints, nor over how long it takes."""
     for runner in (oci.CRUN, bwrap):

@@ -48,6 +48,7 @@ def test_only_what_is_wished_for_becomes_a_word() -> None:
     assert payload.Payload(busy_percent=20, touch_mib=3).arguments() == ("touch-mib=3", "busy-percent=20", "then=pause")
 
 
+@pytest.mark.compiler
 def test_it_writes_what_it_is_told_to_before_it_is_ready(program: Path) -> None:
     done = subprocess.run(
         [program, *payload.Payload(out_kib=100, err_kib=200, exit_code=0).arguments()],
@@ -61,6 +62,7 @@ def test_it_writes_what_it_is_told_to_before_it_is_ready(program: Path) -> None:
     assert done.stdout.count(b"x\n") == 100 * 16
 
 
+@pytest.mark.compiler
 def test_a_flood_goes_on_until_it_is_told_to_end(program: Path) -> None:
     with subprocess.Popen(
         [program, *payload.Payload(floods=True).arguments()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -72,6 +74,7 @@ def test_a_flood_goes_on_until_it_is_told_to_end(program: Path) -> None:
         assert started.wait(timeout=10) == 0
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize(("percent", "low", "high"), [(20, 0.10, 0.30), (0, 0.0, 0.02)])
 def test_it_uses_its_share_of_a_processor_and_ends_when_told(
     program: Path, percent: int, low: float, high: float
@@ -86,6 +89,7 @@ def test_it_uses_its_share_of_a_processor_and_ends_when_told(
     assert (started.returncode, rest) == (0, "tare exit 0\n")
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("percent", [1, 100])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_busy_one_ends_by_a_signal_even_without_a_pause(program: Path, percent: int, number: signal.Signals) -> None:
@@ -95,6 +99,7 @@ def test_a_busy_one_ends_by_a_signal_even_without_a_pause(program: Path, percent
     assert (started.returncode, rest) == (0, "tare exit 0\n")
 
 
+@pytest.mark.compiler
 def test_stopping_and_continuing_it_is_no_reason_to_end(program: Path) -> None:
     with ready(program, "busy-percent=1") as started:
         for number in (signal.SIGSTOP, signal.SIGCONT) * 3:
@@ -105,6 +110,7 @@ def test_stopping_and_continuing_it_is_no_reason_to_end(program: Path) -> None:
         assert started.wait(timeout=10) == 0
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("word", ["busy-percent=101", "busy-percent=-1", "busy-percent=x", "busy-percent=", "busy=5"])
 def test_a_share_that_cannot_be_meant_is_refused(program: Path, word: str) -> None:
     done = subprocess.run([program, word], capture_output=True, text=True, check=False, timeout=10)
@@ -153,6 +159,7 @@ def rollup_kib(pid: int, field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize(
     ("release", "resident", "lazy"), [(False, True, False), (True, False, False), ("lazily", True, True)]
 )

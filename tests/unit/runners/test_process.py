@@ -67,6 +67,7 @@ def all_of(fd: int) -> bytes:
         return file.read()
 
 
+@pytest.mark.compiler
 def test_the_program_begins_after_the_move() -> None:
     group = Group()
     with held("/bin/sh", "-c", 'echo "$0|$1|$A"', "zero", "two words", env={"A": "b"}) as (one, out):
@@ -76,6 +77,7 @@ def test_the_program_begins_after_the_move() -> None:
         assert group.programs == [exec_gate.binary(cache_dir()).name]
 
 
+@pytest.mark.compiler
 def test_the_program_has_the_environment_and_the_descriptors_of_any_other() -> None:
     with held("/usr/bin/env", env={"A": "b"}) as (one, out):
         one.run_in(as_group(Group()))
@@ -86,6 +88,7 @@ def test_the_program_has_the_environment_and_the_descriptors_of_any_other() -> N
         assert all_of(out) == other.stdout
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize(("content", "why"), [(None, "No such file"), (b"\0\1\2", "Exec format error")])
 def test_a_program_that_cannot_be_executed_is_an_error(content: bytes | None, why: str, tmp_path: Path) -> None:
     program = tmp_path / "program"
@@ -98,6 +101,7 @@ def test_a_program_that_cannot_be_executed_is_an_error(content: bytes | None, wh
     assert why in caught.value.why
 
 
+@pytest.mark.compiler
 def test_a_refused_move_leaves_the_program_unstarted() -> None:
     with held("/bin/echo", "started") as (one, out):
         with pytest.raises(PermissionError):
@@ -106,6 +110,7 @@ def test_a_refused_move_leaves_the_program_unstarted() -> None:
         assert all_of(out) == b""
 
 
+@pytest.mark.compiler
 def test_a_gate_that_dies_is_no_error_of_the_program() -> None:
     with held("/bin/echo", "started") as (one, out):
         os.kill(one.pid, signal.SIGKILL)
@@ -113,6 +118,7 @@ def test_a_gate_that_dies_is_no_error_of_the_program() -> None:
         assert all_of(out) == b""
 
 
+@pytest.mark.compiler
 def test_a_gate_ends_when_nobody_waits() -> None:
     with held("/bin/echo", "started") as (one, out):
         one.link.close()
@@ -120,6 +126,7 @@ def test_a_gate_ends_when_nobody_waits() -> None:
         wait_until(lambda: os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG), 5)
 
 
+@pytest.mark.compiler
 def test_without_cgroups_there_is_no_limited_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cgroups, "usable", lambda: "/sys/fs/cgroup/memory: Permission denied")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -136,6 +143,7 @@ def test_without_cgroups_there_is_no_limited_process(monkeypatch: pytest.MonkeyP
         pass
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -163,6 +171,7 @@ def ignored(pid: int) -> set[int]:
     return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
 
 
+@pytest.mark.compiler
 def test_neither_way_hands_on_a_signal_that_tare_ignores(tmp_path: Path) -> None:
     """As under nohup, or as a shell's background job."""
     path = payload.binary(cache_dir())

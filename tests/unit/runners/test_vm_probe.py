@@ -97,6 +97,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceleration, "device_trouble", lambda: "")
 
 
+@pytest.mark.compiler
 def test_an_unproved_kvm_is_never_taken_silently(
     kernel: Path, connected: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_an_unproved_kvm_is_never_taken_silently(
     assert "tcg" in demanded.fix
 
 
+@pytest.mark.compiler
 def test_a_proved_kvm_is_used(kernel: Path, connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceleration, "first_mark", lambda *_: "")
     support = backend.probe({}, kernel)

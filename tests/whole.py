@@ -1,0 +1,167 @@
+"""The whole suite in two parts, as ``./bootstrap test`` and ``nox -s tests`` run it: ``python -m tests.whole``.
+
+First the unit tests, as many at once as there are processors: they share nothing with each other, nor with the host.
+Then the rest, one after another: those tests measure, count what is left on the whole host, and take the lock of a run.
+Both parts run, whatever the first one finds. What is said at the end is about both: the ten slowest tests, the coverage
+of each package against its floor, and how many tests failed.
+
+Arguments go to pytest, in both parts (``-k stats``). The floors hold for the whole suite only: with arguments, the
+coverage is shown and not judged.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import coverage
+
+ROOT = Path(__file__).resolve().parent.parent
+#: The least coverage of each package, in per cent: a little under what the whole suite reaches. What a container runs
+#: before its program (python -I -S) is not measured while it runs: of runners/ only tests in this process count.
+FLOORS = {"bench": 90, "reports": 90, "runners": 60}
+#: More at once need more memory than some machines with many processors have.
+MOST_WORKERS = 4
+SLOWEST = 10
+
+FINE, FAILED, INTERRUPTED = 0, 1, 130
+#: pytest's status when its arguments leave no test to run.
+_NOTHING_TO_RUN = 5
+
+
+@dataclass(kw_only=True)
+class Part:
+    """One run of pytest, and what it reported."""
+
+    name: str
+    arguments: Sequence[str]
+    status: int = 0
+    lasted_s: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+    #: (seconds, test), set-up and removal included.
+    times: list[tuple[float, str]] = field(default_factory=list)
+
+    def failed(self) -> bool:
+        """Whether a test failed, or pytest itself."""
+        return self.status not in (0, _NOTHING_TO_RUN)
+
+    def line(self) -> str:
+        """What it came to, in one line."""
+        found = ", ".join(f"{count} {what}" for what, count in self.counts.items() if count) or "no tests"
+        broken = f"; pytest's exit status {self.status}" if self.failed() and self.status != 1 else ""
+        return f"  {self.name:<28}{found} in {self.lasted_s / 60:.1f} min{broken}"
+
+
+def parts(arguments: Sequence[str]) -> tuple[Part, Part]:
+    """Unit tests side by side, then what else pyproject.toml lists, one by one."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    rest = [path for path in settings["tool"]["pytest"]["ini_options"]["testpaths"] if path != "tests/unit"]
+    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    # worksteal: a file's tests stay together, and so does what its fixtures made, until a worker has nothing left.
+    beside = ["--numprocesses", str(workers), "--dist", "worksteal"]
+    measured = ["--cov", "--cov-report=", *arguments]
+    return (
+        Part(name=f"unit, {workers} at a time", arguments=["tests/unit", *beside, *measured]),
+        Part(name="the rest, one by one", arguments=[*rest, "--cov-append", *measured]),
+    )
+
+
+def run(part: Part, signals: Signals) -> None:
+    """Run pytest for *part*; its output is the terminal's."""
+    with tempfile.TemporaryDirectory(prefix="tare-tests-") as folder:
+        report = Path(folder, "report.xml")
+        noted = [f"--junit-xml={report}", "--override-ini=junit_family=xunit1"]
+        begun = time.monotonic()
+        with subprocess.Popen([sys.executable, "-m", "pytest", *noted, *part.arguments], cwd=ROOT) as child:
+            signals.child = child
+            part.status = child.wait()
+            signals.child = None
+        part.lasted_s = time.monotonic() - begun
+        if report.exists():
+            part.counts, part.times = read(report)
+
+
+def read(report: Path) -> tuple[dict[str, int], list[tuple[float, str]]]:
+    """How many tests passed, failed, were skipped, and how long each took."""
+    suites = list(ET.parse(report).iter("testsuite"))
+    total = {key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")}
+    passed = total["tests"] - total["failures"] - total["errors"] - total["skipped"]
+    counts = {"passed": passed, "failed": total["failures"], "errors": total["errors"], "skipped": total["skipped"]}
+    cases = [case for suite in suites for case in suite.iter("testcase")]
+    return counts, [(float(case.get("time", 0)), f"{case.get('file', '')}::{case.get('name')}") for case in cases]
+
+
+class Signals:
+    """Interrupts are pytest's to answer: this process waits until it has tidied up, and begins nothing more."""
+
+    def __init__(self) -> None:
+        self.child: subprocess.Popen[bytes] | None = None
+        self.seen = 0
+
+    def install(self) -> None:
+        """Answer what a terminal and a caller send."""
+        signal.signal(signal.SIGINT, self._note)  # the terminal sends it to pytest as well
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._pass_on)
+
+    def _note(self, number: int, _: object) -> None:
+        self.seen = number
+
+    def _pass_on(self, number: int, _: object) -> None:
+        self.seen = number
+        if self.child:
+            self.child.send_signal(signal.SIGINT)  # which pytest tidies up after
+
+
+def slowest(times: Sequence[tuple[float, str]]) -> list[str]:
+    """The tests that took longest, of both parts."""
+    return [f"  {took:6.1f} s  {name}" for took, name in sorted(times, reverse=True)[:SLOWEST]]
+
+
+def covered() -> dict[str, float]:
+    """The coverage of each package, in per cent, of both parts together."""
+    measured = coverage.Coverage(config_file=str(ROOT / "pyproject.toml"))
+    measured.load()
+    found = dict.fromkeys(FLOORS, 0.0)
+    for name in FLOORS:
+        with suppress(coverage.exceptions.NoDataError):
+            found[name] = measured.report(include=[f"{ROOT}/{name}/*"], file=io.StringIO())
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run both parts, say what they came to, return the exit status."""
+    signals = Signals()
+    signals.install()
+    both = parts(arguments)
+    for part in both:
+        run(part, signals)
+        if signals.seen:
+            return INTERRUPTED
+    click.echo("\nthe slowest tests")
+    click.echo("\n".join(slowest([time for part in both for time in part.times])))
+    click.echo("\ncoverage (the lines that no test reaches: .venv/bin/coverage report)")
+    short = False
+    for name, percent in covered().items():
+        under = percent < FLOORS[name] and not arguments
+        short |= under
+        click.echo(f"  {name:<28}{percent:.1f} %, {'UNDER its' if under else 'with a'} floor of {FLOORS[name]} %")
+    click.echo("\ntests")
+    click.echo("\n".join(part.line() for part in both))
+    return FAILED if short or any(part.failed() for part in both) else FINE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
