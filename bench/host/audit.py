@@ -17,6 +17,7 @@ import psutil
 
 from tare.bench.records.rows import Leak
 from tare.runners.container.cgroup import cgroups, hierarchies
+from tare.runners.container.cgroup.mountinfo import entries
 
 #: kind -> the names found of it
 Inventory = Mapping[str, frozenset[str]]
@@ -94,8 +95,7 @@ def _cgroups(prefix: str) -> list[str]:
 
 
 def _mounts(prefix: str, mountinfo: str) -> list[str]:
-    lines = (line.split(" ") for line in mountinfo.split("\n"))
-    return [fields[4] for fields in lines if len(fields) > 4 and f"/{prefix}" in fields[4]]
+    return [mount.point for mount in entries(mountinfo) if f"/{prefix}" in mount.point]
 
 
 def _entries(prefix: str, directory: Path) -> list[str]:

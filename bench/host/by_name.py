@@ -6,6 +6,7 @@ without doubt (:func:`bench.host.audit.own_processes`): a user's program may nam
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import select
@@ -19,10 +20,11 @@ from pathlib import Path
 from tare.bench.host import audit
 from tare.bench.records.rows import Leak
 from tare.runners.base import RunnerError
-from tare.runners.container.linux import syscalls
 
 _PROCESS = re.compile(r"pid (\d+) \(")
 _DEATH_MS = 10_000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MNT_DETACH = 2  # sys/mount.h
 
 
 def remove(leaks: Iterable[Leak], prefix: str) -> None:
@@ -64,7 +66,14 @@ def _kill(pid: int) -> None:
 
 
 def _detach(name: str) -> None:
-    syscalls.umount2(name, syscalls.MNT_DETACH)
+    _unmount(name)
+
+
+def _unmount(path: str) -> None:
+    """Unmount *path* as ``umount --lazy`` does. Not by our runtime, which is weighed."""
+    if _LIBC.umount2(os.fsencode(path), _MNT_DETACH):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
 
 
 def _remove_cgroup(own: frozenset[int], name: str) -> None:
@@ -78,7 +87,7 @@ def _remove_cgroup(own: frozenset[int], name: str) -> None:
 def _remove_namespace(name: str) -> None:
     path = Path("/run/netns", name)
     with suppress(OSError):
-        syscalls.umount2(os.fspath(path), syscalls.MNT_DETACH)
+        _unmount(os.fspath(path))
     path.unlink()
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tare.runners.base import PREFIX
+from tare.runners.container.cgroup.mountinfo import visible
 from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
@@ -37,15 +38,9 @@ def console_name(number: int) -> str:
 def cgroup_mounts(mountinfo: str) -> dict[str, Path]:
     """Controller (``""`` for the unified hierarchy) -> mount point, of proc(5) ``/proc/PID/mountinfo``."""
     found: dict[str, Path] = {}
-    for line in filter(None, mountinfo.split("\n")):
-        fields, _, rest = line.partition(" - ")
-        kind, _, options = rest.split(" ", 2)
-        point = Path(fields.split(" ")[4])
-        if kind == "cgroup2":
-            found.setdefault("", point)
-        elif kind == "cgroup":
-            for option in options.split(","):
-                found.setdefault(option, point)
+    for mount in visible(mountinfo):
+        for controller in mount.words if mount.version == 1 else ("",):
+            found.setdefault(controller, Path(mount.point))
     return found
 
 

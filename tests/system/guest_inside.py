@@ -36,13 +36,14 @@ def group_at(path: str) -> Any:
 @contextmanager
 def limited(path: str, resources: dict[str, Any]) -> Iterator[Any]:
     """A cgroup at *path* under *resources*."""
+    from tare.runners.container.cgroup import apply
     from tare.runners.container.cgroup import resources as r
     from tare.runners.container.light.reader import Reader
 
     group = group_at(path)
     group.create()
     try:
-        r.apply(r.parse(Reader(resources, "linux.resources")), group, lambda _: None)
+        apply.apply(r.parse(Reader(resources, "linux.resources")), group, lambda _: None)
         yield group
     finally:
         group.kill()
@@ -142,10 +143,11 @@ def check_what_v2_lacks_is_refused() -> None:
 
 
 def update(group: Any, asked: dict[str, Any]) -> None:
+    from tare.runners.container.cgroup import apply
     from tare.runners.container.cgroup import resources as r
     from tare.runners.container.light.reader import Reader
 
-    r.update(r.parse(Reader(asked, "linux.resources")), group, lambda _: None)
+    apply.update(r.parse(Reader(asked, "linux.resources")), group, lambda _: None)
 
 
 def check_updates_of_pairs() -> None:

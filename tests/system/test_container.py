@@ -19,8 +19,9 @@ from tare import runners
 from tare.runners import payload
 from tare.runners.base import Instance, Prepared, RunnerError, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
-from tare.runners.container.cgroup.hierarchies import CPU_PERIOD_US, read
+from tare.runners.container.cgroup.hierarchies import CPU_PERIOD_US
 from tare.runners.container.config.defaults import PIDS_LIMIT, READONLY_PATHS
+from tare.runners.container.linux.files import read
 from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 

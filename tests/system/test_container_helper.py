@@ -23,8 +23,8 @@ from tare import runners
 from tare.runners import fork_server, payload
 from tare.runners.base import Instance, RunnerError, Scratch, Spec
 from tare.runners.container.cgroup import cgroups, devices
-from tare.runners.container.cgroup.hierarchies import read
 from tare.runners.container.linux import syscalls
+from tare.runners.container.linux.files import read
 from tare.runners.container.warm import root_layer, smallest_container
 from tare.runners.image.cache import cache_dir
 from tare.runners.launch import fork_client

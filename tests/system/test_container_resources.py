@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from tare.runners.container.cgroup import cgroups, resources
+from tare.runners.container.cgroup import apply, cgroups, resources
 from tare.runners.container.light.reader import BundleError, Reader
 from tare.runners.container.linux import syscalls
-from tare.runners.container.linux.kernel import Kernel
 from tare.runners.container.seccomp import docker_profile, filters, libseccomp
+from tare.runners.container.setup.kernel import Kernel
 from tests.conftest import require, wait_until
 
 DEADLINE_S = 20.0
@@ -44,7 +44,7 @@ def limited(name: str, asked: dict[str, Any]) -> Iterator[cgroups.Cgroup]:
     group = cgroups.for_container(f"/{name}/one", "unused")
     group.create()
     try:
-        resources.apply(resources.parse(Reader(asked, "linux.resources")), group, lambda _: None)
+        apply.apply(resources.parse(Reader(asked, "linux.resources")), group, lambda _: None)
         yield group
     finally:
         group.kill()
@@ -195,7 +195,7 @@ def test_limits_go_up_and_down(name: str) -> None:
         for mib in (64, 16):
             memory = {"limit": mib * MIB} | ({"swap": 2 * mib * MIB} if cgroups.counts_swap() else {})
             update = {"memory": memory, "pids": {"limit": -1}}
-            resources.update(resources.parse(Reader(update, "linux.resources")), group, lambda _: None)
+            apply.update(resources.parse(Reader(update, "linux.resources")), group, lambda _: None)
             assert read(group, "memory", "memory.limit_in_bytes", "memory.max") == str(mib * MIB)
         assert read(group, "pids", "pids.max", "pids.max") == "max"
 

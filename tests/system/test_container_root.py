@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tare.runners.container.linux import syscalls
-from tare.runners.container.linux.kernel import Kernel
+from tare.runners.container.setup.kernel import Kernel
 from tare.runners.container.warm.root_layer import (
     LAYER,
     EnterLayer,

@@ -11,8 +11,8 @@ from tare.runners.container.cgroup import hierarchies
 from tare.runners.container.config.mounts import parse
 from tare.runners.container.lifecycle import state
 from tare.runners.container.light.reader import Reader
+from tare.runners.container.linux import capabilities
 from tare.runners.container.setup import cgroup_mount
-from tare.runners.container.setup.steps import credentials
 from tare.runners.container.warm import leftovers
 
 HOST = "         0          0 4294967295\n"
@@ -22,8 +22,8 @@ PODMAN = "         0       1000          1\n         1     100000      65536\n"
 
 @pytest.mark.parametrize(("uid_map", "confined"), [(HOST, False), (PODMAN, True), ("", True)])
 def test_confined_is_any_namespace_but_the_first(monkeypatch: pytest.MonkeyPatch, uid_map: str, confined: bool) -> None:
-    monkeypatch.setattr(credentials, "read", {"/proc/self/uid_map": uid_map}.__getitem__)
-    assert credentials.confined() is confined
+    monkeypatch.setattr(capabilities, "read", {"/proc/self/uid_map": uid_map}.__getitem__)
+    assert capabilities.confined() is confined
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_confined_is_any_namespace_but_the_first(monkeypatch: pytest.MonkeyPatch
 def test_where_states_are_kept(
     monkeypatch: pytest.MonkeyPatch, uid: int, uid_map: str, directory: str | None, root: str
 ) -> None:
-    monkeypatch.setattr(credentials, "read", lambda _: uid_map)
+    monkeypatch.setattr(capabilities, "read", lambda _: uid_map)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     if directory is not None:

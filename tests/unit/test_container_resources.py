@@ -290,7 +290,7 @@ def test_refused_by_name(asked: Any, where: str) -> None:
 def update(group: cgroups.V1 | cgroups.V2, asked: Any) -> list[str]:
     """The warnings."""
     said: list[str] = []
-    resources.update(parsed(asked), group, said.append)
+    apply.update(parsed(asked), group, said.append)
     return said
 
 
@@ -372,7 +372,7 @@ def test_swap_alone_is_judged_by_the_memory_limit_in_force(v1: cgroups.V1, v2: c
         with pytest.raises(BundleError, match="memory needs a limit"):
             update(group, {"memory": {"swap": 12288}})
         with pytest.raises(BundleError, match="memory needs a limit"):
-            resources.apply(parsed({"memory": {"swap": 12288}}), group, refuse)
+            apply.apply(parsed({"memory": {"swap": 12288}}), group, refuse)
     assert (tmp_path / "g/memory.swap.max").read_text() == "0\n"
 
 

@@ -19,8 +19,8 @@ from tare.runners.container.config.defaults import default_config
 from tare.runners.container.light.dataclasses import replace
 from tare.runners.container.light.reader import BundleError
 from tare.runners.container.linux import capabilities, syscalls
-from tare.runners.container.linux.kernel import flatten
 from tare.runners.container.seccomp.filters import Filter
+from tare.runners.container.setup.kernel import flatten
 from tare.runners.container.setup.sequence import Plan, plan
 from tare.runners.container.setup.steps import basic, carry, without_pivot
 from tare.runners.container.warm import overlay_sequence, program, root_layer
@@ -35,7 +35,7 @@ PROCESSORS = frozenset({0, 1})
 
 
 class Recorder:
-    """A :class:`runners.container.linux.kernel.Sys` that only remembers; *fails* maps a call's name to an errno."""
+    """A :class:`runners.container.setup.kernel.Sys` that only remembers; *fails* maps a call's name to an errno."""
 
     def __init__(self, **fails: int) -> None:
         self.calls: list[tuple[Any, ...]] = []

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tare.runners.container.cli import delete, features, log, main
+from tare.runners.container.cli import delete, features, main
 from tare.runners.container.config import bundle
 from tare.runners.container.config.defaults import default_config
 from tare.runners.container.errors import OciError
+from tare.runners.container.lifecycle import log
 from tare.runners.container.light import argparse
 from tare.runners.container.light import json as light_json
 from tare.runners.container.light.argparse import Option

@@ -14,8 +14,8 @@ import errno
 import os
 
 from ..light.reader import BundleError
+from ..linux.files import read, write
 from . import devices, limits
-from .hierarchies import read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

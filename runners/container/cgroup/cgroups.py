@@ -18,7 +18,8 @@ import errno
 import os
 
 from ..light.reader import BundleError
-from .hierarchies import NEEDED, NEEDED_V2, Layout, layout, read
+from ..linux.files import read
+from .hierarchies import NEEDED, NEEDED_V2, Layout, layout
 from .v1 import V1
 from .v2 import EVERY, V2, cpu_stat_ns
 

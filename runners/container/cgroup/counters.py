@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .hierarchies import read
+from ..linux.files import read
 from .v1 import V1
 
 TYPE_CHECKING = False

@@ -19,8 +19,8 @@ import os
 from ..light.dataclasses import record
 from ..light.reader import SEE, BundleError, Reader
 from ..linux import syscalls
+from ..linux.files import read, write
 from .cgroups import V1, V2
-from .hierarchies import read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ def apply(rules: tuple[Rule, ...], group: V1 | V2, warn: Callable[[str], None] |
     try:
         _apply(rules, group)
     except PermissionError as error:
-        from ..setup.steps import credentials
+        from ..linux import capabilities
 
-        if warn is None or not (os.geteuid() or credentials.confined()):
+        if warn is None or not (os.geteuid() or capabilities.confined()):
             raise
         warn(f"linux.resources.devices: ignored: {error.filename or 'bpf'}: {error.strerror}")
 

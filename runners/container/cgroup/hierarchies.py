@@ -8,6 +8,10 @@ import select
 import time
 
 from ..light.dataclasses import record
+
+# Handed on to the instrument, which imports no other room.
+from ..linux.files import read as read  # noqa: PLC0414
+from ..linux.files import write as write  # noqa: PLC0414
 from . import mountinfo
 
 TYPE_CHECKING = False
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Literal
 
-    from .mountinfo import Mount
+    from .mountinfo import CgroupMount
 
     Mode = Literal["v1", "v2", "hybrid", "none"]
 
@@ -107,9 +111,9 @@ def parse(text: str, own: Callable[[], str] = str) -> Layout:
     return Layout(mode, v1, tuple(hierarchies), v2, tuple(parts))
 
 
-def _sorted(mounts: list[Mount]) -> dict[tuple[str, ...], list[Mount]]:
+def _sorted(mounts: list[CgroupMount]) -> dict[tuple[str, ...], list[CgroupMount]]:
     """By hierarchy: its controllers and its name in v1, nothing in v2."""
-    found: dict[tuple[str, ...], list[Mount]] = {}
+    found: dict[tuple[str, ...], list[CgroupMount]] = {}
     for mount in mounts:
         # A super block's options hold flags (rw, xattr) and keys (release_agent=) beside the controllers.
         known = [word for word in mount.words if word in _CONTROLLERS or word.startswith("name=")]
@@ -132,48 +136,6 @@ def layout() -> Layout:
         if not found.parts:  # else it depends on our own cgroup, too
             _known[text] = found
     return found
-
-
-def read(path: str) -> str:
-    """The text of a kernel file. Raises OSError; FileNotFoundError also if its cgroup goes while it is read."""
-    # Not open(): its stat, ioctl and seeks are of no use here, and a start reads some fifty of these.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while part := os.read(fd, 1 << 16):
-            text += part
-    except OSError as error:
-        # kernfs answers ENODEV once the directory of an open file has been removed, which is no other error than to
-        # come a moment later: OSError of ENOENT is FileNotFoundError.
-        number = errno.ENOENT if error.errno == errno.ENODEV else error.errno
-        raise OSError(number, os.strerror(number or 0), path) from None
-    finally:
-        os.close(fd)
-    return text.decode(errors="surrogateescape")
-
-
-def write(path: str, text: str) -> None:
-    """One write to an existing kernel file."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:
-        # write(2) knows no path, and a bare "Device or resource busy" helps nobody.
-        raise OSError(error.errno, f"cannot write {text!r}: {error.strerror}", path) from None
-    finally:
-        os.close(fd)
-
-
-def write_if_there(path: str, text: str) -> None:
-    """:func:`write`, for a cgroup that others may remove at any moment: then nothing is left to be done.
-
-    Not part of :func:`write`: ENODEV is also how a controller refuses a device that the host does not have.
-    """
-    try:
-        write(path, text)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENODEV):
-            raise
 
 
 def below(directory: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ import os
 
 from ..light.dataclasses import record
 from ..light.reader import BundleError
-from .hierarchies import read
+from ..linux.files import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

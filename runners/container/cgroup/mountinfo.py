@@ -1,7 +1,8 @@
-"""Which mount of each cgroup hierarchy is used: a host may have several, of which some show a part or are covered.
+"""``/proc/PID/mountinfo``, read here and nowhere else, and which mount of each cgroup hierarchy is used.
 
-In a container the mounts show a part as a rule: that below the container's own cgroup (docker), or from where a cgroup
-namespace begins, which the kernel writes as ``/``, and as ``/..`` what lies above it.
+A host may have several mounts of a hierarchy, of which some show a part or are covered. In a container they show a part
+as a rule: that below the container's own cgroup (docker), or from where a cgroup namespace begins, which the kernel
+writes as ``/``, and as ``/..`` what lies above it.
 
 Sources: proc_pid_mountinfo(5), cgroup_namespaces(7), Documentation/filesystems/sharedsubtree.rst.
 """
@@ -19,7 +20,29 @@ _DELETED = "//deleted"
 
 
 @record
-class Mount:
+class Entry:
+    """One line: *root* is the directory of the file system that its mount *point* shows, *source* what was mounted."""
+
+    number: str
+    root: str
+    point: str
+    kind: str
+    source: str
+
+
+def entries(text: str) -> list[Entry]:
+    """All mounts of a ``/proc/PID/mountinfo`` text, in its order; a line that is cut off is left out."""
+    found = []
+    for line in text.split("\n"):  # a mount point may hold what else splitlines() takes for the end of a line
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(" "), right.split(" ")
+        if len(fields) > 5 and len(kind) > 1:
+            found.append(Entry(fields[0], unescape(fields[3]), unescape(fields[4]), kind[0], unescape(kind[1])))
+    return found
+
+
+@record
+class CgroupMount:
     """One mount of a cgroup file system, *version* 1 or 2; *root* is the cgroup that its mount *point* shows."""
 
     version: int
@@ -29,12 +52,12 @@ class Mount:
     words: tuple[str, ...]
 
 
-def visible(mountinfo: str) -> list[Mount]:
+def visible(mountinfo: str) -> list[CgroupMount]:
     """The cgroup mounts of a ``/proc/PID/mountinfo`` text that a path leads to, in its order."""
     over: dict[tuple[str, str], str] = {}
     numbers: set[str] = set()
     found: list[tuple[str, str, str]] = []
-    for line in mountinfo.split("\n"):  # a mount point may hold what else splitlines() takes for the end of a line
+    for line in mountinfo.split("\n"):  # not entries(): a start reads hundreds of lines here, few of cgroups
         fields = line.split(" ", 5)
         if len(fields) < 6:
             continue
@@ -51,13 +74,13 @@ def visible(mountinfo: str) -> list[Mount]:
     return [mount for mount in mounts if mount is not None]
 
 
-def _mount(line: str) -> Mount | None:
+def _mount(line: str) -> CgroupMount | None:
     left, _, right = line.partition(" - ")
     fields, kind = left.split(" "), right.split(" ")
     if len(fields) < 6 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2"):
         return None
     version = 2 if kind[0] == "cgroup2" else 1
-    return Mount(version, unescape(fields[4]), unescape(fields[3]), tuple(kind[2].split(",")))
+    return CgroupMount(version, unescape(fields[4]), unescape(fields[3]), tuple(kind[2].split(",")))
 
 
 def _end(path: str, over: dict[tuple[str, str], str], first: dict[str, str], ends: dict[str, str | None]) -> str | None:
@@ -71,7 +94,7 @@ def _end(path: str, over: dict[tuple[str, str], str], first: dict[str, str], end
     return ends[path]
 
 
-def best(mounts: list[Mount], own: Callable[[], str]) -> Mount:
+def best(mounts: list[CgroupMount], own: Callable[[], str]) -> CgroupMount:
     """The one of *mounts*, all of one hierarchy, that cgroups are made in: one that shows it all, or our own cgroup.
 
     *own* returns the text of /proc/self/cgroup; it is called only where no mount shows all.
@@ -86,7 +109,7 @@ def best(mounts: list[Mount], own: Callable[[], str]) -> Mount:
     return mounts[0]
 
 
-def _own_path(text: str, mount: Mount) -> str:
+def _own_path(text: str, mount: CgroupMount) -> str:
     for line in text.split("\n"):
         _, colon, rest = line.partition(":")
         words, colon, path = rest.partition(":")

@@ -1,7 +1,7 @@
 """``linux.resources`` of the configuration: what a container may use, and the writes to its cgroup that see to it.
 
 :func:`parse` reads, and refuses what no kernel does; :mod:`limits` says which text goes into which file of a v1 or v2
-cgroup; ``apply`` and ``update`` (of :mod:`apply`) write. As in crun and runc, zero means "not set" and -1 "no
+cgroup; :mod:`apply` writes. As in crun and runc, zero means "not set" and -1 "no
 limit". A limit that is asked is in force, or it is refused by its name; what newer kernels took away is ignored with
 a warning.
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 from ..light.dataclasses import record, replace
 from ..light.reader import SEE, BundleError, Reader
 from . import devices
-from .apply import apply, update
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
         class_id: int
         priorities: tuple[tuple[str, int], ...]
 
-
-__all__ = ["Cpu", "Memory", "Resources", "apply", "parse", "update"]
 
 #: A value that v1 reads as "no limit" (memory.rst).
 _NO_LIMIT = -1

@@ -7,19 +7,8 @@ import os
 import time
 
 from ..light.dataclasses import record
-from .hierarchies import (
-    CPU_PERIOD_US,
-    NEEDED,
-    Layout,
-    below,
-    kill,
-    processes,
-    read,
-    remove,
-    send_kill,
-    write,
-    write_if_there,
-)
+from ..linux.files import read, write, write_if_there
+from .hierarchies import CPU_PERIOD_US, NEEDED, Layout, below, kill, processes, remove, send_kill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

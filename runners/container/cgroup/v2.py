@@ -11,7 +11,8 @@ import select
 import time
 
 from ..light.dataclasses import record
-from .hierarchies import CPU_PERIOD_US, NEEDED_V2, Layout, kill, processes, read, remove, write, write_if_there
+from ..linux.files import read, write, write_if_there
+from .hierarchies import CPU_PERIOD_US, NEEDED_V2, Layout, kill, processes, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

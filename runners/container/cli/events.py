@@ -14,12 +14,12 @@ import select
 import time
 
 from ..cgroup import counters
-from ..cgroup.hierarchies import write
 from ..cgroup.v1 import V1
 from ..config.hooks import LONGEST_MS
 from ..errors import OciError, reason
 from ..lifecycle import make, state
 from ..light import json
+from ..linux.files import write
 from .main import say_lines
 
 TYPE_CHECKING = False

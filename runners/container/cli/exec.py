@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..config.process import Process
     from ..lifecycle.state import State
     from ..light.argparse import Parsed
-    from ..linux.kernel import Sys
+    from ..setup.kernel import Sys
     from ..setup.steps.basic import Step
     from .main import Call
 

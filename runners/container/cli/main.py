@@ -11,10 +11,10 @@ import sys
 
 from ..errors import OciError, reason
 from ..lifecycle import state
+from ..lifecycle.log import Log
 from ..light.argparse import Option, Parsed, parse, usage
 from ..light.dataclasses import record
 from ..light.reader import BundleError
-from .log import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ What is not named stays as it is, also of a pair: the kernel's files know it, so
 
 from __future__ import annotations
 
-from ..cgroup import resources
+from ..cgroup import apply, resources
 from ..errors import OciError
 from ..lifecycle import state
 from ..light import json
@@ -39,7 +39,7 @@ def update(call: Call) -> int:
         wanted = resources.parse(reader)
         for line in reader.warnings:
             call.log.warning(line)
-        resources.update(wanted, group, call.log.warning)
+        apply.update(wanted, group, call.log.warning)
     except BundleError as error:
         raise OciError(path or _flag(error.where), error.why if not path else str(error), error.fix) from None
     return 0

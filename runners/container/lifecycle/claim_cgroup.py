@@ -39,10 +39,10 @@ def place(store: Store, config: Bundle, name: str, warn: Callable[[str], None]) 
     A cgroup that exists must be fit: one that is frozen would stop the first process before it has done anything. Of
     processes in it, those of containers in *store* are left alone, with a warning; others would die with the container.
     """
-    from ..setup.steps import credentials
+    from ..linux import capabilities
 
     asked = "linux.resources" if config.resources.limits else "linux.cgroupsPath" if config.cgroup else ""
-    if os.geteuid() or credentials.confined():
+    if os.geteuid() or capabilities.confined():
         why_not = cgroups.usable()
         if why_not and not asked:
             return ""

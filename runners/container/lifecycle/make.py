@@ -11,12 +11,11 @@ import os
 import select
 
 from ..cgroup import cgroups, hierarchies
-from ..cli import log
 from ..errors import OciError, reason
 from ..light import json
 from ..light.dataclasses import record, replace
 from ..light.reader import BundleError
-from . import claim_cgroup, state, stored_config
+from . import claim_cgroup, log, state, stored_config
 from .checkpoint import checkpoint
 from .state import FIFO, State, Store
 
@@ -206,7 +205,7 @@ def _first_state(store: Store, messages: log.Log, config: Bundle, asked: Request
 def _fill(
     store: Store, messages: log.Log, known: State, config: Bundle, asked: Request, meanwhile: Callable[[], None]
 ) -> Made:
-    from ..cgroup import resources
+    from ..cgroup import apply
     from ..setup import parent
 
     group = group_of(known)
@@ -215,7 +214,7 @@ def _fill(
         if group is None:
             known = store.update(known, cgroup="")
         else:
-            resources.apply(config.resources, group, messages.warning)
+            apply.apply(config.resources, group, messages.warning)
     checkpoint("create:cgroup")
     fifo = store.file(known.name, FIFO)
     os.mkfifo(fifo, 0o622)

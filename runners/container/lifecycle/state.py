@@ -222,9 +222,9 @@ def default_root() -> str:
     if os.geteuid() == 0:
         if "XDG_RUNTIME_DIR" not in os.environ:
             return "/run/tare-oci"
-        from ..setup.steps import credentials
+        from ..linux import capabilities
 
-        if not credentials.confined():
+        if not capabilities.confined():
             return "/run/tare-oci"
     return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.geteuid()}'}/tare-oci"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..light.dataclasses import record, replace
 from ..light.reader import Reader
+from .files import read
 
 #: linux/capability.h, in the order of its numbers.
 CAPABILITIES = tuple(
@@ -79,3 +80,14 @@ def grantable(wanted: Capabilities) -> tuple[Capabilities, str]:
 def names(mask: int) -> list[str]:
     """The names of the capabilities in *mask*."""
     return [f"CAP_{name}" for number, name in enumerate(CAPABILITIES) if mask >> number & 1]
+
+
+def confined() -> bool:
+    """Whether we are in a user namespace, where root is no root of the host's: rootless podman starts us in one."""
+    # The first namespace's is one line, which maps every id to itself.
+    return read("/proc/self/uid_map").split() != ["0", "0", str((1 << 32) - 1)]
+
+
+def last_capability() -> int:
+    """The highest number that this kernel knows."""
+    return int(read("/proc/sys/kernel/cap_last_cap"))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 
-from ..cgroup.hierarchies import read
 from ..light.dataclasses import record
 from ..light.reader import SEE, BundleError, Reader
 from . import syscalls
+from .files import read
 
 _IDS = 1 << 32
 #: user_namespaces(7): since Linux 4.15.

@@ -9,8 +9,8 @@ import errno
 import os
 import stat
 
-from ..cgroup.hierarchies import read
 from . import syscalls as k
+from .files import read
 from .rootfs import OTHERWISE, directory, file, find
 
 _NULL = os.makedev(1, 3)

@@ -19,7 +19,7 @@ import stat
 from ..light.dataclasses import record
 from ..linux import rootfs, syscalls
 from ..linux.exec_stub import stub
-from ..linux.kernel import Kernel
+from .kernel import Kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import errno
 import os
 import stat
 
+from ..linux import capabilities
 from ..linux import syscalls as k
-from .steps import credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def nodes(bundle: Bundle) -> dict[str, int]:
     Raises OSError.
     """
     wanted = [device for device in bundle.devices if not stat.S_ISFIFO(device.mode)]
-    if not wanted or not bundle.uids or os.geteuid() or credentials.confined():
+    if not wanted or not bundle.uids or os.geteuid() or capabilities.confined():
         return {}
     report, report_in = os.pipe()
     try:

@@ -10,9 +10,9 @@ import stat
 
 from ..config.mounts import below
 from ..light.dataclasses import replace
+from ..linux import capabilities
 from ..linux import syscalls as k
 from . import cgroup_mount
-from .steps import credentials
 from .steps.rootfs import (
     Bind,
     BindDevice,
@@ -179,7 +179,7 @@ def _dev_is_bound(mounts: tuple[Mount, ...]) -> bool:
 
 def _unable(bundle: Bundle) -> bool:
     """Whether mknod(2) makes nothing that could be opened, as in a user namespace: the host's own are bound instead."""
-    return "user" in bundle.namespaces or credentials.confined()
+    return "user" in bundle.namespaces or capabilities.confined()
 
 
 def _dev(bundle: Bundle) -> Iterator[Step]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from ..config.bundle import NAMESPACES
 from ..config.process import RLIMITS
 from ..light.dataclasses import record
+from ..linux import capabilities
 from ..linux import syscalls as k
 from . import rootfs_contents
-from .steps import credentials
 from .steps.basic import (
     EnterRoot,
     LoopbackUp,
@@ -250,7 +250,7 @@ def becoming(
     kernel's; negative: it is asked. Call it outside, before anything is entered. See :func:`limits`, too.
     """
     if last_capability < 0:
-        last_capability = credentials.last_capability()
+        last_capability = capabilities.last_capability()
     if filtering is None and bundle.seccomp is not None:
         from ..seccomp import filters
 
@@ -268,7 +268,7 @@ def becoming(
         found.append(carried.inherit())
     found += [
         DropBounding(process.capabilities.bounding, last_capability),
-        SetGroups(process.groups, may_keep="user" in bundle.namespaces or credentials.confined()),
+        SetGroups(process.groups, may_keep="user" in bundle.namespaces or capabilities.confined()),
         BecomeUser(process.uid, process.gid),
         plainly if carried is None else carried.hold(process.uid),
         Umask(0o022 if process.umask is None else process.umask),

@@ -15,11 +15,11 @@ from __future__ import annotations
 import errno
 import os
 
-from ..cgroup.hierarchies import read
-from ..cgroup.mountinfo import unescape
+from ..cgroup.mountinfo import entries
 from ..errors import OciError, reason
 from ..light.dataclasses import replace
 from ..linux import syscalls as k
+from ..linux.files import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def _detach(number: str, path: str, directory: str, name: str) -> None:
 
 def _places() -> dict[str, str]:
     """Where each mount of the caller's namespace is, by number: its path changes when a directory above is renamed."""
-    lines = [line.split(" ") for line in filter(None, read("/proc/self/mountinfo").split("\n"))]
-    return {fields[0]: unescape(fields[4]) for fields in lines}
+    return {mount.number: mount.point for mount in entries(read("/proc/self/mountinfo"))}
 
 
 def _identity(fd: int) -> str:

@@ -27,9 +27,9 @@ from collections.abc import Sequence
 
 from ..config.bundle import parse
 from ..light.reader import BundleError
-from ..linux import syscalls
-from ..linux.kernel import Kernel
+from ..linux import capabilities, syscalls
 from ..setup import child
+from ..setup.kernel import Kernel
 from ..setup.steps.basic import JoinCgroup, Step
 from . import overlay_sequence
 from .program import Program
@@ -162,14 +162,12 @@ def _prepare(base: str) -> Starter:
     config = json.load(sys.stdin)
     with open("/dev/null", "rb") as null:
         os.dup2(null.fileno(), 0)
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        last_capability = int(file.read())
     bundle = parse(config, directory="/")
     held = _held(bundle.rootfs, base)
     planned = overlay_sequence.plan(
         bundle,
         base=base,
-        last_capability=last_capability,
+        last_capability=capabilities.last_capability(),
         processors=frozenset(os.sched_getaffinity(0)),
         held=held,
     )

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from ..cgroup import cgroups
-from ..cgroup.hierarchies import read
-from ..cgroup.mountinfo import unescape
+from ..cgroup.mountinfo import entries
 from ..linux import syscalls
+from ..linux.files import read
 from ..network import bridge
 from . import smallest_container
 
@@ -90,7 +90,7 @@ def _remove_cgroups() -> Iterator[str]:
 
 
 def _remove_directories() -> Iterator[str]:
-    mounted = [unescape(line.split(" ")[4]) for line in filter(None, read("/proc/self/mountinfo").split("\n"))]
+    mounted = [mount.point for mount in entries(read("/proc/self/mountinfo"))]
     for entry in os.scandir(tempfile.gettempdir()):
         owner = _TRIAL.fullmatch(entry.name)
         if not owner or alive(int(owner[1])) or entry.stat(follow_symlinks=False).st_uid != os.geteuid():
@@ -116,12 +116,7 @@ def orphaned(word: str) -> bool:
 
 def mounts(mountinfo: str) -> list[str]:
     """Mount points in *mountinfo* whose source names an owner who is gone; the last mounted first."""
-    targets = []
-    for line in filter(None, mountinfo.split("\n")):
-        left, _, right = line.partition(" - ")
-        if orphaned(right.split(" ")[1] if right.count(" ") else ""):
-            targets.append(unescape(left.split(" ")[4]))
-    return targets[::-1]
+    return [mount.point for mount in entries(mountinfo) if orphaned(mount.source)][::-1]
 
 
 def processes() -> Iterator[tuple[int, str]]:

@@ -10,14 +10,14 @@ import os
 
 from ..linux import syscalls
 from ..linux.exec_stub import stub
-from ..linux.kernel import flatten
+from ..setup.kernel import flatten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-    from ..linux.kernel import Call
+    from ..setup.kernel import Call
     from ..setup.sequence import Plan
     from ..setup.steps.basic import Step
 

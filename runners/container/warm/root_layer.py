@@ -29,7 +29,7 @@ from ..setup.steps.basic import Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..linux.kernel import Sys
+    from ..setup.kernel import Sys
 
 #: The one directory of the empty root: the host's is below it, for a moment or for good.
 _BELOW = "below"

@@ -15,7 +15,7 @@ V1 = """\
 26 24 0:23 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 """
 V2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
-HYBRID = V1 + "31 24 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n40 24 8:1 / / rw - ext4 /dev/sda1 rw\n"
+HYBRID = V1 + "31 24 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n24 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
 NAME = "qemu-embed-e363ce3f-1-tare-1a2b-1.libvirt-qemu"
 
 

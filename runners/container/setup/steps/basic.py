@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from ...linux.kernel import Sys
+    from ..kernel import Sys
 else:
     Protocol = object
 

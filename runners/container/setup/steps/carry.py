@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...config.process import Process
     from ...linux.capabilities import Capabilities
-    from ...linux.kernel import Sys
+    from ..kernel import Sys
     from .basic import Step
 
 _SYS_ADMIN = 1 << 21

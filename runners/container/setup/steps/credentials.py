@@ -9,9 +9,7 @@ Order matters: each step needs what a later one takes away. See :func:`sequence.
 from __future__ import annotations
 
 import errno
-import os
 
-from ...cgroup.hierarchies import read
 from ...light.dataclasses import record
 from ...linux import capabilities
 from ...linux import syscalls as k
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from ...config.scheduling import Scheduler
     from ...linux.capabilities import Capabilities
     from ...linux.exec_stub.stub import Call
-    from ...linux.kernel import Sys
+    from ..kernel import Sys
 
 
 @record
@@ -266,18 +264,3 @@ class SetPersonality(Strict):
 
     def apply(self, sys: Sys) -> None:
         sys.personality(self.persona)
-
-
-def confined() -> bool:
-    """Whether we are in a user namespace, where root is no root of the host's: rootless podman starts us in one."""
-    # The first namespace's is one line, which maps every id to itself.
-    return read("/proc/self/uid_map").split() != ["0", "0", str((1 << 32) - 1)]
-
-
-def last_capability() -> int:
-    """The highest number that this kernel knows."""
-    fd = os.open("/proc/sys/kernel/cap_last_cap", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return int(os.read(fd, 16))
-    finally:
-        os.close(fd)

@@ -19,7 +19,7 @@ from .basic import Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...linux.kernel import Sys
+    from ..kernel import Sys
 
 
 @record

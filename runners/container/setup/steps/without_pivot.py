@@ -11,15 +11,15 @@ from __future__ import annotations
 import errno
 import os
 
-from ...cgroup.hierarchies import read
-from ...cgroup.mountinfo import unescape
+from ...cgroup.mountinfo import entries
 from ...light.dataclasses import record
 from ...linux import syscalls as k
+from ...linux.files import read
 from .basic import Strict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...linux.kernel import Sys
+    from ..kernel import Sys
 
 #: File systems that show the kernel. One that is to be seen whole lets a user namespace mount another, without masks.
 _WHOLE = ("proc", "sysfs")
@@ -72,11 +72,9 @@ def let_go_of_host() -> None:
 
 def whole(mountinfo: str, own: str) -> list[str]:
     """Where in *mountinfo* (proc(5)) a procfs or sysfs is mounted whole, but for those in the directory *own*."""
-    found = []
-    for line in filter(None, mountinfo.split("\n")):
-        left, _, right = line.partition(" - ")
-        root, place = left.split(" ")[3:5]
-        place = unescape(place)
-        if root == "/" and right.split(" ")[0] in _WHOLE and not f"{place}/".startswith(f"{own.rstrip('/')}/"):
-            found.append(place)
-    return found
+    above = f"{own.rstrip('/')}/"
+    return [
+        mount.point
+        for mount in entries(mountinfo)
+        if mount.root == "/" and mount.kind in _WHOLE and not f"{mount.point}/".startswith(above)
+    ]

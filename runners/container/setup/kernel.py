@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 
-from . import rootfs, rootfs_devices, rootfs_mounts
-from . import syscalls as k
+from ..linux import rootfs, rootfs_devices, rootfs_mounts
+from ..linux import syscalls as k
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class Kernel:
     @staticmethod
     def become_first_mapped() -> None:
         """setresgid(2) and setresuid(2) to the first ids that the caller's user namespace maps."""
-        from . import idmap
+        from ..linux import idmap
 
         uid, gid = idmap.first()
         os.setresgid(gid, gid, gid)
@@ -256,7 +256,7 @@ class Kernel:
     @staticmethod
     def let_go_of_host() -> None:
         """See :func:`without_pivot.let_go_of_host`."""
-        from ..setup.steps import without_pivot
+        from .steps import without_pivot
 
         without_pivot.let_go_of_host()
 
@@ -276,7 +276,7 @@ class Kernel:
     @staticmethod
     def terminal(carrier: int, size: tuple[int, int] | None, uid: int, console: int, plain: int) -> None:
         """Make a terminal, hand its master out over *carrier*, and with *console* bind its slave on /dev/console."""
-        from . import pty
+        from ..linux import pty
 
         slave = pty.inside(carrier, size=size, uid=uid, plain=bool(plain))
         try:
