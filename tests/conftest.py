@@ -30,6 +30,7 @@ KINDS = ("unit", "conformance", "oci", "escape", "system", "browser", "calibrati
 
 #: Every name that a test may require, with what it stands for. A name that is not here is a mistake in the test.
 REQUIREMENTS = {
+    "binutils": "GNU as for both processors that the runtime has a program for",
     "browser": "a Chromium that starts headless",
     "bwrap": "bubblewrap, and a user who may make namespaces with it",
     "cgroups": "the right to make cgroups",
