@@ -27,7 +27,7 @@ from typing import cast
 
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.config.defaults import DOCKER_CAPABILITIES, MASKED_PATHS, default_config
-from tare.runners.container.light.reader import Reader
+from tare.runners.container.reader import Reader
 from tare.runners.container.seccomp import filters
 from tare.runners.launch import frame, monitored
 

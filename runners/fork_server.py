@@ -26,8 +26,8 @@ from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Sc
 from tare.runners.container.cgroup import cgroups, devices
 from tare.runners.container.config.bundle import parse
 from tare.runners.container.config.defaults import PIDS_LIMIT, default_config
-from tare.runners.container.light.reader import BundleError
 from tare.runners.container.linux.exec_stub import stub
+from tare.runners.container.reader import BundleError
 from tare.runners.container.warm import leftovers, smallest_container, vfork
 from tare.runners.container.warm.instance_cgroups import Limits, SiblingsV1, SiblingsV2
 from tare.runners.launch import drain, fork_client, frame

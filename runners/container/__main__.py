@@ -3,6 +3,8 @@
 As a script it needs neither ``site`` nor an installation: ``python3 -I -S .../container/__main__.py``.
 """
 
+from __future__ import annotations
+
 import gc
 import os
 import sys

@@ -174,7 +174,7 @@ def _groups(parent: cgroups.Cgroup, spec: Spec, stack: ExitStack, label: str) ->
 def _seccomp(linux: Mapping[str, Any], place: Path) -> tuple[str, int] | None:
     if not linux.get("seccomp"):
         return None
-    from tare.runners.container.light.reader import Reader
+    from tare.runners.container.reader import Reader
     from tare.runners.container.seccomp import filters
 
     compiled = filters.compile(filters.parse(Reader(linux["seccomp"], "linux.seccomp")))

@@ -38,7 +38,7 @@ def limited(path: str, resources: dict[str, Any]) -> Iterator[Any]:
     """A cgroup at *path* under *resources*."""
     from tare.runners.container.cgroup import apply
     from tare.runners.container.cgroup import resources as r
-    from tare.runners.container.light.reader import Reader
+    from tare.runners.container.reader import Reader
 
     group = group_at(path)
     group.create()
@@ -124,7 +124,7 @@ def check_idle_and_burst() -> None:
 
 
 def check_what_v2_lacks_is_refused() -> None:
-    from tare.runners.container.light.reader import BundleError
+    from tare.runners.container.reader import BundleError
 
     for asked, word in (
         ({"memory": {"limit": 1 << 26, "swappiness": 5}}, "swappiness"),
@@ -145,13 +145,13 @@ def check_what_v2_lacks_is_refused() -> None:
 def update(group: Any, asked: dict[str, Any]) -> None:
     from tare.runners.container.cgroup import apply
     from tare.runners.container.cgroup import resources as r
-    from tare.runners.container.light.reader import Reader
+    from tare.runners.container.reader import Reader
 
     apply.update(r.parse(Reader(asked, "linux.resources")), group, lambda _: None)
 
 
 def check_updates_of_pairs() -> None:
-    from tare.runners.container.light.reader import BundleError
+    from tare.runners.container.reader import BundleError
 
     with limited("/tare-update/one", {"memory": {"limit": 32 << 20, "swap": 48 << 20}}) as group:
         counted = os.path.exists(f"{group.directory}/memory.swap.max")
@@ -463,8 +463,8 @@ def check_huge_pages() -> None:
 
 
 def check_seccomp_filters() -> None:
-    from tare.runners.container.light.reader import Reader
     from tare.runners.container.linux import syscalls
+    from tare.runners.container.reader import Reader
     from tare.runners.container.seccomp import docker_profile, filters
 
     profile = filters.parse(Reader(docker_profile.docker_profile(), "linux.seccomp"))

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 import pytest
 
 from tare.runners.container.config import bundle
-from tare.runners.container.light.reader import BundleError
 from tare.runners.container.linux import syscalls
+from tare.runners.container.reader import BundleError
 from tare.runners.container.setup import parent
 from tests.conftest import require
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from tare.runners.container.cgroup import apply, cgroups, resources
-from tare.runners.container.light.reader import BundleError, Reader
 from tare.runners.container.linux import syscalls
+from tare.runners.container.reader import BundleError, Reader
 from tare.runners.container.seccomp import docker_profile, filters, libseccomp
 from tare.runners.container.setup.kernel import Kernel
 from tests.conftest import require, wait_until

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tare.runners.container.cgroup import cgroups, hierarchies, mountinfo
 from tare.runners.container.cgroup.hierarchies import Layout
-from tare.runners.container.light.reader import BundleError
+from tare.runners.container.reader import BundleError
 
 V2_ONLY = """\
 23 27 0:22 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw

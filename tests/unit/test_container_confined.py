@@ -10,8 +10,8 @@ import pytest
 from tare.runners.container.cgroup import hierarchies
 from tare.runners.container.config.mounts import parse
 from tare.runners.container.lifecycle import state
-from tare.runners.container.light.reader import Reader
 from tare.runners.container.linux import capabilities
+from tare.runners.container.reader import Reader
 from tare.runners.container.setup import cgroup_mount
 from tare.runners.container.warm import leftovers
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tare.runners.container.cgroup import devices
 from tare.runners.container.cgroup.devices import DENY_ALL, Rule
-from tare.runners.container.light.reader import BundleError, Reader
+from tare.runners.container.reader import BundleError, Reader
 
 MKNOD, READ, WRITE = 1, 2, 4
 BLOCK, CHARACTER = 1, 2

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tare.runners.container.config import extras, mounts
-from tare.runners.container.light.reader import BundleError, Reader
 from tare.runners.container.linux import idmap
 from tare.runners.container.linux import syscalls as k
+from tare.runners.container.reader import BundleError, Reader
 from tare.runners.container.setup import rootfs_contents
 from tare.runners.container.setup.kernel import Kernel
 from tare.runners.container.setup.steps import rootfs

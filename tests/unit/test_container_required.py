@@ -13,7 +13,7 @@ from tare.runners.container.config import process
 from tare.runners.container.config.bundle import Bundle, parse
 from tare.runners.container.config.defaults import default_config
 from tare.runners.container.config.scheduling import Scheduler
-from tare.runners.container.light.reader import BundleError
+from tare.runners.container.reader import BundleError
 from tare.runners.container.setup import sequence
 
 RANGE = {"containerID": 0, "hostID": 100_000, "size": 65536}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tare.runners.container.cgroup import apply, blockio, cgroups, limits, resources
 from tare.runners.container.cgroup.hierarchies import Layout
 from tare.runners.container.cgroup.resources import Resources
-from tare.runners.container.light.reader import BundleError, Reader
+from tare.runners.container.reader import BundleError, Reader
 
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "devices")
 V1_FILES = (

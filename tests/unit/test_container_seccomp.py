@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tare.runners.container.light.reader import BundleError, Reader
 from tare.runners.container.linux.exec_stub import stub
+from tare.runners.container.reader import BundleError, Reader
 from tare.runners.container.seccomp import compiler, docker_profile, filter_cache, filters, libseccomp, ranges
 from tare.runners.container.seccomp.filters import Filter, Profile
 

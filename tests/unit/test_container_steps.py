@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tare.runners.container.config.bundle import Bundle, parse
 from tare.runners.container.config.defaults import default_config
 from tare.runners.container.light.dataclasses import replace
-from tare.runners.container.light.reader import BundleError
 from tare.runners.container.linux import capabilities, syscalls
+from tare.runners.container.reader import BundleError
 from tare.runners.container.seccomp.filters import Filter
 from tare.runners.container.setup.kernel import flatten
 from tare.runners.container.setup.sequence import Plan, plan

@@ -18,8 +18,8 @@ from tare.runners.container.lifecycle import state
 from tare.runners.container.lifecycle.checkpoint import NAMES, checkpoint
 from tare.runners.container.lifecycle.state import FIFO, State, Store
 from tare.runners.container.light.dataclasses import fields, record, replace
-from tare.runners.container.light.reader import BundleError, Reader
 from tare.runners.container.linux import pty
+from tare.runners.container.reader import BundleError, Reader
 
 
 def known(**changes: Any) -> State:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import errno
 import os
 
-from ..light.reader import BundleError
 from ..linux.files import read, write
+from ..reader import BundleError
 from . import devices, limits
 
 TYPE_CHECKING = False

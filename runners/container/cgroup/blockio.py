@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from ..light.dataclasses import record
-from ..light.reader import SEE, BundleError, Reader
+from ..reader import SEE, BundleError, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import errno
 import os
 
-from ..light.reader import BundleError
 from ..linux.files import read
+from ..reader import BundleError
 from .hierarchies import NEEDED, NEEDED_V2, Layout, layout
 from .v1 import V1
 from .v2 import EVERY, V2, cpu_stat_ns

@@ -13,13 +13,13 @@ Sources: cgroup-v1/devices.rst; cgroup-v2.rst "Device controller"; linux/bpf.h (
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
 import os
+import struct
 
 from ..light.dataclasses import record
-from ..light.reader import SEE, BundleError, Reader
 from ..linux import syscalls
 from ..linux.files import read, write
+from ..reader import SEE, BundleError, Reader
 from .cgroups import V1, V2
 
 TYPE_CHECKING = False

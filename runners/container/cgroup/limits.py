@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from ..light.dataclasses import record
-from ..light.reader import BundleError
 from ..linux.files import read
+from ..reader import BundleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

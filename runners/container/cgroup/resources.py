@@ -11,7 +11,7 @@ Source: the OCI runtime specification (config-linux.md, "Control groups").
 from __future__ import annotations
 
 from ..light.dataclasses import record, replace
-from ..light.reader import SEE, BundleError, Reader
+from ..reader import SEE, BundleError, Reader
 from . import devices
 
 TYPE_CHECKING = False

@@ -17,11 +17,11 @@ from ..errors import OciError, reason
 from ..lifecycle import make, state, stored_config
 from ..light import json
 from ..light.dataclasses import record, replace
-from ..light.reader import BundleError, Reader
 from ..linux import pty as terminals
 from ..linux import syscalls
 from ..linux.capabilities import Capabilities, mask_of
 from ..linux.exec_stub import stub
+from ..reader import BundleError, Reader
 from ..seccomp import listener
 from ..setup import child, parent, preserved_fds, sequence
 from ..setup.steps.basic import NewKeyring, NewSession, RunOn, Strict

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..lifecycle.notify import Relay
     from ..linux.pty import Proxy
 else:
-    import _signal as signal  # the module itself imports enum: 5 ms
+    import _signal as signal  # the module itself imports enum: 3 ms
 
 #: Not for the container: what the kernel does not let us catch, what says something about us, and job control.
 _OURS = frozenset(

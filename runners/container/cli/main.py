@@ -14,7 +14,7 @@ from ..lifecycle import state
 from ..lifecycle.log import Log
 from ..light.argparse import Option, Parsed, parse, usage
 from ..light.dataclasses import record
-from ..light.reader import BundleError
+from ..reader import BundleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

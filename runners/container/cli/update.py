@@ -9,7 +9,7 @@ from ..cgroup import apply, resources
 from ..errors import OciError
 from ..lifecycle import state
 from ..light import json
-from ..light.reader import BundleError, Reader
+from ..reader import BundleError, Reader
 from . import pause
 
 TYPE_CHECKING = False

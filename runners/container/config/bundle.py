@@ -14,8 +14,8 @@ import os
 import posixpath
 
 from ..light.dataclasses import record, replace
-from ..light.reader import SEE, BundleError, Reader
 from ..linux import syscalls as k
+from ..reader import SEE, BundleError, Reader
 from . import extras, mounts
 from . import process as processes
 from .process import NO_SELINUX

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..light.dataclasses import record
-from ..light.reader import SEE, BundleError, Reader
+from ..reader import SEE, BundleError, Reader
 from .mounts import inside
 from .process import number
 

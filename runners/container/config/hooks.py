@@ -12,9 +12,9 @@ import select
 
 from ..errors import reason
 from ..light.dataclasses import record
-from ..light.reader import SEE, BundleError, Reader
 from ..linux import syscalls
 from ..linux.exec_stub import stub
+from ..reader import SEE, BundleError, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     #: Runs the hooks of a kind for a process number, by a stub if that is not negative.
     RunHooks = Callable[[str, int, int], None]
 else:
-    import _signal as signal  # the module itself imports enum: 5 ms
+    import _signal as signal  # the module itself imports enum: 3 ms
 
 #: In the order of a container's life.
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")

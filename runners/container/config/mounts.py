@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 
 from ..light.dataclasses import record, replace
-from ..light.reader import SEE, BundleError, Reader
 from ..linux import syscalls as k
+from ..reader import SEE, BundleError, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

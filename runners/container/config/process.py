@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..light.dataclasses import record
-from ..light.reader import SEE, BundleError, Reader
 from ..linux import capabilities
 from ..linux.capabilities import Capabilities
+from ..reader import SEE, BundleError, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ They are objects of ``process`` in a configuration; most have none of them, so t
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
+import struct
 
 from ..light.dataclasses import record
-from ..light.reader import BundleError, Reader
+from ..reader import BundleError, Reader
 from .process import number
 
 #: linux/ioprio.h

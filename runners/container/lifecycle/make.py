@@ -14,7 +14,7 @@ from ..cgroup import cgroups, hierarchies
 from ..errors import OciError, reason
 from ..light import json
 from ..light.dataclasses import record, replace
-from ..light.reader import BundleError
+from ..reader import BundleError
 from . import claim_cgroup, log, state, stored_config
 from .checkpoint import checkpoint
 from .state import FIFO, State, Store
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..config.bundle import Bundle
     from .notify import Relay
 else:
-    import _signal as signal  # the module itself imports enum: 5 ms
+    import _signal as signal  # the module itself imports enum: 3 ms
 
 #: What asks a program to end; see :func:`create._interruptible`.
 _INTERRUPT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

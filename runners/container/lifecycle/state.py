@@ -8,10 +8,10 @@ is never signalled.
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
 import errno
 import fcntl
 import os
+import struct
 import time
 
 from ..errors import OciError, reason
@@ -82,7 +82,7 @@ class Store:
             try:
                 os.mkdir(directory, 0o711)
             except FileNotFoundError:
-                # Nobody else may come by: a container's own directory is open for the fifo in it (create.py).
+                # Nobody else may come by: a container's own directory is open for the fifo in it (setup/parent.py).
                 os.makedirs(self.root, 0o700, exist_ok=True)
                 os.mkdir(directory, 0o711)
         except FileExistsError:

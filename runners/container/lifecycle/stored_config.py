@@ -6,7 +6,7 @@ import os
 
 from ..errors import OciError, reason
 from ..light import json
-from ..light.reader import BundleError
+from ..reader import BundleError
 from . import state
 
 TYPE_CHECKING = False

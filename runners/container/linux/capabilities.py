@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..light.dataclasses import record, replace
-from ..light.reader import Reader
+from ..reader import Reader
 from .files import read
 
 #: linux/capability.h, in the order of its numbers.

@@ -9,7 +9,7 @@ import errno
 import os
 
 from ..light.dataclasses import record
-from ..light.reader import SEE, BundleError, Reader
+from ..reader import SEE, BundleError, Reader
 from . import syscalls
 from .files import read
 

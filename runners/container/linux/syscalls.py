@@ -10,11 +10,11 @@ linux/bpf.h, linux/keyctl.h, linux/sockios.h.
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
 import errno
 import fcntl
 import os
 import stat
+import struct
 
 from ..light import ctypes
 

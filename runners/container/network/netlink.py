@@ -9,9 +9,9 @@ Sources: netlink(7), rtnetlink(7), linux/if_link.h, linux/veth.h, linux/rtnetlin
 from __future__ import annotations
 
 import _socket
-import _struct as struct  # without the module around it: a file less to read at each start
 import errno
 import os
+import struct
 
 from ..linux import syscalls
 

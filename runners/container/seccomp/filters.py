@@ -9,14 +9,14 @@ Sources: the OCI runtime specification (config-linux.md, "Seccomp"), seccomp(2),
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
 import errno
 import os
+import struct
 
 from ..light.dataclasses import record
-from ..light.reader import SEE, BundleError, Reader
 from ..linux import syscalls as k
 from ..linux.exec_stub import stub
+from ..reader import SEE, BundleError, Reader
 from . import filter_cache
 
 _EPERM = errno.EPERM

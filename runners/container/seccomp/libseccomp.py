@@ -6,8 +6,8 @@ seccomp_attr_set(3), seccomp_export_bpf(3), seccomp.h.
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
 import os
+import struct
 
 TYPE_CHECKING = False
 

@@ -13,7 +13,7 @@ Sources: linux/filter.h, linux/seccomp.h (struct seccomp_data), linux/bpf_common
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
+import struct
 
 # Load a word, and, jump, jump if equal / greater / greater or equal, return.
 _LD, _AND, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06

@@ -11,8 +11,8 @@ Sources: linux/filter.h, linux/seccomp.h, linux/audit.h (AUDIT_ARCH_*).
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
 import errno
+import struct
 
 _LD, _JEQ, _JGT, _JGE, _RET = 0x20, 0x15, 0x25, 0x35, 0x06
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data

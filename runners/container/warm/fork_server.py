@@ -26,8 +26,8 @@ import sys
 from collections.abc import Sequence
 
 from ..config.bundle import parse
-from ..light.reader import BundleError
 from ..linux import capabilities, syscalls
+from ..reader import BundleError
 from ..setup import child
 from ..setup.kernel import Kernel
 from ..setup.steps.basic import JoinCgroup, Step

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from ..light.reader import BundleError
+from ..reader import BundleError
 from ..setup import cgroup_mount, child, rootfs_contents
 from ..setup import sequence as plans
 from ..setup.rootfs_contents import DEVICES, LINKS

@@ -16,9 +16,9 @@ written to that descriptor, which closes on a successful execve; it then exits w
 
 from __future__ import annotations
 
-import _struct as struct  # without the module around it: a file less to read at each start
 import errno
 import os
+import struct
 
 from ...light.dataclasses import record
 from . import unnamed_file

@@ -199,7 +199,7 @@ class SetLimit(Strict):
 
     def call(self) -> Call:
         """The same as a call of the small program that executes others, for itself."""
-        import _struct as struct
+        import struct
 
         from ...linux.exec_stub import stub  # late: few containers have such limits
 
