@@ -330,15 +330,27 @@ def _read_rows(
     whole, _, torn = _rows(path).rpartition(b"\n")
     if torn:
         notes.append(f"the last line of {path.name} was cut off when the run was killed; it is left out")
-    fix = "restore the file, or remove that line to report the other lines"
     decoder = msgspec.json.Decoder(kind)
-    rows = []
+    rows = _at_once(decoder, whole)
+    if rows is not None and not (wrong and any(map(wrong, rows))):
+        return rows
+    rows, fix = [], "restore the file, or remove that line to report the other lines"
     for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
         with inputs.parsing(f"{path}, line {number} is damaged", fix):
             rows.append(decoder.decode(line))
             if wrong and (why := wrong(rows[-1])):
                 raise ValueError(why)
     return rows
+
+
+def _at_once(decoder: msgspec.json.Decoder[_Row], whole: bytes) -> list[_Row] | None:
+    """All rows, several times as fast as line by line; None where they must be looked at one by one."""
+    try:
+        rows = decoder.decode_lines(whole)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    # A line that holds no row, or several, is damage that is said by its number.
+    return rows if len(rows) == (whole.count(b"\n") + 1 if whole else 0) else None
 
 
 def _last_by(rows: list[_Row], *, key: Callable[[_Row], Hashable]) -> tuple[_Row, ...]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tare.bench.records.rows import Outcome
+from tare.bench.records.rows import Outcome, Sample
 from tare.bench.records.store import Run
 from tare.bench.stats.estimate import outliers
 
 _LABELS = ("trial", "subject", "metric", "unit")
-_NUMBERS = {"value": "float64", "round": "int64", "order": "int64", "at_ns": "int64", "n": "int64"}
+_NUMBERS: dict[str, str] = {"value": "float64", "round": "int64", "order": "int64", "at_ns": "int64", "n": "int64"}
 COLUMNS = ("trial", "subject", "metric", "value", "unit", "round", "order", "at_ns", "n")
 
 
@@ -31,17 +31,7 @@ def samples(run: Run, derived: Iterable[tuple[object, ...]] = ()) -> pd.DataFram
     """
     good = {trial for trial, outcome in last_outcomes(run).items() if outcome.status == "ok"}
     kept = [row for row in run.samples if row.kind == "measured" and not row.role and row.trial in good]
-    more = list(derived)
-    columns = {
-        name: [*map(attrgetter(name), kept), *(row[place] for row in more)] for place, name in enumerate(COLUMNS)
-    }
-    # Categories of Python objects: compared as small integers. String types of NumPy drop trailing NULs.
-    frame = pd.DataFrame(
-        {
-            name: _labels(values) if name in _LABELS else np.asarray(values, dtype=_NUMBERS[name])
-            for name, values in columns.items()
-        }
-    )
+    frame = columns(kept, COLUMNS, labels=_LABELS, more=list(derived))
     frame = frame.drop_duplicates(["trial", "metric", "n"], keep="last").sort_values(["at_ns", "order"], kind="stable")
     frame = frame.reset_index(drop=True)
     flags = np.zeros(len(frame), dtype=bool)
@@ -54,8 +44,20 @@ def samples(run: Run, derived: Iterable[tuple[object, ...]] = ()) -> pd.DataFram
     return frame
 
 
-def _labels(values: list[object]) -> pd.Categorical:
-    return pd.Categorical(np.fromiter(values, dtype=object, count=len(values)))
+def columns(
+    rows: Sequence[Sample], names: Sequence[str], *, labels: Sequence[str], more: Sequence[tuple[object, ...]] = ()
+) -> pd.DataFrame:
+    """These fields of *rows*, and of *more*, as columns; *labels* of them are made categories.
+
+    Categories of Python objects are compared as small integers. String types of NumPy drop trailing NULs.
+    """
+    found: dict[str, Any] = {}
+    for place, name in enumerate(names):
+        values = [*map(attrgetter(name), rows), *(row[place] for row in more)]
+        found[name] = np.fromiter(values, dtype=_NUMBERS.get(name, object), count=len(values))
+        if name in labels:
+            found[name] = pd.Categorical(found[name])
+    return pd.DataFrame(found)
 
 
 def values(frame: pd.DataFrame, subject: str, metric: str) -> pd.DataFrame:

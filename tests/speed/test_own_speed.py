@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from tare import reports
 from tare.bench.experiments import prepare
 from tare.bench.experiments.start import Contract
 from tare.bench.experiments.startup import weigh
@@ -21,8 +23,9 @@ from tare.bench.stats import compare
 from tare.runners import payload
 from tare.runners.base import Launch
 from tare.runners.image.cache import cache_dir
+from tests import cli
 from tests.conftest import require
-from tests.unit.reports_fixture import write_run
+from tests.unit.reports_fixture import subject, write_run
 
 
 @pytest.fixture(params=["null", "process", "container"])
@@ -70,3 +73,29 @@ def test_comparing_twelve_rounds(benchmark: BenchmarkFixture) -> None:
 def test_loading_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
     assert benchmark(store.load, path).samples
+
+
+#: Numbers in a run: 12 rounds of three subjects, and a million.
+ROUNDS = {"12 rounds": 12, "a million numbers": 47_620}
+
+
+@pytest.fixture(params=ROUNDS)
+def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if not request.config.getoption("benchmark_enable") and request.param != "12 rounds":
+        pytest.skip("a million numbers are for nox -s bench")
+    subjects = [subject("process"), subject("container"), subject("crun")]
+    return write_run(tmp_path / "run", subjects, rounds=ROUNDS[request.param])
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--output", "-"]], ids=["json", "page"])
+def test_reporting_as_a_whole_process(benchmark: BenchmarkFixture, recorded: Path, words: list[str]) -> None:
+    """``tare report``: imports, reading, statistics, drawing. Its largest memory is said beside the time."""
+    done = benchmark(cli.tare, "report", recorded, *words)
+    assert done.returncode == 0, done.stderr
+    benchmark.extra_info["output_bytes"] = len(done.stdout)
+    benchmark.extra_info["largest_child_kib"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
+def test_reporting_to_the_terminal(benchmark: BenchmarkFixture, recorded: Path) -> None:
+    """What ends a run: reading, statistics, the tables and sentences."""
+    assert benchmark(lambda: reports.render(reports.build(store.load(recorded))))

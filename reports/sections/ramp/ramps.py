@@ -55,15 +55,14 @@ class Ramps:
 def read(run: Run) -> Ramps:
     """The readings of *run*; tables are empty where nothing was read."""
     good = {trial for trial, outcome in tables.last_outcomes(run).items() if outcome.status == "ok"}
-    rows = [
-        (s.subject, s.round, s.n, s.role, s.stage, s.metric, s.value)
-        for s in run.samples
-        if s.kind == "measured" and s.trial in good
-    ]
-    frame = pd.DataFrame(rows, columns=[*_KEYS, "role", "stage", "metric", "value"], dtype=object)
-    frame = frame.astype({"round": "int64", "n": "int64", "value": "float64"})
-    window, inside = frame["metric"].str.startswith(_WINDOW), frame["metric"].str.startswith(_INSIDE)
-    host = frame["metric"].str.startswith("host_") & ~window
+    kept = [row for row in run.samples if row.kind == "measured" and row.trial in good]
+    frame = tables.columns(kept, (*_KEYS, "role", "stage", "metric", "value"), labels=("metric",))
+    names = {name: name.startswith for name in frame["metric"].cat.categories}
+    window, inside, host = (
+        frame["metric"].isin([name for name, starts in names.items() if starts(prefix)])
+        for prefix in (_WINDOW, _INSIDE, "host_")
+    )
+    host &= ~window
     start = frame["metric"] == "ready_seconds"
     up, whole = frame["stage"] == "", frame["role"] == ""
     notes: list[str] = []
@@ -90,7 +89,9 @@ def _wide(frame: pd.DataFrame, index: list[str]) -> pd.DataFrame:
     if frame.empty:
         levels = [pd.Index([], dtype=object if name in ("subject", "role") else "int64") for name in index]
         return pd.DataFrame(index=pd.MultiIndex.from_arrays(levels, names=index))
-    return frame.pivot_table(index=index, columns="metric", values="value", aggfunc="last", sort=False)
+    wide = frame.pivot_table(index=index, columns="metric", values="value", aggfunc="last", sort=False, observed=True)
+    wide.columns = wide.columns.astype(object)  # others join them
+    return wide
 
 
 def _whole(frame: pd.DataFrame, when: str, notes: list[str]) -> pd.DataFrame:
