@@ -100,7 +100,7 @@ def _rootfs(header: RunHeader) -> str:
 
 
 def _rule(header: RunHeader, key: str) -> object:
-    """What ``[stack]`` of the run's scenario says, which is part of the contract of an ascent; None in older runs."""
+    """What ``[stack]`` of the run's scenario says, which is part of the contract of a ramp; None in older runs."""
     return header.scenario.get("stack", {}).get(key)
 
 

@@ -20,7 +20,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class LedgerRow(Row, frozen=True, kw_only=True):
     """The account of one subject at ``n`` instances: ``host_change_bytes`` = the sum of ``parts`` + ``residual_bytes``.
 
-    All are changes against the reading before the first instance of the same ascent. ``parts`` are the medians of each
+    All are changes against the reading before the first instance of the same ramp. ``parts`` are the medians of each
     part over rounds, so the residual is what the medians leave; its interval resamples rounds and does the same sum.
     ``allowed_bytes`` is the largest residual that balances; ``rounds_balanced`` of ``rounds`` balance on their own.
     ``available_change_bytes`` is what MemAvailable lost: another counter, not a part. ``guest_ram_bytes`` is guest
@@ -154,11 +154,11 @@ class DensityRow(Row, frozen=True, kw_only=True):
     its ``why`` says why, where it cannot be predicted. ``cpu_margin`` is in processors an instance.
 
     ``compared`` says what ``error_fraction`` = (reached - predicted) / predicted is about. ``instances``: a rule on
-    memory or on processors ended the ascent; processors count on the predicted side only where a floor guards them,
+    memory or on processors ended the ramp; processors count on the predicted side only where a floor guards them,
     else memory's number alone was put to the test. ``bytes`` at ``reached`` instances: another rule ended it before.
     The processors' floor is looked at where the counts are read: it held at ``held``, and was passed at ``reached``. So
     the most that fit are from ``held`` to ``reached`` - 1; the error is 0 for a prediction among these, else that
-    against the nearer end. ``held`` is None where another rule ended the ascent.
+    against the nearer end. ``held`` is None where another rule ended the ramp.
 
     ``readings`` and ``cpu_readings`` are the numbers that the lines rest on. ``reached_bytes`` is what the instances
     took of MemAvailable, without the ``others_bytes`` that other processes of the host took meanwhile; ``cpu_others``
@@ -203,7 +203,7 @@ class DensityRow(Row, frozen=True, kw_only=True):
 
 
 class Capacity(Row, frozen=True, kw_only=True):
-    """What a host of another size would hold, by the lines of one ascent: an extrapolation.
+    """What a host of another size would hold, by the lines of one ramp: an extrapolation.
 
     ``floor_percent`` of its memory must stay available and ``cpu_floor_percent`` of its processor time idle.
     ``instances`` is the smaller of what memory and processors allow and ``bound`` says whose it is. ``why`` says what

@@ -1,4 +1,4 @@
-"""What the pages of ascents need besides the Report: charts, legends, and the rows that a section looks up."""
+"""What the pages of ramps need besides the Report: charts, legends, and the rows that a section looks up."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def context(analysed: Analysed) -> dict[str, Any]:
     draw: dict[str, Draw] = {
         "balance": lambda width, name: memory_charts.balance(bars, width=width, name=name, title=_BALANCE),
         "growth": lambda width, name: growth_charts.growth(report, drawn.table, width=width, name=name),
-        "promised": lambda width, name: density_charts.predicted(report, drawn.used, width=width, name=name),
+        "predicted": lambda width, name: density_charts.predicted(report, drawn.used, width=width, name=name),
         "starts": lambda width, name: density_charts.starts(report, drawn.read.starts, width=width, name=name),
         "busy": lambda width, name: curve_charts.busy(report, width=width, name=name),
         "pressure": lambda width, name: curve_charts.pressure(report, width=width, name=name),

@@ -1,4 +1,4 @@
-"""What was read on an ascent, as tables: the host by number alive, the programs, the cgroups, the starts."""
+"""What was read on a ramp, as tables: the host by number alive, the programs, the cgroups, the starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEEDED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ramps:
-    """Readings of the ascents that ended ok. Bytes and seconds, indexed by subject, round and number alive.
+    """Readings of the ramps that ended ok. Bytes and seconds, indexed by subject, round and number alive.
 
     ``host`` has the host's counters from n = 0 on, ``down`` the same with n left on the way down, ``after`` once all
     were removed (n = how many there had been). ``programs`` is indexed by role too; ``whole`` has cgroup sums and guest
@@ -80,7 +80,7 @@ def read(run: Run) -> Ramps:
 
 
 def one(frame: pd.DataFrame, subject: str, number: int) -> pd.DataFrame:
-    """The readings of one ascent, by number alive; empty when there are none."""
+    """The readings of one ramp, by number alive; empty when there are none."""
     names = frame.index.get_level_values("subject"), frame.index.get_level_values("round")
     return frame[(names[0] == subject) & (names[1] == number)].droplevel(["subject", "round"])
 
@@ -105,7 +105,7 @@ def _whole(frame: pd.DataFrame, when: str, notes: list[str]) -> pd.DataFrame:
     torn = frame.drop(whole.index)
     for subject, some in torn.groupby(level="subject", sort=False):
         grounds = not when and (some.index.get_level_values("n") == 0).any()
-        without = ", among them one before the first instance: its ascent has no account" if grounds else ""
+        without = ", among them one before the first instance: its ramp has no account" if grounds else ""
         what = "reading lacks" if len(some) == 1 else "readings lack"
         notes.append(f"{subject}: {len(some)} {what} counters of the host{when}, and are left out{without}")
     return whole

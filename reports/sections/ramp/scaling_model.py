@@ -155,7 +155,7 @@ class Constancy(Row, frozen=True, kw_only=True):
 
 
 class Sampling(Row, frozen=True, kw_only=True):
-    """What reading itself cost in one subject's ascents.
+    """What reading itself cost in one subject's ramps.
 
     ``seconds`` and ``bytes`` are medians over rounds at ``n``. ``fraction`` is the median over all readings of what one
     left behind, as a part of what the instances had taken by then; ``least`` and ``most`` are its ends.

@@ -23,7 +23,7 @@ EXTRAPOLATED = (
 )
 #: So many processors that other work uses more, or less, are worth a word.
 _OTHERS = 0.05
-BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ascent"
+BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ramp"
 
 
 def answer(
@@ -136,7 +136,7 @@ def _bent(account: RampAnalysis, touched: set[str]) -> Iterator[Claim]:
 
 
 def _throughout(account: RampAnalysis) -> Iterator[Claim]:
-    """Of long ascents: of what the memory consists, whether it stays the same to the last, and what changes it."""
+    """Of long ramps: of what the memory consists, whether it stays the same to the last, and what changes it."""
     rules: set[str] = set()
     for found in account.constancy:
         if found.subject not in account.refused:

@@ -61,7 +61,7 @@ def predicted(report: Report, taken: pd.DataFrame, *, width: float, name: str) -
 
 
 def _off(row: DensityRow) -> float | None:
-    """The error that belongs to a chart of memory: where processors ended the ascent, that of the memory taken."""
+    """The error that belongs to a chart of memory: where processors ended the ramp, that of the memory taken."""
     if row.rule != CPU_RULE:
         return row.error_fraction
     return row.reached_bytes / row.predicted_bytes - 1 if row.predicted_bytes else None
@@ -93,7 +93,7 @@ def starts(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
 
     return small_multiples(
         subjects, draw, width=width, name=name, title="Ready, by number alive",
-        description="Every start, in the order of the ascent; a rise is what the earlier ones cost the later.",
+        description="Every start, in the order of the ramp; a rise is what the earlier ones cost the later.",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Small charts of ascents as inline SVG, one a subject: how memory, or anything, grows with the number alive."""
+"""Small charts of ramps as inline SVG, one a subject: how memory, or anything, grows with the number alive."""
 
 from __future__ import annotations
 

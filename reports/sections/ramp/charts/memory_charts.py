@@ -1,4 +1,4 @@
-"""Charts of ascents as inline SVG: what the memory of an instance consists of.
+"""Charts of ramps as inline SVG: what the memory of an instance consists of.
 
 Numbers that are drawn are readings, or stand in the :class:`Report`. Parts are stacked in one order, and named in the
 page's legend and, where there is room, in the bar.

@@ -1,6 +1,6 @@
 """How many instances a host of a given size holds: memory or processors, whichever is used up first, with intervals.
 
-What one more takes is the line of an ascent (prediction.py); what the host itself uses is its reading before the
+What one more takes is the line of a ramp (prediction.py); what the host itself uses is its reading before the
 first instance. Both are carried over to a host of another size as they are.
 """
 
@@ -31,7 +31,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """What one ascent says of one more instance, in memory and in processors, or why it does not.
+    """What one ramp says of one more instance, in memory and in processors, or why it does not.
 
     ``own_bytes`` and ``own_processors`` are what the host used before the first instance.
     """
@@ -110,7 +110,7 @@ def cpu_room(processors: float, floor_percent: float, own: float) -> float:
 
 
 def rows(lines: Iterable[Predictions], sizes: Sequence[Size], stack: Mapping[str, Any]) -> Iterator[Capacity]:
-    """One row for each size and ascent; *stack* has the scenario's floors."""
+    """One row for each size and ramp; *stack* has the scenario's floors."""
     cpu_floor = float(stack.get("cpu_floor_percent", 0.0))
     known = list(lines)
     for host in sizes:

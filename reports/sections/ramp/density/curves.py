@@ -93,7 +93,7 @@ def _knee(points: tuple[CurvePoint, ...], unit: str) -> tuple[int | None, str]:
 
 
 def _own(window: pd.DataFrame, processors: int) -> pd.DataFrame:
-    """The share of all processors that the instances used themselves: in each ascent less its window before the first.
+    """The share of all processors that the instances used themselves: in each ramp less its window before the first.
 
     What the harness uses to sleep is taken off with it. Empty where nobody counted the processor time of the run.
     """

@@ -1,7 +1,7 @@
-"""Density: how many instances the first readings promise, how many there really were, and where the two part.
+"""Density: how many instances the first readings predict, how many there really were, and where the two part.
 
 The prediction rests on the readings up to a fifth of what was reached (prediction.py). Of memory, on MemAvailable,
-which is what the rules that end an ascent look at (bench/experiments/stop_rules.py), with the pages on processors' own
+which is what the rules that end a ramp look at (bench/experiments/stop_rules.py), with the pages on processors' own
 lists, and less what other processes took meanwhile: they come and go by tens of megabytes, and are no instance's. Of
 processors, on the processor time that all instances used in each window, less what was used in the window before the
 first.
@@ -40,7 +40,7 @@ SATURATED = 0.95
 
 
 def predictions(run: Run, read: Ramps, taken: pd.DataFrame) -> Iterator[tuple[Outcome, Predictions]]:
-    """What each ascent that ended ok, and was read on its way, says of one more instance; *taken* is :func:`used`."""
+    """What each ramp that ended ok, and was read on its way, says of one more instance; *taken* is :func:`used`."""
     for outcome in tables.last_outcomes(run).values():
         if outcome.kind != "measured" or outcome.status != "ok" or not outcome.stopped_by:
             continue
@@ -65,7 +65,7 @@ def predictions(run: Run, read: Ramps, taken: pd.DataFrame) -> Iterator[tuple[Ou
 def rows(
     run: Run, read: Ramps, taken: pd.DataFrame, found: Iterable[tuple[Outcome, Predictions]]
 ) -> Iterator[DensityRow]:
-    """One row for each ascent that :func:`predictions` *found*."""
+    """One row for each ramp that :func:`predictions` *found*."""
     stack = run.header.scenario.get("stack", {})
     for outcome, line in found:
         host, after, mine = (_mine(frame, outcome) for frame in (read.host, read.after, taken))
@@ -105,7 +105,7 @@ def knee(taken: pd.Series, line: Prediction) -> int | None:
 
 
 def _reached(outcome: Outcome, host: pd.DataFrame, after: pd.DataFrame, taken: pd.DataFrame) -> dict[str, Any]:
-    """How the ascent ended."""
+    """How the ramp ended."""
     used_bytes, others_bytes = _last_taken(outcome, taken)
     rule = _rule(outcome)
     below = [int(n) for n in host.index if n < outcome.reached]
@@ -230,7 +230,7 @@ def _came_back(host: pd.DataFrame, after: pd.DataFrame, taken: float) -> float |
 
 
 def _room_bytes(host: pd.DataFrame, outcome: Outcome, stack: Mapping[str, Any]) -> float:
-    """What instances may take until a rule on memory ends the ascent: the floor, or a budget that is smaller."""
+    """What instances may take until a rule on memory ends the ramp: the floor, or a budget that is smaller."""
     floor = float(stack.get("floor_percent", 0.0)) / 100 * float(host["host_total_bytes"].loc[0])
     room = float(host[AVAILABLE].loc[0]) - floor
     budget = float(int(stack.get("budget_mib", 0)) << 20)

@@ -1,7 +1,7 @@
 """The account of the host's memory: what is no longer free is the sum of its parts and a residual (method.md).
 
 Parts do not overlap. Anonymous memory is split by program, from the proportional set sizes; the rest of the host's
-anonymous memory belongs to other processes. All are changes against n = 0 of the same ascent.
+anonymous memory belongs to other processes. All are changes against n = 0 of the same ramp.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def changes(read: Ramps) -> pd.DataFrame:
 
 
 def moved(host: pd.DataFrame) -> pd.DataFrame:
-    """Per subject, round and n >= 1 what each counter moved since n = 0; an ascent without that has no change."""
+    """Per subject, round and n >= 1 what each counter moved since n = 0; a ramp without that has no change."""
     return (_above(host) - _ground(host).to_numpy()).dropna(how="all")
 
 
@@ -223,7 +223,7 @@ def _above(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ground(frame: pd.DataFrame) -> pd.DataFrame:
-    """For each row of :func:`_above` the row before the first instance of its ascent; NaN where there is none."""
+    """For each row of :func:`_above` the row before the first instance of its ramp; NaN where there is none."""
     ground = frame[frame.index.get_level_values("n") == 0].reset_index("n", drop=True)
     return ground.reindex(_above(frame).reset_index("n", drop=True).index)
 
