@@ -146,7 +146,7 @@ class Prepared:
     """What :func:`Runner.prepare` yields: how to start one, and exactly what will be started.
 
     ``manifest`` maps a file name (``config.json``, ``domain.xml``, ``argv.txt``) to its text, for the run's record.
-    ``resident_pids`` are processes that stay between starts and serve every instance (a warm helper). ``daemon_pids``
+    ``resident_pids`` are processes that stay between starts and serve every instance (a fork server). ``daemon_pids``
     are those of an engine's own that were there before and stay after (libvirtd, dockerd). ``pause_s`` is for how long
     an instance may leave the host's memory alone, and then change it again of itself.
     """

@@ -1,11 +1,12 @@
-"""Runner "container": our own runtime, started warm, by a small helper that has everything ready.
+"""Runner "container": our own runtime, started warm, by a small fork server that has everything ready.
 
-:func:`prepare` starts the helpers (:mod:`runners.launch.fork_client`). A launch is one message to one of them, with
-the ends of three pipes: *gate* (go), *console*, *status* (what failed). While the helper is inside clone3, which takes
-about a millisecond for the network namespace alone, this process makes the instance's cgroups; then it opens the gate.
+:func:`prepare` starts the fork servers (:mod:`runners.launch.fork_client`). A launch is one message to one of them,
+with the ends of three pipes: *gate* (go), *console*, *status* (what failed). While the fork server is inside clone3,
+which takes about a millisecond for the network namespace alone, this process makes the instance's cgroups; then it
+opens the gate.
 
 Thousands may be alive at once, so each holds little: two descriptors here (its console, and its process by a pidfd),
-none in the helper. The gate is closed after the start, *status* once the program runs.
+none in the fork server. The gate is closed after the start, *status* once the program runs.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class _Container:
     pid: int
     pidfd: int
     report: _Report
-    helper: fork_client.Helper
+    server: fork_client.ForkServer
 
     @property
     def cgroup(self) -> Path | None:
@@ -89,7 +90,7 @@ class _Container:
         return self.group.path if self.group is not None else None
 
     def pids(self) -> frozenset[int]:
-        """Its processes; the helper serves all instances and is counted as resident."""
+        """Its processes; the fork server serves all instances and is counted as resident."""
         if self.group is not None:
             return self.group.pids()
         return frozenset() if _ended(self.pidfd, 0) else frozenset({self.pid})
@@ -102,7 +103,7 @@ class _Container:
         # The descriptors of a dying process are closed a moment before its end can be waited for.
         if not _ended(self.pidfd, _STOP_MS if smallest_container.hung_up(self.console) else 0):
             return ""
-        words, _ = self.helper.ask(f"look\0{self.pid}")
+        words, _ = self.server.ask(f"look\0{self.pid}")
         code, status = int(words[1]), int(words[2])
         how = f"exited with status {status}" if code == os.CLD_EXITED else f"was killed by signal {status}"
         return f"the first process of {self.name} {how}"
@@ -134,11 +135,11 @@ class _Starter:
 
     def __init__(
         self,
-        helpers: Sequence[fork_client.Helper],
+        servers: Sequence[fork_client.ForkServer],
         spec: Spec,
         groups: SiblingsV1 | SiblingsV2 | None,
     ) -> None:
-        self._helpers = helpers
+        self._servers = servers
         self._spec = spec
         self._groups = groups
         #: Of those whose program may not run yet; each start looks which have come that far.
@@ -147,19 +148,19 @@ class _Starter:
         self._of_thread = threading.local()
         self._threads = itertools.count()
 
-    def _helper(self) -> fork_client.Helper:
-        """Each thread's own, as far as they go: a helper that sets up a container for one cannot reap for another.
+    def _server(self) -> fork_client.ForkServer:
+        """Each thread's own, as far as they go: a fork server that sets up a container for one cannot reap for another.
 
         One thread stays with one: its memory is in the caches.
         """
-        mine: fork_client.Helper | None = getattr(self._of_thread, "helper", None)
+        mine: fork_client.ForkServer | None = getattr(self._of_thread, "server", None)
         if mine is None:
-            mine = self._of_thread.helper = self._helpers[next(self._threads) % len(self._helpers)]
-        return min((mine, *self._helpers), key=lambda each: each.waiting)
+            mine = self._of_thread.server = self._servers[next(self._threads) % len(self._servers)]
+        return min((mine, *self._servers), key=lambda each: each.waiting)
 
     def start(self, name: str, stack: ExitStack) -> _Container:
         """See :data:`runners.launch.frame.Start`."""
-        warm = self._helper()
+        warm = self._server()
         groups = self._groups
         if groups is not None:
             stack.callback(groups.remove, name)
@@ -181,12 +182,12 @@ class _Starter:
                 entrances = groups.entrances(name)
 
             def meanwhile() -> None:
-                with gates:  # if this fails, the end of the file sends the child home: the helper waits for it
+                with gates:  # if this fails, the end of the file sends the child home: the fork server waits for it
                     if isinstance(groups, SiblingsV1):
                         _create(groups, name)
                     os.write(gate, b"g")
 
-            beside = any(each.waiting for each in self._helpers if each is not warm)
+            beside = any(each.waiting for each in self._servers if each is not warm)
             pid, pidfd = warm.start(entrances, fds, meanwhile, beside=beside)
         stack.callback(os.close, pidfd)
         stack.callback(warm.reap, pid)
@@ -230,7 +231,7 @@ def _groups(scratch: Scratch, spec: Spec, stack: ExitStack) -> SiblingsV1 | Sibl
 
 @contextmanager
 def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
-    """See :meth:`runners.base.Runner.prepare`: start the helper, and have it read the configuration."""
+    """See :meth:`runners.base.Runner.prepare`: start the fork server, and have it read the configuration."""
     has_rules = scratch.cgroup is not None and devices.enforceable(cgroups.layout())
     config = default_config(
         argv=spec.argv,
@@ -249,11 +250,11 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
     text = json.dumps(config, indent=2)
     with ExitStack() as stack:
         groups = _groups(scratch, spec, stack)
-        helpers = fork_client.start(text, scratch.directory, stack)
+        servers = fork_client.start(text, scratch.directory, stack)
         yield Prepared(
-            launch=frame.launcher(_Starter(helpers, spec, groups).start),
+            launch=frame.launcher(_Starter(servers, spec, groups).start),
             manifest={"config.json": text},
-            resident_pids=frozenset(each.pid for each in helpers),
+            resident_pids=frozenset(each.pid for each in servers),
         )
 
 
@@ -279,15 +280,15 @@ def _fix(_said: str) -> str:
 
 
 def _children() -> str:
-    """How the helper's children get their memory: it decides about a millisecond."""
+    """How the fork server's children get their memory: it decides about a millisecond."""
     if cgroups.mode() == "v2":
-        return "copy the helper's memory, because they are born in their cgroup"
+        return "copy the fork server's memory, because they are born in their cgroup"
     why = vfork.why_not()
-    return f"copy the helper's memory, because {why}" if why else "borrow the helper's memory"
+    return f"copy the fork server's memory, because {why}" if why else "borrow the fork server's memory"
 
 
 def sweep() -> Sequence[str]:
-    """See :meth:`runners.base.Runner.sweep`: helpers whose tare is gone. Their containers die with them."""
+    """See :meth:`runners.base.Runner.sweep`: fork servers whose tare is gone. Their containers die with them."""
     try:
         return leftovers.remove()
     except OSError as error:

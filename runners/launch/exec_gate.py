@@ -38,7 +38,7 @@ def binary(cache: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class WaitingProcess:
     """A process that waits to execute *program*; *link* is the other end of its descriptor, closed by the caller."""
 
     pid: int
@@ -66,7 +66,9 @@ class Held:
             raise RunnerError(f"cannot execute {self.program}", os.strerror(number), "")
 
 
-def hold(gate: Path, argv: Sequence[str], env: Mapping[str, str], *, console: int, stdin: int, ours: ExitStack) -> Held:
+def hold(
+    gate: Path, argv: Sequence[str], env: Mapping[str, str], *, console: int, stdin: int, ours: ExitStack
+) -> WaitingProcess:
     """Start a *gate* before the program ``argv[0]``. The caller ends the process; the link closes with *ours*."""
     link, its = socket.socketpair()
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LIMIT)
@@ -86,4 +88,4 @@ def hold(gate: Path, argv: Sequence[str], env: Mapping[str, str], *, console: in
             setpgroup=0,
             setsigdef=DEFAULTED,
         )
-    return Held(pid, argv[0], link)
+    return WaitingProcess(pid, argv[0], link)

@@ -1,7 +1,7 @@
-"""The near end of the warm helper (``runners/container/warm/fork_server.py``): starting it, and talking to it.
+"""The near end of the fork server (``runners/container/warm/fork_server.py``): starting it, and talking to it.
 
-There are as many helpers as processors, forked from the first: one stands still while it sets up a container. They are
-resident (``Prepared.resident_pids``); they and their containers die with this process.
+There are as many fork servers as processors, forked from the first: one stands still while it sets up a container.
+They are resident (``Prepared.resident_pids``); they and their containers die with this process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STOP_S = 20
 _MOST = 8
 
 
-class Helper:
+class ForkServer:
     """Answers requests in their order; several may wait in its socket, so that it need not wait for the next."""
 
     def __init__(self, control: socket.socket, log: Path) -> None:
@@ -62,8 +62,8 @@ class Helper:
     ) -> tuple[int, int]:
         """Have it start a child that enters *cgroups*, while *meanwhile* runs here: the child's number and a pidfd.
 
-        *beside*: other helpers are at work, too (:class:`runners.container.warm.fork_server.Place`). Raises RunnerError
-        and OSError, also those of *meanwhile*; there is no child then.
+        *beside*: other fork servers are at work, too (:class:`runners.container.warm.fork_server.Place`). Raises
+        RunnerError and OSError, also those of *meanwhile*; there is no child then.
         """
         failures: list[OSError | RunnerError] = []
 
@@ -76,7 +76,7 @@ class Helper:
         answer, received = self.ask("\0".join(("start", BESIDE if beside else ALONE, *cgroups)), fds, attempt)
         pid = int(answer[1])
         if failures or not received:
-            os.kill(pid, signal.SIGKILL)  # the helper has not reaped it: its number is nobody else's
+            os.kill(pid, signal.SIGKILL)  # the fork server has not reaped it: its number is nobody else's
             for fd in received:
                 os.close(fd)
             self.reap(pid)
@@ -89,7 +89,7 @@ class Helper:
     ) -> tuple[list[str], list[int]]:
         """Send *message*, run *meanwhile*, and return the reply's words and descriptors.
 
-        Raises RunnerError; if the kernel refused the helper something, that is the error's cause.
+        Raises RunnerError; if the kernel refused the fork server something, that is the error's cause.
         """
         answered = threading.Lock()
         with answered:
@@ -111,34 +111,32 @@ class Helper:
                 raise self._gone(str(error)) from error
             except BaseException:
                 # Interrupted between question and answer: the next answer would be taken for another question's.
-                # Without its socket the helper kills its containers and exits.
+                # Without its socket the fork server kills its containers and exits.
                 self._control.close()
                 raise
         words = data.decode().split("\0")
         if words[0] == "error":
             refusal = OSError(int(words[1]), words[2])
-            raise RunnerError("the container helper refused", words[2], "see `tare doctor`") from refusal
+            raise RunnerError("the fork server refused", words[2], "see `tare doctor`") from refusal
         if not data:
             raise self._gone("its socket ended")
         return words, received
 
     def reap(self, pid: int) -> None:
         """Have it wait for its child *pid*, which was killed."""
-        with suppress(RunnerError):  # the helper is gone, and whoever adopted its children reaps them
+        with suppress(RunnerError):  # the fork server is gone, and whoever adopted its children reaps them
             self.ask(f"reap\0{pid}")
 
     def _gone(self, why: str) -> RunnerError:
         log = self._log.read_text(errors="replace").strip()
-        return RunnerError(
-            "the container helper is gone", log[-500:] or why, "run again; `tare clean` removes leftovers"
-        )
+        return RunnerError("the fork server is gone", log[-500:] or why, "run again; `tare clean` removes leftovers")
 
     def close(self) -> None:
         """End of file: it kills what is left, and exits."""
         self._control.close()
 
 
-def start(config: str, directory: Path, stack: ExitStack) -> list[Helper]:
+def start(config: str, directory: Path, stack: ExitStack) -> list[ForkServer]:
     """Start one for each processor that we may use, with *directory* to work in; *stack* ends them.
 
     Raises RunnerError with what the first one said.
@@ -146,11 +144,11 @@ def start(config: str, directory: Path, stack: ExitStack) -> list[Helper]:
     base = directory / "layer"
     base.mkdir()
     stack.callback(base.rmdir)
-    file, log = directory / "config.json", directory / "helper.log"
+    file, log = directory / "config.json", directory / "fork-server.log"
     file.write_text(config)
     with ExitStack() as theirs:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(_count())]
-        helpers = [Helper(ours, log) for ours, _ in pairs]
+        servers = [ForkServer(ours, log) for ours, _ in pairs]
         sockets = [theirs.enter_context(their).fileno() for _, their in pairs]
         numbers = ",".join(map(str, sockets))
         arguments = [
@@ -170,14 +168,14 @@ def start(config: str, directory: Path, stack: ExitStack) -> list[Helper]:
                 pass_fds=sockets,
                 env={},
                 cwd="/",
-                start_new_session=True,  # Ctrl-C is for tare, which then ends its helper in order
+                start_new_session=True,  # Ctrl-C is for tare, which then ends its fork server in order
             )
     stack.callback(_await_end, process)
-    for helper in helpers:
-        stack.callback(helper.close)
-    for helper in helpers:
-        helper.await_ready()
-    return helpers
+    for server in servers:
+        stack.callback(server.close)
+    for server in servers:
+        server.await_ready()
+    return servers
 
 
 def _count() -> int:

@@ -2,8 +2,8 @@
 
 That /dev/kvm opens, that KVM_CREATE_VM works and that libvirt offers ``kvm`` prove nothing: on some nested hosts the
 guest's firmware runs, a hundred times too slowly, and its kernel never arrives. So the real guest kernel is booted with
-the payload, and its first mark has to come within a deadline. The verdict holds until the host is booted again, and is
-kept in the cache.
+the payload, and its first mark has to come within a deadline. What was found holds until the host is booted again, and
+is kept in the cache.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DEVICE = Path("/dev/kvm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Proof:
     """``cpu`` is the processor model with which a guest got through; if ``None``, ``why`` none did, and the ``fix``."""
 
     cpu: Cpu | None
@@ -58,19 +58,19 @@ def _device_fix(device: Path = _DEVICE) -> str:
 
 def prove(
     hypervisor: Hypervisor, machine: Machine, kernel: Kernel, boot: DirectBoot, *, directory: Path, cache: Path
-) -> Verdict:
-    """The verdict on KVM for this host boot, QEMU, machine type and kernel; from *cache* if it is known."""
+) -> Proof:
+    """What is known of KVM for this host boot, QEMU, machine type and kernel; from *cache* if it is known."""
     if trouble := device_trouble():
-        return Verdict(cpu=None, why=trouble, fix=_device_fix())
+        return Proof(cpu=None, why=trouble, fix=_device_fix())
     path = cache / f"kvm-{_key(hypervisor, machine, kernel)}.json"
     with suppress(OSError, ValueError, TypeError):
-        return Verdict(**json.loads(path.read_text()))
-    verdict, final = _try(hypervisor, machine, boot, directory)
+        return Proof(**json.loads(path.read_text()))
+    proof, final = _try(hypervisor, machine, boot, directory)
     if final:
         with workspace(cache) as scratch:
-            (scratch / path.name).write_text(json.dumps(asdict(verdict)) + "\n")
+            (scratch / path.name).write_text(json.dumps(asdict(proof)) + "\n")
             publish(scratch / path.name, path)
-    return verdict
+    return proof
 
 
 def _key(hypervisor: Hypervisor, machine: Machine, kernel: Kernel) -> str:
@@ -79,7 +79,7 @@ def _key(hypervisor: Hypervisor, machine: Machine, kernel: Kernel) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _try(hypervisor: Hypervisor, machine: Machine, boot: DirectBoot, directory: Path) -> tuple[Verdict, bool]:
+def _try(hypervisor: Hypervisor, machine: Machine, boot: DirectBoot, directory: Path) -> tuple[Proof, bool]:
     """Boot with each processor model; the second value is false when no guest ran at all, and nothing was learnt."""
     reasons = []
     ran = False
@@ -96,9 +96,9 @@ def _try(hypervisor: Hypervisor, machine: Machine, boot: DirectBoot, directory: 
             continue
         ran = True
         if not trouble:
-            return Verdict(cpu=cpu, why="a Linux guest ran"), True
+            return Proof(cpu=cpu, why="a Linux guest ran"), True
         reasons.append(f"{cpu} processor: {trouble}")
-    return Verdict(cpu=None, why="; ".join(reasons)), ran
+    return Proof(cpu=None, why="; ".join(reasons)), ran
 
 
 def first_mark(hypervisor: Hypervisor, hardware: Hardware, boot: DirectBoot, directory: Path) -> str:

@@ -150,22 +150,22 @@ def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: 
     if wanted.accelerator == "tcg":
         return "tcg", "max", "not tried: the scenario asks for emulation"
     with _stage(hypervisor) as directory:
-        # The built-in root filesystem, so that the verdict is about this host and not about a scenario's files.
+        # The built-in root filesystem, so that the proof is about this host and not about a scenario's files.
         boot = DirectBoot(
             kernel=_reachable(hypervisor, kernel.path, directory),
             initrd=_reachable(hypervisor, initramfs(cache, payload_root(cache)), directory),
             command_line=command_line(Payload().argv, ()),
         )
-        verdict = acceleration.prove(hypervisor, wanted.machine, kernel, boot, directory=directory, cache=cache)
-    if verdict.cpu is not None:
-        return "kvm", verdict.cpu, f"proved: {verdict.why} ({verdict.cpu} processor)"
+        proof = acceleration.prove(hypervisor, wanted.machine, kernel, boot, directory=directory, cache=cache)
+    if proof.cpu is not None:
+        return "kvm", proof.cpu, f"proved: {proof.why} ({proof.cpu} processor)"
     if wanted.accelerator == "kvm":
         raise RunnerError(
             "KVM cannot run a guest on this host",
-            verdict.why,
-            f'{verdict.fix}, or accelerator = "tcg", which is another class of result',
+            proof.why,
+            f'{proof.fix}, or accelerator = "tcg", which is another class of result',
         )
-    return "tcg", "max", f"not usable: {verdict.why}"
+    return "tcg", "max", f"not usable: {proof.why}"
 
 
 @contextmanager

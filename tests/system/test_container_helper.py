@@ -75,7 +75,7 @@ def test_killed_helper_takes_its_containers_along(scratch: Scratch) -> None:
             for resident in prepared.resident_pids:
                 os.kill(resident, signal.SIGKILL)
             await_end(pid)
-        with pytest.raises(RunnerError, match="helper is gone"), prepared.launch("two", lambda _: None):
+        with pytest.raises(RunnerError, match="fork server is gone"), prepared.launch("two", lambda _: None):
             pass
     assert not cgroups.at(f"{scratch.cgroup}/one").pids()
 

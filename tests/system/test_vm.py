@@ -227,14 +227,14 @@ def test_the_kvm_wiring_carries_a_few_instructions(stage: Stage, tmp_path: Path,
 ORPHANED = """
 import os, signal, sys
 from pathlib import Path
-from tare.runners import vm
+from tare.runners.vm import backend
 from tare.runners.base import Scratch, Spec
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.rootfs import payload_root
 cache = cache_dir()
 spec = Spec(argv=("/payload",), rootfs=payload_root(cache), memory_bytes=128 << 20, cpus=1)
 scratch = Scratch(directory=Path("/"), cache=cache, cgroup=None, prefix=sys.argv[1])
-with vm.prepare(spec, {"accelerator": "tcg"}, scratch) as prepared:
+with backend.prepare(spec, {"accelerator": "tcg"}, scratch) as prepared:
     with prepared.launch(sys.argv[1] + "-99", lambda phase: None):
         os.kill(os.getpid(), signal.SIGKILL)
 """

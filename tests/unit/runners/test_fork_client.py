@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tare.runners.base import RunnerError
-from tare.runners.launch.fork_client import Helper
+from tare.runners.launch.fork_client import ForkServer
 
-Ends = tuple[Helper, socket.socket]
+Ends = tuple[ForkServer, socket.socket]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ends(tmp_path: Path) -> Iterator[Ends]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         theirs.settimeout(20)
-        yield Helper(ours, log), theirs
+        yield ForkServer(ours, log), theirs
 
 
 def answer(far: socket.socket, question: str) -> None:
@@ -51,7 +51,7 @@ def test_a_question_that_was_not_sent_takes_nobodys_answer(ends: Ends) -> None:
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(near.ask, "first")
         assert far.recv(64) == b"first"
-        with pytest.raises(RunnerError, match="helper is gone"):
+        with pytest.raises(RunnerError, match="fork server is gone"):
             near.ask("unsent", [far.fileno() + 1000])
         second = threads.submit(near.ask, "second")
         assert far.recv(64) == b"second"
@@ -69,7 +69,7 @@ def test_a_question_that_is_interrupted_ends_the_helper(ends: Ends) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         near.ask("first", meanwhile=interrupted)
-    with pytest.raises(RunnerError, match="helper is gone"):
+    with pytest.raises(RunnerError, match="fork server is gone"):
         near.ask("second")
     assert [far.recv(64), far.recv(64)] == [b"first", b""]
 

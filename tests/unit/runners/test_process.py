@@ -43,7 +43,7 @@ def as_group(group: Group) -> cgroups.Cgroup:
 
 
 @contextmanager
-def held(*argv: str, env: dict[str, str] | None = None) -> Iterator[tuple[exec_gate.Held, int]]:
+def held(*argv: str, env: dict[str, str] | None = None) -> Iterator[tuple[exec_gate.WaitingProcess, int]]:
     """A held process, and the end of its standard output that is read. It is reaped at the end."""
     with ExitStack() as stack:
         reader, writer = os.pipe()

@@ -121,12 +121,12 @@ def test_a_proved_kvm_is_used(kernel: Path, connected: None, monkeypatch: pytest
     assert (emulated.ok, emulated.accelerator) == (True, "tcg")
 
 
-def prove(cache: Path) -> acceleration.Verdict:
+def prove(cache: Path) -> acceleration.Proof:
     hypervisor = cast(Hypervisor, FakeHypervisor())
     return acceleration.prove(hypervisor, "q35", KERNEL, BOOT, directory=Path("/run/x"), cache=cache)
 
 
-def test_a_verdict_is_kept(tmp_path: Path, connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proof_is_kept(tmp_path: Path, connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
     def first_mark(_: object, hardware: Hardware, *rest: object) -> str:
@@ -144,7 +144,7 @@ def test_a_verdict_is_kept(tmp_path: Path, connected: None, monkeypatch: pytest.
     assert json.loads(kept.read_text())["cpu"] == "host-plain"
 
 
-def test_a_start_that_failed_is_no_verdict(tmp_path: Path, connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_failed_is_no_proof(tmp_path: Path, connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def first_mark(*_: object) -> str:
         raise RunnerError("it did not start", "out of memory")
 
