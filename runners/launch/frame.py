@@ -1,6 +1,6 @@
 """What the launchers of containers share: the walls by name, the frame of a start, and the trial that a probe makes.
 
-A runner of kind "container" says how one instance is started (a :data:`Start`); :func:`launcher` makes a launch of it.
+A backend of containers says how one instance is started (a :data:`Start`); :func:`launcher` makes a launch of it.
 """
 
 from __future__ import annotations
