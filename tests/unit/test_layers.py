@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tare import reports
 from tare.bench.records import store
+from tare.reports.analysis.model import document
 from tare.reports.charts import svg
 from tare.reports.sections.startup.layers import stacks
 from tare.reports.terminal import report as terminal
@@ -60,7 +61,7 @@ def shown(path: Path) -> tuple[str, str, dict[str, object]]:
     console.print(terminal.render(report, width=100))
     console.file.close()
     page = reports.write(path).read_text("utf-8")
-    return page, console.export_text(), json.loads(msgspec.json.encode(report))
+    return page, console.export_text(), json.loads(msgspec.json.encode(document(report)))
 
 
 @pytest.mark.slow
