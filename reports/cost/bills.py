@@ -13,9 +13,10 @@ from tare.bench.records.rows import RunHeader, SubjectRecord
 from tare.bench.stats.compare import LEAST_CHANGE
 from tare.bench.stats.fit import Line
 from tare.reports import words
+from tare.reports.cost.model import Cost, CostArm, CostRow
 from tare.reports.cost.prices import Book, Size
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory_model import Cost, CostArm, CostRow, CounterLine, LedgerRow
+from tare.reports.sections.ramp.memory_model import CounterLine, LedgerRow
 from tare.runners import layers
 
 MOST = 50

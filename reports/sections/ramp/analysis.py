@@ -11,6 +11,7 @@ import pandas as pd
 from tare.bench.records.rows import RunHeader
 from tare.bench.records.store import Run
 from tare.reports.cost import bills, prices
+from tare.reports.cost.model import Cost
 from tare.reports.sections import Groundwork
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.density import capacity, curves, prediction, verification
@@ -21,7 +22,6 @@ from tare.reports.sections.ramp.memory.guest_view import inside
 from tare.reports.sections.ramp.memory.reading_cost import sampling
 from tare.reports.sections.ramp.memory_model import (
     Capacity,
-    Cost,
     CounterLine,
     DensityRow,
     GivenBack,

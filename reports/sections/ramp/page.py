@@ -10,6 +10,7 @@ from tare.reports import words
 from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Report
 from tare.reports.charts import svg
+from tare.reports.cost import charts as cost_charts
 from tare.reports.page.twice import Draw, both
 from tare.reports.sections.ramp import sentences
 from tare.reports.sections.ramp.charts import (
@@ -67,7 +68,7 @@ def context(analysed: Analysed) -> dict[str, Any]:
     for cost in report.analysis.costs:
         charts[f"cost-{cost.book}"] = both(
             f"cost-{cost.book}",
-            lambda width, name, cost=cost: density_charts.steps(cost, colours, width=width, name=name),  # type: ignore[misc]
+            lambda width, name, cost=cost: cost_charts.steps(cost, colours, width=width, name=name),  # type: ignore[misc]
             900,
         )
     refused = found.refused
