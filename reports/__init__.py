@@ -106,5 +106,5 @@ def _reading(*runs: Path) -> Iterator[None]:
         raise
     except Exception as error:
         what = f"{' or '.join(map(str, runs))} is damaged: its records do not fit together"
-        fix = "restore it; if nobody changed it, please report it with what TARE_DEBUG=1 prints"
+        fix = "restore it; if nobody changed it, please report this with the output of TARE_DEBUG=1"
         raise UsageError(what, inputs.reason(error), fix) from error

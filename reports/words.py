@@ -19,7 +19,7 @@ EMULATED = "software-emulated: not comparable with an accelerated VM"
 #: Said of a phase whose both marks were read at once: shorter than the instrument can tell.
 TOGETHER = "at once"
 
-#: A subject that fails more often than this has no figure: the survivors would speak for the dead.
+#: A subject that fails more often than this has no figure: the starts that succeeded do not stand for all.
 MOST_FAILED = 0.10
 
 #: C0 and C1 controls, and what Unicode keeps for itself: XML 1.0 section 2.2 forbids most, terminals obey some.
@@ -42,9 +42,9 @@ _ABOUT = {
     "removed_seconds": ("to be removed", "in the time to be removed"),
     "cpu_seconds": ("in processor time of the start", "in the processor time of the start"),
     "pss_bytes": ("in memory when ready", "in memory when ready"),
-    "margin_bytes": ("for one more", "in the memory of one more"),
-    "first_bytes": ("for the first", "in the memory of the first"),
-    "least_memory_bytes": ("in the least memory it takes", "in the least memory they take"),
+    "margin_bytes": ("for one more instance", "in the memory of one more instance"),
+    "first_bytes": ("for the first instance", "in the memory of the first instance"),
+    "least_memory_bytes": ("in the least memory it needs", "in the least memory they need"),
 }
 
 
@@ -100,7 +100,7 @@ def modes(figure: Figure) -> str:
 def torn(figures: Iterable[tuple[str, Figure]]) -> str:
     """What must follow a claim on the medians of these subjects: the sentence on those that have several modes."""
     found = dict.fromkeys(f"{label} has {modes(figure)}" for label, figure in figures if figure.modes)
-    return "".join(f" {text}; its median may never have occurred." for text in found)
+    return "".join(f" {text}; no start may have taken as long as its median." for text in found)
 
 
 def probability(p: float | None) -> str:
@@ -136,7 +136,7 @@ def no_figure(counts: Counts) -> str:
     """Why a subject has no figure, or an empty string when it may have one."""
     lost = counts.failed + counts.timeout
     if counts.started == 0 and counts.invalid:
-        return f"no figure: {plural(counts.invalid, 'trial')} invalid, since the measuring process did not run"
+        return f"no figure: {plural(counts.invalid, 'trial')} invalid because the measuring process did not run"
     if counts.started == 0:
         return "no figure: nothing was started"
     if lost / counts.started > MOST_FAILED:
@@ -170,7 +170,7 @@ def grounds(compared: Compared) -> str:
     given.append(plural(compared.rounds, "round"))
     text += f" ({', '.join(given)})"
     if compared.verdict == "no difference shown" and compared.threshold is not None and compared.p is not None:
-        small = f"; the change is below the {plain(compared.threshold * 100)} % that it takes here"
+        small = f"; the change is below the {plain(compared.threshold * 100)} % that a verdict needs here"
         text += f"; p is above {ALPHA}" if compared.p > ALPHA else small
     return text + (f" ({EMULATED})" if compared.emulated else "") + "."
 
@@ -213,7 +213,7 @@ def size(value: float) -> str:
 
 def share(fraction: float) -> str:
     """``3.1 %`` of a whole, in tenths."""
-    # Plus zero: what rounds to nothing has no sign.
+    # Plus zero: what rounds to zero has no sign.
     return f"{round(fraction * 100, 1) + 0.0:.1f} %".replace("-", "−")
 
 

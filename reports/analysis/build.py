@@ -101,11 +101,11 @@ def _status(header: RunHeader, rounds_done: int) -> str:
         case "complete":
             return f"complete: {done}"
         case "running":
-            return f"not complete: {done}; the run is still going on, or was killed"
+            return f"not complete: {done}; the run is still going on, or it was killed"
         case "interrupted":
             return f"not complete: interrupted, {done}"
         case "failed":
-            return f"failed: {done}; do not rest a claim on its numbers"
+            return f"failed: {done}; make no claim from its numbers"
 
 
 def _failures(run: Run) -> Iterator[Failure]:
@@ -155,7 +155,7 @@ def _contract(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Contract
     differ = [name for name, values in parts if len(values) > 1]
     return Contract(
         sentence=(
-            f"The subjects differ in {' and '.join(differ)}; all else was the same."
+            f"The subjects differ in {' and '.join(differ)}; everything else was the same."
             if differ
             else "Every subject ran the same payload under the same grant."
         ),

@@ -119,32 +119,32 @@ def _sentences(found: Calibration) -> Iterator[str]:
     if found.null_seconds is not None:
         between = words.interval(found.null_low, found.null_high, "seconds")
         yield (
-            f"The instrument itself weighs {words.quantity(found.null_seconds, 'seconds')} (95 % CI {between}): "
+            f"The instrument itself takes {words.quantity(found.null_seconds, 'seconds')} (95 % CI {between}): "
             f"the time from request to ready of {found.null_subject}, which starts nothing."
         )
     if found.delays:
         worst = max(found.delays, key=lambda delay: abs(delay.bias))
         yield (
-            f"Of {words.plural(len(found.delays), 'known delay')}, the one recovered worst is {worst.subject}: "
-            f"{words.quantity(worst.recovered, 'seconds')} for {words.quantity(worst.asked, 'seconds')} asked, "
+            f"Of {words.plural(len(found.delays), 'known delay')}, the least exact is {worst.subject}: "
+            f"{words.quantity(worst.recovered, 'seconds')} instead of {words.quantity(worst.asked, 'seconds')}, "
             f"a bias of {words.signed(worst.bias, 'seconds')}."
         )
     if found.judged:
         yield (
-            f"Identical subjects were compared {words.plural(found.judged, 'time')}; a difference was called "
-            f"{words.plural(found.false_verdicts, 'time')}, wrongly each time."
+            f"Identical subjects were compared {words.plural(found.judged, 'time')}; a difference was reported "
+            f"{words.plural(found.false_verdicts, 'time')}, each time falsely."
             if found.false_verdicts
-            else f"Identical subjects were compared {words.plural(found.judged, 'time')}; no difference was called."
+            else f"Identical subjects were compared {words.plural(found.judged, 'time')}; no difference was reported."
         )
     elif found.pairs:
-        yield "Identical subjects were run side by side, but not for enough rounds to judge them."
+        yield "Identical subjects were measured, but not in enough rounds to compare them."
     if found.resolution_seconds > 0:
         yield (
-            f"The resolution recorded with this run is {words.quantity(found.resolution_seconds, 'seconds')}; "
-            "a difference below three times that is never called."
+            f"The resolution of the instrument in this run is {words.quantity(found.resolution_seconds, 'seconds')}; "
+            "a difference below three times that is never reported."
         )
     else:
-        yield "No resolution was recorded with this run: the 5 % threshold alone keeps small ones from being called."
+        yield "This run has no record of its resolution: only the threshold of 5 % excludes small differences."
 
 
 def _median(subject: SubjectFigures) -> float | None:

@@ -25,7 +25,7 @@ def no_answer(subjects: Sequence[SubjectFigures], metric: str) -> Claim | None:
         return None
     detail = words.no_figures({subject.label: subject.figure(metric).why for subject in subjects})
     if all(subject.skipped for subject in subjects):
-        detail = "every subject was skipped, nothing was started"
+        detail = "every subject was skipped, so nothing was started"
     return Claim(lead="No answer", detail=f"{detail}.", subject="", verdict="no figure")
 
 
@@ -35,4 +35,4 @@ def several_modes(subjects: Iterable[SubjectFigures]) -> Iterator[str]:
         for figure in subject.figures:
             if figure.modes:
                 said = words.modes(figure)
-                yield f"{subject.label}, {figure.title}: {said} of the values; a median between them stands for none"
+                yield f"{subject.label}, {figure.title}: {said} of the values; no value may be near their median"

@@ -49,8 +49,8 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
     if refused:
         raise UsageError(
             f"the runs {first.run} and {second.run} cannot be compared",
-            f"they were not made under one contract: {'; '.join(refused)}",
-            "run the same scenario twice with the same flags, on hosts that accelerate alike",
+            f"their contracts differ: {'; '.join(refused)}",
+            "run the same scenario twice with the same options, on hosts that both have KVM or both lack it",
         )
     measured = [label for label in shared if _ran(mine[label], theirs[label])]
     new, old = _weigh(after, measured), _weigh(before, measured)
@@ -92,7 +92,7 @@ def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
         ("starts at once", _rule(first, "at_once"), _rule(second, "at_once")),
     ):
         if one != other and None not in (one, other):
-            yield f"{name} is {one!r} in the one and {other!r} in the other"
+            yield f"{name} is {one!r} in the first and {other!r} in the second"
 
 
 def _rootfs(header: RunHeader) -> str:
@@ -117,7 +117,7 @@ def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[s
     )
     for name, one, other in pairs:
         if one != other:
-            yield f"{first.label}: {name} is {one} in the one and {other} in the other"
+            yield f"{first.label}: {name} is {one} in the first and {other} in the second"
 
 
 def _differs(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
@@ -169,7 +169,7 @@ def _warnings(before: Run, after: Run) -> Iterator[str]:
         if header.state != "complete":
             yield f"{header.run} is not complete: its state is {header.state}"
         if header.leaks:
-            yield f"{header.run} left {words.plural(len(header.leaks), 'thing')} behind"
+            yield f"{header.run} left {words.plural(len(header.leaks), 'thing')} on the host"
     for run in (before, after):
         yield from (f"{run.header.run}: {note}" for note in run.notes)
 

@@ -129,7 +129,7 @@ def in_order(report: Report, frame: pd.DataFrame, metric: str, *, width: float, 
             canvas,
             name=name,
             title=f"Start order: {known.title} by round",
-            description="One chart for each subject, in the order of the run. A slope or a step would show drift.",
+            description="One chart for each subject, in the order of the run. A slope or a step is a drift.",
         )
 
 

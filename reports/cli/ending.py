@@ -86,14 +86,16 @@ def _understood(error: BaseException) -> tuple[TareError, int]:
     if isinstance(error, KeyboardInterrupt):
         return TareError("interrupted"), _INTERRUPTED
     if isinstance(error, MemoryError):
-        return HostError("there is not enough memory", "", "stop what uses it; then again"), HostError.exit_code
+        return HostError(
+            "there is not enough memory", "", "stop programs that use much memory, then run again"
+        ), HostError.exit_code
     if isinstance(error, OSError) and error.errno in _SYSTEM | _SHORT:
-        what = f"cannot use {os.fsdecode(error.filename)}" if error.filename else "what was to be written could not be"
+        what = f"cannot use {os.fsdecode(error.filename)}" if error.filename else "the output could not be written"
         why = error.strerror or str(error)
         if error.errno in _SYSTEM:
-            found: TareError = OutputError(what, why, "make room there, or choose another place; then again")
+            found: TareError = OutputError(what, why, "make room there or choose another place, then run again")
         else:
-            found = HostError(what, why, "see `ulimit -a`, and what else runs here; then again")
+            found = HostError(what, why, "check `ulimit -a` and what else runs on this host, then run again")
         return found, found.exit_code
     return _unforeseen(error), UNFORESEEN
 
@@ -104,7 +106,7 @@ def _unforeseen(error: BaseException) -> TareError:
         log = f"please report it with the file {_log(error)}"
     except OSError as failure:
         log = f"please report it with what TARE_DEBUG=1 prints (its log cannot be written: {failure})"
-    return TareError("an error that nobody foresaw", f"{name}; this is a fault of tare, not yours", log)
+    return TareError("an unexpected error", f"{name}; this is an error in tare, not yours", log)
 
 
 def _log(error: BaseException) -> Path:

@@ -40,7 +40,9 @@ def prepare() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="tare")
     if 1 in closed:
-        raise OutputError("standard output is closed", "the data would go there", "'>/dev/null' throws it away")
+        raise OutputError(
+            "standard output is closed", "the output goes there", "add '>/dev/null' if you do not need it"
+        )
 
 
 _used = False
@@ -142,7 +144,7 @@ def _mute(stream: io.TextIOWrapper | object) -> None:
 
 
 def _unwritten(error: OSError) -> OutputError:
-    fix = "make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give it another place"
+    fix = "make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "send it to another place"
     return OutputError("cannot write to standard output", error.strerror or str(error), fix)
 
 

@@ -44,7 +44,7 @@ class Verb(_Helpful):
                     raise click.UsageError(f"{_called(parameter)} is given twice", ctx)
                 value = given.get(parameter.name or "")
                 if "" in (value if isinstance(value, list | tuple) else [value]):
-                    raise click.UsageError(f"{_called(parameter)} has no value: it is empty", ctx)
+                    raise click.UsageError(f"{_called(parameter)} is empty", ctx)
         return super().parse_args(ctx, args)
 
 
@@ -134,7 +134,7 @@ def _in_our_words(error: click.ClickException) -> UsageError:
     message = error.format_message().rstrip(".")
     if message[1:2].islower():
         message = message[0].lower() + message[1:]
-    return UsageError(message, "", f"`{path} --help` says what can be given")
+    return UsageError(message, "", f"`{path} --help` lists what it takes")
 
 
 def _called(parameter: click.Parameter) -> str:

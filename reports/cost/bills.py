@@ -178,7 +178,7 @@ def _each(book: Book, sizes: Sequence[Size], subject: SubjectRecord) -> CostArm 
     granted = Line(a=0.0, b=float(subject.memory_bytes))
     rows = tuple(bill(book, [(size, 1)] * n, granted) for n in range(1, MOST + 1))
     return CostArm(
-        subject=subject.label, title="a rented machine each", a=0.0, b=granted.b, b_low=None, b_high=None, rows=rows,
+        subject=subject.label, title="one rented machine each", a=0.0, b=granted.b, b_low=None, b_high=None, rows=rows,
         emulated=False,
     )  # fmt: skip
 
@@ -200,14 +200,14 @@ def _sentences(
         bills.append(
             f"as {arm.subject} {money(arm.rows[n - 1].billed, book.currency)} an hour{_between(between, book)}"
         )
-    yield f"{n} instances cost {' and '.join(bills)}, in machines of this book, by memory alone."
+    yield f"{n} instances cost {' and '.join(bills)}, on machines of this price book; only memory decides."
     yield _even(one, other, even, ends, n)
     idle = [f"{idle_percent(arm.rows[n - 1])} % of the bill of {arm.subject}" for arm in (one, other)]
     alone = [f"{idle_percent(arm.rows[0])} % for {arm.subject}" for arm in (one, other)]
-    yield f"Idle, paid and not taken, are {' and '.join(idle)} at {n} instances; of the first, {' and '.join(alone)}."
+    yield f"Idle (paid, not used) are {' and '.join(idle)} at {n} instances; with one instance, {' and '.join(alone)}."
     if book.minimum_s > 0:
         billed = book.billed_seconds(5.0)
-        yield f"A machine that lives 5 s is billed {billed:.0f} s: {100 * (1 - 5.0 / billed):.0f} % of that is idle."
+        yield f"A machine that runs for 5 s is billed {billed:.0f} s: {100 * (1 - 5.0 / billed):.0f} % of that is idle."
 
 
 def _even(one: CostArm, other: CostArm, even: int | None, ends: list[int | None], n: int) -> str:

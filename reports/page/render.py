@@ -86,7 +86,7 @@ def _quote(run_dir: Path, name: str) -> str:
     try:
         path = (run_dir / name).resolve()
         if not path.is_relative_to(run_dir.resolve()):
-            return f"{name} is outside the run directory; it is not shown"
+            return f"{name} is outside the run directory, and is not shown"
         text = inputs.data(path, most=_MOST_BYTES, fix="").decode("utf-8", "replace")
     except UsageError as error:
         return f"{name} cannot be read: {error.why or error.what}"

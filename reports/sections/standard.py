@@ -42,8 +42,8 @@ class Standard:
     def analyse(self, run: Run, sizes: Sequence[object]) -> Groundwork:
         """Nothing beyond the figures."""
         if sizes:
-            why = f"{run.header.run} is of the probe '{experiment(run.header)}'"
-            raise UsageError("a host of another size needs a run of the probe 'density'", why, "`tare run density`")
+            why = f"{run.header.run} has the experiment '{experiment(run.header)}'"
+            raise UsageError("--host needs a run of the experiment 'density'", why, "`tare run density`")
         return Groundwork()
 
     def answer(self, found: Found) -> Iterator[Claim]:
@@ -71,8 +71,8 @@ class Standard:
 
     def limits(self, found: Found) -> Iterator[str]:
         """What holds for every measurement of a payload that does next to nothing."""
-        yield "What a real service needs: the payload does next to nothing."
-        yield "What other hosts would show. Ratios carry over better than times, and not exactly."
+        yield "What a real service needs: the payload does almost nothing."
+        yield "What other hosts would show. Ratios are more alike than times, but not equal."
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """One chart for each metric: every sample as a dot."""

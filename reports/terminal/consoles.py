@@ -126,7 +126,7 @@ def diagnosis(found: Diagnosis, width: int) -> RenderableType:
     findings = _findings((finding.name, finding.level, finding.what, finding.fix) for finding in host.findings)
     runners = _findings((one.name, "ok" if one.ok else "bad", _runner_words(one), one.fix) for one in found.runners)
     lines = []
-    for title, rows in (("Host", told), ("What will show in the numbers", findings), ("What can run", runners)):
+    for title, rows in (("Host", told), ("What disturbs the numbers", findings), ("What can run", runners)):
         lines.append(Text(title, style="bold"))
         lines += [Text("  ") + line for line in layout.named(rows, width - 2)]
         lines.append(Text())

@@ -74,7 +74,7 @@ def table_of_scenarios(rows: Iterable[tuple[str, str, str]], width: int) -> Rend
 def table_of_runs(rows: Sequence[Row], width: int) -> RenderableType:
     """One line a run, its path at the end and never broken; a sentence when there are none."""
     if not rows:
-        return Text("none yet; `tare run quick` makes one")
+        return Text("there are no runs yet; `tare run quick` makes one")
     cells = [
         (
             Text(words.line(row["started_at"][:16].replace("T", " ")) or "unknown"),

@@ -87,7 +87,7 @@ class Watcher:
         if outcome.status != "ok":
             self._say(outcome.status, f"{outcome.trial}: {outcome.reason}", "red")
         elif outcome.stopped_by:
-            lost = f", {outcome.lost} lost" if outcome.lost else ""
+            lost = f", {outcome.lost} failed" if outcome.lost else ""
             self._say(f"{outcome.trial}:", f"{outcome.reached} alive{lost}; ended by {outcome.stopped_by}")
         elif "ready_seconds" in values:
             self._show("", outcome.subject, f": {show(values['ready_seconds'], 'seconds')}")

@@ -45,10 +45,10 @@ def _run(report: Report, width: int) -> Iterator[Text]:
         failures = [*failures[:_MOST_FAILURES], f"and {len(failures) - _MOST_FAILURES} more, in the report"]
     yield from _headed("Starts that failed", failures, width)
     leaks = (f"{leak.kind} {leak.name}" + (f", of {leak.owner}" if leak.owner else "") for leak in report.leaks)
-    yield from _headed("Left behind: run `tare clean`", leaks, width)
+    yield from _headed("Left on this host: run `tare clean`", leaks, width)
     yield from _headed("Know this before you trust the numbers", (*report.warnings, *report.notes), width)
     if report.calibration.measured:
-        yield from _headed("Weighing the scale", report.calibration.sentences, width)
+        yield from _headed("Measuring the instrument", report.calibration.sentences, width)
 
 
 def _runs(report: RunsComparison, width: int) -> Iterator[Text]:
@@ -63,8 +63,8 @@ def _runs(report: RunsComparison, width: int) -> Iterator[Text]:
     yield from layout.Table(titles=titles, rows=rows, left=(5,)).lines(width)
     yield Text()
     yield from layout.listed((_claim(claim) for claim in report.answer), width)
-    yield from _headed("In the first run alone", report.only_before, width)
-    yield from _headed("In the second run alone", report.only_after, width)
+    yield from _headed("Only in the first run", report.only_before, width)
+    yield from _headed("Only in the second run", report.only_after, width)
     yield from _headed("What else differs between the two runs", report.differs, width)
     yield from _headed("Know this before you trust the numbers", report.warnings, width)
 

@@ -94,7 +94,7 @@ def test_idle_instances_have_no_number_by_processors(tmp_path: Path) -> None:
 def test_instances_that_seem_to_give_processor_time_back_have_none() -> None:
     falls = predict([(n, -0.01 * n) for n in (2, 5, 10, 50)], 50, processors(1.0))
     assert isinstance(falls, str)
-    assert "no processor time that can be seen" in falls
+    assert "used too little processor time" in falls
 
 
 def test_readings_of_saturated_processors_are_not_believed(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_sizes_are_read_as_they_are_written() -> None:
     ["", "64", "64GiB", "64GB:16", "64GiB:0", "0GiB:4", "64GiB:1.5", "64GiB:16:96%", "64GiB:16:10", "-1GiB:2", "a:b:c"],
 )
 def test_what_is_no_size_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="is no size of a host"):
+    with pytest.raises(UsageError, match="is not a size of a host"):
         size(text)
 
 
@@ -220,12 +220,12 @@ def test_the_command_line_takes_sizes_and_refuses_what_is_none(tmp_path: Path) -
     assert "288" in done.stderr
     bad = warm.tare("report", path, "--host", "lots")
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert "'lots' is no size of a host" in bad.stderr
+    assert "'lots' is not a size of a host" in bad.stderr
     assert "Traceback" not in bad.stderr
     starts = reports_fixture.write_run(tmp_path / "starts")
     bad = warm.tare("report", starts, "--host", "64GiB:16")
     assert bad.returncode == 2
-    assert "probe 'density'" in bad.stderr
+    assert "experiment 'density'" in bad.stderr
 
 
 def test_reasons_are_short_where_there_is_little_room() -> None:

@@ -58,7 +58,7 @@ def test_no_option_takes_an_empty_value(verb: str, option: str) -> None:
     "words", [("plan", ""), ("run", ""), ("report", ""), ("compare", "", "x"), ("compare", "x", "")]
 )
 def test_no_argument_is_empty(words: tuple[str, ...]) -> None:
-    assert "has no value: it is empty" in fails(*words)
+    assert "is empty" in fails(*words)
 
 
 VALUES = {"--rounds": "3", "--seed": "1", "--cache": "warm", "--timeout": "5", "--ready": "first", "--warmup": "0"}

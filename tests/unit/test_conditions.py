@@ -212,9 +212,9 @@ def test_a_subject_says_its_engine_and_what_its_probe_found(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"scenario": {**SCENARIO, "rootfs": "/srv/alpine"}}, "root filesystem is 'the built-in one' in the one"),
+        ({"scenario": {**SCENARIO, "rootfs": "/srv/alpine"}}, "root filesystem is 'the built-in one' in the first"),
         ({"scenario": {**SCENARIO, "stack": {**SCENARIO["stack"], "ksm": True}}}, "samepage merging is False"),
-        ({"scenario": {**SCENARIO, "stack": {**SCENARIO["stack"], "at_once": 8}}}, "starts at once is 1 in the one"),
+        ({"scenario": {**SCENARIO, "stack": {**SCENARIO["stack"], "at_once": 8}}}, "starts at once is 1 in the first"),
     ],
 )
 def test_what_belongs_to_the_contract_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -227,7 +227,7 @@ def test_memory_that_was_asked_back_belongs_to_the_contract(tmp_path: Path) -> N
     asked = synthetic.subject("vm", reclaim_bytes=2**20)
     with pytest.raises(UsageError) as refused:
         reports.compare_runs(run(tmp_path / "before"), run(tmp_path / "after", asked))
-    assert "vm: memory asked back is 0 bytes in the one and 1048576 bytes in the other" in refused.value.why
+    assert "vm: memory asked back is 0 bytes in the first and 1048576 bytes in the second" in refused.value.why
 
 
 def test_a_run_of_a_tare_that_kept_no_rules_can_be_compared(tmp_path: Path) -> None:

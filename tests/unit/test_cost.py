@@ -149,7 +149,7 @@ def test_a_book_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_report_prices_container_and_machine_of_the_same_payload(tmp_path: Path) -> None:
     report = reports.build(store.load(synthetic.write(tmp_path / "run")))
     menu = next(one for one in report.analysis.costs if one.book == "cloud-menu")
-    assert [arm.title for arm in menu.arms] == ["container, packed", "vm, packed", "a rented machine each"]
+    assert [arm.title for arm in menu.arms] == ["container, packed", "vm, packed", "one rented machine each"]
     assert [arm.emulated for arm in menu.arms] == [False, True, False]
     assert all(row.used + row.idle == pytest.approx(row.billed) for arm in menu.arms for row in arm.rows)
     # (1024 - 256) MiB hold five machines of 141 MiB beside the 20 MiB of the first; the sixth takes the next size.

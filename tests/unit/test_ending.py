@@ -73,7 +73,7 @@ def test_what_nobody_foresaw_is_one_paragraph_and_a_log(tmp_path: Path, raising:
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     what, why, fix = done.stderr.splitlines()
-    assert (what, why[:6], fix[:6]) == ("tare: an error that nobody foresaw", " why: ", " fix: ")
+    assert (what, why[:6], fix[:6]) == ("tare: an unexpected error", " why: ", " fix: ")
     (log,) = (tmp_path / "errors").iterdir()
     assert str(log) in fix
     assert "report it" in fix

@@ -107,7 +107,7 @@ def test_a_claim_is_refused_where_the_account_does_not_balance_and_the_other_sid
     assert found.residual_fraction == pytest.approx(3 / 23)
     assert "does not balance: with 50 instances, 150 MiB of a change of 1.12 GiB" in found.why
     (claim,) = (claim for claim in report.answer if claim.subject == "container" and "no claim" in claim.lead)
-    assert claim.lead == "One more process costs 108 KiB; no claim on container"
+    assert claim.lead == "One more process costs 108 KiB; no claim about container"
     assert "150 MiB" in claim.detail
     container = next(one for one in report.subjects if one.label == "container")
     assert all(one.median is None for one in container.figures if one.metric == "margin_bytes")
@@ -141,7 +141,7 @@ def test_what_others_took_is_said_beside_the_margin(build: Build) -> None:
     assert line(report, "container").b == pytest.approx(644 * KIB)
     assert line(report, "container", slopes.OWN).b == pytest.approx(444 * KIB)
     (claim,) = (claim for claim in report.answer if claim.lead.startswith("One more container costs"))
-    assert "without what other processes of the host took or gave meanwhile, 444 KiB against 108 KiB" in claim.detail
+    assert "without the memory of other processes of the host, 444 KiB against 108 KiB" in claim.detail
 
 
 def test_lines_find_margin_and_step_and_say_where_they_bend(build: Build) -> None:
@@ -156,7 +156,7 @@ def test_lines_find_margin_and_step_and_say_where_they_bend(build: Build) -> Non
     assert found.straight is False
     assert (found.first_segment, found.last_segment) == pytest.approx((150 * KIB, 550 * KIB))
     (claim,) = (claim for claim in report.answer if "does not always cost the same" in claim.lead)
-    assert "the margin grows from 150 KiB to 550 KiB" in claim.lead
+    assert "the marginal cost grows from 150 KiB to 550 KiB" in claim.lead
     assert "unreclaimable slab changes most: from 100 KiB to 500 KiB" in claim.detail
 
 
@@ -183,8 +183,8 @@ def test_who_gives_memory_back_while_it_lives(build: Build) -> None:
     assert back["container-released"].touched_bytes == pytest.approx(32 * MIB)
     assert back["vm-released"].fraction == pytest.approx(0.0)
     leads = [claim.lead for claim in report.answer]
-    assert "container-released frees 32.0 MiB, and the host gets 100 % of what had been taken for it" in leads
-    assert "vm-released frees 32.0 MiB, and the host gets none of it while it lives" in leads
+    assert "container-released frees 32.0 MiB, and the host gets back 100 % of what it took" in leads
+    assert "vm-released frees 32.0 MiB, and the host gets none of it back while it runs" in leads
     told = {
         claim.subject: "has no balloon device" in claim.detail for claim in report.answer if " frees " in claim.lead
     }

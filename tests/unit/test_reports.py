@@ -227,7 +227,7 @@ def test_a_difference_called_between_equals_is_a_false_verdict(make: Make) -> No
     )
     assert report.calibration.false_verdicts == 1
     assert report.calibration.pairs[0].called == ("ready_seconds",)
-    assert any("wrongly" in sentence for sentence in report.calibration.sentences)
+    assert any("falsely" in sentence for sentence in report.calibration.sentences)
 
 
 def test_a_pair_of_different_subjects_is_no_calibration(standard: Report) -> None:
@@ -274,7 +274,7 @@ def test_a_slower_second_run_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"cache": "cold"}, "cache is 'warm' in the one and 'cold' in the other"),
+        ({"cache": "cold"}, "cache is 'warm' in the first and 'cold' in the second"),
         ({"ready": "another mark"}, "ready is"),
     ],
 )
@@ -288,9 +288,9 @@ def test_runs_under_different_contracts_are_refused(tmp_path: Path, changes: dic
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"accelerator": "kvm"}, "vm: class of result is emulated in the one and accelerated in the other"),
+        ({"accelerator": "kvm"}, "vm: class of result is emulated in the first and accelerated in the second"),
         ({"memory_bytes": 2**27}, "vm: memory is"),
-        ({"cpus": 2}, "vm: cpus is 1 in the one and 2 in the other"),
+        ({"cpus": 2}, "vm: cpus is 1 in the first and 2 in the second"),
         ({"payload": Payload(delay_ms=5)}, "vm: payload is"),
     ],
 )

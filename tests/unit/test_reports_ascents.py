@@ -114,10 +114,10 @@ def test_another_rule_compares_the_memory_at_the_number_reached(write: Write) ->
     (claim,) = (claim for claim in report.answer if "alive at once" in claim.lead and claim.subject == "vm")
     assert claim.lead == "vm: 40 alive at once, in 4.88 GiB; 3.91 GiB were predicted (+25.0 %)"
     assert "ended by count: 40" in claim.detail
-    assert "memory compared at the number reached" in claim.detail
+    assert "memory is compared at the number reached" in claim.detail
     assert "the line no longer holds from 30 on" in claim.detail
     (claim,) = (claim for claim in report.answer if claim.lead.startswith("One more vm does not always"))
-    assert "qemu-system-x86 explains the most of it" in claim.detail
+    assert "qemu-system-x86 explains most of the change" in claim.detail
 
 
 @pytest.mark.parametrize("counts", [(1, 2), (1, 2, 3)])
@@ -130,7 +130,7 @@ def test_too_few_readings_predict_nothing_and_say_so(write: Write, counts: tuple
 def test_instances_that_take_nothing_predict_nothing(write: Write) -> None:
     found = density(write([synthetic.process(), machine(Burden(each={"slab": -MIB}))], rounds=1, probe="density"))
     assert found.predicted is None
-    assert "took no memory" in found.why
+    assert "too small to be seen" in found.why
 
 
 def test_json_has_the_rows_that_scripts_ask_for(write: Write) -> None:
@@ -232,7 +232,7 @@ def test_the_terminal_fits_80_columns(write: Write, tmp_path: Path) -> None:
     few = terminal(build(least(tmp_path / "least")))
     assert max(map(len, few.splitlines())) <= 80
     assert re.search(r"container +576 KiB", few)
-    assert "vm is heavier in the least memory it takes than container" in few
+    assert "vm is heavier in the least memory it needs than container" in few
 
 
 def test_two_runs_of_memory_are_compared_by_their_margins(write: Write) -> None:
@@ -241,7 +241,7 @@ def test_two_runs_of_memory_are_compared_by_their_margins(write: Write) -> None:
     after = store.load(write([synthetic.process(), synthetic.container(burden=heavier), synthetic.vm()], rounds=8))
     found = reports.compare_runs(before, after)
     claim = next(claim for claim in found.answer if claim.subject == "container")
-    assert claim.lead.startswith("container is heavier for one more in the second run")
+    assert claim.lead.startswith("container is heavier for one more instance in the second run")
     assert max(map(len, terminal(found).splitlines())) <= 80
 
 

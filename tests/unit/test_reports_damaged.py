@@ -58,7 +58,7 @@ def test_a_reading_of_which_a_row_was_removed_is_left_out_and_said(ascent: Path,
     report = rendered(ascent)
     (note,) = (note for note in report.notes if "counters of the host" in note)
     assert note.startswith("container: 1 reading lacks counters of the host")
-    assert ("its ramp has no account" in note) == (n == 0)
+    assert ("this ramp has no ledger" in note) == (n == 0)
     rounds = {(row.subject, row.n): row.rounds for row in report.analysis.ledger}
     lost = [1, 2, 5, 10, 20, 50] if n == 0 else [n]
     assert {key for key, known in rounds.items() if known == 1} == {("container", some) for some in lost}

@@ -41,8 +41,8 @@ def test_the_sentence_says_what_was_back_half_way_and_at_the_end(tmp_path: Path)
     (found,) = build(tmp_path / "run", synthetic.container(burden=LEFT, descends=True)).analysis.descents
     # With 20 of 50 left 2300 of 5000 KiB are gone; with none, 500.
     assert found.sentence == (
-        "50 were removed in 50.0 ms, 1.00 ms each; with 20 left 54.0 % of what had been taken was free again, "
-        "and once all were gone 90.0 %."
+        "50 were removed in 50.0 ms, 1.00 ms each; with 20 left, 54.0 % of the memory taken was free again, "
+        "and after the last, 90.0 %."
     )
 
 
@@ -50,19 +50,19 @@ def test_nothing_is_claimed_of_memory_whose_account_does_not_balance(tmp_path: P
     lost = Burden(each={"payload": 20 * MIB, "unaccounted": 3 * MIB})
     (found,) = build(tmp_path / "run", synthetic.container(burden=lost, descends=True)).analysis.descents
     assert not found.balanced
-    assert found.sentence == "50 were removed in 50.0 ms, 1.00 ms each; no claim on their memory."
+    assert found.sentence == "50 were removed in 50.0 ms, 1.00 ms each; no claim about their memory."
 
 
 def test_a_run_that_removed_all_at_once_has_no_way_down_and_still_a_page(tmp_path: Path) -> None:
     report = build(tmp_path / "run", synthetic.container(burden=LEFT))
     assert report.analysis.descents == ()
-    assert "On the way down" not in reports.write(tmp_path / "run").read_text("utf-8")
+    assert "Scale-down" not in reports.write(tmp_path / "run").read_text("utf-8")
 
 
 def test_the_page_draws_it(tmp_path: Path) -> None:
     build(tmp_path / "run", synthetic.container(burden=LEFT, descends=True))
     page = reports.write(tmp_path / "run").read_text("utf-8")
-    assert "On the way down" in page
+    assert "Scale-down" in page
     for size in ("w", "n"):  # for a desk, and for a phone
         assert f"removals-{size}" in page
         assert f"descent-{size}" in page

@@ -81,7 +81,7 @@ def test_a_subject_all_of_whose_trials_are_invalid_says_why_it_has_no_figure(tmp
     report = reports.build(store.load(path))
     vm = next(one for one in report.subjects if one.label == "vm")
     assert {figure.why for figure in vm.figures} == {
-        "no figure: 3 trials invalid, since the measuring process did not run"
+        "no figure: 3 trials invalid because the measuring process did not run"
     }
 
 

@@ -60,7 +60,7 @@ def test_page_terminal_and_claims_say_it(run: store.Run) -> None:
     assert said.startswith("two modes: ")
     assert said.count("(50 %)") == 2
     claim = next(one for one in report.answer if one.subject == "container")
-    assert claim.detail.endswith(f"container has {said}; its median may never have occurred.")
+    assert claim.detail.endswith(f"container has {said}; no start may have taken as long as its median.")
     assert any(text.startswith(f"container, ready: {said}") for text in report.warnings)
     assert f"container, ready: {said}" in terminal(report)
     assert reports.html(reports.analyse(run)).count(f'<span class="ci">{said}</span>') == 2

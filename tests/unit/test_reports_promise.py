@@ -66,7 +66,7 @@ def test_what_is_below_the_noise_is_too_small_to_be_seen() -> None:
     [
         (100 * KIB, ""),
         (2 * KIB, "too small to be seen. From 2 to 50 alive"),
-        (-100 * KIB, "the host had 4.69 MiB more with 50 alive than with 2"),
+        (-100 * KIB, "the host had 4.69 MiB more free memory with 50 alive than with 2"),
     ],
 )
 def test_a_margin_that_cannot_be_told_from_nothing(margin: float, said: str) -> None:

@@ -176,12 +176,15 @@ def test_a_missing_or_huge_configuration_is_said(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"done": 3, "state": "running", "subjects": [synthetic.subject("vm")]}, "3 of 10 rounds done"),
-        ({"done": 0, "warmup": 0, "state": "interrupted"}, "No sample counts yet"),
-        ({"leaks": synthetic.LEAKS, "state": "failed", "subjects": [synthetic.subject("vm")]}, "2 things left behind"),
+        ({"done": 0, "warmup": 0, "state": "interrupted"}, "There is no sample yet"),
+        (
+            {"leaks": synthetic.LEAKS, "state": "failed", "subjects": [synthetic.subject("vm")]},
+            "2 things left on the host",
+        ),
         ({"subjects": [synthetic.subject("crun", skipped="no crun", fix="apt install crun")]}, "apt install crun"),
         ({"subjects": [synthetic.subject("vm")]}, "vm is ready after"),
         ({"subjects": []}, "Nothing was measured"),
-        ({"subjects": [synthetic.null()], "rounds": 1}, "weighs"),
+        ({"subjects": [synthetic.null()], "rounds": 1}, "itself takes"),
     ],
 )
 def test_partial_and_odd_runs_have_a_page_and_a_table(tmp_path: Path, options: dict[str, object], said: str) -> None:

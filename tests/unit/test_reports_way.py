@@ -89,7 +89,7 @@ def test_the_instances_own_share_of_the_processors_is_drawn_beside_the_hosts(wri
     between = [all_of.value - mine.value for all_of, mine in zip(host.points, own.points, strict=True)]
     assert between == pytest.approx([0.5 / report.host.cpus] * 6)
     assert not [one for one in report.analysis.curves if (one.subject, one.metric) == ("process", "own_busy_ratio")]
-    assert "own share, less what was used before the first" in Page(reports.write(path).read_text("utf-8")).text
+    assert "without what was used before the first" in Page(reports.write(path).read_text("utf-8")).text
 
 
 def test_starts_that_stay_slow_have_a_knee(write: Write) -> None:
@@ -103,11 +103,11 @@ def test_a_run_of_an_older_tare_has_the_curves_that_it_recorded(write: Write) ->
     assert not report.analysis.inside
     assert not report.analysis.sampling
     page = Page(reports.write(path).read_text("utf-8")).text
-    assert "What it becomes like on the way up" in page
+    assert "Scale-up: how the host changes" in page
     assert "Pressure" not in page
-    assert "The view from inside" not in page
-    assert "What the reading cost" not in page
-    assert "seen from outside, as one" in page
+    assert "What an instance sees" not in page
+    assert "The cost of reading" not in page
+    assert "measured from outside, as a whole" in page
 
 
 def test_a_page_shows_what_was_watched(write: Write) -> None:
@@ -115,8 +115,8 @@ def test_a_page_shows_what_was_watched(write: Write) -> None:
     path = write(climbers)
     page = Page(reports.write(path).read_text("utf-8")).text
     for said in (
-        "Processors busy", "Share of the same window", "waiting for memory", "What the reading cost",
-        "The view from inside", "guest kernel", "Does it stay the same from the first to the last?",
+        "Processors busy", "Share of the same window", "waiting for memory", "The cost of reading",
+        "What an instance sees", "guest kernel", "Does the marginal cost stay the same from the first to the last?",
     ):  # fmt: skip
         assert said in page
     assert "stopped by memory, from" not in page  # it never stood still for all
@@ -139,8 +139,8 @@ def test_a_container_sees_the_host_and_a_guest_its_grant_less_what_its_kernel_ke
     assert machine.kept_bytes == GUEST_KEEPS
     assert machine.total_bytes == machine.grant_bytes - GUEST_KEEPS
     assert (machine.instances, machine.rounds) == (15, 3)
-    assert "a kernel of its own keeps 30.0 MiB before anything runs, and has slab 12.0 MiB" in machine.sentence
-    assert not any("seen from outside" in limit for limit in report.limits)
+    assert "its own kernel keeps 30.0 MiB before any program runs, and also uses slab 12.0 MiB" in machine.sentence
+    assert not any("measured from outside" in limit for limit in report.limits)
 
 
 def test_layers_show_two_kernels_where_there_are_two(write: Write) -> None:
@@ -184,8 +184,8 @@ def test_a_margin_that_changes_names_the_part_that_changes_it(write: Write) -> N
     assert found.verdict == "changes"
     assert found.moved[0].part == "slab_unreclaimable"
     assert found.moved[0].share == pytest.approx(1.0)
-    assert found.why.endswith("Unreclaimable slab explains the most of it.")
-    assert found.rule.startswith("As a rule, of unreclaimable slab: the first find room")
+    assert found.why.endswith("Unreclaimable slab explains most of the change.")
+    assert found.rule.startswith("The usual reason for unreclaimable slab: the first instances find room")
     assert "page tables" not in found.why
     (claim,) = (one for one in report.answer if one.lead.startswith("One more container does not always cost"))
     assert "unreclaimable slab grows from 442 KiB to 600 KiB (100 % of the change)" in claim.detail
@@ -200,7 +200,7 @@ def test_the_same_is_said_below_five_per_cent_alone(write: Write, late: float, v
     found = constancy(build(write([watched(burden, counts=counts)])))
     assert found.change_fraction == pytest.approx(late / (500 * KIB), abs=0.001)
     assert found.verdict == verdict
-    assert ("costs the same to the last" in found.stays) == (verdict == "same")
+    assert ("costs the same from the first to the last" in found.stays) == (verdict == "same")
 
 
 def test_neither_page_cache_nor_other_processes_decide_what_stays_the_same(write: Write) -> None:
@@ -208,14 +208,14 @@ def test_neither_page_cache_nor_other_processes_decide_what_stays_the_same(write
     found = constancy(build(write([watched(burden, counts=(2, 5, 10, 50, 100, 300, 500))])))
     assert found.verdict == "same"
     assert found.late_bytes == pytest.approx(500 * KIB)
-    assert "besides, page cache changed by" in found.consists
+    assert "page cache changed by" in found.consists
     assert not {"page_cache", ledger.OTHERS} & {one.part for one in found.moved}
 
 
 def test_what_cannot_be_seen_is_not_called_the_same(write: Write) -> None:
     found = constancy(build(write([watched(Burden(each={"payload": 4 * KIB}))])))
     assert found.verdict == "not seen"
-    assert "is not to be said: too little to be seen" in found.stays
+    assert "from first to last: too small to be seen" in found.stays
 
 
 def test_each_round_has_its_residual_and_the_rounds_are_counted(tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_each_round_has_its_residual_and_the_rounds_are_counted(tmp_path: Path) 
     assert (row.rounds_balanced, row.rounds_within, row.rounds, row.within_fraction) == (5, 4, 5, ledger.MOST_FRACTION)
     assert row.round_residual_bytes == (0, 20 * MIB, 0, 0, 0)
     assert row.round_residual_fraction[1] == pytest.approx(20 / 170)
-    (claim,) = (one for one in report.answer if one.lead.startswith("The account balances for 1 of 1 subject"))
-    assert "Round by round it balances (within 5 % of the change) for container in 5 (4) of 5" in claim.detail
+    (claim,) = (one for one in report.answer if one.lead.startswith("The ledger balances for 1 of 1 subject"))
+    assert "Rounds that balance (within 5 % of the change): container in 5 (4) of 5" in claim.detail
     page = Page(reports.write(path).read_text("utf-8")).text
     assert "+0.0 %, +11.8 %, +0.0 %" in page
     assert re.search(r"container .*yes, 5 of 5", terminal(report))
@@ -249,7 +249,7 @@ def test_no_claim_on_memory_is_printed_where_the_account_does_not_balance(write:
     why = next(row.why for row in report.analysis.ledger if row.n == 50 and row.subject == "container")
     mine = [one for one in report.answer if one.subject == "container"]
     assert [one.lead for one in mine if "alive at once" in one.lead] == [
-        "container: 50 alive at once; no claim on their memory"
+        "container: 50 alive at once; no claim about their memory"
     ]
     assert not [one for one in mine if "costs the same" in one.lead or "always cost" in one.lead]
     assert all("23.0 MiB" not in one.lead + one.detail for one in mine)
@@ -270,7 +270,7 @@ def test_what_is_given_back_is_refused_with_its_account(write: Write) -> None:
     climbers[1] = synthetic.Climber(record=touched[0].record, burden=lost, counts=(1, 2, 4), resident=True)
     report = build(write(climbers, probe="memory", rounds=3))
     (claim,) = (one for one in report.answer if one.subject == "container-released")
-    assert claim.lead == "No claim on what container-released gives back"
+    assert claim.lead == "No claim about what container-released gives back"
     assert "does not balance" in claim.detail
 
 
@@ -280,7 +280,7 @@ def test_what_reading_costs_is_said_and_judged(write: Write) -> None:
     assert found.seconds == pytest.approx(0.201)
     assert found.fraction == pytest.approx(0.01)
     assert "reading at 200 alive took 201 ms" in found.sentence
-    assert found.sentence.endswith("it does not disturb.")
+    assert found.sentence.endswith("reading does not disturb the figures.")
 
 
 def test_a_daemon_counts_by_what_it_grew_like_a_resident(write: Write) -> None:
@@ -290,7 +290,7 @@ def test_a_daemon_counts_by_what_it_grew_like_a_resident(write: Write) -> None:
     row = max(report.analysis.ledger, key=lambda one: one.n)
     assert row.parts["anonymous:dockerd (daemon)"] == 50 * 600 * KIB  # and not its 9 MiB from before
     (stack,) = report.analysis.layers_memory
-    assert next(owner for owner in stack.owners if owner.name == "dockerd (daemon)").text == "one for all"
+    assert next(owner for owner in stack.owners if owner.name == "dockerd (daemon)").text == "one for all instances"
 
 
 def test_numbers_for_a_reader_have_no_needless_digits() -> None:

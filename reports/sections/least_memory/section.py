@@ -24,10 +24,10 @@ class LeastMemory(Standard):
 
     def limits(self, found: Found) -> Iterator[str]:
         """A grant is not what all of it takes."""
-        yield "What a real service needs: the payload does next to nothing."
+        yield "What a real service needs: the payload does almost nothing."
         yield (
-            "What all of it costs the host: the grant of a process or container bounds what its cgroup is charged "
-            "with, a virtual machine's is what its guest sees. `tare run memory` weighs the rest."
+            "What an instance costs the host in all: the grant of a process or container limits what its cgroup is "
+            "charged with, and that of a virtual machine is what its guest sees. `tare run memory` measures the rest."
         )
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:

@@ -7,15 +7,15 @@ from tare.bench.records.metrics import METRICS, Metric
 MARGIN = Metric(
     name="margin_bytes",
     unit="bytes",
-    title="margin of one more",
-    meaning="host memory that one more instance takes: the slope of the line through the readings above one",
+    title="marginal cost",
+    meaning="host memory that one more instance takes: the b of the line a + b × n through the readings above one",
     most=2.0**46,
 )
 FIRST = Metric(
     name="first_bytes",
     unit="bytes",
     title="the first",
-    meaning="host memory that is no longer free once the first instance runs",
+    meaning="host memory that the first instance takes",
     most=2.0**46,
 )
 ALL = (MARGIN, FIRST, METRICS["ready_seconds"], METRICS["teardown_seconds"])

@@ -105,7 +105,7 @@ def _whole(frame: pd.DataFrame, when: str, notes: list[str]) -> pd.DataFrame:
     torn = frame.drop(whole.index)
     for subject, some in torn.groupby(level="subject", sort=False):
         grounds = not when and (some.index.get_level_values("n") == 0).any()
-        without = ", among them one before the first instance: its ramp has no account" if grounds else ""
+        without = ", one of them before the first instance: this ramp has no ledger" if grounds else ""
         what = "reading lacks" if len(some) == 1 else "readings lack"
         notes.append(f"{subject}: {len(some)} {what} counters of the host{when}, and are left out{without}")
     return whole

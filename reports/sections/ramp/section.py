@@ -47,7 +47,7 @@ class Ramp(Standard):
         from tare.reports.sections.ramp import sentences
 
         yield from sentences.limits(found.header, found.analysis)
-        yield "What other hosts would show: another kernel, another number of processors, other sizes of its objects."
+        yield "What other hosts would show: their kernel, processors and sizes of kernel objects are others."
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Charts, legends, and the rows that a part of the page looks up."""

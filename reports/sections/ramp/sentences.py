@@ -16,14 +16,14 @@ from tare.reports.sections.ramp.memory_model import CounterLine, DensityRow
 from tare.reports.sections.ramp.metrics import MARGIN
 from tare.runners.layers import isolated
 
-TRANSLATED = "under TCG, QEMU also holds a cache of translated code, which an accelerated one does not need"
+TRANSLATED = "under TCG, QEMU also needs a cache of translated code, which an accelerated machine does not need"
 EXTRAPOLATED = (
-    "An extrapolation: what one more takes, and what this host itself uses, are carried over. Another processor and "
-    "another kernel are other numbers."
+    "An extrapolation: it uses the marginal cost and the own use of this host. Another processor or another kernel "
+    "gives other numbers."
 )
 #: So many processors that other work uses more, or less, are worth a word.
 _OTHERS = 0.05
-BILLED_BY_COUNT = "memory compared at the number reached, since another rule ended the ramp"
+BILLED_BY_COUNT = "memory is compared at the number reached, because another rule ended the ramp"
 
 
 def answer(
@@ -95,9 +95,9 @@ def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAna
     mark = f" ({words.EMULATED}{translated})" if one.emulated else ""
     if missing:
         lead = (
-            f"{costs[:1].upper()}{costs[1:]}; no claim on {' and '.join(missing)}"
+            f"{costs[:1].upper()}{costs[1:]}; no claim about {' and '.join(missing)}"
             if said
-            else f"No claim on {' and '.join(missing)}"
+            else f"No claim about {' and '.join(missing)}"
         )
         detail += "; ".join(f"{label}: {why}" for label, why in missing.items()) + mark
     else:
@@ -105,7 +105,7 @@ def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAna
         lead = f"{costs[:1].upper()}{costs[1:]}{word}"
         detail += words.grounds(one).removesuffix(".").replace(f" ({words.EMULATED})", "")
         if one.verdict == "not enough rounds":
-            detail += f": with fewer than {LEAST_ROUNDS} rounds, neither is called lighter"
+            detail += f": with fewer than {LEAST_ROUNDS} rounds, there is no verdict"
         detail += _without_others(one, account) + mark
     return Claim(lead=lead, detail=f"{detail}.", subject=one.subject, verdict=one.verdict, emulated=one.emulated)
 
@@ -117,7 +117,7 @@ def _without_others(one: Compared, account: RampAnalysis) -> str:
     if all(abs(own - host) < LEAST_CHANGE * abs(host) for host, own in pairs):
         return ""
     first, second = (words.size(own) for _, own in pairs)
-    return f"; without what other processes of the host took or gave meanwhile, {first} against {second}"
+    return f"; without the memory of other processes of the host, {first} against {second}"
 
 
 def _bent(account: RampAnalysis, touched: set[str]) -> Iterator[Claim]:
@@ -152,15 +152,15 @@ def bend(line: CounterLine) -> str:
     """``the margin grows from 0.1 to 0.6 MiB``, between which numbers."""
     above = [n for n in line.numbers if n > 1]
     grows = "grows" if line.last_segment > line.first_segment else "falls"
-    change = f"the margin {grows} from {words.size(line.first_segment)} to {words.size(line.last_segment)}"
+    change = f"the marginal cost {grows} from {words.size(line.first_segment)} to {words.size(line.last_segment)}"
     return f"{change} (from {above[0]} to {line.split}, and from there to {above[-1]} alive)"
 
 
 def _because(part: CounterLine | None) -> str:
     if part is None:
-        return "no part of the account alone brings that about"
+        return "no single part of the ledger explains this"
     ends = f"from {words.size(part.first_segment)} to {words.size(part.last_segment)} an instance"
-    return f"of its parts, {part.title} changes most: {ends}"
+    return f"{part.title} changes most: {ends}"
 
 
 def _balance(account: RampAnalysis) -> Iterator[Claim]:
@@ -173,12 +173,12 @@ def _balance(account: RampAnalysis) -> Iterator[Claim]:
     share = f"{worst.within_fraction * 100:.0f} %"
     counted = ", ".join(f"{row.subject} in {row.rounds_balanced} ({row.rounds_within}) of {row.rounds}" for row in rows)
     yield Claim(
-        lead=f"The account balances for {len(good)} of {words.plural(len(rows), 'subject')} at their largest number",
+        lead=f"The ledger balances for {len(good)} of {words.plural(len(rows), 'subject')} at the largest count",
         detail=(
             f"nearest to the limit is {worst.subject}: {words.size(worst.residual_bytes)} of "
-            f"{words.size(worst.host_change_bytes)} ({words.percent(worst.residual_fraction)}) are not accounted "
-            f"for, {show(worst.allowed_bytes, 'bytes')} may be. Round by round it balances (within {share} of the "
-            f"change) for {counted}."
+            f"{words.size(worst.host_change_bytes)} ({words.percent(worst.residual_fraction)}) are not explained; "
+            f"the limit is {show(worst.allowed_bytes, 'bytes')}. Rounds that balance (within {share} of the change): "
+            f"{counted}."
         ),
         subject="",
         verdict="no difference shown",
@@ -187,12 +187,12 @@ def _balance(account: RampAnalysis) -> Iterator[Claim]:
 
 def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
     mark = f" ({words.EMULATED}; {TRANSLATED})" if emulated else ""
-    lost = f", {row.lost} lost" if row.lost else ""
+    lost = f", {row.lost} failed" if row.lost else ""
     ended = f"ended by {row.stopped_by}{lost}"
     if row.compared == "nothing":
         lead, grounds = f"{row.subject}: {row.reached} alive at once", row.why
     elif row.compared == "bytes" and refused:
-        lead, grounds = f"{row.subject}: {row.reached} alive at once; no claim on their memory", refused
+        lead, grounds = f"{row.subject}: {row.reached} alive at once; no claim about their memory", refused
     elif row.compared == "instances":
         error = words.percent(row.error_fraction)
         between = "" if row.held is None else f"; the floor held at {row.held}"
@@ -225,10 +225,10 @@ def _of_processors(row: DensityRow) -> str:
     """What the processors would allow, where it was read; which of the two is the bound; what others did meanwhile."""
     if row.cpu_instances is None:
         return f"; processors: {capacity.short(row.cpu_why)}" if row.cpu_why else ""
-    each = f"an instance uses {words.plain(100 * (row.cpu_margin or 0.0))} % of one"
+    each = f"an instance uses {words.plain(100 * (row.cpu_margin or 0.0))} % of a processor"
     if row.bound == "processors" and row.compared == "instances":
         known = "" if row.memory_instances is None else f"; memory would hold {words.number(row.memory_instances)}"
-        said = f"; the processors are the bound: {each}{known}"
+        said = f"; the processors are the limit: {each}{known}"
     else:
         short = interval(row.cpu_instances, row.cpu_low, row.cpu_high)
         said = f"; the processors would hold {short}: {each}"
@@ -254,17 +254,17 @@ def interval(n: int | None, low: int | None, high: int | None) -> str:
 def limits(header: RunHeader, account: RampAnalysis) -> Iterator[str]:
     """What these numbers do not say."""
     if any(subject.accelerator == "tcg" for subject in header.subjects):
-        yield f"What a virtual machine takes with hardware acceleration: {TRANSLATED}."
-    yield "What a real service takes: the payload does next to nothing. A service's memory comes on top, everywhere."
+        yield f"What a virtual machine needs with hardware acceleration: {TRANSLATED}."
+    yield "What a real service needs: the payload does almost nothing. A service's own memory comes on top."
     if any(view.kept_bytes is not None for view in account.inside):
-        yield "What a guest had before its payload was ready: it is looked at from inside once, at its start."
+        yield "What a guest used before its payload was ready: the payload looks at its memory only once, at its start."
     else:
-        yield "What a guest's kernel keeps for itself: guest memory is seen from outside, as one."
+        yield "What a guest's kernel keeps for itself: guest memory is measured from outside, as a whole."
     yield (
-        "What an idle host would show: memory that other processes took or gave meanwhile is in the account, under its "
-        "own name where it was anonymous, and within page cache, kernel or residual where it was not."
+        "What an idle host would show: the ledger includes the memory of other processes. Their anonymous memory is a "
+        "part of its own; the rest is in page cache, kernel or residual."
     )
     if (machines := [row for row in account.released if row.balloon]) and all(r.balloon == "none" for r in machines):
-        yield f"What a machine gives back by free page reporting or a balloon: {released.NO_BALLOON}."
+        yield f"What a machine with free page reporting or a balloon gives back: {released.NO_BALLOON}."
     if account.costs:
-        yield "What a bill will be: prices are those of a data file, and memory alone decides how many machines."
+        yield "What your bill will be: the prices are those of a data file, and memory alone decides how many machines."

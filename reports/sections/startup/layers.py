@@ -105,9 +105,9 @@ def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool
     yield _layer("workload", "workload", "the payload", subjects, _WORK)
     parts = [part for word in reversed(layers) for part in _PARTS.get(word, ((word, "walls", ""),))]
     if not parts:
-        parts = [("fork", "runtime", "no wall is built")]
+        parts = [("fork", "runtime", "no isolation is made")]
     if parts[0][0] != "guest kernel":  # which loads the program as its init
-        within = "the program is loaded within the walls" if layers else "the program is loaded"
+        within = "the program is loaded inside the isolation" if layers else "the program is loaded"
         parts.insert(0, ("exec", "runtime", within))
     for place, (name, style, text) in enumerate(parts, start=1 - len(parts)):
         hatched = emulated and style == "kernel"

@@ -33,22 +33,20 @@ class Startup(Standard):
         if any(subject.result_class == "emulated" for subject in subjects):
             yield (
                 "How long a virtual machine takes to start with hardware acceleration. Here its instructions were "
-                "emulated in software (TCG), which is many times slower, and takes more memory."
+                "emulated in software (TCG), which is many times slower and needs more memory."
             )
         yield "Which isolation is safer. The walls of each subject are listed, not tested."
         yield "How fast a workload runs once it is ready: throughput, input and output, network."
         if header.host.virtualization not in ("", "none"):
             yield (
                 f"What bare metal would show: this host is itself a virtual machine ({header.host.virtualization}). "
-                "Other hosts give other numbers; ratios carry over better than times, and not exactly."
+                "Other hosts give other numbers; ratios are more alike than times, but not equal."
             )
         else:
-            yield "What other hosts would show. Ratios carry over better than times, and not exactly."
+            yield "What other hosts would show. Ratios are more alike than times, but not equal."
         yield "How long an orderly shutdown takes: every stop here is forced (SIGKILL, virDomainDestroy)."
         if any(subject.unlimited for subject in subjects):
-            yield (
-                "That every subject was held to the grant: where a runner does not enforce a part of it, that is said."
-            )
+            yield ("That the grant limited every subject: the report says which part of it a runner does not enforce.")
         other = "cold" if header.cache == "warm" else "warm"
         yield f"What a start costs with a {other} page cache: all starts here found it {header.cache}."
 

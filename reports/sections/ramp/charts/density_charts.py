@@ -88,5 +88,5 @@ def starts(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
 
     return small_multiples(
         subjects, draw, width=width, name=name, title="Ready, by number alive",
-        description="Every start, in the order of the ramp; a rise is what the earlier ones cost the later.",
+        description="Every start, in the order of the ramp. A rise means that living instances slow starts down.",
     )  # fmt: skip

@@ -28,14 +28,14 @@ from tare.reports.sections.ramp.memory_model import LedgerRow
 GROUPS: Mapping[str, tuple[str, str, str]] = {
     "payload": (svg.PAYLOAD, "--payload", "the payload's own memory"),
     "guest": (svg.GUEST, "--guest", "guest memory: a kernel of its own, and the payload"),
-    "helper": (svg.HELPER, "--helper", "programs that run it: monitor, emulator, helper"),
+    "helper": (svg.HELPER, "--helper", "programs that run the instance: monitor, emulator, helper"),
     "cache": (svg.CACHE, "--cache", "page cache and shared memory"),
     "slab": (svg.SLAB, "--slab", "host kernel: slab"),
     "tables": (svg.TABLES, "--tables", "host kernel: page tables"),
     "stacks": (svg.STACKS, "--stacks", "host kernel: stacks, per-processor data, vmalloc"),
-    "rests": (svg.RESTS, "--rests", "partly unmapped huge pages: given back, and not free yet"),
+    "rests": (svg.RESTS, "--rests", "partly unmapped huge pages: given back, but not free yet"),
     "others": (svg.OTHERS, "--others", "other processes of this host"),
-    "residual": (svg.INK, "", "residual: not accounted for"),
+    "residual": (svg.INK, "", "residual: not explained"),
 }
 _GROUP_OF = {
     "page_cache": "cache", "shared_memory": "cache", "slab_reclaimable": "slab", "slab_unreclaimable": "slab",

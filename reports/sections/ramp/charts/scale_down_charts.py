@@ -29,7 +29,7 @@ def memory(report: Report, *, width: float, name: str) -> str:
         return f"{words.size(abs(down[-1]))} {'still gone' if down[-1] > 0 else 'more free'} at the end"
 
     return small_multiples(
-        _subjects(report, found), draw, width=width, name=name, title="Memory on the way up and on the way down",
+        _subjects(report, found), draw, width=width, name=name, title="Memory during scale-up and scale-down",
         description=" ".join(f"{one.subject}: {one.sentence}" for one in found.values()),
     )  # fmt: skip
 

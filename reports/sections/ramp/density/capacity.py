@@ -17,7 +17,7 @@ from tare.reports.sections.ramp.memory_model import Capacity
 
 _UNITS = {"mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _SIZE = re.compile(r"(\d{1,7}(?:\.\d{1,3})?) ?([MGT]iB):(\d{1,5})(?::(\d{1,2}(?:\.\d{1,3})?) ?%)?", re.IGNORECASE)
-_FIX = "give RAM:PROCESSORS or RAM:PROCESSORS:FLOOR%, such as 64GiB:16 or 64GiB:16:10%; the floor is 95 % at most"
+_FIX = "give RAM:PROCESSORS or RAM:PROCESSORS:FLOOR%, such as 64GiB:16 or 64GiB:16:10%; the floor is at most 95 %"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,9 @@ def size(text: str) -> Size:
     """``64GiB:16`` or ``64GiB:16:10%``. Raises UsageError for anything else."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise UsageError(f"'{text}' is no size of a host", "memory, processors and perhaps a floor are needed", _FIX)
+        raise UsageError(
+            f"'{text}' is not a size of a host", "it needs memory and processors, and may have a floor", _FIX
+        )
     ram, unit, processors, floor = found.groups()
     wanted = Size(
         ram_bytes=int(float(ram) * _UNITS[unit.lower()]),
@@ -76,7 +78,7 @@ def size(text: str) -> Size:
         floor_percent=None if floor is None else float(floor),
     )
     if not wanted.ram_bytes or not wanted.processors or (wanted.floor_percent or 0.0) > 95:
-        raise UsageError(f"'{text}' is no size of a host", "it would hold nothing", _FIX)
+        raise UsageError(f"'{text}' is not a size of a host", "it would hold no instance", _FIX)
     return wanted
 
 

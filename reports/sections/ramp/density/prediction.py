@@ -48,7 +48,7 @@ class Gauge:
 MEMORY = Gauge(
     still=float(STILL_BYTES),
     show=words.size,
-    none="no prediction: the first instances took no memory that can be seen",
+    none="no prediction: the memory of the first instances is too small to be seen",
     small="no prediction: too small to be seen",
     verb="taken",
 )
@@ -59,7 +59,7 @@ def processors(window_s: float) -> Gauge:
     return Gauge(
         still=TICK_S / window_s,
         show=lambda value: f"{words.plain(value)} processors",
-        none="too little to be seen: the first instances used no processor time that can be seen",
+        none="too little to be seen: the first instances used too little processor time",
         small="too little to be seen",
         verb="used",
     )
@@ -118,7 +118,11 @@ def unseen(readings: Sequence[tuple[float, float]]) -> str:
     change = readings[-1][1] - readings[0][1]
     if abs(line.b) > line.slope_within:
         first, *_, last = line.readings
-        return "" if line.b > 0 else f"the host had {MEMORY.show(-change)} more with {last} alive than with {first}"
+        return (
+            ""
+            if line.b > 0
+            else f"the host had {MEMORY.show(-change)} more free memory with {last} alive than with {first}"
+        )
     return _too_small(line, change, MEMORY).removeprefix("no prediction: ")
 
 
@@ -146,7 +150,7 @@ def _unseen(line: Prediction, change: float, gauge: Gauge) -> str:
 def _too_small(line: Prediction, change: float, gauge: Gauge) -> str:
     return (
         f"{gauge.small}. From {line.readings[0]} to {line.readings[-1]} alive {gauge.show(change)} were {gauge.verb}, "
-        f"and a reading is known to {gauge.show(line.reach)}"
+        f"and a reading is exact to {gauge.show(line.reach)}"
     )
 
 

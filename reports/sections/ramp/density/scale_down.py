@@ -85,10 +85,10 @@ def _sentence(top: int, total: float, points: list[DescentPoint], *, balanced: b
     taken = points[0].up_bytes
     said = f"{words.number(top)} were removed in {show(total, 'seconds')}, {show(total / top, 'seconds')} each"
     if not balanced:
-        return f"{said}; no claim on their memory."
+        return f"{said}; no claim about their memory."
     if taken <= 0:
         return f"{said}."
     half = min(points[1:], key=lambda point: abs(point.n - top / 2))
     back = [words.share(1 - point.down_bytes / taken) for point in (half, points[-1])]
-    middle = f"with {words.number(half.n)} left {back[0]} of what had been taken was free again, " if half.n else ""
-    return f"{said}; {middle}{'and ' if middle else ''}once all were gone {back[1]}."
+    middle = f"with {words.number(half.n)} left, {back[0]} of the memory taken was free again, " if half.n else ""
+    return f"{said}; {middle}{'and ' if middle else ''}after the last, {back[1]}."

@@ -68,13 +68,13 @@ def _sentence(subject: SubjectRecord, values: dict[str, float], kept: float | No
         own = ", ".join(f"{word} {show(values[field], 'bytes')}" for field, word in KERNEL.items() if values[field])
         mark = f" ({words.EMULATED})" if subject.accelerator == "tcg" else ""
         return (
-            f"{subject.label} sees {total} of the {grant} that it was granted: a kernel of its own keeps "
-            f"{show(kept, 'bytes')} before anything runs, and has {own} besides{mark}."
+            f"{subject.label} sees {total} of its grant of {grant}: its own kernel keeps "
+            f"{show(kept, 'bytes')} before any program runs, and also uses {own}{mark}."
         )
     if host_view:
         return (
-            f"{subject.label} sees the host's {total}, whatever it was granted ({grant}): one kernel serves all, and "
-            "what is seen inside of slab, page tables and page cache is everybody's."
+            f"{subject.label} sees the host's {total}, and not its grant ({grant}): all share one kernel, so slab, "
+            "page tables and page cache are those of the whole host."
         )
     return f"{subject.label} sees {total}, which is neither the host's memory nor a guest's."
 

@@ -202,9 +202,9 @@ def _row(subject: str, n: int, group: pd.DataFrame) -> LedgerRow:
 
 def _refusal(n: int, change: float, residual: float, allowed: float) -> str:
     return (
-        f"the account does not balance: with {words.plural(n, 'instance')}, {show(abs(residual), 'bytes')} "
-        f"of a change of {words.size(change)} {'is' if residual > 0 else 'is counted twice or'} not accounted for, "
-        f"and {show(allowed, 'bytes')} is the most that a claim may rest on"
+        f"the ledger does not balance: with {words.plural(n, 'instance')}, {show(abs(residual), 'bytes')} "
+        f"of a change of {words.size(change)} {'is' if residual > 0 else 'is counted twice or'} not explained, "
+        f"and the limit is {show(allowed, 'bytes')}"
     )
 
 

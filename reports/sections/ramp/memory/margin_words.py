@@ -23,13 +23,14 @@ _BLIND = 0.5
 _WHY: Mapping[str, tuple[str, str]] = {
     "slab_unreclaimable": (
         (
-            "the first find room in slabs that earlier work left half empty, later ones need new pages; and each memory"
-            " cgroup has an entry for every file system on the host, so what one takes grows with how many there are"
+            "the first instances find room in slabs that earlier work left half empty, and later ones need new"
+            " pages; also, each memory cgroup has an entry for every filesystem on the host, so its size grows with "
+            "their number"
         ),
-        "slabs that the first ones opened hold the next ones, too",
+        "slabs that the first instances opened have room for the next ones",
     ),
     "slab_reclaimable": (
-        "directory entries and inodes of each stay until memory is short",
+        "directory entries and inodes of each instance stay until memory is short",
         "directory entries and inodes that the first ones left are used again",
     ),
     "percpu": (
@@ -51,7 +52,7 @@ def told(found: Constancy, whole: Mapping[str, float], first: Mapping[str, float
         stays=_stays(found),
         why=_why(found) if found.verdict == "changes" else "",
         rule=_rule(found) if found.verdict == "changes" else "",
-        first=f"The first alone took {words.size(first[slopes.KEPT])}: {_largest(first)}." if first else "",
+        first=f"The first instance alone took {words.size(first[slopes.KEPT])}: {_largest(first)}." if first else "",
     )
 
 
@@ -69,11 +70,11 @@ def rules(all_found: Iterable[Constancy]) -> tuple[str, ...]:
 def lead(found: Constancy) -> str:
     """The claim: the same to the last, not the same, or no change shown; the last is not the first."""
     if found.verdict == "same":
-        return f"One more {found.subject} costs the same to the last: {_between(found)}"
+        return f"One more {found.subject} costs the same from the first to the last: {_between(found)}"
     if found.verdict == "changes":
         return f"One more {found.subject} does not always cost the same: {_between(found)}"
     if found.unseen_fraction is None or found.unseen_fraction > _BLIND:
-        return f"Whether one more {found.subject} costs the same to the last is not to be said: too little to be seen"
+        return f"No claim whether one more {found.subject} costs the same from first to last: too small to be seen"
     return f"No change shown in what one more {found.subject} costs: {_between(found)}"
 
 
@@ -81,7 +82,7 @@ def _consists(found: Constancy, whole: Mapping[str, float]) -> str:
     between = f"between {found.start} and {found.end} alive"
     mark = f" ({words.EMULATED})" if found.emulated else ""
     took = f"One more {found.subject} took {words.size(whole[slopes.KEPT])} {between}{mark}: {_largest(whole)}"
-    return f"{took}; besides, page cache changed by {words.size(whole['page_cache'])}."
+    return f"{took}; page cache changed by {words.size(whole['page_cache'])}."
 
 
 def _stays(found: Constancy) -> str:
@@ -108,7 +109,7 @@ def _why(found: Constancy) -> str:
     if not named:
         return ""
     title = _most(named).title
-    return f"Of its parts, {'; '.join(map(_turn, named))}. {title[:1].upper()}{title[1:]} explains the most of it."
+    return f"Of its parts, {'; '.join(map(_turn, named))}. {title[:1].upper()}{title[1:]} explains most of the change."
 
 
 def _rule(found: Constancy) -> str:
@@ -117,7 +118,7 @@ def _rule(found: Constancy) -> str:
     if not named or (most := _most(named)).part not in _WHY:
         return ""
     grows, falls = _WHY[most.part]
-    return f"As a rule, of {most.title}: {grows if most.late_bytes > most.early_bytes else falls}."
+    return f"The usual reason for {most.title}: {grows if most.late_bytes > most.early_bytes else falls}."
 
 
 def _named(found: Constancy) -> list[Moved]:

@@ -70,7 +70,10 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside |
         for role, value in anonymous.items():
             stays = role.endswith((RESIDENT, DAEMON))
             yield Owner(
-                name=role, place="runtime", bytes=value, text="one for all" if stays else "one for each instance"
+                name=role,
+                place="runtime",
+                bytes=value,
+                text="one for all instances" if stays else "one for each instance",
             )
     cache = each.get("page_cache", 0.0) + shared
     yield Owner(name="page cache", place="kernel", bytes=cache, text="files, shared by all that map them")
@@ -83,7 +86,7 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside |
         ),
     )
     if split := each.get(ledger.PARTLY_UNMAPPED, 0.0):
-        text = "the rest of huge pages that were given back in part: free once the host is short of memory"
+        text = "the rest of huge pages of which a part was given back; the host frees it when it is short of memory"
         yield Owner(name=ledger.title(ledger.PARTLY_UNMAPPED), place="kernel", bytes=split, text=text)
     left = others + each.get("huge_pages", 0.0) + row.residual_bytes / row.n
     yield Owner(name="other processes, residual", place="unknown", bytes=left)
@@ -100,15 +103,17 @@ def _guest(guest: float, view: Inside | None, *, reported: bool) -> Iterator[Own
         return
     kernel = within.kernel_bytes(view)
     yield Owner(name=PAYLOAD, place="inside", bytes=view.anon_bytes, text="anonymous memory, as the guest counts it")
-    yield Owner(name="guest page cache", place="guest", bytes=view.cached_bytes, text="files, the root among them")
+    yield Owner(
+        name="guest page cache", place="guest", bytes=view.cached_bytes, text="files, including the root filesystem"
+    )
     own = "; ".join(
         f"{word} {words.size(getattr(view, field))}" for field, word in within.KERNEL.items() if getattr(view, field)
     )
-    text = f"kept before anything runs {words.size(view.kept_bytes)}; {own}"
+    text = f"taken before any program runs {words.size(view.kept_bytes)}; {own}"
     yield Owner(name="guest kernel", place="guest", bytes=kernel, text=text)
     left = guest - kernel - view.cached_bytes - view.anon_bytes
-    known = "not reported to the host" if reported else "the host cannot know"
-    text = f"touched once, and free again in the guest: {known}" if left >= 0 else "granted, and never touched"
+    known = "not reported to the host" if reported else "the host does not know this"
+    text = f"used once, and free again in the guest: {known}" if left >= 0 else "granted, and never touched"
     yield Owner(name="guest memory, the rest", place="guest", bytes=left, text=text)
 
 

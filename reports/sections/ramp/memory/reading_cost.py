@@ -52,8 +52,8 @@ def _sentence(subject: str, n: int, readings: int, seconds: float, ends: tuple[f
     middle, least, most = ends
     if middle is None:
         return f"{took}."
-    verdict = "it does not disturb" if abs(middle) < LEAST_CHANGE else "this must be borne in mind"
+    verdict = "reading does not disturb the figures" if abs(middle) < LEAST_CHANGE else "reading disturbs the figures"
     return (
-        f"{took}; the middle one of {words.plural(readings, 'reading')} moved free memory by {words.percent(middle)} "
-        f"of what had been taken by then ({words.percent(least)} to {words.percent(most)}): {verdict}."
+        f"{took}; the median of {words.plural(readings, 'reading')} changed free memory by {words.percent(middle)} "
+        f"of the memory taken until then ({words.percent(least)} to {words.percent(most)}): {verdict}."
     )

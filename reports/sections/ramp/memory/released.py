@@ -9,16 +9,16 @@ from tare.reports import words
 from tare.reports.analysis.model import Claim
 from tare.reports.sections.ramp.memory_model import Released
 
-NO_BALLOON = "the machine has no balloon device, by which a guest tells its host what it has freed"
+NO_BALLOON = "the machine has no balloon device, so the guest cannot tell its host what it has freed"
 #: What the kernels of host and guest do, by what a row shows: rules, not findings.
 _REPORTED = "the guest's kernel reports free blocks, some seconds after they were freed (free page reporting)"
 _TOO_SMALL = (
     "a guest's kernel reports nothing while a zone of its memory has less than 32 blocks free: with blocks of 2 MiB, "
     "64 MiB"
 )
-_LAZILY = "the kernel takes pages that were freed lazily (MADV_FREE) when memory is short, or when it is asked to"
-_IN_USE = "anonymous memory in use is not to be had without swap"
-_HALF_GIVEN = "{size} that were given lie in partly unmapped huge pages still: the host frees them when memory is short"
+_LAZILY = "the kernel takes lazily freed pages (MADV_FREE) when memory is short, or when it is asked to"
+_IN_USE = "without swap, the kernel cannot take anonymous memory that is in use"
+_HALF_GIVEN = "{size} of it are still in partly unmapped huge pages: the host frees them when memory is short"
 #: The file of cgroup v1 that takes no amount.
 _ALL = "memory.force_empty"
 
@@ -37,7 +37,7 @@ def claim(row: Released, refused: Mapping[str, str]) -> Claim:
     why = next((refused[label] for label in (row.touched, row.released, row.plain) if label in refused), "")
     if why:
         return Claim(
-            lead=f"No claim on what {row.released} gives back", detail=f"{why}{mark}.", subject=row.released,
+            lead=f"No claim about what {row.released} gives back", detail=f"{why}{mark}.", subject=row.released,
             verdict="no figure", emulated=row.emulated,
         )  # fmt: skip
     above = f" above {row.plain}" if row.plain else ""
@@ -61,11 +61,11 @@ def _lead(row: Released) -> str:
         size = "all it can give" if row.reclaims == _ALL else show(row.reclaim_bytes, "bytes")
         does += f", is then asked for {size} ({row.reclaims})"
     if row.fraction is None:
-        return f"What {row.released} gives back cannot be said: touching {asked} did not show"
+        return f"No claim about what {row.released} gives back: its touching {asked} did not show in the host's memory"
     if row.fraction < 0.05:
-        return f"{row.released} {does}, and the host gets none of it while it lives"
+        return f"{row.released} {does}, and the host gets none of it back while it runs"
     share = f"{_whole(min(1.0, row.fraction))} %"
-    return f"{row.released} {does}, and the host gets {share} of what had been taken for it"
+    return f"{row.released} {does}, and the host gets back {share} of what it took"
 
 
 def _rules(row: Released) -> list[str]:
