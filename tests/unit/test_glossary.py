@@ -12,7 +12,10 @@ from tare import command
 
 ROOT = Path(__file__).resolve().parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
-PAGES = [ROOT / "README.md", *(page for page in sorted(ROOT.glob("docs/*.md")) if page != GLOSSARY)]
+PAGES = [
+    *(page for page in sorted(ROOT.glob("*.md")) if page.name != "CHANGELOG.md"),
+    *(page for page in sorted(ROOT.glob("docs/*.md")) if page != GLOSSARY),
+]
 TEMPLATES = sorted(ROOT.glob("reports/**/*.html"))
 SCENARIOS = sorted(ROOT.glob("scenarios/*.toml"))
 #: What is about other things than tare's own words: names in code, links, blocks of commands.
