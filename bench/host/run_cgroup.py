@@ -1,4 +1,4 @@
-"""The pan of the scale: one cgroup for all that a run starts, so that its processor time can be read in one place.
+"""The run cgroup: one cgroup for all that a run starts, so that its processor time can be read in one place.
 
 The measuring process joins it too, in a child cgroup of its own (a v2 cgroup that hands down controllers may hold no
 processes). What the harness itself costs is therefore in the reading; the null subject shows how much that is.

@@ -1,4 +1,4 @@
-"""TOML to Scenario: a file that is well-typed becomes one that can be meant, or is refused before anything starts."""
+"""TOML to Scenario: a file with the right types becomes a checked scenario, or an error before anything starts."""
 
 from __future__ import annotations
 

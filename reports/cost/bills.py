@@ -1,4 +1,4 @@
-"""What n instances cost an hour: the lines of the memory account, priced by a book. A first cut: memory decides alone.
+"""What n instances cost an hour: the lines of the memory ledger, with the prices of a book. Only memory decides.
 
 Identity, checked wherever it is computed: billed = used + idle. Used is the share of each machine's price that the
 instances' memory takes of what the machine has left for them; idle is what is paid and not taken.

@@ -1,4 +1,4 @@
-"""Everything that a report says of a ramp: the account, the lines, who owns what, density, money."""
+"""Everything that a report says of a ramp: the ledger, the lines, who owns what, density, money."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Density: how many instances the first readings predict, how many there really were, and where the two part.
+"""Density: how many instances the first readings predict, how many there really were, and where the two differ.
 
 The prediction rests on the readings up to a fifth of what was reached (prediction.py). Of memory, on MemAvailable,
 which is what the rules that end a ramp look at (bench/experiments/stop_rules.py), with the pages on processors' own
