@@ -1,8 +1,8 @@
-"""Plan to records: the trial loop. It knows no backend by name.
+"""Plan to records: the trial loop. It knows no backend and no experiment by name.
 
-A run goes: lock the scale, open the pan, weigh the empty pan, probe and prepare each subject, then the trials in the
-order of the plan, each appended to disk before the next begins; then helpers stop, the audit looks for leaks, and the
-header gets its end. An interruption takes the same way out.
+A run goes: lock the scale, make the run cgroup, time the null baseline, probe and prepare each subject, then run the
+trials in the order of the plan, each appended to disk before the next begins; then helpers stop, the audit looks for
+leaks, and the header gets its end. An interruption takes the same way out.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from typing import Any
 import msgspec
 
 from tare import runners
+from tare.bench import experiments
 from tare.bench.errors import HostError, Interrupted, NothingToRunError, TareError, UsageError
 from tare.bench.experiments import prepare, start, startup
-from tare.bench.experiments.prepare import Place, Ready
-from tare.bench.experiments.probing import Prober
+from tare.bench.experiments.base import Session, run_trial
+from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.trial import Reading
-from tare.bench.host import audit, by_name, caches, conditions, descriptors, facts, ksm, run_cgroup, workspace
+from tare.bench.host import audit, by_name, caches, conditions, facts, run_cgroup, workspace
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.monitor import Monitor
 from tare.bench.readings import stalls
 from tare.bench.records import inputs, store
 from tare.bench.records.metrics import METRICS
-from tare.bench.records.rows import Outcome, RunHeader, RunState, Sample, Trial
-from tare.bench.scenario import plan
-from tare.bench.scenario.resolve import Scenario
+from tare.bench.records.rows import SCHEMA_VERSION, Outcome, RunHeader, RunState, Sample, Trial
+from tare.bench.scenario.plan import Plan
 from tare.runners import layers
 from tare.runners.base import Launch, RunnerError, Scratch, Spec
 
-#: How often the empty pan is weighed before the first trial.
-_EMPTY_WEIGHINGS = 100
-_LEAST_CONTRACT = start.Contract(ready="ready", timeout_s=5.0)
+#: How often an instance that is nothing is started before the first trial.
+_NULL_STARTS = 100
+_NULL_CONTRACT = start.Contract(ready="ready", timeout_s=5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Result:
     failed: int
 
 
-def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Result:
+def run(planned: Plan, results: Path, cache: Path, monitor: Monitor) -> Result:
     """Measure *planned* into a new directory below *results*.
 
     Raises UsageError (another run measures, results not writable), HostError (cold caches impossible),
@@ -64,8 +64,7 @@ def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Res
     with workspace.locked():
         if scenario.run.cache == "cold":
             caches.require()
-        if scenario.stack.ksm:
-            ksm.require()
+        experiments.load(scenario.experiment).require(scenario)
         started = datetime.now(UTC)
         token = secrets.token_hex(2)
         header = RunHeader(
@@ -73,24 +72,13 @@ def run(planned: plan.Plan, results: Path, cache: Path, monitor: Monitor) -> Res
             tare_version=metadata.version("tarebench"),
             git=facts.git_revision(),
             started_at=started.isoformat(timespec="seconds"),
-            name=scenario.name,
-            question=scenario.question,
-            scenario_text=scenario.text,
-            scenario=msgspec.to_builtins(scenario),
-            seed=scenario.run.seed,
-            rounds=scenario.run.rounds,
-            warmup=scenario.run.warmup,
-            cache=scenario.run.cache,
-            ready=scenario.run.ready,
-            timeout_s=scenario.run.timeout_s,
-            reference=scenario.reference,
-            pairs=scenario.pairs,
+            scenario=scenario,
             plan=planned.trials,
             host=facts.collect(),
             versions=facts.versions(),
         )
         path = store.create(results, header.run)
-        return _Session(path, header, scenario, cache, monitor).measure(planned.trials)
+        return _Stretch(path, header, cache, monitor).measure(planned.trials)
 
 
 def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
@@ -119,17 +107,22 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
         if not missing:
             fix = f"tare report {shlex.quote(str(path))}"
             raise UsageError(f"{path} is complete", "every trial has an outcome", fix)
+        if store.schema(path) != SCHEMA_VERSION:
+            why = "an older tare began it, and its records are in other words"
+            raise UsageError(f"{path} cannot go on", why, "start a new run; `tare report` reads this one")
         with inputs.parsing(f"{path / store.HEADER} is damaged", "restore it, or start a new run"):
-            scenario = msgspec.convert(header.scenario, Scenario)
-            _check_plan(scenario, header)
+            _check_plan(header)
         store.trim(path)
         warnings = (*header.warnings, f"interrupted, and resumed at {datetime.now(UTC).isoformat(timespec='seconds')}")
         header = msgspec.structs.replace(header, state="running", finished_at="", warnings=warnings)
-        return _Session(path, header, scenario, cache, monitor).measure(missing)
+        return _Stretch(path, header, cache, monitor).measure(missing)
 
 
-def _check_plan(scenario: Scenario, header: RunHeader) -> None:
-    """Raise ValueError for a header whose plan and subjects no scenario gave."""
+def _check_plan(header: RunHeader) -> None:
+    """Raise ValueError for a header whose plan, experiment and subjects no scenario gave."""
+    scenario = header.scenario
+    if scenario.experiment not in experiments.REGISTRY:
+        raise ValueError(f"there is no experiment '{scenario.experiment}'")
     labels = {subject.label for subject in scenario.subjects}
     for planned in header.plan:
         if planned.subject not in labels:
@@ -139,13 +132,14 @@ def _check_plan(scenario: Scenario, header: RunHeader) -> None:
             raise ValueError(f"there is no runner '{subject.runner}'")
 
 
-class _Session:
+class _Stretch:
     """One stretch of measuring, from prepared subjects to a header that is closed."""
 
-    def __init__(self, path: Path, header: RunHeader, scenario: Scenario, cache: Path, monitor: Monitor) -> None:
+    def __init__(self, path: Path, header: RunHeader, cache: Path, monitor: Monitor) -> None:
         self.header = header
         self.path = path
-        self.scenario = scenario
+        self.scenario = header.scenario
+        self.experiment = experiments.load(header.scenario.experiment)
         self.cache = cache
         self.monitor = monitor
         # A new name for each stretch: what a killed one left must not look like ours.
@@ -153,7 +147,7 @@ class _Session:
         self.owners: dict[str, str] = {}
         self.failed = 0
         self.numbers = itertools.count(1)
-        self.pan: run_cgroup.Pan | None = None
+        self.run_cgroup: run_cgroup.RunCgroup | None = None
 
     def measure(self, trials: tuple[Trial, ...]) -> Result:
         state: RunState = "failed"
@@ -164,7 +158,7 @@ class _Session:
             writer.header(self.header)
             try:
                 scratch = stack.enter_context(workspace.scratch(self.prefix))
-                self.pan = stack.enter_context(run_cgroup.opened(self.prefix))
+                self.run_cgroup = stack.enter_context(run_cgroup.opened(self.prefix))
                 before = audit.take(self.prefix, scratch)
                 try:
                     self._measure(trials, writer, scratch, interrupts)
@@ -201,24 +195,24 @@ class _Session:
     def _measure(
         self, trials: tuple[Trial, ...], writer: store.RunWriter, scratch: Path, interrupts: Interrupts
     ) -> None:
-        prober = Prober(
+        session = Session(
             scenario=self.scenario,
-            place=Place(
-                scratch=scratch, cache=self.cache, cgroup=self.pan.load if self.pan else None, prefix=self.prefix
+            scratch=Scratch(
+                directory=scratch,
+                cache=self.cache,
+                cgroup=self.run_cgroup.load if self.run_cgroup else None,
+                prefix=self.prefix,
             ),
-            pan=self.pan,
+            run_cgroup=self.run_cgroup,
             interrupts=interrupts,
             alive=self.monitor.alive,
             watch=stalls.Watch(),
+            host_bytes=self.header.host.memory_bytes,
         )
-        with prober.watch, ExitStack() as helpers:
-            if self.scenario.probe != "startup":
-                helpers.enter_context(descriptors.all_allowed())
-                if self.pan:
-                    floor = self.scenario.stack.floor_percent / 100
-                    self.pan.ceiling(round(self.header.host.memory_bytes * (1 - floor)))
-            self._amend(resolution_seconds=self._weigh_empty_pan(interrupts))
-            ready = self._bring_up(writer, prober.place, interrupts, helpers)
+        with session.watch, ExitStack() as helpers:
+            helpers.enter_context(self.experiment.around(session))
+            self._amend(resolution_seconds=self._null_baseline(interrupts))
+            ready = self._prepare(writer, session, helpers)
             trials = tuple(planned for planned in trials if planned.subject in ready)
             gc.collect()
             gc.disable()  # a collection in the middle of a start would be counted as the start's
@@ -226,30 +220,35 @@ class _Session:
             for position, planned in enumerate(trials, start=1):
                 interrupts.check()
                 self.monitor.starting(planned, position, len(trials))
-                self._until_valid(planned, ready[planned.subject], writer, prober)
+                self._until_valid(planned, ready[planned.subject], writer, session)
 
-    def _bring_up(
-        self, writer: store.RunWriter, place: Place, interrupts: Interrupts, helpers: ExitStack
-    ) -> dict[str, Ready]:
+    def _prepare(self, writer: store.RunWriter, session: Session, helpers: ExitStack) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
         known = {record.label: record for record in self.header.subjects}
-        enforced = "memory" if self.scenario.probe == "least-memory" else ""
         ready: dict[str, Ready] = {}
         for position, subject in enumerate(self.scenario.subjects):
             if subject.label in known and known[subject.label].skipped:
                 continue
-            interrupts.check()
+            session.interrupts.check()
             self.monitor.preparing(subject.label)
-            brought = prepare.bring_up(subject, self.scenario.rootfs, place, str(position), helpers, enforced=enforced)
-            self.monitor.probed(subject.label, brought.support)
-            prepare.require_same_class(known.get(subject.label), brought.record)
-            record = brought.record
-            if brought.prepared is None:
+            tried = prepare.try_subject(
+                subject,
+                self.scenario.rootfs,
+                session.scratch,
+                str(position),
+                helpers,
+                enforced=self.experiment.enforces,
+                reclaim_bytes=self.experiment.reclaims(subject),
+            )
+            self.monitor.probed(subject.label, tried.support)
+            prepare.require_same_class(known.get(subject.label), tried.record)
+            record = tried.record
+            if tried.prepared is None:
                 writer.trial((), prepare.skipped_outcome(record))
             else:
-                files = writer.manifest(subject.label, dict(brought.prepared.manifest))
+                files = writer.manifest(subject.label, dict(tried.prepared.manifest))
                 record = msgspec.structs.replace(record, manifest=files)
-                ready[subject.label] = Ready(subject, brought.prepared, record)
+                ready[subject.label] = Ready(subject, tried.prepared, record)
             known[subject.label] = record
         self._amend(subjects=tuple(known[subject.label] for subject in self.scenario.subjects))
         writer.header(self.header)
@@ -260,36 +259,36 @@ class _Session:
             raise NothingToRunError("no subject can be measured on this host", reasons, fix)
         return ready
 
-    def _until_valid(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober) -> None:
+    def _until_valid(self, planned: Trial, ready: Ready, writer: store.RunWriter, session: Session) -> None:
         """Run a trial; repeat it while it is invalid, a limited number of times."""
         for left in range(stalls.MOST_REPEATS, -1, -1):
-            outcome = self._one(planned, ready, writer, prober, f"{self.prefix}-{next(self.numbers)}")
+            outcome = self._one(planned, ready, writer, session, f"{self.prefix}-{next(self.numbers)}")
             gc.collect()
             if outcome.status != "invalid":
                 return
             again = "repeated" if left else f"invalid {1 + stalls.MOST_REPEATS} times; not tried again"
             self._amend(warnings=(*self.header.warnings, f"{planned.id}: {outcome.reason}; {again}"))
-            prober.interrupts.check()
+            session.interrupts.check()
         self.failed += 1
 
-    def _one(self, planned: Trial, ready: Ready, writer: store.RunWriter, prober: Prober, name: str) -> Outcome:
+    def _one(self, planned: Trial, ready: Ready, writer: store.RunWriter, session: Session, name: str) -> Outcome:
         if self.scenario.run.cache == "cold" and not caches.drop():
             self._amend(warnings=(*self.header.warnings, f"{planned.id}: the disks were not quiet when it started"))
         self.owners[name] = planned.subject
-        weighing = prober.weigh(ready, name)
-        if weighing.status != "ok":  # after a signal that says nothing of the subject: a resumed run tries again
-            prober.interrupts.check()
-        self._amend(warnings=(*self.header.warnings, *(f"{planned.id}: {text}" for text in weighing.warnings)))
-        status, reason = weighing.status, weighing.reason
-        values = ((metric, value) for reading in weighing.readings for metric, value in reading.values.items())
+        result = run_trial(self.experiment, session, ready, name)
+        if result.status != "ok":  # after a signal that says nothing of the subject: a resumed run tries again
+            session.interrupts.check()
+        self._amend(warnings=(*self.header.warnings, *(f"{planned.id}: {text}" for text in result.warnings)))
+        status, reason = result.status, result.reason
+        values = ((metric, value) for reading in result.readings for metric, value in reading.values.items())
         doubts = [METRICS[metric].implausible(value) for metric, value in values]
         if status == "ok" and any(doubts):
             status, reason = "failed", "; ".join(filter(None, doubts))
-        writer.output(planned.subject, planned.id, weighing.console)
+        writer.output(planned.subject, planned.id, result.console)
         log = ""
-        if status in ("failed", "timeout") or weighing.lost:
+        if status in ("failed", "timeout") or result.lost:
             self.failed += 1
-            log = writer.log(planned.id, f"{reason}\n\nThe end of its console:\n{weighing.console}\n")
+            log = writer.log(planned.id, f"{reason}\n\nThe end of its console:\n{result.console}\n")
         outcome = Outcome(
             trial=planned.id,
             subject=planned.subject,
@@ -299,16 +298,16 @@ class _Session:
             status=status,
             reason=reason,
             log=log,
-            reached=weighing.reached,
-            lost=weighing.lost,
-            stopped_by=weighing.stopped_by,
+            reached=result.reached,
+            lost=result.lost,
+            stopped_by=result.stopped_by,
         )
         # Only a trial that kept the contract has figures: those of a broken one would mean something else. Those of an
         # invalid one are kept, and do not count.
-        readings = weighing.readings if status in ("ok", "invalid") else ()
+        readings = result.readings if status in ("ok", "invalid") else ()
         invalid = reason if status == "invalid" else ""
-        writer.trial(self._samples(planned, weighing.at_ns, readings, invalid), outcome)
-        self.monitor.ended(outcome, weighing.values if status == "ok" else {})
+        writer.trial(self._samples(planned, result.at_ns, readings, invalid), outcome)
+        self.monitor.ended(outcome, result.values if status == "ok" else {})
         return outcome
 
     def _samples(self, planned: Trial, at_ns: int, readings: Iterable[Reading], invalid: str) -> Iterator[Sample]:
@@ -317,7 +316,7 @@ class _Session:
                 yield Sample(
                     run=self.header.run,
                     trial=planned.id,
-                    scenario=self.header.name,
+                    scenario=self.scenario.name,
                     subject=planned.subject,
                     kind=planned.kind,
                     metric=metric,
@@ -328,25 +327,26 @@ class _Session:
                     at_ns=at_ns,
                     n=reading.n,
                     role=reading.role,
+                    serves=reading.serves,
                     stage=reading.stage,
                     invalid=reading.invalid or invalid,
                 )
 
-    def _weigh_empty_pan(self, interrupts: Interrupts) -> float:
+    def _null_baseline(self, interrupts: Interrupts) -> float:
         """The instrument's resolution: the spread (p95 - p5) of ready_seconds of an instance that is nothing."""
         runner = runners.load("null")
         spec = Spec(argv=("nothing",), rootfs=Path("/"), memory_bytes=0, cpus=1)
         where = Scratch(directory=Path("/"), cache=self.cache, cgroup=None, prefix=self.prefix)
         with runner.prepare(spec, {}, where) as prepared:
-            readings = [self._weigh_nothing(prepared.launch, interrupts) for _ in range(_EMPTY_WEIGHINGS)]
+            readings = [self._start_nothing(prepared.launch, interrupts) for _ in range(_NULL_STARTS)]
         cuts = statistics.quantiles(readings, n=20)
         return cuts[-1] - cuts[0]
 
-    def _weigh_nothing(self, launch: Launch, interrupts: Interrupts) -> float:
+    def _start_nothing(self, launch: Launch, interrupts: Interrupts) -> float:
         """The ready_seconds of an instance that is nothing; again, but not for ever, where the host stood still."""
         reason = ""
         for _ in range(1 + stalls.MOST_REPEATS):
-            one = startup.weigh(launch, "empty", _LEAST_CONTRACT, interrupts=interrupts, cpu_ns=None)
+            one = startup.start_and_stop(launch, "null", _NULL_CONTRACT, interrupts=interrupts, cpu_ns=None)
             if one.status == "ok":
                 return one.values["ready_seconds"]
             interrupts.check()

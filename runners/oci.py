@@ -9,7 +9,7 @@ then
 
 in the foreground: the program stays as the monitor of its container. ``created`` is stamped when it has written the
 pid-file, which is how it tells a caller that the container exists. The configuration is the one that our own runtime
-gets (:func:`runners.container.config.defaults.default_config`), so the contracts are equal line by line.
+gets (:func:`runners.container.config.bundle.default_config`), so the contracts are equal line by line.
 
 The stop is SIGKILL to the container's first process; the monitor then sees its child's end, removes cgroup and state,
 and exits: this is what it does when a container ends by itself. ``crun delete --force NAME`` follows only if state is

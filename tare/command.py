@@ -334,13 +334,13 @@ def completion(shell: str) -> None:
 
 
 def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
-    from tare.bench.scenario import plan
-    from tare.bench.scenario import resolve as scenarios
+    from tare.bench import experiments
+    from tare.bench.scenario import resolve
 
     subjects = flags.pop("subjects")
     given = {name: value for name, value in flags.items() if value is not None}
-    loaded = scenarios.load(scenarios.find(scenario), given)
-    return plan.make(scenarios.select(loaded, subjects) if subjects else loaded)
+    loaded = experiments.scenario(resolve.find(scenario), given, lambda text: streams.say(f"note: {text}\n"))
+    return experiments.plan(resolve.select(loaded, subjects) if subjects else loaded)
 
 
 def _told(planned: Plan) -> object:

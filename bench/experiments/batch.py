@@ -1,4 +1,4 @@
-"""Starting several instances at once, for an ascent: the starts run in threads, what they mean is told in one."""
+"""Starting several instances at once, for a ramp: the starts run in threads, what they mean is told in one."""
 
 from __future__ import annotations
 

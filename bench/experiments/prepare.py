@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.host import doctor
+from tare.bench.records.resolved import Subject
 from tare.bench.records.rows import Outcome, SubjectRecord
-from tare.bench.scenario.resolve import Subject
 from tare.runners.base import Prepared, Runner, RunnerError, Scratch, Spec, Support
 from tare.runners.image.rootfs import payload_root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where all subjects of a run work; see :class:`runners.base.Scratch`."""
-
-    scratch: Path
-    cache: Path
-    cgroup: str | None
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Brought:
-    """One subject after its preparation. ``prepared`` is None when it is skipped; ``support`` says why."""
+class Preparation:
+    """How the preparation of a subject went. ``prepared`` is None when it is skipped; ``support`` says why."""
 
     support: Support
     record: SubjectRecord
@@ -44,48 +33,56 @@ class Ready:
     record: SubjectRecord
 
 
-def bring_up(
-    subject: Subject, rootfs: str | None, place: Place, folder: str, helpers: ExitStack, *, enforced: str = ""
-) -> Brought:
+def try_subject(
+    subject: Subject,
+    rootfs: str | None,
+    scratch: Scratch,
+    folder: str,
+    helpers: ExitStack,
+    *,
+    enforced: str = "",
+    reclaim_bytes: int = 0,
+) -> Preparation:
     """Probe and prepare *subject*; what stays alive for it is closed by *helpers*. A refusal is a skipped subject.
 
-    *enforced* names a part of the grant that the runner must enforce, or else be skipped.
+    *enforced* names a part of the grant that the runner must enforce, or else be skipped; where each instance is to be
+    asked for *reclaim_bytes* of its memory, it must have the means.
     """
     runner = runners.load(subject.runner)
-    support = doctor.probe(runner, subject.options, place.cache)
+    support = doctor.probe(runner, subject.options, scratch.cache)
     if support.ok and enforced in support.unlimited:
         why = f"the runner {subject.runner} does not enforce a grant of {enforced}"
         fix = 'weigh a container, a virtual machine, or a process with the option limit = "cgroup"'
         support = Support(ok=False, version=support.version, why=why, fix=fix)
-    if support.ok and subject.reclaim_bytes and not support.reclaims:
+    if support.ok and reclaim_bytes and not support.reclaims:
         why = f"the host has no means to ask an instance of the runner {subject.runner} for memory"
         fix = 'a machine needs the option balloon = "virtio", a process limit = "cgroup", a container cgroups'
         support = Support(ok=False, version=support.version, why=why, fix=fix)
     prepared: Prepared | None = None
     if support.ok:
         try:
-            prepared = prepare(subject, rootfs, place, folder, helpers)
+            prepared = prepare(subject, rootfs, scratch, folder, helpers)
         except RunnerError as error:
             support = Support(ok=False, version=support.version, why=str(error), fix=error.fix)
         except OSError as error:
             why = f"it could not be prepared: {error}"
             support = Support(ok=False, version=support.version, why=why, fix="tare doctor")
-    return Brought(support=support, record=_record(subject, runner, support), prepared=prepared)
+    return Preparation(support=support, record=_record(subject, runner, support, reclaim_bytes), prepared=prepared)
 
 
-def prepare(subject: Subject, rootfs: str | None, place: Place, folder: str, helpers: ExitStack) -> Prepared:
-    """Prepare *subject* in *folder*, a new directory of the scratch directory. Raises RunnerError or OSError."""
-    directory = place.scratch / folder
+def prepare(subject: Subject, rootfs: str | None, scratch: Scratch, folder: str, helpers: ExitStack) -> Prepared:
+    """Prepare *subject* in *folder*, a new directory of *scratch*, the run's. Raises RunnerError or OSError."""
+    directory = scratch.directory / folder
     directory.mkdir()
-    root = Path(rootfs) if rootfs else payload_root(place.cache)
+    root = Path(rootfs) if rootfs else payload_root(scratch.cache)
     spec = Spec(argv=subject.argv, rootfs=root, memory_bytes=subject.memory_bytes, cpus=subject.cpus)
-    where = Scratch(directory=directory, cache=place.cache, cgroup=place.cgroup, prefix=place.prefix)
+    where = replace(scratch, directory=directory)
     return helpers.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
 
 
-def _record(subject: Subject, runner: Runner, support: Support) -> SubjectRecord:
-    if not subject.reclaim_bytes:
-        support = dataclasses.replace(support, reclaims="")
+def _record(subject: Subject, runner: Runner, support: Support, reclaim_bytes: int) -> SubjectRecord:
+    if not reclaim_bytes:
+        support = replace(support, reclaims="")
     return SubjectRecord(
         **doctor.proved(runner, support),
         label=subject.label,
@@ -95,7 +92,7 @@ def _record(subject: Subject, runner: Runner, support: Support) -> SubjectRecord
         argv=subject.argv,
         memory_bytes=subject.memory_bytes,
         cpus=subject.cpus,
-        reclaim_bytes=subject.reclaim_bytes,
+        reclaim_bytes=reclaim_bytes,
         skipped="" if support.ok else support.why or "its probe failed without a reason",
     )
 

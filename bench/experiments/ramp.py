@@ -1,347 +1,146 @@
-"""An ascent: instances of one subject are started and stay; at given numbers everything is read.
+"""``memory`` and ``density``: instances of one subject are started and kept, and read at given numbers.
 
-The trial of the probes ``memory`` (read the ledger at few instances) and ``density`` (go on until a rule says stop).
+``memory`` reads the account at few instances; ``density`` goes on until a rule says stop, and comes down by steps.
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from pathlib import Path
-from typing import Literal
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
-from tare.bench.errors import Interrupted
-from tare.bench.experiments.batch import Attempt, Starter
-from tare.bench.experiments.readout import Meter, sample, watch
-from tare.bench.experiments.settle import settle
-from tare.bench.experiments.start import Contract, StartFailed, clock_ns
-from tare.bench.experiments.stop_rules import Seen, reason
-from tare.bench.experiments.trial import Reading, Weighing
-from tare.bench.host import ksm
-from tare.bench.host.interrupts import Interrupts, TrialTimeout
-from tare.bench.readings import hostmem
-from tare.bench.readings.stalls import MOST_REPEATS, Stalled, Watch
-from tare.bench.scenario.file import StackTable
-from tare.runners.base import Instance, Launch, RunnerError
+import msgspec
+from msgspec import Meta
 
-#: What the kernel says when this host can hold no more of something: processes, descriptors, cgroups, addresses.
-_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC, errno.ENOMEM)
+from tare.bench.experiments.base import Experiment, Session
+from tare.bench.experiments.prepare import Ready
+from tare.bench.experiments.rules import Counts, StackTable
+from tare.bench.experiments.scaling import Ramp, scale
+from tare.bench.experiments.trial import TrialResult
+from tare.bench.host import descriptors, ksm
+from tare.bench.readings import guest, hostload, hostmem, processes
+from tare.bench.records.metrics import METRICS
+from tare.bench.records.resolved import Scenario, Subject
+from tare.bench.scenario.design import Refusal, Table
+from tare.bench.scenario.file import Touched
+from tare.bench.scenario.plan import Effort
 
-#: How many instances are removed at a time.
-_REMOVERS = 8
+_METRICS = (
+    "ready_seconds",
+    *(*hostmem.FIELDS, hostmem.PERCPU_LISTS, hostmem.DEFERRED_SPLITS, "host_ksm_sharing_bytes"),
+    *(*processes.FIELDS, "processes_count", "guest_ram_bytes"),
+    *("cgroup_current_bytes", "cgroup_peak_bytes", *processes.CGROUP_FIELDS),
+    *guest.FIELDS.values(),
+    *("window_seconds", "window_cpu_seconds", "host_busy_ratio", *hostload.PRESSURES),
+    *("sampling_seconds", "sampling_bytes", "removal_seconds", "teardown_seconds"),
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mountain:
-    """What is climbed: one subject, where to read, and the rules that end it.
+class Keys(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a subject may set for itself: where to read, how many at most, what each is asked for."""
 
-    ``unsettled`` instances were removed before, and free memory was not seen to stand still since. ``meter`` is None
-    where nobody counts the processor time of what the run starts. With ``descends`` the way down is read, too, at the
-    numbers of the way up. Each instance that is ready is asked for ``reclaim_bytes``; ``pause_s`` is
-    :attr:`runners.base.Prepared.pause_s`. *watch* tells which steps do not count because this process did not run.
-    """
+    counts: Counts | None = None
+    most: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    reclaim_mib: Touched | None = None
 
-    launch: Launch
-    memory_bytes: int
-    resident_pids: frozenset[int]
-    daemon_pids: frozenset[int] = frozenset()
+
+class Own(msgspec.Struct, frozen=True, kw_only=True):
+    """The same, resolved."""
+
     counts: tuple[int, ...]
     most: int
-    rules: StackTable
-    unsettled: int = 0
-    meter: Meter | None = None
-    descends: bool = False
     reclaim_bytes: int = 0
-    pause_s: float = 0.0
-    watch: Watch = field(default_factory=Watch)
 
 
-def climb(
-    mountain: Mountain,
-    names: Iterator[str],
-    contract: Contract,
-    *,
-    interrupts: Interrupts,
-    alive: Callable[[int], None],
-) -> Weighing:
-    """Climb, read, come down again, read what was given back. *alive* is told each number reached.
+class Ramps(Experiment):
+    """Both experiments: they differ in whether the way down is read, too."""
 
-    Raises Interrupted, after all instances were removed.
-    """
-    began = clock_ns()
-    ascent = _Ascent(mountain, contract, interrupts, alive)
-    try:
-        with ExitStack() as stack:
-            if mountain.rules.ksm:
-                stack.enter_context(ksm.merging())
-            stack.callback(ascent.down)
-            stopped_by = ascent.up(names)
-            if mountain.descends:
-                ascent.descend()
-    except (RunnerError, OSError) as error:
-        return Weighing(status="failed", reason=str(error), at_ns=began, unsettled=ascent.tried)
-    except Stalled as stalled:
-        return Weighing(status="invalid", reason=str(stalled), at_ns=began, readings=tuple(ascent.readings))
-    settled = _settled(ascent.tried, interrupts)
-    # With what was removed before a signal ended the reading of the way down.
-    unread_s = ascent.removing_s - sum(one.values.get("removal_seconds", 0.0) for one in ascent.readings)
-    removed = {"teardown_seconds": ascent.removing_s, "removal_seconds": unread_s}
-    after = ascent.removal(removed, "after", ascent.seen.alive)
-    failed = ascent.seen.alive == 0 and ascent.seen.lost > 0
-    return Weighing(
-        status="failed" if failed else "ok",
-        reason=ascent.last_failure if failed else "",
-        at_ns=began,
-        readings=() if failed else (*ascent.readings, *after),
-        console=ascent.last_console,
-        reached=ascent.seen.alive,
-        lost=ascent.seen.lost,
-        stopped_by=stopped_by,
-        warnings=tuple(ascent.warnings) if settled else (*ascent.warnings, "memory did not settle after the removal"),
-        unsettled=0 if settled else ascent.tried,
-    )
+    table = "stack"
+    table_type = StackTable
+    keys_type = Keys
+    exclusive = frozenset(("ksm", "reclaim_mib"))
+    tells_memory = True
+    noun = "ramp"
+    spots_stalls = True
+    metrics = tuple(METRICS[name] for name in _METRICS)
 
+    def __init__(self, name: str, section: str, *, descends: bool) -> None:
+        self.name = name
+        self.section = section
+        self._descends = descends
 
-def _settled(removed: int, interrupts: Interrupts) -> bool:
-    """Wait for the memory of *removed* instances; a signal ends the wait, but what was climbed for is kept."""
-    try:
-        return settle(removed, interrupts.check)
-    except Interrupted:
-        return False
+    def check(self, table: StackTable) -> None:
+        """Refuse a rule that nothing would be read for."""
+        if table.cpu_floor_percent and not table.window_s:
+            why = "stack.cpu_floor_percent looks at the window before a reading, and stack.window_s = 0 leaves that out"
+            raise Refusal(why, "give window_s a length, or leave cpu_floor_percent out")
 
+    def own(self, table: StackTable, keys: Keys, memory_bytes: int) -> Own:
+        """Where to read, how many at most, and what each is asked for."""
+        counts = table.counts if keys.counts is None else keys.counts
+        if not counts:
+            raise Refusal("counts is empty", "name at least one number of instances")
+        reclaim_mib = table.reclaim_mib if keys.reclaim_mib is None else keys.reclaim_mib
+        if reclaim_mib << 20 >= memory_bytes:
+            why = f"it is asked for {reclaim_mib} of its {memory_bytes >> 20} MiB"
+            raise Refusal(why, "reclaim_mib must be below memory_mib")
+        most = keys.most or table.most or max(counts)
+        return Own(counts=tuple(sorted(set(counts))), most=most, reclaim_bytes=reclaim_mib << 20)
 
-class _Ascent:
-    """The state of one climb."""
+    def require(self, scenario: Scenario) -> None:
+        """Samepage merging must be there if it is asked for."""
+        if scenario.table(StackTable).ksm:
+            ksm.require()
 
-    def __init__(
-        self, mountain: Mountain, contract: Contract, interrupts: Interrupts, alive: Callable[[int], None]
-    ) -> None:
-        self.mountain = mountain
-        self.contract = contract
-        self.interrupts = interrupts
-        self.alive = alive
-        self.removals: list[ExitStack] = []
-        self.instances: list[Instance] = []
-        self.readings: list[Reading] = []
-        self.warnings: list[str] = []
-        self.seen = Seen()
-        self.last_failure = ""
-        self.last_console = ""
-        self.unseen = ""
-        self.removing_s = 0.0
-        self._broken: list[BaseException] = []
-        self._ground: dict[str, float] = {}
-        self._read_tried = self._asked = self._excused = 0
-        self._stalled = self._ever_stalled = ""
-        self._numbers: list[int] = []
-        self._swapped = _swapped_in(_text("/proc/vmstat"))
+    def effort(self, scenario: Scenario, subject: Subject) -> Effort:
+        """All instances, and a window before the first start, at each count, and on top."""
+        own = subject.keys(Own)
+        windows = 1 + len({n for n in own.counts if n < own.most} | {own.most})
+        return Effort(starts=own.most, besides_s=scenario.table(StackTable).window_s * windows)
 
-    @property
-    def tried(self) -> int:
-        """How many instances were started, those that got lost among them."""
-        return self.seen.alive + self.seen.lost
+    def reclaims(self, subject: Subject) -> int:
+        """As the scenario says."""
+        return subject.keys(Own).reclaim_bytes
 
-    def up(self, names: Iterator[str]) -> str:
-        """Start until a rule holds; return it."""
-        self._ground = self._read(0)
-        self._look(self._ground)
-        mountain = self.mountain
-        with Starter(mountain.launch, self.contract, self.interrupts, mountain.rules.at_once) as starter:
-            while not (stop := reason(mountain.rules, mountain.most, self.seen)):
-                begun = mountain.watch.begin()
-                attempts = starter.start(list(islice(names, self.seen.starting)))
-                stalled = mountain.watch.since(begun)
-                broken = [self._note(one, stalled) for one in attempts]
-                # After all of them were noted: what runs must be removed, whatever became of the others.
-                for error in filter(None, broken):
-                    raise error
-                self._reclaim()
-                self.interrupts.check()
-                if self.seen.alive in mountain.counts and self.seen.alive not in self._numbers:
-                    self._read(self.seen.alive)
-                self._look(hostmem.glance())
-        if self.seen.alive not in self._numbers:
-            self._read(self.seen.alive)
-        return stop
+    @contextmanager
+    def around(self, session: Session) -> Iterator[None]:
+        """Many open files, and a ceiling for all instances together."""
+        with many_instances(session, session.scenario.table(StackTable).floor_percent):
+            yield
 
-    def _batch(self) -> int:
-        """How many to start together: one until it is known what one takes, and never past a number that is read."""
-        if not self.seen.alive:
-            return 1
-        ends = (*self.mountain.counts, self.mountain.most)
-        following = min((n for n in ends if n > self.seen.alive), default=self.seen.alive + 1)
-        return min(self.mountain.rules.at_once, following - self.seen.alive)
-
-    def descend(self) -> None:
-        """Come down to each number that was read, the highest first, and read there what was given back.
-
-        What is left then, and all of it after a signal, is for :meth:`down`.
-        """
-        for n in sorted((n for n in self._numbers if 0 < n < len(self.removals)), reverse=True):
-            moved, before_s = len(self.removals) - n, self.removing_s
-            self.down(n)
-            try:
-                if not settle(moved, self.interrupts.check):
-                    self.warnings.append(f"memory did not settle at {n} on the way down")
-            except Interrupted:
-                return
-            self.readings += self.removal({"removal_seconds": self.removing_s - before_s}, "down", n)
-
-    def down(self, keep: int = 0) -> None:
-        """Remove all but the first *keep*, several at once: most of a removal is waiting.
-
-        Raises the first error of the whole way down, after the last removal.
-        """
-        leaving, begun = self.removals[keep:], self.mountain.watch.begin()
-        began, left = clock_ns(), len(self.removals)
-        with ThreadPoolExecutor(_REMOVERS) as pool:
-            removals = [pool.submit(one.close) for one in reversed(leaving)]
-            for _ in as_completed(removals):
-                left -= 1
-                self.alive(left)
-        # In the order of removal, whichever thread was quicker.
-        self._broken += filter(None, (removal.exception() for removal in removals))
-        del self.removals[keep:]
-        self.removing_s += (clock_ns() - began) / 1e9
-        self._stalled = self.mountain.watch.since(begun)
-        self._ever_stalled = self._ever_stalled or self._stalled
-        if self._broken:
-            raise self._broken[0]
-
-    def removal(self, took: dict[str, float], stage: Literal["down", "after"], n: int) -> list[Reading]:
-        """What the host has now, and what the removal *took*, which is no figure where this process did not run."""
-        stalled = self._ever_stalled if stage == "after" else self._stalled
-        if stalled:
-            self.warnings.append(f"the removal ({stage}, {n}) is not timed: {stalled}")
-        return _timed(took, hostmem.read(), Reading(values={}, n=n, stage=stage), stalled)
-
-    def _note(self, attempt: Attempt, stalled: str) -> Exception | None:
-        """Count what was started, or why not; return an error that ends the ascent.
-
-        Where this process *stalled* meanwhile, a start is not timed, and one that got lost is not counted: another
-        takes its place.
-        """
-        started, error = attempt.started, attempt.error
-        if stalled:
-            self.warnings.append(f"the start after {self.seen.alive} does not count: {stalled}")
-        if isinstance(error, StartFailed) and stalled and self._excused < MOST_REPEATS:
-            self._excused += 1
-            return None
-        if isinstance(error, StartFailed):
-            self.seen.lost += 1
-            self.last_failure, self.last_console = error.reason, error.console
-            return None
-        if started is None or error is not None:
-            if _errno(error) not in _LIMITS:
-                return error
-            self.seen.limit = str(error)
-            return None
-        self.removals.append(attempt.removal)
-        self.instances.append(started.instance)
-        self.seen.alive += 1
-        self.alive(self.seen.alive)
-        ready_s = started.since_request_s(self.contract.ready)
-        self.seen.latencies_s += [] if stalled else [ready_s]
-        # The view from inside is kept at the numbers that are read: of thousands it would be part of what is weighed.
-        inside = started.inside_bytes if self.seen.alive in self.mountain.counts else {}
-        self.readings += _timed({"ready_seconds": ready_s}, inside, Reading(values={}, n=self.seen.alive), stalled)
-        if started.unseen and not self.unseen:
-            self.unseen = started.unseen
-            self.warnings.append(f"memory could not be seen from inside: {started.unseen}")
-        return None
-
-    def _reclaim(self) -> None:
-        """Ask the instances for memory that were not asked yet. Raises RunnerError, OSError or Interrupted."""
-        if not self.mountain.reclaim_bytes:
-            return
-        while self._asked < len(self.instances):
-            try:
-                with self.interrupts.allowed(timeout_s=self.contract.timeout_s):
-                    self.instances[self._asked].reclaim(self.mountain.reclaim_bytes)
-            except TrialTimeout:
-                why = f"no answer within {self.contract.timeout_s:g} s"
-                raise RunnerError("an instance was asked for memory", why) from None
-            self._asked += 1
-
-    def _read(self, n: int) -> dict[str, float]:
-        """Read everything at *n*, and again where this process stalled meanwhile; return the host's memory.
-
-        Raises Stalled where the ground itself could not be read.
-        """
-        for left in range(MOST_REPEATS, -1, -1):
-            begun = self.mountain.watch.begin()
-            found: list[Reading] = []
-            with suppress(TrialTimeout):  # the alarm of the window, which only a stall lets go off
-                found = self._read_once(n)
-            stalled = self.mountain.watch.since(begun) or ("" if found else "it took longer than it can")
-            self.readings += [replace(one, invalid=stalled) for one in found] if stalled else found
-            if stalled:
-                self.warnings.append(f"a reading at {n} does not count: {stalled}")
-            if not stalled or (n and found and not left):
-                self._numbers.append(n)
-                return found[0].values
-        raise Stalled(self.warnings[-1])
-
-    def _read_once(self, n: int) -> list[Reading]:
-        """Once the memory stands still: watch the host for a while, then read everything at once, the host first."""
-        if self.mountain.rules.ksm and not ksm.settle(self.interrupts):
-            self.warnings.append(f"merging did not stand still at {n}")
-        moved = self.tried - self._read_tried if n else self.mountain.unsettled
-        if not settle(moved, self.interrupts.check, pause_s=self.mountain.pause_s if n else 0.0):
-            self.warnings.append(f"memory did not settle at {n}")
-        self._read_tried = self.tried
-        watched = watch(self.mountain.rules.window_s, self.interrupts, self.instances, self.mountain.meter)
-        if "host_busy_ratio" in watched:
-            self.seen.idle_percent = 100 * (1 - watched["host_busy_ratio"])
-        serving = {"resident": self.mountain.resident_pids, "daemon": self.mountain.daemon_pids}
-        found = sample(n, self.instances, serving, self.mountain.memory_bytes)
-        return [*found, Reading(values=watched, n=n)] if watched else found
-
-    def _look(self, host: dict[str, float]) -> None:
-        seen, ground = self.seen, self._ground
-        seen.starting = self._batch()
-        seen.total_bytes, seen.available_bytes = host["host_total_bytes"], host["host_available_bytes"]
-        seen.used_bytes = ground["host_available_bytes"] - host["host_available_bytes"]
-        seen.pressure_percent = _full_pressure_percent(_text("/proc/pressure/memory"))
-        seen.swapped_in = _swapped_in(_text("/proc/vmstat")) - self._swapped
+    def trial(self, session: Session, ready: Ready, name: str) -> TrialResult:
+        """One ramp."""
+        own = ready.subject.keys(Own)
+        ramp = Ramp(
+            launch=ready.prepared.launch,
+            memory_bytes=ready.subject.memory_bytes,
+            resident_pids=ready.prepared.resident_pids,
+            daemon_pids=ready.prepared.daemon_pids,
+            counts=own.counts,
+            most=own.most,
+            reclaim_bytes=own.reclaim_bytes,
+            pause_s=ready.prepared.pause_s,
+            rules=session.scenario.table(StackTable),
+            unsettled=session.unsettled,
+            meter=session.run_cgroup.meter if session.run_cgroup else None,
+            descends=self._descends,
+            watch=session.watch,
+        )
+        names = (f"{name}-{number}" for number in itertools.count(1))
+        found = scale(ramp, names, session.contract, interrupts=session.interrupts, alive=session.alive)
+        session.unsettled = found.unsettled
+        return found
 
 
-def _timed(times: dict[str, float], rest: dict[str, float], at: Reading, stalled: str) -> list[Reading]:
-    """*times* and *rest*, both read *at* one place; apart where the times are invalid and the rest is not."""
-    whole = [replace(at, values={**times, **rest})]
-    return [replace(at, values=times, invalid=stalled), replace(at, values=rest)] if stalled else whole
+@contextmanager
+def many_instances(session: Session, floor_percent: float) -> Iterator[None]:
+    """Inside, many files may be open, and all instances together may take what is above the floor of memory."""
+    with descriptors.all_allowed():
+        if session.run_cgroup:
+            session.run_cgroup.ceiling(round(session.host_bytes * (1 - floor_percent / 100)))
+        yield
 
 
-def _errno(error: BaseException | None) -> int | None:
-    """The error number of *error* or of what caused it: runners wrap the kernel's answer in their words."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause.errno
-        cause = cause.__cause__
-    return None
-
-
-def _full_pressure_percent(pressure: str) -> float:
-    """``full avg10=`` of a PSI file (Documentation/accounting/psi.rst); 0 where the kernel keeps none."""
-    for line in pressure.splitlines():
-        if line.startswith("full "):
-            return float(line.split()[1].partition("=")[2])
-    return 0.0
-
-
-def _swapped_in(vmstat: str) -> int:
-    for line in vmstat.splitlines():
-        if line.startswith("pswpin "):
-            return int(line.split()[1])
-    return 0
-
-
-def _text(path: str) -> str:
-    with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    return ""
+MEMORY = Ramps("memory", "tare.reports.sections.ramp.section:MEMORY", descends=False)
+DENSITY = Ramps("density", "tare.reports.sections.ramp.section:DENSITY", descends=True)

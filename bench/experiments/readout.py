@@ -15,6 +15,7 @@ from tare.bench.experiments.start import clock_ns
 from tare.bench.experiments.trial import Reading
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.readings import hostload, hostmem, processes
+from tare.bench.records.rows import Serves
 from tare.runners.base import Instance
 from tare.runners.container.cgroup import cgroups
 
@@ -22,7 +23,7 @@ from tare.runners.container.cgroup import cgroups
 _GRACE_S = 60.0
 
 #: From the instances' cgroups to what reads, in ns, the processor time of all that the run started
-#: (:meth:`bench.host.run_cgroup.Pan.meter`).
+#: (:meth:`bench.host.run_cgroup.RunCgroup.meter`).
 Meter = Callable[[Iterable[Path | None]], Callable[[], int]]
 
 
@@ -57,12 +58,12 @@ def _unless_gone(read_ns: Callable[[], int] | None) -> int | None:
 
 
 def sample(
-    n: int, instances: Sequence[Instance], serving: Mapping[str, frozenset[int]], granted_bytes: int
+    n: int, instances: Sequence[Instance], serving: Mapping[Serves, frozenset[int]], granted_bytes: int
 ) -> list[Reading]:
     """Everything, at *n* instances alive.
 
-    *serving* are processes that serve all instances, by what they are called after their program's name:
-    ``resident``, ``daemon``. *granted_bytes* is each instance's grant of memory, by which a guest's is found.
+    *serving* are processes that serve all instances, by what they do for them. *granted_bytes* is each instance's
+    grant of memory, by which a guest's is found.
     """
     began, before = clock_ns(), hostmem.read()
     readings = [Reading(values=before, n=n)]
@@ -72,7 +73,7 @@ def sample(
     for what, theirs in serving.items():
         with suppress(PermissionError):  # another user's daemon: it has no figures then
             roles = processes.by_role(theirs)
-            readings += [Reading(values=values, n=n, role=f"{role} ({what})") for role, values in roles.items()]
+            readings += [Reading(values=values, n=n, role=role, serves=what) for role, values in roles.items()]
     if charged := _charged(instances):
         readings.append(Reading(values=charged, n=n))
     # Only an emulator has a guest's memory as a mapping: smaps of a thousand small processes is not read.

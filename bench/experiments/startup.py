@@ -1,4 +1,4 @@
-"""One start and stop, weighed: the trial of the ``startup`` probe."""
+"""One start and stop, timed: the trial of ``startup``."""
 
 from __future__ import annotations
 
@@ -6,21 +6,47 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from tare.bench.experiments.base import Experiment, Session
+from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.start import Contract, Started, StartFailed, clock_ns, start
-from tare.bench.experiments.trial import Reading, Weighing
+from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.readings.processes import pss_bytes
+from tare.bench.records.metrics import METRICS
 from tare.runners.base import Launch, RunnerError
 
 
-def weigh(
+class Startup(Experiment):
+    """What a start takes: how long each phase lasts, its processor time, and its memory once it is ready."""
+
+    name = "startup"
+    metrics = tuple(
+        METRICS[what]
+        for what in (
+            "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds", "cpu_seconds",
+            "pss_bytes",
+        )
+    )  # fmt: skip
+    section = "tare.reports.sections.startup.section:SECTION"
+
+    def trial(self, session: Session, ready: Ready, name: str) -> TrialResult:
+        """One start and its stop."""
+        return start_and_stop(
+            ready.prepared.launch, name, session.contract, interrupts=session.interrupts, cpu_ns=session.cpu_ns
+        )
+
+
+STARTUP = Startup()
+
+
+def start_and_stop(
     launch: Launch,
     name: str,
     contract: Contract,
     *,
     interrupts: Interrupts,
     cpu_ns: Callable[[Path | None], int] | None,
-) -> Weighing:
+) -> TrialResult:
     """Start one instance, wait for its mark, stop it, remove it.
 
     *cpu_ns* gives the processor time spent so far by everything that belongs to the run, and by the cgroup that it is
@@ -38,10 +64,10 @@ def weigh(
             stop_asked = clock_ns()
         removed = clock_ns()
     except StartFailed as failure:
-        return Weighing(status=failure.status, reason=failure.reason, at_ns=began, console=failure.console)
+        return TrialResult(status=failure.status, reason=failure.reason, at_ns=began, console=failure.console)
     except (RunnerError, OSError) as error:
-        return Weighing(status="failed", reason=_chain(error), at_ns=began)
-    return Weighing(
+        return TrialResult(status="failed", reason=_chain(error), at_ns=began)
+    return TrialResult(
         status="ok",
         reason="",
         at_ns=started.stamps["requested"],

@@ -1,11 +1,11 @@
-"""What a trial hands to the engine, whichever probe made it: readings, and how it ended."""
+"""What a trial hands to the engine, whichever experiment made it: readings, and how it ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from tare.bench.records.rows import Status
+from tare.bench.records.rows import Serves, Status, Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,12 +15,13 @@ class Reading:
     values: dict[str, float]
     n: int = 1
     role: str = ""
+    serves: Serves = ""
     stage: Literal["", "down", "after"] = ""
     invalid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weighing:
+class TrialResult:
     """How one trial went. ``readings`` are empty unless it went well or is invalid, ``console`` is the end of what was
     said.
 
@@ -34,7 +35,7 @@ class Weighing:
     console: str = ""
     reached: int = 0
     lost: int = 0
-    stopped_by: str = ""
+    stopped_by: Stop | None = None
     warnings: tuple[str, ...] = ()
     unsettled: int = 0
 

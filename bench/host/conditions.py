@@ -7,18 +7,13 @@ changed meanwhile, a run does not go on. Two runs may differ, and then the reade
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from tare.bench.records.rows import Host, RunHeader
+from tare.bench.records.rows import Host, RunHeader, SubjectRecord
 
 #: Facts of the moment: they differ between any two readings, and say nothing about what was chosen.
 _MOMENTARY = frozenset(("load average", "memory available", "steal since boot"))
 #: These have no part in measuring: the limit is raised to the hard one, and reports are made afterwards.
 _HARMLESS = frozenset(("open files limit", "numpy", "scipy"))
-#: What a scenario may set, by its table; what else it holds is the contract's, or only words.
-_TABLES = ("run", "stack", "least")
-#: What a subject may have of its own besides, which is no part of its record: where it is read, and how exactly.
-_OF_SUBJECTS = ("counts", "most", "step_bytes")
 
 
 def of_host(host: Host) -> dict[str, str]:
@@ -43,30 +38,22 @@ def of_measuring(host: Host, *, git: str, versions: Mapping[str, str]) -> dict[s
 
 def of_scenario(header: RunHeader) -> dict[str, str]:
     """How often and by which rules: the seed, the time-out, and what the tables of the scenario say."""
+    run = header.scenario.run
     found = {
-        "seed": str(header.seed),
-        "time-out": f"{header.timeout_s:g} s",
-        "rounds": str(header.rounds),
-        "warm-ups": str(header.warmup),
+        "seed": str(run.seed),
+        "time-out": f"{run.timeout_s:g} s",
+        "rounds": str(run.rounds),
+        "warm-ups": str(run.warmup),
     }
-    tables: dict[str, Any] = {name: header.scenario.get(name, {}) for name in _TABLES}
-    known = {("run", key) for key in ("seed", "timeout_s", "rounds", "warmup", "cache", "ready")}
-    found |= {
-        f"{table}.{key}": str(value)
-        for table, keys in tables.items()
-        for key, value in keys.items()
-        if (table, key) not in known
-    }
-    return found
+    tables = header.scenario.tables.items()
+    return found | {f"{table}.{key}": str(value) for table, keys in tables for key, value in keys.items()}
 
 
 def of_subject(header: RunHeader, label: str) -> dict[str, str]:
     """What the scenario says of one subject alone, and its record does not; empty where an older tare kept nothing."""
-    subjects = header.scenario.get("subjects")
-    for subject in subjects if isinstance(subjects, list) else ():
-        if isinstance(subject, dict) and subject.get("label") == label:
-            return {name: str(subject[name]) for name in _OF_SUBJECTS if name in subject}
-    return {}
+    known = SubjectRecord.__struct_fields__
+    own = (subject.own for subject in header.scenario.subjects if subject.label == label)
+    return {name: str(value) for keys in own for name, value in keys.items() if name not in known}
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Open files: a ramp uses one or two descriptors for each instance, and the usual soft limit is 1024.
+"""Open files: a ramp holds one or two descriptors of each instance, and the usual soft limit is 1024.
 
 The soft limit is there for programs that call select(2), which is wrong beyond 1024; we do not.
 """

@@ -1,4 +1,4 @@
-"""Samepage merging (KSM) as a condition of a ramp: on from before its first reading until all are removed, and settled.
+"""Samepage merging (KSM) as a condition of a ramp: on from before its ground until all are removed, and settled.
 
 The kernel's thread looks only at memory that a program offers (madvise(2), MADV_MERGEABLE): QEMU does so with a guest's
 unless it is told not to; processes and containers do not. Source: Documentation/admin-guide/mm/ksm.rst.

@@ -1,4 +1,4 @@
-"""The run cgroup: one cgroup for all that a run starts, so that its processor time can be read in one place.
+"""The run cgroup: one for all that a run starts, so that its processor time can be read in one place.
 
 The measuring process joins it too, in a child cgroup of its own (a v2 cgroup that hands down controllers may hold no
 processes). What the harness itself costs is therefore in the reading; the null subject shows how much that is.
@@ -17,8 +17,8 @@ from tare.runners.base import PREFIX
 from tare.runners.container.cgroup import cgroups, hierarchies
 
 
-class Pan:
-    """An open pan. ``load`` is the path, below every hierarchy's root, of the cgroup that instances belong in."""
+class RunCgroup:
+    """It, while the run goes on. ``load`` is the path, below every hierarchy's root, of the cgroup for instances."""
 
     def __init__(self, cgroup: cgroups.Cgroup, load: cgroups.Cgroup) -> None:
         self._cgroup = cgroup
@@ -30,11 +30,11 @@ class Pan:
         self._load.limit(memory_bytes=memory_bytes)
 
     def cpu_ns(self, other: Path | None) -> int:
-        """Processor time of everything in the pan, plus that of *other* if it is a cgroup outside of it."""
+        """Processor time of everything in it, plus that of *other* if it is a cgroup outside of it."""
         return self.meter([other])()
 
     def meter(self, others: Iterable[Path | None]) -> Callable[[], int]:
-        """What reads the processor time, in ns, of everything in the pan and of those of *others* that are outside.
+        """What reads the processor time, in ns, of everything in it and of those of *others* that are outside.
 
         Which those are is found now: of two readings of one meter the difference counts the same. A reading raises
         FileNotFoundError when one of them went.
@@ -49,7 +49,7 @@ class Pan:
         return read
 
     def _outside(self, others: Iterable[Path]) -> list[Path]:
-        """Those of *others* whose processes are not in the pan, neither by their name nor in another hierarchy.
+        """Those of *others* whose processes are not in it, neither by their name nor in another hierarchy.
 
         On a hybrid host libvirt moves QEMU in the unified hierarchy and leaves it in ours: adding both counts it twice.
         """
@@ -61,7 +61,7 @@ class Pan:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[Pan | None]:
+def opened(name: str) -> Iterator[RunCgroup | None]:
     """Make the cgroup *name* and move this process into it; move back and remove it at the end.
 
     Yields None where this user may not create cgroups: then no processor time is measured, and the doctor says why.
@@ -69,20 +69,20 @@ def opened(name: str) -> Iterator[Pan | None]:
     if cgroups.usable():
         yield None
         return
-    pan = cgroups.at(name)
-    harness, load = pan.child("harness"), pan.child("load")
+    own = cgroups.at(name)
+    harness, load = own.child("harness"), own.child("load")
     home = _home(Path("/proc/self/cgroup").read_text(encoding="ascii"), cgroups.layout())
-    pan.create()
+    own.create()
     try:
         harness.create()
         load.create()
         harness.add(os.getpid())
-        yield Pan(pan, load)
+        yield RunCgroup(own, load)
     finally:
         for mount, path in home:
             _move(mount, path)
-        pan.kill()
-        pan.remove()
+        own.kill()
+        own.remove()
 
 
 def _home(proc_self_cgroup: str, layout: cgroups.Layout) -> list[tuple[Path, str]]:

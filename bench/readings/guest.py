@@ -1,4 +1,4 @@
-"""What an instance sees: what the payload found in its /proc/meminfo.
+"""The view from inside: what the payload found in the /proc/meminfo that it sees, where it stands.
 
 In a container that is the host's; in a virtual machine it is the guest kernel's, which has taken its own share before.
 The payload writes one line an entry, ``tare inside NAME N`` with N in KiB, or ``tare inside: why not``

@@ -6,6 +6,7 @@ Names follow OpenMetrics: the base unit is the suffix, and a value is a float in
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, get_args
@@ -235,6 +236,12 @@ METRICS |= {
         most=_DAY_S,
     ),
 }
+
+
+def add(metrics: Iterable[Metric]) -> None:
+    """Make *metrics* known: those of an experiment that is not tare's own. What is known already stays as it is."""
+    for metric in metrics:
+        METRICS.setdefault(metric.name, metric)
 
 
 def misfit(name: str, unit: str) -> str:

@@ -16,19 +16,35 @@ end is what a killed run was writing: it is left out, and said so.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from tare.bench.records.resolved import Scenario
 from tare.runners.base import Accelerator, Layers
 from tare.runners.payload import Payload
 
 #: Raised when a field changes its meaning or goes away; additions do not count. See :mod:`bench.records.upgrades`.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Status = Literal["ok", "failed", "timeout", "invalid", "skipped"]
 TrialKind = Literal["measured", "warmup"]
 RunState = Literal["running", "complete", "interrupted", "failed"]
+#: What a program that is no instance's own does for all of them: it is a helper of the runner's, which tare started, or
+#: a daemon that was there before.
+Serves = Literal["", "resident", "daemon"]
+#: What may end a ramp: the number that was asked for, the host's limits, or a rule of the scenario.
+Rule = Literal[
+    "limit",
+    "count",
+    "memory floor",
+    "memory budget",
+    "processor floor",
+    "start latency",
+    "error rate",
+    "memory pressure",
+    "swap-in",
+]
 #: JSON has no largest number; the tables that reports are made from have.
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -41,8 +57,9 @@ class Sample(Record, frozen=True, kw_only=True):
     """One number. ``at_ns`` is CLOCK_MONOTONIC of the host when the trial began, ``order`` the place in the round.
 
     ``n`` instances were alive when it was read (0: before the first). ``role`` is the program that it belongs to,
-    empty for a figure of the whole. ``stage`` is ``down`` for what was read with ``n`` left on the way down, ``after``
-    for what was read once all were removed again. ``invalid`` says why the number does not count: it is kept, and in no
+    empty for a figure of the whole; ``serves`` says so where that program serves all instances. ``stage`` is ``down``
+    for what was read with ``n`` left on the way down, ``after`` for what was read once all were removed again.
+    ``invalid`` says why the number does not count: it is kept, and in no
     figure (:mod:`bench.readings.stalls`).
     """
 
@@ -59,8 +76,19 @@ class Sample(Record, frozen=True, kw_only=True):
     at_ns: Int64
     n: Int64 = 1
     role: str = ""
+    serves: Serves = ""
     stage: Literal["", "down", "after"] = ""
     invalid: str = ""
+
+
+class Stop(Record, frozen=True, kw_only=True):
+    """What ended a ramp: the rule, and its figures for a reader."""
+
+    rule: Rule
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.detail}"
 
 
 class Outcome(Record, frozen=True, kw_only=True):
@@ -69,8 +97,8 @@ class Outcome(Record, frozen=True, kw_only=True):
     ``invalid`` is a trial in which the measuring process did not run, or the machine slept: it says nothing about its
     subject, and is run again some times; each attempt has a row.
 
-    A trial that stacks instances says how many were ``reached``, how many ``lost`` (they did not get ready), and which
-    rule it was ``stopped_by``.
+    A ramp says how many instances were ``reached``, how many ``lost`` (they did not get ready), and which rule it was
+    ``stopped_by``.
     """
 
     trial: str
@@ -84,7 +112,7 @@ class Outcome(Record, frozen=True, kw_only=True):
     log: str = ""
     reached: Int64 = 0
     lost: Int64 = 0
-    stopped_by: str = ""
+    stopped_by: Stop | None = None
 
 
 class Trial(Record, frozen=True, kw_only=True):
@@ -166,7 +194,7 @@ class Leak(Record, frozen=True, kw_only=True):
 
 
 class RunHeader(Record, frozen=True, kw_only=True):
-    """``run.json``. ``scenario_text`` is the file as it was read; ``scenario`` the same, resolved with all flags."""
+    """``run.json``: everything needed to understand and repeat the run. ``scenario`` is what was asked, resolved."""
 
     schema: int = SCHEMA_VERSION
     run: str
@@ -175,18 +203,7 @@ class RunHeader(Record, frozen=True, kw_only=True):
     started_at: str
     finished_at: str = ""
     state: RunState = "running"
-    name: str
-    question: str
-    scenario_text: str
-    scenario: dict[str, Any] = {}
-    seed: int
-    rounds: int
-    warmup: int
-    cache: Literal["warm", "cold"]
-    ready: str
-    timeout_s: float
-    reference: str
-    pairs: tuple[tuple[str, str], ...] = ()
+    scenario: Scenario
     subjects: tuple[SubjectRecord, ...] = ()
     plan: tuple[Trial, ...] = ()
     host: Host

@@ -16,7 +16,7 @@ import string
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -176,13 +176,15 @@ def create(results: Path, name: str) -> Path:
 
 def load(path: Path) -> Run:
     """Read a run directory. Raises UsageError when it is none, is of a newer schema, or is damaged in the middle."""
-    header = load_header(path)
+    written, header = _header(path)
     notes: list[str] = []
-    outcomes = _last_by(_read_rows(path / OUTCOMES, Outcome, notes), key=lambda row: row.trial)
+    older = None if written >= upgrades.ROWS_SCHEMA else upgrades.outcome
+    outcomes = _last_by(_read_rows(path / OUTCOMES, Outcome, notes, older=older), key=lambda row: row.trial)
     counted = {outcome.trial for outcome in outcomes}
+    rows = _read_rows(path / SAMPLES, Sample, notes, wrong=_wrong)
     samples = _last_by(
-        _read_rows(path / SAMPLES, Sample, notes, _wrong),
-        key=lambda row: (row.trial, row.metric, row.n, row.role, row.stage),
+        rows if older is None else [upgrades.sample(row) for row in rows],
+        key=lambda row: (row.trial, row.metric, row.n, row.role, row.serves, row.stage),
     )
     kept = tuple(sample for sample in samples if sample.trial in counted)
     if len(kept) < len(samples):
@@ -196,6 +198,16 @@ def load(path: Path) -> Run:
 
 def load_header(path: Path) -> RunHeader:
     """Read only ``run.json``. Raises UsageError like :func:`load`."""
+    return _header(path)[1]
+
+
+def schema(path: Path) -> int:
+    """The schema that the run was written in. Raises UsageError like :func:`load`."""
+    return _header(path)[0]
+
+
+def _header(path: Path) -> tuple[int, RunHeader]:
+    """The schema of a run's header, and the header in the words of today's."""
     file = path / HEADER
     try:
         text = inputs.data(file, most=_MOST_HEADER, fix="restore it, or become a user who may read it")
@@ -203,19 +215,16 @@ def load_header(path: Path) -> RunHeader:
         why = f"there is no {HEADER} in it" if path.is_dir() else "there is no such directory"
         raise UsageError(f"{path} is not a run", why, "`tare list --runs` names the runs") from None
     with inputs.parsing(f"{file} is damaged", "restore it, or remove the run"):
-        schema = msgspec.json.decode(text, type=_OnlySchema).schema
-        if schema > SCHEMA_VERSION:
+        written = msgspec.json.decode(text, type=_OnlySchema).schema
+        if written > SCHEMA_VERSION:
             raise UsageError(
                 f"{path} was written by a newer tare",
-                f"its schema is {schema}, this tare reads up to {SCHEMA_VERSION}",
+                f"its schema is {written}, this tare reads up to {SCHEMA_VERSION}",
                 "read it with the newer tare",
             )
-        if schema < SCHEMA_VERSION:
-            header = msgspec.convert(upgrades.upgraded(msgspec.json.decode(text, type=dict), schema), RunHeader)
-        else:
-            header = msgspec.json.decode(text, type=RunHeader)
-        msgspec.convert(header.scenario, _Resolved)
-        return header
+        if written == SCHEMA_VERSION:
+            return written, msgspec.json.decode(text, type=RunHeader)
+        return written, msgspec.convert(upgrades.header(msgspec.json.decode(text, type=dict), written), RunHeader)
 
 
 def trim(path: Path) -> None:
@@ -280,25 +289,6 @@ class _OnlySchema(msgspec.Struct):
     schema: int
 
 
-class _Stack(msgspec.Struct, frozen=True):
-    """The rules of an ascent that a report rests on; see :class:`bench.scenario.file.StackTable`."""
-
-    floor_percent: float = 0.0
-    cpu_floor_percent: float = 0.0
-    budget_mib: int = 0
-    window_s: float = 0.0
-
-
-class _Resolved(msgspec.Struct):
-    """What reports read of a header's ``scenario``, whose other keys may be those of another version."""
-
-    probe: str = "startup"
-    prices: list[str] = []
-    run: dict[str, Any] = {}
-    stack: _Stack = _Stack()
-    least: dict[str, Any] = {}
-
-
 def _open_append(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
@@ -324,20 +314,27 @@ def _rows(path: Path) -> bytes:
 
 
 def _read_rows(
-    path: Path, kind: type[_Row], notes: list[str], wrong: Callable[[_Row], str] | None = None
+    path: Path,
+    kind: type[_Row],
+    notes: list[str],
+    *,
+    wrong: Callable[[_Row], str] | None = None,
+    older: Callable[[bytes], _Row] | None = None,
 ) -> list[_Row]:
-    """The rows of a file; *wrong* says what cannot be true of one, if anything."""
+    """The rows of a file; *wrong* says what cannot be true of one, *older* reads a line of an older schema."""
     whole, _, torn = _rows(path).rpartition(b"\n")
     if torn:
         notes.append(f"the last line of {path.name} was cut off when the run was killed; it is left out")
     decoder = msgspec.json.Decoder(kind)
-    rows = _at_once(decoder, whole)
-    if rows is not None and not (wrong and any(map(wrong, rows))):
-        return rows
+    read = older or decoder.decode
+    if not older:
+        rows = _at_once(decoder, whole)
+        if rows is not None and not (wrong and any(map(wrong, rows))):
+            return rows
     rows, fix = [], "restore the file, or remove that line to report the other lines"
     for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
         with inputs.parsing(f"{path}, line {number} is damaged", fix):
-            rows.append(decoder.decode(line))
+            rows.append(read(line))
             if wrong and (why := wrong(rows[-1])):
                 raise ValueError(why)
     return rows

@@ -9,58 +9,47 @@ import difflib
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from tare.bench.errors import UsageError
 from tare.bench.records import inputs
+from tare.bench.records.resolved import Option, Schedule
+from tare.bench.scenario.design import Designs, Table
 
 MOST_BYTES = 256 * 1024
 #: Of names that are known, so many are told; of one that is not, so much is compared.
 _MOST_NAMED, _LONGEST = 24, 80
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 
-Count = Annotated[int, Meta(ge=1, le=10_000)]
-Warmups = Annotated[int, Meta(ge=0, le=100)]
-Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Mebibytes = Annotated[int, Meta(ge=4, le=1 << 20)]
 Touched = Annotated[int, Meta(ge=0, le=1 << 20)]
 Milliseconds = Annotated[int, Meta(ge=0, le=3_600_000)]
 Busy = Annotated[int, Meta(ge=0, le=100)]
 Cpus = Annotated[int, Meta(ge=1, le=1024)]
 Release = bool | Literal["lazily"]
-Option = str | int | float | bool
+MOST_SUBJECTS = 200
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every table of a scenario file."""
-
-
-class RunTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunTable(Schedule, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[run]``: how often, in which order, from which state, and when a start is over."""
 
-    rounds: Count = 12
-    warmup: Warmups = 1
-    seed: Seed = 1
-    cache: Literal["warm", "cold"] = "warm"
     ready: Literal["ready", "first"] = "ready"
-    timeout_s: Seconds = 60.0
 
 
-class GrantTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GrantTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[grant]``: what every subject is given."""
 
     memory_mib: Mebibytes = 128
     cpus: Cpus = 1
 
 
-class PayloadTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PayloadTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[payload]``: what PID 1 of every subject does. ``rootfs = "payload"`` is the built-in tree with it alone.
 
     It waits ``delay_ms``, touches ``touch_mib`` of memory, gives that back if ``release``, and is ready then. From then
@@ -75,46 +64,11 @@ class PayloadTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     busy_percent: Busy = 0
 
 
-class StackTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[stack]``: for the probes that keep many instances alive at once; when to read, and when to stop.
-
-    ``counts`` are the numbers alive at which everything is read. The ascent ends at ``most`` instances (the largest of
-    ``counts`` if not given), or before that by the first rule that holds: less than ``floor_percent`` of the host's
-    memory available; ``budget_mib`` used; the p95 of the last 20 starts above ``latency_s``; more than
-    ``error_percent`` of the starts lost; full memory pressure above ``pressure_percent`` (PSI, 10 s); any swap-in; less
-    than ``cpu_floor_percent`` of the host's processor time idle in the last window. 0 turns a rule off, but for the
-    floor of memory. ``at_once`` instances are started together, from the second on. Before each reading the host is
-    watched for ``window_s`` while the instances do as they are told; 0 leaves that out. ``ksm`` turns samepage merging
-    on for each ascent, and off again (:mod:`bench.host.ksm`). The host asks each instance for ``reclaim_mib`` of its
-    memory once it is ready.
-    """
-
-    counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 20)
-    most: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    floor_percent: Annotated[float, Meta(ge=5, le=95)] = 15.0
-    cpu_floor_percent: Annotated[float, Meta(ge=0, le=95)] = 0.0
-    budget_mib: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
-    latency_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
-    error_percent: Annotated[float, Meta(ge=0, le=100)] = 5.0
-    pressure_percent: Annotated[float, Meta(ge=0, le=100)] = 20.0
-    at_once: Annotated[int, Meta(ge=1, le=64)] = 1
-    window_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
-    ksm: bool = False
-    reclaim_mib: Touched = 0
-
-
-class LeastTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[least]``: for the probe ``least-memory``; between which grants to look, and how exactly."""
-
-    low_kib: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
-    high_mib: Mebibytes = 256
-    step_kib: Annotated[int, Meta(ge=4, le=1 << 20)] = 64
-
-
-class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SubjectTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[subjects]]``: a label, a runner, its options; any key of grant or payload again, for this subject only.
 
     ``matrix`` maps such a key, or an option, to a list of values; the subject becomes one subject for each combination.
+    The keys that experiments add are in the type that :func:`format_of` makes.
     """
 
     label: str
@@ -126,45 +80,78 @@ class SubjectTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     touch_mib: Touched | None = None
     release: Release | None = None
     busy_percent: Busy | None = None
-    counts: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] | None = None
-    most: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    reclaim_mib: Touched | None = None
-    step_kib: Annotated[int, Meta(ge=4, le=1 << 20)] | None = None
     matrix: dict[str, list[Option]] = {}
 
 
-class ScenarioFile(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole file. ``schema`` is the version of this format."""
+class ScenarioFile(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole file, but for the tables that experiments add (:func:`format_of`). ``schema`` is the format's version."""
 
     schema: Literal[1]
     question: str
-    probe: Literal["startup", "memory", "density", "least-memory"] = "startup"
+    experiment: str = "startup"
     reference: str = "process"
     pairs: list[tuple[str, str]] = []
     prices: list[str] = []
     run: RunTable = RunTable()
     grant: GrantTable = GrantTable()
     payload: PayloadTable = PayloadTable()
-    stack: StackTable = StackTable()
-    least: LeastTable = LeastTable()
-    subjects: Annotated[list[SubjectTable], Meta(min_length=1, max_length=200)]
+    subjects: Annotated[list[SubjectTable], Meta(min_length=1, max_length=MOST_SUBJECTS)]
 
 
-def parse(path: Path, flags: Mapping[str, object]) -> tuple[str, ScenarioFile]:
-    """The text of *path*, and the same well-typed, with *flags* in place of keys of ``[run]``. Raises UsageError."""
+def format_of(designs: Designs) -> type[ScenarioFile]:
+    """The type of a file in which each of *designs* may be the experiment, and have its table and keys."""
+    settings: dict[str, Any] = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
+    keys = {field.name: field.type for one in designs.values() for field in msgspec.structs.fields(one.keys_type)}
+    tables = {one.table: one.table_type for one in designs.values() if one.table}
+    subject = msgspec.defstruct(
+        "SubjectTable", [(name, kind, None) for name, kind in keys.items()], bases=(SubjectTable,), **settings
+    )
+    made = msgspec.defstruct(
+        "ScenarioFile",
+        [
+            ("experiment", Literal[tuple(designs)], "startup"),
+            *((name, kind, kind()) for name, kind in tables.items()),
+            ("subjects", Annotated[list[subject], Meta(min_length=1, max_length=MOST_SUBJECTS)]),  # type: ignore[valid-type]
+        ],
+        bases=(ScenarioFile,),
+        **settings,
+    )
+    return cast(type[ScenarioFile], made)
+
+
+def parse(
+    path: Path, flags: Mapping[str, object], designs: Designs, note: Callable[[str], object]
+) -> tuple[str, ScenarioFile]:
+    """The text of *path*, and the same well-typed, with *flags* in place of keys of ``[run]``. Raises UsageError.
+
+    *note* is told what is still understood, and has another name today.
+    """
     check_flags(flags)
     text = inputs.text(path, most=MOST_BYTES, fix="give a scenario (*.toml); `tare list` names those that are shipped")
     with inputs.parsing(f"{path} is not valid TOML", "correct that line"):
         data = tomllib.loads(text)
     with inputs.parsing(f"{path} is not a valid scenario", "correct it"):
-        check_keys(path, data, ScenarioFile, "")
+        _rename(path, data, note)
+        kind = format_of(designs)
+        check_keys(path, data, kind, "")
         if flags and isinstance(data.get("run", {}), dict):
             data["run"] = {**data.get("run", {}), **flags}
         try:
-            return text, msgspec.convert(data, ScenarioFile)
+            return text, msgspec.convert(data, kind)
         except msgspec.ValidationError as error:
-            fix = _one_of(str(error)) or "correct that key"
+            fix = _one_of(str(error), kind) or "correct that key"
             raise UsageError(f"{path} is not a valid scenario", words(str(error)), fix) from None
+
+
+def _rename(path: Path, data: dict[str, Any], note: Callable[[str], object]) -> None:
+    """``probe`` is the old name of ``experiment``."""
+    if "probe" not in data:
+        return
+    if "experiment" in data:
+        why = "it has both 'experiment' and its old name 'probe'"
+        raise UsageError(f"{path} is not a valid scenario", why, "leave 'probe' out")
+    data["experiment"] = data.pop("probe")
+    note(f"{path}: 'probe' is the old name of 'experiment'; it is understood, and better written anew")
 
 
 def check_flags(flags: Mapping[str, object]) -> None:
@@ -214,12 +201,11 @@ def words(message: str) -> str:
     return f"{place}: {text[0].lower()}{text[1:]}" if place else text
 
 
-def _one_of(message: str) -> str:
+def _one_of(message: str, kind: Any) -> str:
     """The words that may stand where msgspec met another: ``known: startup, memory, ...``; empty for other mistakes."""
     found = re.match(r"Invalid enum value (.*) - at `\$\.?([^`]*)`", message)
     if found is None:
         return ""
-    kind: Any = ScenarioFile
     for part in re.findall(r"\w+|\[\.\.\.\]", found[2]):
         kind = next(_inner(kind), None) if part == "[...]" else _fields(kind).get(part)
     choices = [str(choice) for one in _flat(kind) for choice in get_args(one) if get_origin(one) is Literal]

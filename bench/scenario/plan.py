@@ -5,21 +5,33 @@ Subjects are shuffled within each round, so that a drift of the host falls on al
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tare.bench.records.resolved import Scenario
 from tare.bench.records.rows import Trial
-from tare.bench.scenario.resolve import ASCENTS, Scenario, Subject
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What one trial of a subject takes: at most so many starts, and so many seconds besides them."""
+
+    starts: int = 1
+    besides_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The trials of a run in the order of their running: warm-ups first."""
+    """The trials of a run in the order of their running: warm-ups first.
+
+    ``noun`` is what the experiment calls a trial (``start``), ``efforts`` have what one of each subject takes.
+    """
 
     scenario: Scenario
     trials: tuple[Trial, ...]
+    noun: str
+    efforts: Mapping[str, Effort]
 
     def arithmetic(self) -> str:
         """How the number of starts comes about: ``4 subjects x 12 rounds + 4 warm-ups = 52 starts``."""
@@ -27,49 +39,27 @@ class Plan:
         text = f"{_count(subjects, 'subject')} x {_count(run.rounds, 'round')}"
         if run.warmup:
             text += f" + {_count(subjects * run.warmup, 'warm-up')}"
-        if self.scenario.probe == "startup":
-            return f"{text} = {_count(len(self.trials), 'start')}"
-        most = sum(self._starts(trial.subject) for trial in self.trials)
-        kind = "bisection" if self.scenario.probe == "least-memory" else "ascent"
-        return f"{text} = {_count(len(self.trials), kind)}, at most {_count(most, 'start')}"
+        text += f" = {_count(len(self.trials), self.noun)}"
+        if self.noun == "start":
+            return text
+        return f"{text}, at most {_count(sum(self.efforts[trial.subject].starts for trial in self.trials), 'start')}"
 
     def estimate_s(self, typical_s: Mapping[str, float]) -> float:
         """About how long the trials take, from a typical duration of one start and stop per subject's label."""
-        delays_s = {subject.label: subject.payload.delay_ms / 1000 for subject in self.scenario.subjects}
-        each_s = {label: typical_s[label] + delay_s for label, delay_s in delays_s.items()}
-        starts_s = sum(each_s[trial.subject] * self._starts(trial.subject) for trial in self.trials)
-        return starts_s + self.scenario.stack.window_s * sum(self._windows(trial.subject) for trial in self.trials)
-
-    def _starts(self, label: str) -> int:
-        """How many instances one trial of the subject starts, if no rule ends it early."""
-        subject = self._subject(label)
-        if self.scenario.probe == "startup":
-            return 1
-        if self.scenario.probe == "least-memory":
-            steps = (self.scenario.least.high_mib << 20) // subject.step_bytes
-            return 1 + math.ceil(math.log2(max(2, steps)))
-        return subject.most
-
-    def _windows(self, label: str) -> int:
-        """How often one trial of the subject watches the idle host: before its first start, at the counts, on top."""
-        if self.scenario.probe not in ASCENTS:
-            return 0
-        subject = self._subject(label)
-        return 1 + len({n for n in subject.counts if n < subject.most} | {subject.most})
-
-    def _subject(self, label: str) -> Subject:
-        return next(one for one in self.scenario.subjects if one.label == label)
+        each_s = {one.label: typical_s[one.label] + one.payload.delay_ms / 1000 for one in self.scenario.subjects}
+        efforts = ((trial.subject, self.efforts[trial.subject]) for trial in self.trials)
+        return sum(each_s[label] * effort.starts + effort.besides_s for label, effort in efforts)
 
 
-def make(scenario: Scenario) -> Plan:
-    """Plan *scenario*; the same scenario and seed give the same plan on every host and Python."""
+def interleaved(scenario: Scenario) -> tuple[Trial, ...]:
+    """One trial of each subject in each round; the same scenario and seed give the same on every host and Python."""
     rng = random.Random(scenario.run.seed)
     trials: list[Trial] = []
     for warmup in range(1, scenario.run.warmup + 1):
         trials += _round(scenario, rng, 0, f"w{warmup}", warm=True)
     for number in range(1, scenario.run.rounds + 1):
         trials += _round(scenario, rng, number, f"r{number}", warm=False)
-    return Plan(scenario, tuple(trials))
+    return tuple(trials)
 
 
 def _round(scenario: Scenario, rng: random.Random, number: int, prefix: str, *, warm: bool) -> list[Trial]:

@@ -1,4 +1,4 @@
-"""TOML to Scenario: a file with the right types becomes a checked scenario, or an error before anything starts."""
+"""TOML to Scenario: a well-typed file gets all its defaults, or is refused before anything starts."""
 
 from __future__ import annotations
 
@@ -6,78 +6,26 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.records import inputs
-from tare.bench.scenario.file import (
-    LeastTable,
-    Option,
-    RunTable,
-    ScenarioFile,
-    StackTable,
-    SubjectTable,
-    near,
-    parse,
-    words,
-)
+from tare.bench.records.resolved import Option, Scenario, Schedule, Subject
+from tare.bench.scenario.design import Designs, Refusal
+from tare.bench.scenario.file import MOST_SUBJECTS, ScenarioFile, SubjectTable, near, parse, words
 from tare.runners.payload import Payload
 
 MIB = 1 << 20
 
 
-class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to be weighed, with nothing left to default.
-
-    ``counts``, ``most`` and ``reclaim_bytes`` are for the probes that stack instances
-    (:class:`bench.scenario.file.StackTable`), ``step_bytes`` for the one that looks for the least grant.
-    """
-
-    label: str
-    runner: str
-    options: dict[str, Option]
-    payload: Payload
-    memory_bytes: int
-    cpus: int
-    counts: tuple[int, ...] = ()
-    most: int = 0
-    reclaim_bytes: int = 0
-    step_bytes: int = 0
-
-    @property
-    def argv(self) -> tuple[str, ...]:
-        """What an instance runs."""
-        return self.payload.argv
-
-
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """A validated scenario, ready to be planned. ``rootfs`` is None for the built-in tree."""
-
-    name: str
-    text: str
-    question: str
-    probe: str
-    reference: str
-    pairs: tuple[tuple[str, str], ...]
-    prices: tuple[str, ...] = ()
-    run: RunTable
-    stack: StackTable = StackTable()
-    least: LeastTable = LeastTable()
-    rootfs: str | None
-    subjects: tuple[Subject, ...]
-
-
-#: Each is started in every round; the tables of a file may be no more either.
-_MOST_SUBJECTS = 200
 #: The label of the subject that is added, and the runner that makes it.
 _TARE = "process"
-#: Probes that stack instances. Theirs say what they see of memory; the others' do not: it takes time, and memory.
-ASCENTS = ("memory", "density")
 #: Keys that a subject or a matrix may set, besides the options of its runner.
 _OVERRIDES = ("memory_mib", "cpus", "delay_ms", "touch_mib", "busy_percent")
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -101,11 +49,14 @@ def find(name: str) -> Path:
     raise UsageError(f"there is no scenario '{name}'", "", f"{near(name, known)}; a path works, too")
 
 
-def load(path: Path, flags: Mapping[str, object] | None = None) -> Scenario:
-    """Read and validate *path*. *flags* replace keys of ``[run]``. Raises UsageError; nothing was started then."""
-    text, file = parse(path, flags or {})
+def load(path: Path, designs: Designs, flags: Mapping[str, object], note: Callable[[str], object]) -> Scenario:
+    """Read and validate *path*, whose experiment is one of *designs*. *flags* replace keys of ``[run]``.
+
+    *note* is told what has another name today. Raises UsageError; nothing was started then.
+    """
+    text, file = parse(path, flags, designs, note)
     with inputs.parsing(f"{path} is not a valid scenario", "correct it"):
-        return _Resolver(path, file).scenario(text)
+        return _Resolver(path, file, designs).scenario(text)
 
 
 def select(scenario: Scenario, labels: Iterable[str]) -> Scenario:
@@ -136,34 +87,36 @@ def _shown(name: str) -> str:
     )
 
 
+def _plain(found: msgspec.Struct) -> dict[str, Any]:
+    """*found* as the record of a run will give it back."""
+    return msgspec.json.decode(msgspec.json.encode(found), type=dict[str, Any])
+
+
 class _Resolver:
     """Turns a well-typed file into a Scenario, or says what in it cannot be meant."""
 
-    def __init__(self, path: Path, file: ScenarioFile) -> None:
+    def __init__(self, path: Path, file: ScenarioFile, designs: Designs) -> None:
         self.path = path
         self.file = file
+        self.designs = designs
+        self.design = designs[file.experiment]
+        self.table = getattr(file, self.design.table, self.design.table_type())
 
     def scenario(self, text: str) -> Scenario:
-        if self.file.stack.ksm and self.file.probe not in ASCENTS:
-            why = f"stack.ksm makes no sense with the probe '{self.file.probe}'"
-            raise self._error(why, f"leave it out, or use one of the probes {', '.join(ASCENTS)}")
-        asked = self.file.stack.reclaim_mib or any(table.reclaim_mib for table in self.file.subjects)
-        if asked and self.file.probe not in ASCENTS:
-            why = f"reclaim_mib makes no sense with the probe '{self.file.probe}'"
-            raise self._error(why, f"leave it out, or use one of the probes {', '.join(ASCENTS)}")
-        if self.file.stack.cpu_floor_percent and not self.file.stack.window_s:
-            why = "stack.cpu_floor_percent looks at the window before a reading, and stack.window_s = 0 leaves that out"
-            raise self._error(why, "give window_s a length, or leave cpu_floor_percent out")
+        self._refuse_foreign_keys()
+        try:
+            self.design.check(self.table)
+        except Refusal as refusal:
+            raise self._error(refusal.why, refusal.fix) from None
         subjects = [subject for table in self.file.subjects for subject in self._expand(table)]
-        # The tare is always on the scale, but where the grant is looked for: a process need have none.
-        if self.file.probe != "least-memory" and not any(subject.runner == _TARE for subject in subjects):
+        if self.design.adds_process and not any(subject.runner == _TARE for subject in subjects):
             if any(subject.label == _TARE for subject in subjects):
                 why = f"the label '{_TARE}' is that of the bare process, which is added where no subject is one"
                 raise self._error(why, f'give your subject another label, or let its runner be "{_TARE}"')
             subjects.insert(0, self._subject(SubjectTable(label=_TARE, runner=_TARE), _TARE, {}))
         labels = [subject.label for subject in subjects]
-        if len(labels) > _MOST_SUBJECTS:
-            raise self._error(f"it has {len(labels)} subjects", f"no more than {_MOST_SUBJECTS} can be weighed at once")
+        if len(labels) > MOST_SUBJECTS:
+            raise self._error(f"it has {len(labels)} subjects", f"no more than {MOST_SUBJECTS} can be weighed at once")
         for label in labels:
             if labels.count(label) > 1:
                 raise self._error(
@@ -176,16 +129,27 @@ class _Resolver:
             name=_shown(self.path.stem),
             text=text,
             question=self.file.question,
-            probe=self.file.probe,
+            experiment=self.file.experiment,
             reference=self.file.reference,
             pairs=tuple(self.file.pairs),
             prices=self._prices(),
-            run=self.file.run,
-            stack=self.file.stack,
-            least=self.file.least,
+            run=Schedule(**msgspec.structs.asdict(self.file.run)),
+            tables={self.design.table: _plain(self.table)} if self.design.table else {},
             rootfs=self._rootfs(),
             subjects=tuple(subjects),
         )
+
+    def _refuse_foreign_keys(self) -> None:
+        """Raise UsageError for a key that the file's experiment does not know, and in which one might believe."""
+        foreign = {one.table: one for one in self.designs.values() if one.table != self.design.table and one.exclusive}
+        for design in foreign.values():
+            for key in sorted(design.exclusive):
+                own = getattr(getattr(self.file, design.table, None), key, None)
+                if own or any(getattr(subject, key, None) for subject in self.file.subjects):
+                    where = f"{design.table}.{key}" if own else key
+                    known = [name for name, one in self.designs.items() if one.table == design.table]
+                    why = f"{where} makes no sense with the experiment '{self.file.experiment}'"
+                    raise self._error(why, f"leave it out, or use one of the experiments {', '.join(known)}")
 
     def _prices(self) -> tuple[str, ...]:
         known = {Path(str(file)).stem for file in resources.files("tare.scenarios").joinpath("prices").iterdir()}
@@ -214,8 +178,8 @@ class _Resolver:
         for key, values in table.matrix.items():
             if not values:
                 raise self._error(f"subject '{table.label}': matrix.{key} is empty", "give at least one value")
-        if math.prod(len(values) for values in table.matrix.values()) > _MOST_SUBJECTS:
-            why = f"subject '{table.label}': its matrix makes more than {_MOST_SUBJECTS} subjects"
+        if math.prod(len(values) for values in table.matrix.values()) > MOST_SUBJECTS:
+            why = f"subject '{table.label}': its matrix makes more than {MOST_SUBJECTS} subjects"
             raise self._error(why, "take fewer values")
         for combination in itertools.product(*table.matrix.values()):
             chosen = dict(zip(table.matrix, combination, strict=True))
@@ -224,7 +188,7 @@ class _Resolver:
     def _subject(self, table: SubjectTable, label: str, chosen: Mapping[str, Option]) -> Subject:
         overrides = {key: chosen[key] for key in _OVERRIDES if key in chosen}
         try:  # a matrix holds values of any type: judge them as the keys that they stand for
-            table = msgspec.convert({**msgspec.to_builtins(table), **overrides}, SubjectTable)
+            table = msgspec.convert({**msgspec.to_builtins(table), **overrides}, type(table))
         except msgspec.ValidationError as error:
             raise self._error(f"subject '{label}': {words(str(error))}", "correct that value of the matrix") from None
         grant, work = self.file.grant, self.file.payload
@@ -232,31 +196,32 @@ class _Resolver:
             delay_ms=work.delay_ms if table.delay_ms is None else table.delay_ms,
             touch_mib=work.touch_mib if table.touch_mib is None else table.touch_mib,
             release=work.release if table.release is None else table.release,
-            tell="memory" if self.file.probe in ASCENTS else "",
+            tell="memory" if self.design.tells_memory else "",
             busy_percent=work.busy_percent if table.busy_percent is None else table.busy_percent,
         )
         options = {**table.options, **{key: value for key, value in chosen.items() if key not in _OVERRIDES}}
         options = self._checked_options(label, table.runner, options)
-        counts = self.file.stack.counts if table.counts is None else table.counts
-        if not counts:
-            raise self._error(f"subject '{label}': counts is empty", "name at least one number of instances")
-        memory_mib = grant.memory_mib if table.memory_mib is None else table.memory_mib
-        reclaim_mib = self.file.stack.reclaim_mib if table.reclaim_mib is None else table.reclaim_mib
-        if reclaim_mib >= memory_mib:
-            why = f"subject '{label}': it is asked for {reclaim_mib} of its {memory_mib} MiB"
-            raise self._error(why, "reclaim_mib must be below memory_mib")
+        memory_bytes = (grant.memory_mib if table.memory_mib is None else table.memory_mib) * MIB
+        own = self._own(label, table, memory_bytes)
         return Subject(
             label=label,
             runner=table.runner,
             options=options,
             payload=told,
-            memory_bytes=memory_mib * MIB,
+            memory_bytes=memory_bytes,
             cpus=grant.cpus if table.cpus is None else table.cpus,
-            counts=tuple(sorted(set(counts))),
-            most=table.most or self.file.stack.most or max(counts),
-            reclaim_bytes=reclaim_mib * MIB,
-            step_bytes=(table.step_kib or self.file.least.step_kib) << 10,
+            own=own,
         )
+
+    def _own(self, label: str, table: SubjectTable, memory_bytes: int) -> dict[str, Any]:
+        """What the experiment makes of the keys that it added, and of its table, for this subject."""
+        names = (field.name for field in msgspec.structs.fields(self.design.keys_type))
+        keys = self.design.keys_type(**{name: getattr(table, name, None) for name in names})
+        try:
+            found = self.design.own(self.table, keys, memory_bytes)
+        except Refusal as refusal:
+            raise self._error(f"subject '{label}': {refusal.why}", refusal.fix) from None
+        return {} if found is None else _plain(found)
 
     def _label(self, label: str, chosen: Mapping[str, Option]) -> str:
         if "{" in label:

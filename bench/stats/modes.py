@@ -1,4 +1,4 @@
-"""Modes: is a sample one group of values, or several with almost nothing between them?
+"""Modes: is a sample one heap of values, or several with next to nothing between them?
 
 A median of two heaps may be a value that never occurred. The test looks for a valley in the sorted values: a stretch
 that holds r of the gaps between neighbours, and on each side of it m gaps that are together shorter. Where the density

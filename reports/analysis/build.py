@@ -53,8 +53,8 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
     rounds_done = _rounds_done(run)
     report = Report(
         run=header.run,
-        name=header.name,
-        question=header.question,
+        name=header.scenario.name,
+        question=header.scenario.question,
         state=header.state,
         complete=header.state == "complete",
         status=_status(header, rounds_done),
@@ -63,7 +63,7 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         tare_version=header.tare_version,
         git=header.git,
         versions=header.versions,
-        reference=header.reference,
+        reference=header.scenario.reference,
         metric=section.primary,
         probe=sections.experiment(header),
         rounds_done=rounds_done,
@@ -78,7 +78,7 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         contract=_contract(header, subjects),
         host=_host(header.host),
         limits=tuple(section.limits(found)),
-        scenario_text=header.scenario_text,
+        scenario_text=header.scenario.text,
         analysis=ground.analysis,
     )
     return Analysed(run=run, report=report, section=section, frame=frame, medians=medians, drawn=ground.drawn)
@@ -96,7 +96,7 @@ def _rounds_done(run: Run) -> int:
 
 
 def _status(header: RunHeader, rounds_done: int) -> str:
-    done = f"{rounds_done} of {words.plural(header.rounds, 'round')} done"
+    done = f"{rounds_done} of {words.plural(header.scenario.run.rounds, 'round')} done"
     match header.state:
         case "complete":
             return f"complete: {done}"
@@ -159,15 +159,15 @@ def _contract(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Contract
             if differ
             else "Every subject ran the same payload under the same grant."
         ),
-        ready=header.ready,
-        cache=header.cache,
+        ready=header.scenario.run.ready,
+        cache=header.scenario.run.cache,
         memory_bytes=memory,
         cpus=cpus,
         argv=argv,
-        timeout_seconds=header.timeout_s,
-        rounds=header.rounds,
-        warmup=header.warmup,
-        seed=header.seed,
+        timeout_seconds=header.scenario.run.timeout_s,
+        rounds=header.scenario.run.rounds,
+        warmup=header.scenario.run.warmup,
+        seed=header.scenario.run.seed,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run says about the instrument itself (docs/method.md, Measuring the instrument).
+"""Weighing the scale: what a run says about the instrument itself (docs/method.md, rule 15).
 
 Three things can be in a run: a null subject, whose readiness is the instrument's own weight; subjects with a known
 delay before ready, which must be recovered; pairs of the same subject, between which no difference may be called.
@@ -104,7 +104,7 @@ def _delays(header: RunHeader, medians: pd.DataFrame, known: set[str]) -> Iterat
 
 def _same_pairs(header: RunHeader, comparisons: Sequence[Compared]) -> Iterator[SamePair]:
     by_label = {subject.label: subject for subject in header.subjects}
-    for first, second in header.pairs:
+    for first, second in header.scenario.pairs:
         if first == second or first not in by_label or second not in by_label:
             continue
         if not same(by_label[first], by_label[second]):

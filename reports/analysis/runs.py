@@ -85,8 +85,8 @@ def _ran(first: SubjectRecord, second: SubjectRecord) -> bool:
 def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
     for name, one, other in (
         ("probe", sections.experiment(first), sections.experiment(second)),
-        ("cache", first.cache, second.cache),
-        ("ready", first.ready, second.ready),
+        ("cache", first.scenario.run.cache, second.scenario.run.cache),
+        ("ready", first.scenario.run.ready, second.scenario.run.ready),
         ("root filesystem", _rootfs(first), _rootfs(second)),
         ("samepage merging", _rule(first, "ksm"), _rule(second, "ksm")),
         ("starts at once", _rule(first, "at_once"), _rule(second, "at_once")),
@@ -96,12 +96,12 @@ def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
 
 
 def _rootfs(header: RunHeader) -> str:
-    return str(header.scenario.get("rootfs") or "the built-in one")
+    return header.scenario.rootfs or "the built-in one"
 
 
 def _rule(header: RunHeader, key: str) -> object:
-    """What ``[stack]`` of the run's scenario says, which is part of the contract of a ramp; None in older runs."""
-    return header.scenario.get("stack", {}).get(key)
+    """What the experiment's table says, if it has that key: a part of the contract of a ramp; None in older runs."""
+    return next(iter(header.scenario.tables.values()), {}).get(key)
 
 
 def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What n instances cost an hour: the lines of the memory ledger, with the prices of a book. Only memory decides.
+"""What n instances cost an hour: the lines of the memory account, priced by a book. A first cut: memory decides alone.
 
 Identity, checked wherever it is computed: billed = used + idle. Used is the share of each machine's price that the
 instances' memory takes of what the machine has left for them; idle is what is paid and not taken.
@@ -102,7 +102,7 @@ def _arms(
         for s in header.subjects
         if s.label in lines and (row := ledger.largest(tuple(rows), s.label)) and row.balanced
     ]
-    pairs = [*header.pairs, *((c.label, v.label) for c in usable for v in usable)]
+    pairs = [*header.scenario.pairs, *((c.label, v.label) for c in usable for v in usable)]
     by_label = {subject.label: subject for subject in usable}
     for first, second in pairs:
         one, other = by_label.get(first), by_label.get(second)

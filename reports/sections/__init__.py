@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from tare.bench import experiments
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -22,14 +24,6 @@ if TYPE_CHECKING:
     from tare.bench.records.store import Run
     from tare.reports.analysis.build import Analysed
     from tare.reports.analysis.model import Claim, Compared, Report, SubjectFigures
-
-#: experiment -> its section.
-SECTIONS: dict[str, str] = {
-    "startup": "tare.reports.sections.startup.section:SECTION",
-    "memory": "tare.reports.sections.ramp.section:MEMORY",
-    "density": "tare.reports.sections.ramp.section:DENSITY",
-    "least-memory": "tare.reports.sections.least_memory.section:SECTION",
-}
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -96,13 +90,14 @@ class Section(Protocol):
 
 
 def experiment(header: RunHeader) -> str:
-    """The experiment of a run; runs of an older tare knew one alone."""
-    return str(header.scenario.get("probe", "startup"))
+    """The experiment of a run."""
+    return header.scenario.experiment
 
 
 def of(experiment: str) -> Section:
-    """The section that shows *experiment*."""
-    return load(SECTIONS.get(experiment, SECTIONS["startup"]))
+    """The section that *experiment* names; that of single starts for an experiment that is not registered here."""
+    known = experiment if experiment in experiments.REGISTRY else "startup"
+    return load(experiments.load(known).section)
 
 
 def load(name: str) -> Section:

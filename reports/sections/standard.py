@@ -48,7 +48,7 @@ class Standard:
 
     def answer(self, found: Found) -> Iterator[Claim]:
         """Native and accelerated results first, emulated ones after: they are never ranked in one list."""
-        metric, subjects, reference = self.primary, found.subjects, found.header.reference
+        metric, subjects, reference = self.primary, found.subjects, found.header.scenario.reference
         if none := no_answer(subjects, metric):
             yield none
             return

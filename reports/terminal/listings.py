@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
+from tare.bench import experiments
 from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.bench.scenario import resolve
@@ -22,7 +23,7 @@ Row = Mapping[str, str]
 
 def scenarios(*, as_json: bool) -> None:
     """Print the scenarios that come with tare."""
-    loaded = {name: resolve.load(path) for name, path in resolve.shipped().items()}
+    loaded = {name: experiments.scenario(path) for name, path in resolve.shipped().items()}
     labels = {name: [subject.label for subject in one.subjects] for name, one in loaded.items()}
     if as_json:
         streams.json(
@@ -58,7 +59,7 @@ def _row(path: Path) -> Row:
             "started_at": "",
             "why": streams.utf8(str(error)),
         }
-    told = {"scenario": header.name, "state": header.state, "started_at": header.started_at, "why": ""}
+    told = {"scenario": header.scenario.name, "state": header.state, "started_at": header.started_at, "why": ""}
     return {"run": streams.utf8(str(path)), **told}
 
 

@@ -16,9 +16,9 @@ from tare import runners
 from tare.bench.experiments import prepare, start
 from tare.bench.host import audit, run_cgroup, workspace
 from tare.bench.readings.processes import pss_bytes
-from tare.bench.scenario.resolve import Subject
+from tare.bench.records.resolved import Subject
 from tare.runners import payload
-from tare.runners.base import Instance, Launch, Runner, RunnerError
+from tare.runners.base import Instance, Launch, Runner, RunnerError, Scratch
 from tare.runners.image.cache import cache_dir
 from tare.runners.launch import drain
 from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
@@ -47,17 +47,17 @@ CONTRACT = start.Contract(ready="ready", timeout_s=DEADLINE_S)
 
 
 class Bench:
-    """One run's worth of place, in which subjects of one runner are brought up."""
+    """One run's worth of place, in which subjects of one runner are prepared."""
 
-    def __init__(self, name: str, stack: ExitStack, place: prepare.Place) -> None:
+    def __init__(self, name: str, stack: ExitStack, scratch: Scratch) -> None:
         self.name = name
         self.runner_name, self.options = VARIANTS.get(name, (name, {}))
         self.runner: Runner = runners.load(self.runner_name)
-        self.place = place
+        self.scratch = scratch
         self.stack = stack
         self.count = 0
 
-    def bring_up(self, **wishes: Any) -> prepare.Brought:
+    def prepare(self, **wishes: Any) -> prepare.Preparation:
         self.count += 1
         subject = Subject(
             label=self.name,
@@ -67,18 +67,18 @@ class Bench:
             memory_bytes=MEMORY_BYTES,
             cpus=1,
         )
-        brought = prepare.bring_up(subject, None, self.place, str(self.count), self.stack)
+        tried = prepare.try_subject(subject, None, self.scratch, str(self.count), self.stack)
         for need in NEEDS[self.name] or ("root",):
-            require(need, brought.support.ok, f"{self.name}: {brought.support.why}")
-        return brought
+            require(need, tried.support.ok, f"{self.name}: {tried.support.why}")
+        return tried
 
     def launch(self, **wishes: Any) -> Launch:
-        prepared = self.bring_up(**wishes).prepared
+        prepared = self.prepare(**wishes).prepared
         assert prepared is not None
         return prepared.launch
 
     def instance_name(self, number: int) -> str:
-        return f"{self.place.prefix}-{number}"
+        return f"{self.scratch.prefix}-{number}"
 
 
 @pytest.fixture(params=sorted(NEEDS))
@@ -88,10 +88,11 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     with ExitStack() as outer:
         scratch = outer.enter_context(workspace.scratch(prefix))
         opened = outer.enter_context(run_cgroup.opened(prefix))
-        place = prepare.Place(scratch=scratch, cache=cache_dir(), cgroup=opened.load if opened else None, prefix=prefix)
+        cgroup = opened.load if opened else None
+        where = Scratch(directory=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
         before = audit.take(prefix, scratch)
         with ExitStack() as helpers:
-            yield Bench(request.param, helpers, place)
+            yield Bench(request.param, helpers, where)
         leaks = audit.difference(before, audit.take(prefix, scratch), str)
         assert not leaks, "\n".join(f"{leak.kind}: {leak.name}" for leak in leaks)
 
@@ -179,7 +180,7 @@ def drained(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def kept_bytes(bench: Bench) -> int:
     """What the files are long that the instances of this process could write to."""
-    places = [bench.place.scratch, *runtime_directory().glob(f"{DIRECTORY_PREFIX}{os.getpid()}-*")]
+    places = [bench.scratch.directory, *runtime_directory().glob(f"{DIRECTORY_PREFIX}{os.getpid()}-*")]
     files = (file for place in places for file in place.rglob("*") if file.is_file() and not file.is_symlink())
     return sum(file.stat().st_size for file in files)
 
@@ -258,21 +259,21 @@ def test_an_exception_inside_the_block_stops_and_removes_it(bench: Bench) -> Non
 
 @pytest.mark.parametrize("bench", REAL, indirect=True)
 def test_the_memory_grant_holds_where_the_runner_says_so(bench: Bench) -> None:
-    brought = bench.bring_up(touch_mib=200)  # more than the grant
-    assert brought.prepared is not None
-    with brought.prepared.launch(bench.instance_name(1), lambda phase: None) as instance:
-        if "memory" in brought.support.unlimited:
+    tried = bench.prepare(touch_mib=200)  # more than the grant
+    assert tried.prepared is not None
+    with tried.prepared.launch(bench.instance_name(1), lambda phase: None) as instance:
+        if "memory" in tried.support.unlimited:
             assert b"tare ready" in read_until(instance, b"tare ready\n")
         else:
             assert b"tare ready" not in read_until(instance, None)
 
 
 def test_memory_that_was_freed_lazily_comes_back_when_the_host_asks_where_it_can(bench: Bench) -> None:
-    brought = bench.bring_up(touch_mib=16, release="lazily")
-    assert brought.prepared is not None
-    with brought.prepared.launch(bench.instance_name(1), lambda _: None) as instance:
+    tried = bench.prepare(touch_mib=16, release="lazily")
+    assert tried.prepared is not None
+    with tried.prepared.launch(bench.instance_name(1), lambda _: None) as instance:
         read_until(instance, b"tare ready\n")
-        if not brought.support.reclaims:
+        if not tried.support.reclaims:
             with pytest.raises(RunnerError):
                 instance.reclaim(16 << 20)
             return
@@ -282,7 +283,7 @@ def test_memory_that_was_freed_lazily_comes_back_when_the_host_asks_where_it_can
 
 
 def test_the_exact_configuration_is_kept(bench: Bench) -> None:
-    prepared = bench.bring_up(delay_ms=17).prepared
+    prepared = bench.prepare(delay_ms=17).prepared
     assert prepared is not None
     texts = prepared.manifest
     assert texts

@@ -12,16 +12,18 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tare import reports
+from tare.bench import experiments
 from tare.bench.experiments import prepare
 from tare.bench.experiments.start import Contract
-from tare.bench.experiments.startup import weigh
+from tare.bench.experiments.startup import start_and_stop
 from tare.bench.host import run_cgroup, workspace
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.records import store
-from tare.bench.scenario import plan, resolve
+from tare.bench.records.resolved import Subject
+from tare.bench.scenario import resolve
 from tare.bench.stats import compare
 from tare.runners import payload
-from tare.runners.base import Launch
+from tare.runners.base import Launch, Scratch
 from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require
@@ -34,7 +36,7 @@ def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
     if name == "container":
         require("root", os.geteuid() == 0, "this is not root")
     prefix = workspace.new_prefix()
-    subject = resolve.Subject(
+    subject = Subject(
         label=name,
         runner=name,
         options={},
@@ -46,23 +48,23 @@ def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
         scratch = stack.enter_context(workspace.scratch(prefix))
         opened = stack.enter_context(run_cgroup.opened(prefix))
         cgroup = opened.load if opened else None
-        place = prepare.Place(scratch=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
-        brought = prepare.bring_up(subject, None, place, "0", stack)
-        assert brought.prepared is not None, brought.support.why
-        yield brought.prepared.launch
+        where = Scratch(directory=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
+        tried = prepare.try_subject(subject, None, where, "0", stack)
+        assert tried.prepared is not None, tried.support.why
+        yield tried.prepared.launch
 
 
 def test_weighing_one_start(benchmark: BenchmarkFixture, launch: Launch) -> None:
     """Request, ready, stop, removal: what one trial costs in all."""
     contract = Contract(ready="ready", timeout_s=30.0)
     with Interrupts() as interrupts:
-        found = benchmark(lambda: weigh(launch, "tare-speed-1", contract, interrupts=interrupts, cpu_ns=None))
+        found = benchmark(lambda: start_and_stop(launch, "tare-speed-1", contract, interrupts=interrupts, cpu_ns=None))
     assert found.status == "ok"
 
 
 def test_planning_a_thousand_rounds(benchmark: BenchmarkFixture) -> None:
-    loaded = resolve.load(resolve.find("startup"), {"rounds": 1000})
-    assert len(benchmark(plan.make, loaded).trials) == 5005
+    loaded = experiments.scenario(resolve.find("startup"), {"rounds": 1000})
+    assert len(benchmark(experiments.plan, loaded).trials) == 5005
 
 
 def test_comparing_twelve_rounds(benchmark: BenchmarkFixture) -> None:

@@ -34,7 +34,7 @@ OWN_END_S = 1
 RAMP = """
 schema = 1
 question = "What is left of an ascent that was interrupted?"
-probe = "memory"
+experiment = "memory"
 reference = "process"
 [run]
 rounds = 1

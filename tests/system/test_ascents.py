@@ -19,7 +19,7 @@ from tests.conftest import require
 SCENARIO = """
 schema = 1
 question = "What does an instance see of memory?"
-probe = "memory"
+experiment = "memory"
 reference = "process"
 [run]
 rounds = 1
@@ -119,7 +119,7 @@ def test_several_are_started_together(tmp_path: Path, subject: str) -> None:
     require("root", os.geteuid() == 0, "this is not root")
     file = tmp_path / "together.toml"
     file.write_text(
-        'schema = 1\nquestion = "?"\nprobe = "density"\nreference = "one"\n[run]\nrounds = 1\nwarmup = 0\n'
+        'schema = 1\nquestion = "?"\nexperiment = "density"\nreference = "one"\n[run]\nrounds = 1\nwarmup = 0\n'
         "timeout_s = 60\n[stack]\ncounts = [1, 5, 9]\nat_once = 4\nwindow_s = 0\nfloor_percent = 10\n"
         f'[[subjects]]\nlabel = "one"\nrunner = "{subject}"\n' + ("counts = [1, 3]\n" if subject == "vm" else "")
     )

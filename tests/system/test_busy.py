@@ -17,7 +17,7 @@ from tests.conftest import require
 SCENARIO = """
 schema = 1
 question = "How many that work?"
-probe = "density"
+experiment = "density"
 reference = "process"
 [run]
 rounds = 1
@@ -72,8 +72,9 @@ def values(run: Run, subject: str, metric: str) -> dict[int, float]:
 def test_the_processors_end_it_and_the_run_says_so(run: Run, subject: str) -> None:
     (outcome,) = [one for one in run.outcomes if one.subject == subject]
     assert outcome.status == "ok"
-    assert outcome.stopped_by.startswith("processor floor: ")
-    assert outcome.stopped_by.endswith("25 % must stay")
+    assert outcome.stopped_by
+    assert outcome.stopped_by.rule == "processor floor"
+    assert outcome.stopped_by.detail.endswith("25 % must stay")
     assert outcome.reached in {0, *counts()}  # none where others keep the host busy
     assert values(run, subject, "host_busy_ratio")[outcome.reached] > 0.75
 

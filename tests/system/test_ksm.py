@@ -18,7 +18,7 @@ from tests.conftest import require, wait_until
 SCENARIO = """
 schema = 1
 question = "What does merging save?"
-probe = "memory"
+experiment = "memory"
 reference = "process"
 [run]
 rounds = 1

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from tare import runners
-from tare.bench import engine
+from tare.bench import engine, experiments
 from tare.bench.host import run_cgroup, workspace
 from tare.bench.monitor import Silent
 from tare.bench.records import store
-from tare.bench.scenario import plan, resolve
 from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 
@@ -36,7 +35,7 @@ def test_what_a_runner_leaves_is_named_with_its_owner(tmp_path: Path, monkeypatc
     monkeypatch.setitem(runners.REGISTRY, "leaky", "tests.system.leaky")
     file = tmp_path / "leaks.toml"
     file.write_text(SCENARIO)
-    result = engine.run(plan.make(resolve.load(file)), tmp_path / "runs", cache_dir(), Silent())
+    result = engine.run(experiments.plan(experiments.scenario(file)), tmp_path / "runs", cache_dir(), Silent())
     leaks = store.load(result.path).header.leaks
     assert {leak.kind for leak in leaks} == {"process", "cgroup", "mount", "scratch entry"}
     assert {leak.owner for leak in leaks} == {"untidy"}

@@ -14,7 +14,7 @@ from tests.conftest import require
 SCENARIO = """
 schema = 1
 question = "Who dies when memory runs out?"
-probe = "density"
+experiment = "density"
 reference = "process"
 [run]
 rounds = 1
@@ -75,7 +75,7 @@ class Looking(Silent):
         for name in ("memory.max", "memory.limit_in_bytes"):
             if (directory / name).exists():
                 print(int((directory / name).read_text()))
-made = plan.make(resolve.select(resolve.load(Path({str(file)!r})), ["modest"]))
+made = experiments.plan(resolve.select(experiments.scenario(Path({str(file)!r})), ["modest"]))
 result = engine.run(made, Path({str(tmp_path / "runs")!r}), cache_dir(), Looking())
 print(result.header.host.memory_bytes)
 """

@@ -23,7 +23,7 @@ DEADLINE_MS = 20_000
 SCENARIO = """
 schema = 1
 question = "How little is enough?"
-probe = "least-memory"
+experiment = "least-memory"
 reference = "limited"
 [run]
 rounds = 1

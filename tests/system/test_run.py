@@ -46,7 +46,7 @@ delay_ms = {delay_ms}
 ASCENT = """
 schema = 1
 question = "Is everything removed, however much there is?"
-probe = "density"
+experiment = "density"
 reference = "container"
 [run]
 rounds = 1
@@ -313,7 +313,7 @@ def test_a_missing_engine_is_skipped_with_its_reason_and_the_rest_runs(tmp_path:
 def test_cold_caches_are_a_condition_of_the_run(tmp_path: Path) -> None:
     done = cli.tare("run", scenario(tmp_path, rounds=2), "--cache", "cold", "--results", tmp_path / "runs")
     assert done.returncode == 0, done.stderr
-    assert store.load(Path(done.stdout.strip())).header.cache == "cold"
+    assert store.load(Path(done.stdout.strip())).header.scenario.run.cache == "cold"
 
 
 def test_the_measuring_process_never_loads_what_draws(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_the_measuring_process_never_loads_what_draws(tmp_path: Path) -> None:
         "import sys\nfrom pathlib import Path\nfrom tare.bench import engine\n"
         "from tare.bench.scenario import plan, resolve\n"
         "from tare.bench.monitor import Silent\nfrom tare.runners.image.cache import cache_dir\n"
-        f"made = plan.make(resolve.load(Path({str(scenario(tmp_path, rounds=1))!r})))\n"
+        f"made = experiments.plan(experiments.scenario(Path({str(scenario(tmp_path, rounds=1))!r})))\n"
         f"engine.run(made, Path({str(tmp_path / 'runs')!r}), cache_dir(), Silent())\n"
         "print(sorted({'pandas', 'matplotlib', 'scipy', 'jinja2'} & set(sys.modules)))"
     )

@@ -40,7 +40,7 @@ delay_ms = {delay_ms}
 ASCENT = """
 schema = 1
 question = "Which steps of an ascent does a stop spoil?"
-probe = "density"
+experiment = "density"
 reference = "slow"
 [run]
 rounds = 1
@@ -57,7 +57,7 @@ delay_ms = 300
 LEAST = """
 schema = 1
 question = "How little is enough?"
-probe = "least-memory"
+experiment = "least-memory"
 reference = "slow"
 [run]
 rounds = 1

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from tare.bench.records.rows import Outcome, RunHeader, Sample, SubjectRecord, Trial
+from tare.bench.records import upgrades
+from tare.bench.records.rows import Outcome, Sample, SubjectRecord, Trial
 from tare.runners.payload import Payload
 from tests.unit import reports_fixture as synthetic
 
@@ -168,29 +169,29 @@ def write(
         for order, label in enumerate(labels, start=1)
     )
     synthetic.write_run(path, [], rounds=rounds)
-    header = RunHeader(
-        run=path.name,
-        tare_version="0.1.0",
-        started_at="2026-02-03T10:11:12+00:00",
-        finished_at="2026-02-03T10:12:20+00:00",
-        state="complete",
-        name=probe,
-        question="What does one more instance cost in memory, and who owns it?",
-        scenario_text="schema = 1\n",
-        scenario={"probe": probe, "stack": {"floor_percent": 20.0, "budget_mib": 0}},
-        seed=7,
-        rounds=rounds,
-        warmup=0,
-        cache="warm",
-        ready="ready",
-        timeout_s=60.0,
-        reference="process" if "process" in labels else labels[0],
-        pairs=(("container", "vm"),) if {"container", "vm"} <= set(labels) else (),
-        subjects=tuple(one.record for one in chosen),
-        plan=plan,
-        host=synthetic.HOST,
-    )
-    header = msgspec.structs.replace(header, **changes)
+    fields = {
+        "run": path.name,
+        "tare_version": "0.1.0",
+        "started_at": "2026-02-03T10:11:12+00:00",
+        "finished_at": "2026-02-03T10:12:20+00:00",
+        "state": "complete",
+        "name": probe,
+        "question": "What does one more instance cost in memory, and who owns it?",
+        "scenario_text": "schema = 1\n",
+        "scenario": {"probe": probe, "stack": {"floor_percent": 20.0, "budget_mib": 0}},
+        "seed": 7,
+        "rounds": rounds,
+        "warmup": 0,
+        "cache": "warm",
+        "ready": "ready",
+        "timeout_s": 60.0,
+        "reference": "process" if "process" in labels else labels[0],
+        "pairs": (("container", "vm"),) if {"container", "vm"} <= set(labels) else (),
+        "subjects": tuple(one.record for one in chosen),
+        "plan": plan,
+        "host": synthetic.HOST,
+    }
+    header = synthetic.header_of({**fields, **changes})
     (path / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(header), indent=1))
     by_label = {one.record.label: one for one in chosen}
     samples: list[Sample] = []
@@ -202,7 +203,7 @@ def write(
         place = msgspec.structs.asdict(trial)
         place["trial"] = place.pop("id")
         stopped = one.stopped_by or f"count: {most}"
-        outcomes.append(Outcome(**place, status="ok", reached=most, stopped_by=stopped))
+        outcomes.append(Outcome(**place, status="ok", reached=most, stopped_by=upgrades.stop(stopped)))
         for metric, value, n, role, stage in _readings(one, most, rng):
             samples.append(
                 Sample(

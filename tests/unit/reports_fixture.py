@@ -6,9 +6,11 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from tare.bench.records import upgrades
 from tare.bench.records.rows import Finding, Host, Leak, Outcome, RunHeader, Sample, SubjectRecord, Trial
 from tare.bench.records.store import file_name
 from tare.runners.payload import Payload
@@ -150,37 +152,42 @@ def write_run(
     plan = _plan(labels, rounds, warmup, rng)
     path.mkdir(parents=True)
     records = tuple(_manifest(path, one.record) for one in chosen)
-    header = RunHeader(
-        run=path.name,
-        tare_version="0.1.0",
-        git="0a1b2c3d",
-        started_at="2026-02-03T10:11:12+00:00",
-        finished_at="2026-02-03T10:12:20+00:00",
-        state="complete",
-        name="startup",
-        question=QUESTION,
-        scenario_text='[scenario]\nname = "startup"\nquestion = "What does it cost to start?"\n',
-        seed=seed,
-        rounds=rounds,
-        warmup=warmup,
-        cache="warm",
-        ready=READY,
-        timeout_s=30.0,
-        reference="process" if "process" in labels else (labels or [""])[0],
-        pairs=(("container", "crun"),) if {"container", "crun"} <= set(labels) else (),
-        subjects=records,
-        plan=plan,
-        host=HOST,
-        versions={"python": "3.11.2", "numpy": "2.4.6", "libvirt": "9.0.0"},
-        resolution_seconds=0.00004,
-        warnings=("the load average was 0.8 when the run began: something else was running",),
-    )
-    header = msgspec.structs.replace(header, **changes)
+    fields = {
+        "run": path.name,
+        "tare_version": "0.1.0",
+        "git": "0a1b2c3d",
+        "started_at": "2026-02-03T10:11:12+00:00",
+        "finished_at": "2026-02-03T10:12:20+00:00",
+        "state": "complete",
+        "name": "startup",
+        "question": QUESTION,
+        "scenario_text": '[scenario]\nname = "startup"\nquestion = "What does it cost to start?"\n',
+        "seed": seed,
+        "rounds": rounds,
+        "warmup": warmup,
+        "cache": "warm",
+        "ready": READY,
+        "timeout_s": 30.0,
+        "reference": "process" if "process" in labels else (labels or [""])[0],
+        "pairs": (("container", "crun"),) if {"container", "crun"} <= set(labels) else (),
+        "subjects": records,
+        "plan": plan,
+        "host": HOST,
+        "versions": {"python": "3.11.2", "numpy": "2.4.6", "libvirt": "9.0.0"},
+        "resolution_seconds": 0.00004,
+        "warnings": ("the load average was 0.8 when the run began: something else was running",),
+    }
+    header = header_of({**fields, **changes})
     (path / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(header), indent=1))
     samples, outcomes = _rows(path, chosen, plan, header, rounds if done is None else done, rng, scale)
     _lines(path / "samples.jsonl", samples)
     _lines(path / "outcomes.jsonl", outcomes)
     return path
+
+
+def header_of(fields: dict[str, Any]) -> RunHeader:
+    """A header from one flat table: those keys that belong to its scenario are put there, as they are in older runs."""
+    return msgspec.convert(upgrades.header(msgspec.json.decode(msgspec.json.encode(fields)), 2), RunHeader)
 
 
 def standard() -> list[Subject]:
@@ -244,7 +251,7 @@ def _rows(
                 Sample(
                     **place,
                     run=header.run,
-                    scenario=header.name,
+                    scenario=header.scenario.name,
                     metric=metric,
                     value=value * scale(trial.subject, metric),
                     unit=metric.rpartition("_")[2],

@@ -23,7 +23,7 @@ import msgspec
 import pytest
 
 from tare import command as front
-from tare.bench import engine
+from tare.bench import engine, experiments
 from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.bench.scenario import resolve
@@ -338,10 +338,17 @@ def test_a_damaged_header_is_bad_input_for_every_verb(run: Path, tmp_path: Path,
 
 def test_a_plan_that_no_scenario_gave_does_not_go_on(run: Path) -> None:
     header = store.load_header(run)
-    loaded = resolve.load(resolve.find("startup"))
-    engine._check_plan(loaded, header)
-    with pytest.raises(ValueError, match="no subject of its scenario"):
-        engine._check_plan(msgspec.structs.replace(loaded, subjects=loaded.subjects[:1]), header)
+    loaded = experiments.scenario(resolve.find("startup"))
+
+    def check(**changes: Any) -> None:
+        scenario = msgspec.structs.replace(loaded, **changes)
+        engine._check_plan(msgspec.structs.replace(header, scenario=scenario))
+
+    check()
+    with pytest.raises(ValueError, match="not a subject of its scenario"):
+        check(subjects=loaded.subjects[:1])
     other = msgspec.structs.replace(loaded.subjects[0], runner="docker")
     with pytest.raises(ValueError, match="no runner 'docker'"):
-        engine._check_plan(msgspec.structs.replace(loaded, subjects=(other, *loaded.subjects[1:])), header)
+        check(subjects=(other, *loaded.subjects[1:]))
+    with pytest.raises(ValueError, match="no experiment 'deploy'"):
+        check(experiment="deploy")

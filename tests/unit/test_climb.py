@@ -1,4 +1,4 @@
-"""An ascent over fake instances: what is read where, what is counted, and that all come down again."""
+"""A ramp over fake instances: what is read where, what is counted, and that all come down again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from tare.bench.errors import Interrupted
-from tare.bench.experiments import ramp as climbing
-from tare.bench.experiments.ramp import Mountain, climb
+from tare.bench.experiments import scaling
+from tare.bench.experiments.rules import StackTable
+from tare.bench.experiments.scaling import Ramp, scale
 from tare.bench.experiments.start import Contract
-from tare.bench.experiments.trial import Weighing
+from tare.bench.experiments.trial import TrialResult
 from tare.bench.host.interrupts import Interrupts, TrialTimeout
 from tare.bench.readings.stalls import MOST_REPEATS, Clocks, Watch
 from tare.bench.records.metrics import METRICS
-from tare.bench.scenario.file import StackTable
 from tare.runners.base import Mark, RunnerError
 from tare.runners.launch import drain
 
@@ -113,7 +113,7 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def _still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(climbing, "settle", lambda moved, check, pause_s=0.0: True)
+    monkeypatch.setattr(scaling, "settle", lambda moved, check, pause_s=0.0: True)
 
 
 class Steady(Watch):
@@ -133,8 +133,8 @@ def up(
     descends: bool = False,
     reclaim_bytes: int = 0,
     watch: Watch | None = None,
-) -> Weighing:
-    mountain = Mountain(
+) -> TrialResult:
+    ramp = Ramp(
         launch=fleet.launch,
         memory_bytes=1 << 20,
         resident_pids=frozenset((os.getpid(),)),
@@ -149,20 +149,22 @@ def up(
     )
     names = (f"x-{number}" for number in iter(range(1, 10**9)))
     with Interrupts() as interrupts:
-        return climb(mountain, names, CONTRACT, interrupts=interrupts, alive=lambda n: None)
+        return scale(ramp, names, CONTRACT, interrupts=interrupts, alive=lambda n: None)
 
 
 def test_everything_is_read_at_the_counts_and_at_the_top_and_after() -> None:
     fleet = Fleet()
     found = up(fleet)
-    assert (found.status, found.reached, found.lost, found.stopped_by) == ("ok", 5, 0, "count: 5")
+    assert (found.status, found.reached, found.lost, str(found.stopped_by)) == ("ok", 5, 0, "count: 5")
     host = [(reading.n, reading.stage) for reading in found.readings if "host_free_bytes" in reading.values]
     assert host == [(0, ""), (1, ""), (3, ""), (5, ""), (5, "after")]
     starts = [reading.n for reading in found.readings if "ready_seconds" in reading.values]
     assert starts == [1, 2, 3, 4, 5]
-    roles = {reading.role for reading in found.readings if reading.n == 3 and "pss_bytes" in reading.values}
+    roles = {
+        (reading.role, reading.serves) for reading in found.readings if reading.n == 3 and "pss_bytes" in reading.values
+    }
     name = Path("/proc/self/comm").read_text().strip()
-    assert roles == {name, f"{name} (resident)", f"{name} (daemon)"}
+    assert roles == {(name, ""), (name, "resident"), (name, "daemon")}
     assert fleet.alive == set()
 
 
@@ -174,7 +176,7 @@ def test_the_way_down_is_read_at_the_numbers_of_the_way_up_with_so_many_left(mon
         left.append(len(fleet.alive))
         return True
 
-    monkeypatch.setattr(climbing, "settle", settle)
+    monkeypatch.setattr(scaling, "settle", settle)
     found = up(fleet, most=9, counts=(1, 4, 8), descends=True)
     down = [reading for reading in found.readings if reading.stage == "down"]
     assert [reading.n for reading in down] == [8, 4, 1]
@@ -194,7 +196,7 @@ def test_a_signal_on_the_way_down_ends_the_reading_and_not_the_removal(monkeypat
             raise Interrupted("a signal", "", "")
         return True
 
-    monkeypatch.setattr(climbing, "settle", settle)
+    monkeypatch.setattr(scaling, "settle", settle)
     found = up(fleet, most=9, counts=(1, 4, 8), descends=True)
     assert found.status == "ok"
     assert [reading.n for reading in found.readings if reading.stage == "down"] == [8]
@@ -217,7 +219,7 @@ def test_batches_stop_at_each_number_that_is_read(at_once: int) -> None:
     fleet = Fleet()
     rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=at_once)
     found = up(fleet, most=9, counts=(1, 4, 8), rules=rules)
-    assert (found.status, found.reached, found.stopped_by) == ("ok", 9, "count: 9")
+    assert (found.status, found.reached, str(found.stopped_by)) == ("ok", 9, "count: 9")
     host = [(reading.n, reading.stage) for reading in found.readings if "host_free_bytes" in reading.values]
     assert host == [(0, ""), (1, ""), (4, ""), (8, ""), (9, ""), (9, "after")]
     assert [reading.n for reading in found.readings if "ready_seconds" in reading.values] == list(range(1, 10))
@@ -230,7 +232,7 @@ def test_what_is_lost_in_a_batch_is_counted_and_the_others_live() -> None:
     fleet = Fleet(bad=frozenset((3, 4)))
     rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=3, error_percent=90)
     found = up(fleet, most=6, counts=(1, 6), rules=rules)
-    assert (found.reached, found.lost, found.stopped_by) == (6, 2, "count: 6")
+    assert (found.reached, found.lost, str(found.stopped_by)) == (6, 2, "count: 6")
     assert fleet.alive == set()
 
 
@@ -238,7 +240,7 @@ def test_a_limit_met_in_a_batch_ends_the_ascent_with_those_that_came() -> None:
     fleet = Fleet(full_at=4)
     rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, at_once=4)
     found = up(fleet, most=9, counts=(1, 9), rules=rules)
-    assert (found.status, found.stopped_by) == ("ok", "limit: no room: x")
+    assert (found.status, str(found.stopped_by)) == ("ok", "limit: no room: x")
     assert found.reached == 3
     assert fleet.alive == set()
 
@@ -282,10 +284,10 @@ def test_processors_that_do_not_idle_end_it_at_the_reading_that_saw_it(
     monkeypatch: pytest.MonkeyPatch, busy: dict[int, float], reached: int
 ) -> None:
     fleet = Fleet()
-    monkeypatch.setattr(climbing, "watch", lambda *told: {"host_busy_ratio": busy[len(fleet.alive)]})
+    monkeypatch.setattr(scaling, "watch", lambda *told: {"host_busy_ratio": busy[len(fleet.alive)]})
     found = up(fleet, rules=StackTable(floor_percent=5, pressure_percent=0, cpu_floor_percent=10))
     assert (found.status, found.reached) == ("ok", reached)
-    assert found.stopped_by.startswith("processor floor: ")
+    assert str(found.stopped_by).startswith("processor floor: ")
 
 
 def test_a_signal_ends_the_window_and_all_come_down(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,13 +333,13 @@ def test_an_instance_that_is_lost_is_counted_removed_and_the_ascent_goes_on() ->
 def test_too_many_lost_end_it() -> None:
     found = up(Fleet(bad=frozenset(range(2, 100))))
     assert (found.reached, found.lost) == (1, 3)
-    assert "error rate: 3 of 4 starts lost" in found.stopped_by
+    assert "error rate: 3 of 4 starts lost" in str(found.stopped_by)
 
 
 def test_a_limit_of_the_host_is_a_rule_and_no_failure() -> None:
     found = up(Fleet(full_at=4))
     assert (found.status, found.reached) == ("ok", 3)
-    assert "limit: no room" in found.stopped_by
+    assert "limit: no room" in str(found.stopped_by)
 
 
 def test_nothing_alive_at_all_is_a_failed_trial_with_the_reason() -> None:
@@ -356,7 +358,7 @@ def test_a_runner_that_breaks_fails_the_trial_and_leaves_nothing() -> None:
         with fleet.launch(name, mark) as instance:
             yield instance
 
-    mountain = Mountain(
+    ramp = Ramp(
         launch=breaks,
         memory_bytes=1,
         resident_pids=frozenset(),
@@ -365,16 +367,16 @@ def test_a_runner_that_breaks_fails_the_trial_and_leaves_nothing() -> None:
         rules=StackTable(floor_percent=5, pressure_percent=0, window_s=0),
     )
     with Interrupts() as interrupts:
-        found = climb(mountain, iter(map(str, range(99))), CONTRACT, interrupts=interrupts, alive=lambda n: None)
+        found = scale(ramp, iter(map(str, range(99))), CONTRACT, interrupts=interrupts, alive=lambda n: None)
     assert (found.status, found.reason) == ("failed", "broken: altogether")
     assert fleet.alive == set()
 
 
 def test_pressure_and_swap_are_read_from_what_the_kernel_says() -> None:
     text = "some avg10=1.00 avg60=0 avg300=0 total=5\nfull avg10=12.34 avg60=0.00 avg300=0.00 total=7\n"
-    assert climbing._full_pressure_percent(text) == 12.34
-    assert climbing._full_pressure_percent("") == 0.0
-    assert climbing._swapped_in("nr_free_pages 1\npswpin 42\npswpout 1\n") == 42
+    assert scaling._full_pressure_percent(text) == 12.34
+    assert scaling._full_pressure_percent("") == 0.0
+    assert scaling._swapped_in("nr_free_pages 1\npswpin 42\npswpout 1\n") == 42
 
 
 def test_merging_is_on_from_before_the_ground_until_all_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +406,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, *, settles: bool) -> list[int]:
         waits.append(moved)
         return settles
 
-    monkeypatch.setattr(climbing, "settle", settle)
+    monkeypatch.setattr(scaling, "settle", settle)
     return waits
 
 
@@ -451,7 +453,7 @@ def test_a_signal_after_the_removal_ends_the_wait_and_keeps_what_was_read(monkey
         check()
         return True
 
-    monkeypatch.setattr(climbing, "settle", settle)
+    monkeypatch.setattr(scaling, "settle", settle)
     found = up(fleet)
     assert (found.status, found.reached, found.unsettled) == ("ok", 5, 5)
 
@@ -497,7 +499,7 @@ class Scripted(Watch):
         return "it was stopped" if self._step in self._stalled else ""
 
 
-def counted(found: Weighing, metric: str) -> list[tuple[int, bool]]:
+def counted(found: TrialResult, metric: str) -> list[tuple[int, bool]]:
     """At which numbers *metric* was read, and whether that counts."""
     return [(one.n, not one.invalid) for one in found.readings if metric in one.values]
 
@@ -523,13 +525,14 @@ def test_a_start_that_was_lost_in_a_stall_is_not_counted_and_another_comes() -> 
 def test_losses_in_stalls_are_excused_only_so_often() -> None:
     found = up(Fleet(bad=frozenset(range(2, 100))), watch=Scripted(*range(3, 100)))
     assert (found.reached, found.lost) == (1, 3)
-    assert "error rate: 3 of 4 starts lost" in found.stopped_by
+    assert "error rate: 3 of 4 starts lost" in str(found.stopped_by)
 
 
 def test_the_latency_rule_does_not_look_at_what_stalled() -> None:
     rules = StackTable(floor_percent=5, pressure_percent=0, window_s=0, latency_s=1e-9)
-    assert up(Fleet(), most=30, counts=(1,), rules=rules).stopped_by.startswith("start latency")
-    assert up(Fleet(), most=30, counts=(1,), rules=rules, watch=Scripted(*range(3, 33))).stopped_by == "count: 30"
+    assert str(up(Fleet(), most=30, counts=(1,), rules=rules).stopped_by).startswith("start latency")
+    spoilt = up(Fleet(), most=30, counts=(1,), rules=rules, watch=Scripted(*range(3, 33)))
+    assert str(spoilt.stopped_by) == "count: 30"
 
 
 def test_a_reading_in_a_stall_is_kept_and_taken_again() -> None:
@@ -557,7 +560,7 @@ def alarmed(monkeypatch: pytest.MonkeyPatch, fleet: Fleet, times: int) -> None:
             raise TrialTimeout
         return {}
 
-    monkeypatch.setattr(climbing, "watch", watch)
+    monkeypatch.setattr(scaling, "watch", watch)
 
 
 def test_a_window_in_which_it_was_stopped_for_minutes_is_watched_again(monkeypatch: pytest.MonkeyPatch) -> None:

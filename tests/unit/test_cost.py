@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tare import reports
+from tare.bench import experiments
 from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.bench.scenario import resolve
@@ -187,8 +188,8 @@ def test_an_unbalanced_account_is_not_priced(tmp_path: Path) -> None:
 
 
 def test_granularity_is_a_scenario_that_can_be_meant() -> None:
-    found = resolve.load(resolve.find("granularity"))
-    assert found.probe == "memory"
+    found = experiments.scenario(resolve.find("granularity"))
+    assert found.experiment == "memory"
     assert {subject.label for subject in found.subjects} >= {"container", "vm"}
     assert len({subject.argv for subject in found.subjects if subject.runner in ("container", "vm")}) == 1
 

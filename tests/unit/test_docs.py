@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from tare import command, runners
+from tare.bench import experiments
+from tare.bench.experiments.base import Experiment
 from tare.bench.records.metrics import METRICS
 from tare.bench.scenario import file, resolve
 
@@ -46,13 +48,25 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+EXPERIMENTS = {name: experiments.load(name) for name in experiments.REGISTRY}
+TABLES = [one.table_type for one in EXPERIMENTS.values() if one.table]
+KEYS = [file.SubjectTable, *(one.keys_type for one in EXPERIMENTS.values())]
+
+
 @pytest.mark.parametrize(
-    "name", ["ScenarioFile", "RunTable", "GrantTable", "PayloadTable", "StackTable", "SubjectTable"]
+    "table", [file.ScenarioFile, file.RunTable, file.GrantTable, file.PayloadTable, *TABLES, *KEYS]
 )
-def test_every_key_of_a_scenario_is_explained(name: str) -> None:
+def test_every_key_of_a_scenario_is_explained(table: type[msgspec.Struct]) -> None:
     page = text("docs/scenarios.md")
-    for field in msgspec.structs.fields(getattr(file, name)):
-        if field.name not in ("run", "grant", "payload", "stack", "least", "subjects"):
-            assert f"`{field.name}`" in page, field.name
-        else:
+    for field in msgspec.structs.fields(table):
+        if field.name in ("run", "grant", "payload", "subjects"):
             assert f"[{field.name}]" in page, field.name
+        else:
+            assert f"`{field.name}`" in page, field.name
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda one: one.name)
+def test_every_experiment_and_its_table_is_explained(experiment: Experiment) -> None:
+    page = text("docs/scenarios.md")
+    assert f"`{experiment.name}`" in page
+    assert f"[{experiment.table}]" in page or not experiment.table

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
+from tare.bench import experiments
 from tare.bench.host.doctor import Diagnosis, RunnerDiagnosis
 from tare.bench.records.metrics import show
 from tare.bench.records.rows import Finding, Host
 from tare.bench.scenario import resolve
-from tare.bench.scenario.plan import make
 from tare.reports import words
 from tare.reports.terminal import consoles, layout, listings
 from tare.reports.terminal.layout import Lines
@@ -111,7 +111,7 @@ RUNS = [
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200, consoles._ENDLESS])
 def test_every_view_keeps_its_words_whole_at_any_width(width: int) -> None:
-    planned = make(resolve.load(resolve.find("calibration")))
+    planned = experiments.plan(experiments.scenario(resolve.find("calibration")))
     views = {
         "doctor": consoles.diagnosis(DIAGNOSIS, width),
         "runs": listings.table_of_runs(RUNS, width),

@@ -248,4 +248,4 @@ def test_two_runs_of_memory_are_compared_by_their_margins(write: Write) -> None:
 def test_a_memory_run_is_not_compared_with_one_of_starts(write: Write, tmp_path: Path) -> None:
     start = store.load(reports_fixture.write_run(tmp_path / "startup", [reports_fixture.subject("process")]))
     with pytest.raises(UsageError, match="probe"):
-        reports.compare_runs(store.load(write(reference="process", ready=start.header.ready)), start)
+        reports.compare_runs(store.load(write(reference="process", ready=start.header.scenario.run.ready)), start)

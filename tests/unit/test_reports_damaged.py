@@ -108,14 +108,14 @@ def test_a_number_that_no_table_holds_is_refused_by_its_line(tmp_path: Path, nam
         rendered(path)
 
 
-@pytest.mark.parametrize("key", ["run", "stack", "least", "prices", "probe"])
+@pytest.mark.parametrize("key", ["run", "tables", "prices", "experiment"])
 @pytest.mark.parametrize("value", [5, [3], None, "x", {"a": {}}])
 def test_a_header_whose_scenario_is_none_is_refused_or_read(tmp_path: Path, key: str, value: object) -> None:
     path, other = (starts.write_run(tmp_path / name, rounds=2) for name in ("run", "other"))
     header = json.loads((path / store.HEADER).read_text("utf-8"))
     header["scenario"] = header.get("scenario", {}) | {key: value}
     (path / store.HEADER).write_text(json.dumps(header), "utf-8")
-    right = {"probe": str, "prices": list}.get(key, dict)
+    right = {"experiment": str, "prices": list}.get(key, dict)
     if not isinstance(value, right) or value == [3]:
         with pytest.raises(UsageError, match="is damaged") as refused:
             store.load(path)
@@ -124,7 +124,7 @@ def test_a_header_whose_scenario_is_none_is_refused_or_read(tmp_path: Path, key:
     mine, theirs = store.load(path), store.load(other)
     assert build.analyse(mine)
     for pair in ((mine, theirs), (theirs, mine)):
-        if key == "probe":
+        if key == "experiment":
             with pytest.raises(UsageError, match="cannot be compared"):
                 runs.compare_runs(*pair)
         else:

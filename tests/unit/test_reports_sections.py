@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import msgspec
 import pytest
 from rich.console import Console
 
 from tare import reports
+from tare.bench import experiments
 from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.bench.records.metrics import METRICS
@@ -48,9 +49,9 @@ SECTION = End(
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     elsewhere = ModuleType("elsewhere")
-    elsewhere.__dict__["SECTION"] = SECTION
+    elsewhere.__dict__.update(SECTION=SECTION, END=SimpleNamespace(metrics=(), section="elsewhere:SECTION"))
     monkeypatch.setitem(sys.modules, "elsewhere", elsewhere)
-    monkeypatch.setitem(sections.SECTIONS, "end", "elsewhere:SECTION")
+    monkeypatch.setitem(experiments.REGISTRY, "end", "elsewhere:END")
     subjects = [synthetic.subject("process"), synthetic.subject("container")]
     return store.load(synthetic.write_run(tmp_path / "run", subjects, scenario={"probe": "end"}))
 
@@ -80,8 +81,7 @@ def test_it_stands_in_page_terminal_and_json(run: Run) -> None:
 
 
 def test_a_lone_subject_says_its_figure_with_the_sections_verb(tmp_path: Path, run: Run) -> None:
-    header = msgspec.structs.replace(run.header, scenario={"probe": "end"})
-    path = synthetic.write_run(tmp_path / "alone", [synthetic.subject("process")], scenario=header.scenario)
+    path = synthetic.write_run(tmp_path / "alone", [synthetic.subject("process")], scenario={"probe": "end"})
     (answer,) = reports.build(store.load(path)).answer
     assert answer.lead.startswith("process ends after ")
 
@@ -93,7 +93,7 @@ def test_a_field_that_every_report_has_is_refused(run: Run) -> None:
         reports.data(report)
 
 
-@pytest.mark.parametrize("experiment", sorted(sections.SECTIONS))
+@pytest.mark.parametrize("experiment", sorted(experiments.REGISTRY))
 def test_each_section_of_the_table_is_there_under_its_name(experiment: str) -> None:
     section = sections.of(experiment)
     assert section.primary in {metric.name for metric in section.metrics}

@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tare.bench import experiments
 from tare.bench.errors import UsageError
+from tare.bench.experiments.rules import StackTable
+from tare.bench.records.resolved import Scenario
 from tare.bench.scenario import resolve
+from tests import cli
 
 MINIMAL = """
 schema = 1
@@ -42,7 +46,7 @@ def test_a_file_means_the_same_for_all(write, tmp_path: Path, monkeypatch: pytes
     text = MINIMAL.replace('runner = "process"', f'runner = "crun"\noptions = {{ binary = "{value}" }}')
     assert f"there is no file {value}" in refused(write(text)).why
     (here / "crun").touch()
-    (subject,) = [one for one in resolve.load(write(text)).subjects if one.runner == "crun"]
+    (subject,) = [one for one in experiments.scenario(write(text)).subjects if one.runner == "crun"]
     assert Path(str(subject.options["binary"])).is_absolute()
     assert Path(str(subject.options["binary"])).samefile(here / "crun")
 
@@ -55,7 +59,7 @@ def test_a_file_that_cannot_be_is_refused(write, value: str) -> None:  # type: i
 
 def refused(path: Path) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        resolve.load(path)
+        experiments.scenario(path)
     assert str(path) in caught.value.what
     return caught.value
 
@@ -64,11 +68,11 @@ def test_every_shipped_scenario_is_valid_and_found_by_name() -> None:
     names = resolve.shipped()
     assert {"startup", "quick", "calibration"} <= set(names)
     for name in names:
-        assert resolve.load(resolve.find(name)).name == name
+        assert experiments.scenario(resolve.find(name)).name == name
 
 
 def test_defaults_are_filled_in_and_nothing_is_left_to_guess(write) -> None:  # type: ignore[no-untyped-def]
-    loaded = resolve.load(write(MINIMAL.replace("[[", 'reference = "a"\n[[', 1)))
+    loaded = experiments.scenario(write(MINIMAL.replace("[[", 'reference = "a"\n[[', 1)))
     assert loaded.run.rounds == 12
     (only,) = loaded.subjects
     assert (only.label, only.memory_bytes, only.cpus) == ("a", 128 << 20, 1)
@@ -79,8 +83,8 @@ def test_defaults_are_filled_in_and_nothing_is_left_to_guess(write) -> None:  # 
     ("probe", "tells"), [("startup", False), ("memory", True), ("density", True), ("least-memory", False)]
 )
 def test_instances_of_ascents_tell_what_they_see_all_alike_and_others_do_not(write, probe: str, tells: bool) -> None:  # type: ignore[no-untyped-def]
-    text = MINIMAL.replace("[[", f'reference = "a"\nprobe = "{probe}"\n[[', 1)
-    loaded = resolve.load(write(text + '[[subjects]]\nlabel = "b"\nrunner = "vm"\ntouch_mib = 4\n'))
+    text = MINIMAL.replace("[[", f'reference = "a"\nexperiment = "{probe}"\n[[', 1)
+    loaded = experiments.scenario(write(text + '[[subjects]]\nlabel = "b"\nrunner = "vm"\ntouch_mib = 4\n'))
     assert {"tell=memory" in subject.argv for subject in loaded.subjects} == {tells}
     assert loaded.subjects[-1].argv[-1] == "then=pause"
 
@@ -89,7 +93,7 @@ def test_the_payload_is_told_how_busy_to_be_by_its_table_its_subject_or_its_matr
     text = MINIMAL.replace("[[", 'reference = "a"\n[payload]\nbusy_percent = 5\n[[', 1)
     text += '[[subjects]]\nlabel = "idle"\nrunner = "process"\nbusy_percent = 0\n'
     text += '[[subjects]]\nlabel = "m{busy_percent}"\nrunner = "process"\nmatrix = { busy_percent = [20, 100] }\n'
-    told = {subject.label: subject.argv[1:] for subject in resolve.load(write(text)).subjects}
+    told = {subject.label: subject.argv[1:] for subject in experiments.scenario(write(text)).subjects}
     assert told == {
         "a": ("busy-percent=5", "then=pause"),
         "idle": ("then=pause",),
@@ -100,8 +104,8 @@ def test_the_payload_is_told_how_busy_to_be_by_its_table_its_subject_or_its_matr
 
 @pytest.mark.parametrize("probe", ["memory", "density"])
 def test_a_processor_floor_needs_a_window(write, probe: str) -> None:  # type: ignore[no-untyped-def]
-    text = MINIMAL.replace("[[", f'reference = "a"\nprobe = "{probe}"\n[stack]\ncpu_floor_percent = 5\n[[', 1)
-    assert resolve.load(write(text)).stack.cpu_floor_percent == 5
+    text = MINIMAL.replace("[[", f'reference = "a"\nexperiment = "{probe}"\n[stack]\ncpu_floor_percent = 5\n[[', 1)
+    assert experiments.scenario(write(text)).table(StackTable).cpu_floor_percent == 5
     error = refused(write(text.replace("[stack]", "[stack]\nwindow_s = 0")))
     assert "stack.cpu_floor_percent" in error.why
     assert "stack.window_s = 0" in error.why
@@ -109,14 +113,14 @@ def test_a_processor_floor_needs_a_window(write, probe: str) -> None:  # type: i
 
 
 def test_the_process_is_added_where_no_subject_is_one(write) -> None:  # type: ignore[no-untyped-def]
-    loaded = resolve.load(write(MINIMAL.replace('runner = "process"', 'runner = "null"')))
+    loaded = experiments.scenario(write(MINIMAL.replace('runner = "process"', 'runner = "null"')))
     assert [subject.label for subject in loaded.subjects] == ["process", "a"]
 
 
 def test_flags_replace_the_run_table(write) -> None:  # type: ignore[no-untyped-def]
     path = write(MINIMAL.replace("[[", 'reference = "a"\n[run]\nrounds = 3\nseed = 4\n[[', 1))
-    assert resolve.load(path, {"rounds": 9}).run.rounds == 9
-    assert resolve.load(path, {"rounds": 9}).run.seed == 4
+    assert experiments.scenario(path, {"rounds": 9}).run.rounds == 9
+    assert experiments.scenario(path, {"rounds": 9}).run.seed == 4
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_flags_replace_the_run_table(write) -> None:  # type: ignore[no-untyped-
 )
 def test_a_fault_of_a_flag_is_told_as_the_flags(write, flag: str, value: object, what: str, why: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError) as caught:
-        resolve.load(write(MINIMAL), {flag: value})
+        experiments.scenario(write(MINIMAL), {flag: value})
     assert caught.value.what == f"{what} cannot be used"
     assert why in caught.value.why
 
@@ -142,13 +146,16 @@ def test_a_fault_of_a_flag_is_told_as_the_flags(write, flag: str, value: object,
 def test_a_fault_of_the_file_stays_the_files_whatever_the_flags(write) -> None:  # type: ignore[no-untyped-def]
     for text in ("run = 3\n" + MINIMAL, MINIMAL.replace("[[", "[run]\nwarmup = -1\n[[", 1)):
         with pytest.raises(UsageError, match="is not a valid scenario"):
-            resolve.load(write(text), {"rounds": 9})
+            experiments.scenario(write(text), {"rounds": 9})
 
 
 @pytest.mark.parametrize(
     ("text", "known"),
     [
-        ('probe = "startupp"\n' + MINIMAL, "did you mean 'startup'? known: startup, memory, density, least-memory"),
+        (
+            'experiment = "startupp"\n' + MINIMAL,
+            "did you mean 'startup'? known: startup, memory, density, least-memory",
+        ),
         (MINIMAL.replace("[[", '[run]\ncache = "hot"\n[[', 1), "known: warm, cold"),
         (MINIMAL.replace("schema = 1", "schema = 2"), "known: 1"),
         (
@@ -206,7 +213,7 @@ def test_hostile_files_are_bad_input(write, name: str) -> None:  # type: ignore[
 
 def test_a_matrix_becomes_one_subject_for_each_combination(write) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL + "matrix = { memory_mib = [64, 256], delay_ms = [0, 5] }\n"
-    loaded = resolve.load(write(text.replace("[[", 'reference = "a-64-0"\n[[', 1)))
+    loaded = experiments.scenario(write(text.replace("[[", 'reference = "a-64-0"\n[[', 1)))
     assert [subject.label for subject in loaded.subjects] == ["a-64-0", "a-64-5", "a-256-0", "a-256-5"]
     assert [subject.memory_bytes >> 20 for subject in loaded.subjects] == [64, 64, 256, 256]
     assert loaded.subjects[1].argv == ("/payload", "delay-ms=5", "then=pause")
@@ -214,7 +221,7 @@ def test_a_matrix_becomes_one_subject_for_each_combination(write) -> None:  # ty
 
 def test_a_label_may_place_the_values_of_its_matrix(write) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL.replace('label = "a"', 'label = "p{delay_ms}ms"') + "matrix = { delay_ms = [5] }\n"
-    loaded = resolve.load(write(text.replace("[[", 'reference = "p5ms"\n[[', 1)))
+    loaded = experiments.scenario(write(text.replace("[[", 'reference = "p5ms"\n[[', 1)))
     assert [subject.label for subject in loaded.subjects] == ["p5ms"]
 
 
@@ -234,7 +241,7 @@ def test_a_label_may_place_the_values_of_its_matrix(write) -> None:  # type: ign
         ("[stack]\nwindow_s = 61", "stack.window_s: expected `float` <= 60.0", ""),
         ("[stack]\nwindows_s = 1", "the table [stack] has an unknown key 'windows_s'", "did you mean 'window_s'?"),
         ("[stack]\nksm = 1", "stack.ksm: expected `bool`, got `int`", ""),
-        ("[stack]\nksm = true", "stack.ksm makes no sense with the probe 'startup'", "memory, density"),
+        ("[stack]\nksm = true", "stack.ksm makes no sense with the experiment 'startup'", "memory, density"),
         ("[grant]\nmemory_mib = -5", "grant.memory_mib: expected `int` >= 4", ""),
         ("[grant]\ncpus = 0", "grant.cpus: expected `int` >= 1", ""),
         ('[run]\ncache = "lukewarm"', "run.cache: invalid enum value 'lukewarm'", ""),
@@ -299,9 +306,9 @@ def test_a_label_that_is_no_plain_word_is_refused_by_name(write, label: str) -> 
 def test_the_name_of_a_scenario_is_a_text_whatever_its_file_is_called(tmp_path: Path, file: bytes, name: str) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + file + b".toml"))
     path.write_text(f'reference = "a"\n{MINIMAL}')
-    loaded = resolve.load(path)
+    loaded = experiments.scenario(path)
     assert loaded.name == name
-    assert msgspec.json.decode(msgspec.json.encode(loaded), type=resolve.Scenario) == loaded
+    assert msgspec.json.decode(msgspec.json.encode(loaded), type=Scenario) == loaded
 
 
 def test_a_root_filesystem_whose_path_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -324,7 +331,7 @@ def test_a_label_that_the_added_process_has_is_refused_with_that_reason(write) -
     assert "the bare process, which is added" in error.why
     assert 'runner be "process"' in error.fix
     other = '[[subjects]]\nlabel = "p"\nrunner = "process"\n'
-    assert len(resolve.load(write(head + mine + other)).subjects) == 2
+    assert len(experiments.scenario(write(head + mine + other)).subjects) == 2
 
 
 def test_what_is_no_scenario_file_is_refused_without_reading_it_all(tmp_path: Path) -> None:
@@ -337,7 +344,7 @@ def test_what_is_no_scenario_file_is_refused_without_reading_it_all(tmp_path: Pa
     huge = tmp_path / "huge.toml"
     with huge.open("wb") as file:
         file.truncate(100 << 20)
-    assert "no more than 256 KiB" in refused(huge).why
+    assert "at most 256 KiB" in refused(huge).why
     assert "no such file" in refused(tmp_path / "missing.toml").why
 
 
@@ -348,7 +355,7 @@ def test_an_unknown_name_gets_the_near_miss() -> None:
 
 
 def test_select_keeps_the_reference_and_whole_pairs_only() -> None:
-    loaded = resolve.load(resolve.find("startup"))
+    loaded = experiments.scenario(resolve.find("startup"))
     chosen = resolve.select(loaded, ["container", "crun"])
     assert [subject.label for subject in chosen.subjects] == ["process", "container", "crun"]
     assert chosen.pairs == (("container", "crun"),)
@@ -361,15 +368,15 @@ def test_no_bytes_whatever_give_a_traceback(tmp_path_factory, data: bytes) -> No
     file = tmp_path_factory.mktemp("fuzz") / "any.toml"
     file.write_bytes(data)
     with pytest.raises(UsageError):
-        resolve.load(file)
+        experiments.scenario(file)
 
 
 def test_memory_can_be_freed_lazily_and_asked_for(write) -> None:  # type: ignore[no-untyped-def]
-    text = MINIMAL.replace("[[", 'reference = "a"\nprobe = "memory"\n[stack]\nreclaim_mib = 8\n[[', 1)
-    loaded = resolve.load(write(text + 'release = "lazily"\ntouch_mib = 4\n'))
+    text = MINIMAL.replace("[[", 'reference = "a"\nexperiment = "memory"\n[stack]\nreclaim_mib = 8\n[[', 1)
+    loaded = experiments.scenario(write(text + 'release = "lazily"\ntouch_mib = 4\n'))
     (only,) = loaded.subjects
-    assert (only.reclaim_bytes, "then=release-lazily" in only.argv) == (8 << 20, True)
-    assert resolve.load(write(text + "reclaim_mib = 0\n")).subjects[0].reclaim_bytes == 0
+    assert (only.own["reclaim_bytes"], "then=release-lazily" in only.argv) == (8 << 20, True)
+    assert experiments.scenario(write(text + "reclaim_mib = 0\n")).subjects[0].own["reclaim_bytes"] == 0
     assert "release" in refused(write(text + 'release = "slowly"\n')).why
 
 
@@ -379,5 +386,16 @@ def test_memory_is_asked_for_in_ascents_alone(write) -> None:  # type: ignore[no
 
 
 def test_no_subject_is_asked_for_all_that_it_has(write) -> None:  # type: ignore[no-untyped-def]
-    text = MINIMAL.replace("[[", 'reference = "a"\nprobe = "memory"\n[[', 1)
+    text = MINIMAL.replace("[[", 'reference = "a"\nexperiment = "memory"\n[[', 1)
     assert "asked for 128 of its 128 MiB" in refused(write(text + "reclaim_mib = 128\n")).why
+
+
+def test_the_old_name_of_the_experiment_is_read_and_said(write) -> None:  # type: ignore[no-untyped-def]
+    notes: list[str] = []
+    path = write(MINIMAL.replace("[[", 'reference = "a"\nprobe = "memory"\n[[', 1))
+    assert experiments.scenario(path, note=notes.append).experiment == "memory"
+    assert notes == [f"{path}: 'probe' is the old name of 'experiment'; it is understood, and better written anew"]
+    done = cli.tare("plan", path)
+    assert (done.returncode, done.stderr.count("old name")) == (0, 1)
+    both = MINIMAL.replace("[[", 'probe = "memory"\nexperiment = "memory"\n[[', 1)
+    assert "both 'experiment' and its old name" in refused(write(both)).why

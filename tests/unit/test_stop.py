@@ -1,4 +1,4 @@
-"""Every rule that ends an ascent, forced; and that nothing else ends it."""
+"""Every rule that ends a ramp, forced; and that nothing else ends it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.bench.experiments.stop_rules import WINDOW, Seen, reason
-from tare.bench.scenario.file import StackTable
+from tare.bench.experiments.rules import WINDOW, Seen, StackTable, reason
 
 GIB = float(1 << 30)
 RULES = StackTable(
@@ -26,8 +25,8 @@ def seen(**changes: object) -> Seen:
     return Seen(**(values | changes))  # type: ignore[arg-type]
 
 
-def test_nothing_ends_a_quiet_ascent() -> None:
-    assert reason(RULES, 100, seen()) == ""
+def test_nothing_ends_a_quiet_ramp() -> None:
+    assert reason(RULES, 100, seen()) is None
 
 
 @pytest.mark.parametrize(
@@ -46,12 +45,14 @@ def test_nothing_ends_a_quiet_ascent() -> None:
     ],
 )
 def test_each_rule_ends_it_and_says_so(changes: dict[str, object], named: str) -> None:
-    assert named in reason(RULES, 100, seen(**changes))
+    assert named in str(reason(RULES, 100, seen(**changes)))
 
 
 def test_the_floor_must_hold_after_the_next_instance_too() -> None:
     """One virtual machine of 2 GiB may not be started with 1 GiB to spare."""
-    assert "memory floor" in reason(RULES, 100, seen(alive=1, used_bytes=2 * GIB, available_bytes=5.8 * GIB))
+    found = reason(RULES, 100, seen(alive=1, used_bytes=2 * GIB, available_bytes=5.8 * GIB))
+    assert found is not None
+    assert found.rule == "memory floor"
 
 
 @pytest.mark.parametrize(
@@ -65,17 +66,17 @@ def test_the_floor_must_hold_after_the_next_instance_too() -> None:
 )
 def test_zero_turns_a_rule_off(rules: dict[str, float], changes: dict[str, object]) -> None:
     table = StackTable(floor_percent=5, **rules)  # type: ignore[arg-type]
-    assert reason(table, 100, seen(**changes)) == ""
+    assert reason(table, 100, seen(**changes)) is None
 
 
 @pytest.mark.parametrize("idle", [None, 10.0, 100.0])
 def test_the_processor_floor_is_silent_before_a_window_and_where_enough_is_idle(idle: float | None) -> None:
-    assert reason(RULES, 100, seen(idle_percent=idle)) == ""
+    assert reason(RULES, 100, seen(idle_percent=idle)) is None
 
 
 def test_two_lost_of_three_are_no_rate_yet_and_few_starts_no_percentile() -> None:
-    assert reason(RULES, 100, seen(alive=1, lost=2, used_bytes=1e8)) == ""
-    assert reason(RULES, 100, seen(latencies_s=[99.0] * (WINDOW - 1))) == ""
+    assert reason(RULES, 100, seen(alive=1, lost=2, used_bytes=1e8)) is None
+    assert reason(RULES, 100, seen(latencies_s=[99.0] * (WINDOW - 1))) is None
 
 
 @given(
@@ -84,7 +85,7 @@ def test_two_lost_of_three_are_no_rate_yet_and_few_starts_no_percentile() -> Non
     used=st.floats(-GIB, 24 * GIB),
     percent=st.floats(5, 95),
 )
-def test_no_ascent_goes_on_below_its_floor(alive: int, available: float, used: float, percent: float) -> None:
+def test_no_ramp_goes_on_below_its_floor(alive: int, available: float, used: float, percent: float) -> None:
     state = seen(alive=alive, available_bytes=available, used_bytes=used)
     if not reason(StackTable(floor_percent=percent), 1 << 30, state):
         assert available >= percent / 100 * state.total_bytes

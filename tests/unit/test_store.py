@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tare.bench.errors import InvalidError, UsageError
 from tare.bench.records import schema, store
 from tare.bench.records.metrics import METRICS, misfit
+from tare.bench.records.resolved import Scenario, Schedule
 from tare.bench.records.rows import SCHEMA_VERSION, Host, Outcome, RunHeader, Sample
 
 HOST = Host(
@@ -30,16 +31,7 @@ HEADER = RunHeader(
     run="r",
     tare_version="0",
     started_at="2026-01-01T00:00:00+00:00",
-    name="n",
-    question="?",
-    scenario_text="",
-    seed=1,
-    rounds=1,
-    warmup=0,
-    cache="warm",
-    ready="ready",
-    timeout_s=1.0,
-    reference="process",
+    scenario=Scenario(name="n", text="", question="?", reference="process", run=Schedule(rounds=1, timeout_s=1.0)),
     host=HOST,
 )
 

@@ -14,8 +14,8 @@ import pytest
 
 from tare.bench.errors import Interrupted
 from tare.bench.experiments.start import Console, Contract, clock_ns
-from tare.bench.experiments.startup import weigh
-from tare.bench.experiments.trial import Weighing
+from tare.bench.experiments.startup import start_and_stop
+from tare.bench.experiments.trial import TrialResult
 from tare.bench.host.interrupts import Interrupts, TrialTimeout
 from tare.runners.base import Mark, RunnerError
 from tare.runners.launch import drain
@@ -64,9 +64,9 @@ def launching(*chunks: bytes, close: bool = False, note: str = "", removed: list
     return launch
 
 
-def weighed(launch, contract: Contract = CONTRACT) -> Weighing:  # type: ignore[no-untyped-def]
+def weighed(launch, contract: Contract = CONTRACT) -> TrialResult:  # type: ignore[no-untyped-def]
     with Interrupts() as interrupts:
-        return weigh(launch, "x", contract, interrupts=interrupts, cpu_ns=lambda cgroup: 5)
+        return start_and_stop(launch, "x", contract, interrupts=interrupts, cpu_ns=lambda cgroup: 5)
 
 
 def test_a_good_start_has_every_figure_in_order() -> None:
@@ -184,7 +184,7 @@ def test_a_launch_is_never_torn_apart_by_a_signal_and_what_it_made_is_removed(nu
             done.append("removed")
 
     with Interrupts() as interrupts, suppress(Interrupted):
-        found = weigh(launch, "x", Contract(ready="ready", timeout_s=0.05), interrupts=interrupts, cpu_ns=None)
+        found = start_and_stop(launch, "x", Contract(ready="ready", timeout_s=0.05), interrupts=interrupts, cpu_ns=None)
         assert (number, found.status) == (signal.SIGALRM, "timeout")
     assert done == ["made", "noted", "removed"]
     assert (interrupts.pending is not None) == (number == signal.SIGINT)
@@ -261,7 +261,7 @@ def test_a_signal_during_removal_waits_until_the_removal_is_done() -> None:
         done.append(name)
 
     with Interrupts() as interrupts:
-        assert weigh(launch, "x", CONTRACT, interrupts=interrupts, cpu_ns=None).status == "ok"
+        assert start_and_stop(launch, "x", CONTRACT, interrupts=interrupts, cpu_ns=None).status == "ok"
         assert done == ["x"]
         with pytest.raises(Interrupted):
             interrupts.check()

@@ -8,12 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from tare.bench import experiments
 from tare.bench.errors import UsageError
+from tare.bench.experiments import ramp
+from tare.bench.experiments.rules import StackTable
 from tare.bench.records import store, upgrades
-from tare.bench.records.rows import SCHEMA_VERSION, RunHeader
-from tare.bench.scenario.resolve import Subject
+from tare.bench.records.resolved import Subject
+from tare.bench.records.rows import SCHEMA_VERSION, RunHeader, Stop
 from tare.runners import layers
 from tare.runners.payload import Payload
+from tests import cli
 from tests.unit import reports_fixture as synthetic
 
 
@@ -21,7 +25,9 @@ def schema_1(path: Path, *subjects: synthetic.Subject) -> dict[str, Any]:
     """A run of *subjects* with a header as schema 1 had it."""
     file = synthetic.write_run(path, subjects, rounds=2) / store.HEADER
     header: dict[str, Any] = msgspec.json.decode(file.read_bytes())
-    header["schema"] = 1
+    asked = header.pop("scenario")
+    header |= {"schema": 1, "name": asked["name"], "question": asked["question"], "scenario_text": asked["text"]}
+    header |= {"reference": asked["reference"], "pairs": asked["pairs"], **asked["run"]}
     for subject in header["subjects"]:
         subject["kind"] = layers.kind(subject["runner"], tuple(subject.pop("layers")))
         del subject["payload"]
@@ -59,7 +65,7 @@ def test_what_a_payload_was_told_is_read_from_its_words(told: Payload) -> None:
 
 def test_a_resolved_scenario_is_upgraded_too() -> None:
     subject = {"label": "a", "runner": "vm", "options": {}, "argv": ["/payload", "delay-ms=5"], "memory_bytes": 1}
-    upgraded = upgrades.upgraded({"schema": 1, "scenario": {"subjects": [{**subject, "cpus": 1}]}}, 1)
+    upgraded = upgrades.header({"schema": 1, "scenario": {"subjects": [{**subject, "cpus": 1}]}}, 1)
     (read,) = msgspec.convert(upgraded["scenario"]["subjects"], list[Subject])
     assert read.argv == ("/payload", "delay-ms=5", "then=pause")
 
@@ -73,3 +79,61 @@ def test_a_damaged_header_of_an_old_run_is_refused_and_no_more(tmp_path: Path, d
     (path / store.HEADER).write_text(f'{{"schema": 1, {damage}}}', encoding="utf-8")
     with pytest.raises(UsageError, match="damaged"):
         store.load(path)
+
+
+def schema_2(path: Path, experiment: str, **scenario: Any) -> dict[str, Any]:
+    """A run with a header and rows as schema 2 had them."""
+    synthetic.write_run(path, [synthetic.subject("process")], rounds=2)
+    file = path / store.HEADER
+    header: dict[str, Any] = msgspec.json.decode(file.read_bytes())
+    asked = header.pop("scenario")
+    header |= {"schema": 2, "name": asked["name"], "question": asked["question"], "scenario_text": asked["text"]}
+    header |= {"reference": asked["reference"], "pairs": asked["pairs"], **asked["run"]}
+    header["scenario"] = {"probe": experiment, **scenario}
+    file.write_bytes(msgspec.json.encode(header))
+    return header
+
+
+def test_the_scenario_stands_in_the_header_once(tmp_path: Path) -> None:
+    stack = {"counts": [1, 2], "floor_percent": 20.0}
+    subject = {"label": "process", "runner": "process", "options": {}, "payload": {}, "memory_bytes": 2**27, "cpus": 1}
+    subjects = [{**subject, "counts": [1, 2], "most": 2, "reclaim_bytes": 0, "step_bytes": 65536}]
+    old = schema_2(tmp_path / "run", "memory", least={}, stack=stack, prices=["own-host"], subjects=subjects)
+    read = store.load(tmp_path / "run").header
+    asked = read.scenario
+    assert (asked.experiment, asked.text, asked.run.rounds) == ("memory", old["scenario_text"], 2)
+    assert (asked.prices, asked.rootfs) == (("own-host",), None)
+    assert asked.table(StackTable) == StackTable(counts=(1, 2), floor_percent=20.0)
+    assert asked.subjects[0].keys(ramp.Own) == ramp.Own(counts=(1, 2), most=2)
+    assert store.schema(tmp_path / "run") == 2
+    assert experiments.plan(asked).noun == "ramp"
+
+
+def test_rules_and_what_serves_all_were_texts(tmp_path: Path) -> None:
+    schema_2(tmp_path / "run", "memory")
+    outcomes, samples = tmp_path / "run" / store.OUTCOMES, tmp_path / "run" / store.SAMPLES
+    outcomes.write_text(outcomes.read_text().replace('"stopped_by":null', '"stopped_by":"memory floor: 1 GiB: left"'))
+    samples.write_text(samples.read_text().replace('"role":""', '"role":"dockerd (daemon)"', 1))
+    read = store.load(tmp_path / "run")
+    assert {outcome.stopped_by for outcome in read.outcomes} == {Stop(rule="memory floor", detail="1 GiB: left")}
+    assert (read.samples[0].role, read.samples[0].serves) == ("dockerd", "daemon")
+    assert (read.samples[1].role, read.samples[1].serves) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "stop"),
+    [
+        ("", None),
+        ("limit: no room: x", Stop(rule="limit", detail="no room: x")),
+        ("moon phase: full", Stop(rule="limit", detail="moon phase: full")),
+    ],
+)
+def test_a_rule_is_read_from_its_text(text: str, stop: Stop | None) -> None:
+    assert upgrades.stop(text) == stop
+
+
+def test_a_run_of_an_older_schema_does_not_go_on(tmp_path: Path) -> None:
+    schema_2(tmp_path / "run", "startup")
+    done = cli.tare("run", "--resume", tmp_path / "run")
+    assert done.returncode == 2
+    assert "cannot go on" in done.stderr

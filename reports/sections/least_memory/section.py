@@ -1,4 +1,4 @@
-"""The least memory: the smallest grant with which a subject gets ready, found by bisection."""
+"""The least memory: the smallest grant with which a subject gets ready, found by halving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that a report says of a ramp: the ledger, the lines, who owns what, density, money."""
+"""Everything that a report says of a ramp: the account, the lines, who owns what, density, money."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from tare.bench.experiments.rules import StackTable
 from tare.bench.records.rows import RunHeader
 from tare.bench.records.store import Run
 from tare.reports.cost import bills, prices
@@ -121,7 +122,7 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
         layers_memory=tuple(owners.stacks(rows, header.subjects, views)),
         inside=views,
         density=verified,
-        capacity=tuple(capacity.rows(known, sizes, header.scenario.get("stack", {}))),
+        capacity=tuple(capacity.rows(known, sizes, header.scenario.table(StackTable))),
         curves=tuple(_ordered(header, curves.curves(read, used, verified, header.host.cpus))),
         descents=tuple(_ordered(header, descents(read, refused(rows)))),
         margins=tuple(_ordered(header, margins.margins(table))),
@@ -164,7 +165,7 @@ def _derived(run: Run, read: Ramps, table: pd.DataFrame) -> Iterator[tuple[objec
 def _books(header: RunHeader) -> list[tuple[str, prices.Book]]:
     """The price books that the scenario names, or all that come with tare."""
     known = prices.shipped()
-    named = header.scenario.get("prices") or list(known)
+    named = header.scenario.prices or list(known)
     return [(name, prices.load(known[name])) for name in named if name in known]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
+from msgspec import structs
 
 from tare.bench.records.store import Run
 from tare.reports.analysis import tables
@@ -56,6 +57,7 @@ def read(run: Run) -> Ramps:
     """The readings of *run*; tables are empty where nothing was read."""
     good = {trial for trial, outcome in tables.last_outcomes(run).items() if outcome.status == "ok"}
     kept = [row for row in run.samples if row.kind == "measured" and row.trial in good]
+    kept = [structs.replace(row, role=f"{row.role} ({row.serves})") if row.serves else row for row in kept]
     frame = tables.columns(kept, (*_KEYS, "role", "stage", "metric", "value"), labels=("metric",))
     names = {name: name.startswith for name in frame["metric"].cat.categories}
     window, inside, host = (

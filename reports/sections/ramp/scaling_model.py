@@ -1,4 +1,4 @@
-"""What a report says of the scale-up, as data: curves, margins by part, what an instance sees, the cost of reading.
+"""What a report says of the way up, as data: curves, margins part by part, the view from inside, the cost of reading.
 
 See :mod:`reports.analysis.model` for the whole, and memory_model.py beside this for the account. Bytes are floats.
 """

@@ -1,4 +1,4 @@
-"""The sentences of a report on memory and density. None says more than its rows; a refused claim is named."""
+"""The sentences of a report on memory and density. None says more than its rows; what is refused is said calmly."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class Startup(Standard):
         yield "How long an orderly shutdown takes: every stop here is forced (SIGKILL, virDomainDestroy)."
         if any(subject.unlimited for subject in subjects):
             yield ("That the grant limited every subject: the report says which part of it a runner does not enforce.")
-        other = "cold" if header.cache == "warm" else "warm"
-        yield f"What a start costs with a {other} page cache: all starts here found it {header.cache}."
+        other = "cold" if header.scenario.run.cache == "warm" else "warm"
+        yield f"What a start costs with a {other} page cache: all starts here found it {header.scenario.run.cache}."
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Every start as a dot, the order of the run, the phases, and the layers with what was measured on each."""

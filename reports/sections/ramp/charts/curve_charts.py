@@ -1,4 +1,4 @@
-"""Curves of the scale-up as inline SVG: how busy the host is, and what waits, by the number alive."""
+"""Curves of the way up as inline SVG: how busy the host is, and what stands still, by the number alive."""
 
 from __future__ import annotations
 

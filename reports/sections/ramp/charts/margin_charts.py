@@ -1,4 +1,4 @@
-"""The parts of one more instance, by the number alive, as inline SVG: a stacked step from count to count."""
+"""Of what one more instance consists, by the number alive, as inline SVG: a stacked step from count to count."""
 
 from __future__ import annotations
 

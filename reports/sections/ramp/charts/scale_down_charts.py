@@ -1,4 +1,4 @@
-"""Charts of the scale-down as inline SVG: memory beside that of the scale-up, and the time of one removal."""
+"""Charts of the way down as inline SVG: memory beside the way up, and what one removal took."""
 
 from __future__ import annotations
 

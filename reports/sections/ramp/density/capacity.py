@@ -7,11 +7,12 @@ first instance. Both are carried over to a host of another size as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from tare.bench.errors import UsageError
+from tare.bench.experiments.rules import StackTable
 from tare.reports.sections.ramp.density.prediction import Prediction
 from tare.reports.sections.ramp.memory_model import Capacity
 
@@ -111,12 +112,12 @@ def cpu_room(processors: float, floor_percent: float, own: float) -> float:
     return processors * (1 - floor_percent / 100) - own
 
 
-def rows(lines: Iterable[Predictions], sizes: Sequence[Size], stack: Mapping[str, Any]) -> Iterator[Capacity]:
+def rows(lines: Iterable[Predictions], sizes: Sequence[Size], stack: StackTable) -> Iterator[Capacity]:
     """One row for each size and ramp; *stack* has the scenario's floors."""
-    cpu_floor = float(stack.get("cpu_floor_percent", 0.0))
+    cpu_floor = stack.cpu_floor_percent
     known = list(lines)
     for host in sizes:
-        floor = float(stack.get("floor_percent", 0.0)) if host.floor_percent is None else host.floor_percent
+        floor = stack.floor_percent if host.floor_percent is None else host.floor_percent
         for one in known:
             memory = estimate(one.memory, host.ram_bytes * (1 - floor / 100) - one.own_bytes)
             processors = estimate(one.processors, cpu_room(host.processors, cpu_floor, one.own_processors))

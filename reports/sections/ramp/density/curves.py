@@ -1,4 +1,4 @@
-"""How the host changes as instances are added: starts, processors, pressure and memory, by the number alive."""
+"""What a host becomes like as instances are stacked: starts, processors, pressure and memory, by the number alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scale-down: how long removal takes, and what the host has back, by the number that is left."""
+"""The way down: how long removal takes, and what the host has back, by the number that is left."""
 
 from __future__ import annotations
 

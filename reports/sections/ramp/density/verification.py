@@ -1,4 +1,4 @@
-"""Density: how many instances the first readings predict, how many there really were, and where the two differ.
+"""Density: how many instances the first readings predict, how many there really were, and where the two part.
 
 The prediction rests on the readings up to a fifth of what was reached (prediction.py). Of memory, on MemAvailable,
 which is what the rules that end a ramp look at (bench/experiments/stop_rules.py), with the pages on processors' own
@@ -9,13 +9,14 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from statistics import median
 from typing import Any, Literal
 
 import pandas as pd
 
+from tare.bench.experiments.rules import StackTable
 from tare.bench.records.rows import Outcome
 from tare.bench.records.store import Run
 from tare.bench.stats.compare import LEAST_CHANGE
@@ -66,11 +67,11 @@ def rows(
     run: Run, read: Ramps, taken: pd.DataFrame, found: Iterable[tuple[Outcome, Predictions]]
 ) -> Iterator[DensityRow]:
     """One row for each ramp that :func:`predictions` *found*."""
-    stack = run.header.scenario.get("stack", {})
+    stack = run.header.scenario.table(StackTable)
     for outcome, line in found:
         host, after, mine = (_mine(frame, outcome) for frame in (read.host, read.after, taken))
         memory = capacity.estimate(line.memory, _room_bytes(host, outcome, stack))
-        room = capacity.cpu_room(run.header.host.cpus, _cpu_floor(stack), line.own_processors)
+        room = capacity.cpu_room(run.header.host.cpus, stack.cpu_floor_percent, line.own_processors)
         cpu = capacity.estimate(line.processors, room)
         yield DensityRow(
             **_reached(outcome, host, after, mine),
@@ -111,7 +112,8 @@ def _reached(outcome: Outcome, host: pd.DataFrame, after: pd.DataFrame, taken: p
     below = [int(n) for n in host.index if n < outcome.reached]
     return {
         "subject": outcome.subject, "round": outcome.round, "reached": outcome.reached, "lost": outcome.lost,
-        "stopped_by": outcome.stopped_by, "rule": rule, "reached_bytes": used_bytes, "others_bytes": others_bytes,
+        "stopped_by": str(outcome.stopped_by or ""), "rule": rule,
+        "reached_bytes": used_bytes, "others_bytes": others_bytes,
         "held": max(below) if rule == CPU_RULE and below else None,
         "teardown_seconds": _of(after, "teardown_seconds"),
         "given_back_fraction": _came_back(host, after, used_bytes + others_bytes),
@@ -149,14 +151,14 @@ def _error(
     memory: Estimate,
     cpu: Estimate,
     taken: pd.DataFrame,
-    stack: Mapping[str, Any],
+    stack: StackTable,
 ) -> dict[str, Any]:
     """What is compared, and how far it is off; see :class:`reports.sections.ramp.memory_model.DensityRow`."""
     rule, reached = _rule(outcome), outcome.reached
     compared: Literal["instances", "bytes", "nothing"] = "nothing"
     said = real = 0.0
     # Without a floor no rule looks at processors: what they would allow was not put to the test.
-    tested = capacity.smaller(memory, cpu if _cpu_floor(stack) else Estimate()).instances
+    tested = capacity.smaller(memory, cpu if stack.cpu_floor_percent else Estimate()).instances
     if rule in (*MEMORY_RULES, CPU_RULE) and tested is not None:
         compared, said, real = "instances", tested, reached
         if rule == CPU_RULE:
@@ -206,12 +208,8 @@ def _busy(window: pd.DataFrame) -> float:
     return float(window[BUSY].fillna(0.0).to_dict()[0])
 
 
-def _cpu_floor(stack: Mapping[str, Any]) -> float:
-    return float(stack.get("cpu_floor_percent", 0.0))
-
-
 def _rule(outcome: Outcome) -> str:
-    return outcome.stopped_by.partition(":")[0]
+    return outcome.stopped_by.rule if outcome.stopped_by else ""
 
 
 def _mine(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
@@ -229,11 +227,11 @@ def _came_back(host: pd.DataFrame, after: pd.DataFrame, taken: float) -> float |
     return 1 - (float(host[AVAILABLE].loc[0]) - now) / taken if now is not None and taken > 0 else None
 
 
-def _room_bytes(host: pd.DataFrame, outcome: Outcome, stack: Mapping[str, Any]) -> float:
+def _room_bytes(host: pd.DataFrame, outcome: Outcome, stack: StackTable) -> float:
     """What instances may take until a rule on memory ends the ramp: the floor, or a budget that is smaller."""
-    floor = float(stack.get("floor_percent", 0.0)) / 100 * float(host["host_total_bytes"].loc[0])
+    floor = stack.floor_percent / 100 * float(host["host_total_bytes"].loc[0])
     room = float(host[AVAILABLE].loc[0]) - floor
-    budget = float(int(stack.get("budget_mib", 0)) << 20)
+    budget = float(stack.budget_mib << 20)
     return budget if _rule(outcome) == "memory budget" or 0 < budget < room else room
 
 

@@ -1,4 +1,4 @@
-"""The ledger of the host's memory: what is no longer free is the sum of its parts and a residual (method.md).
+"""The account of the host's memory: what is no longer free is the sum of its parts and a residual (method.md).
 
 Parts do not overlap. Anonymous memory is split by program, from the proportional set sizes; the rest of the host's
 anonymous memory belongs to other processes. All are changes against n = 0 of the same ramp.

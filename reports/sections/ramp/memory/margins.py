@@ -1,4 +1,4 @@
-"""The parts of one more instance, from the first to the last, and which of them changes (docs/method.md)."""
+"""Of what one more instance consists, from the first to the last, and which part of it changes (docs/method.md)."""
 
 from __future__ import annotations
 

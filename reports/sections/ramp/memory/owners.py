@@ -1,4 +1,4 @@
-"""Who owns which bytes of one instance, from the ledger: the payload, what runs it, the host's kernel, a guest."""
+"""Who owns which bytes of one instance, from the account: the payload, what runs it, the host's kernel, a guest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reading itself costs: an instrument that changes what it measures must say by how much."""
+"""What the reading itself costs: a scale that adds to what it weighs must say how much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gives memory back while it runs: the sentence of one row, and how the memory went."""
+"""Who gives memory back while it lives: the sentence of one row, by what way, and what stands in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``a + b * n`` for every counter: the fixed cost, and the marginal cost (docs/method.md)."""
+"""``a + b * n`` for every counter: what the first instance brings along, and the margin of one more (method.md)."""
 
 from __future__ import annotations
 
