@@ -107,5 +107,5 @@ def run_trial(experiment: Experiment, session: Session, ready: Ready, name: str)
     stalled = session.watch.since(begun)
     if not stalled or (found.status == "ok" and experiment.spots_stalls):
         return found
-    ended = f"; it ended so: {found.reason}" if found.reason else ""
+    ended = f"; this was the reason: {found.reason}" if found.reason else ""
     return replace(found, status="invalid", reason=stalled + ended)

@@ -52,11 +52,11 @@ def try_subject(
     support = doctor.probe(runner, subject.options, scratch.cache)
     if support.ok and enforced in support.unlimited:
         why = f"the runner {subject.runner} does not enforce a grant of {enforced}"
-        fix = 'weigh a container, a virtual machine, or a process with the option limit = "cgroup"'
+        fix = 'measure a container, a virtual machine, or a process with the option limit = "cgroup"'
         support = Support(ok=False, version=support.version, why=why, fix=fix)
     if support.ok and reclaim_bytes and not support.reclaims:
-        why = f"the host has no means to ask an instance of the runner {subject.runner} for memory"
-        fix = 'a machine needs the option balloon = "virtio", a process limit = "cgroup", a container cgroups'
+        why = f"the host cannot ask an instance of the runner {subject.runner} for memory"
+        fix = 'a virtual machine needs balloon = "virtio", a process limit = "cgroup", a container cgroups'
         support = Support(ok=False, version=support.version, why=why, fix=fix)
     prepared: Prepared | None = None
     if support.ok:

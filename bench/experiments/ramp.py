@@ -73,8 +73,8 @@ class Ramps(Experiment):
     def check(self, table: StackTable) -> None:
         """Refuse a rule that nothing would be read for."""
         if table.cpu_floor_percent and not table.window_s:
-            why = "stack.cpu_floor_percent looks at the window before a reading, and stack.window_s = 0 leaves that out"
-            raise Refusal(why, "give window_s a length, or leave cpu_floor_percent out")
+            why = "stack.cpu_floor_percent needs the window before a reading, and stack.window_s = 0 leaves it out"
+            raise Refusal(why, "set window_s above 0, or leave cpu_floor_percent out")
 
     def own(self, table: StackTable, keys: Keys, memory_bytes: int) -> Own:
         """Where to read, how many at most, and what each is asked for."""
@@ -83,7 +83,7 @@ class Ramps(Experiment):
             raise Refusal("counts is empty", "name at least one number of instances")
         reclaim_mib = table.reclaim_mib if keys.reclaim_mib is None else keys.reclaim_mib
         if reclaim_mib << 20 >= memory_bytes:
-            why = f"it is asked for {reclaim_mib} of its {memory_bytes >> 20} MiB"
+            why = f"the host asks it for {reclaim_mib} of its {memory_bytes >> 20} MiB"
             raise Refusal(why, "reclaim_mib must be below memory_mib")
         most = keys.most or table.most or max(counts)
         return Own(counts=tuple(sorted(set(counts))), most=most, reclaim_bytes=reclaim_mib << 20)

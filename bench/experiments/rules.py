@@ -84,7 +84,7 @@ def reason(rules: StackTable, most: int, seen: Seen) -> Stop | None:
     checks: tuple[tuple[bool, Rule, str], ...] = (
         (bool(seen.limit), "limit", seen.limit),
         (seen.alive >= most, "count", f"{most}"),
-        (left < floor, "memory floor", f"{_bytes(seen.available_bytes)} available, {_bytes(floor)} must stay"),
+        (left < floor, "memory floor", f"{_bytes(seen.available_bytes)} available, the floor is {_bytes(floor)}"),
         (
             0 < rules.budget_mib << 20 < seen.used_bytes + seen.next_bytes,
             "memory budget",
@@ -93,7 +93,7 @@ def reason(rules: StackTable, most: int, seen: Seen) -> Stop | None:
         (
             idle < rules.cpu_floor_percent,
             "processor floor",
-            f"{idle:.3g} % of processor time idle, {rules.cpu_floor_percent:g} % must stay",
+            f"{idle:.3g} % of processor time idle, the floor is {rules.cpu_floor_percent:g} %",
         ),
         (
             0 < rules.latency_s < _p95(seen.latencies_s),
@@ -103,7 +103,7 @@ def reason(rules: StackTable, most: int, seen: Seen) -> Stop | None:
         (
             seen.lost >= LEAST_LOST and 100 * seen.lost > rules.error_percent * tried,
             "error rate",
-            f"{seen.lost} of {tried} starts lost",
+            f"{seen.lost} of {tried} starts failed",
         ),
         (
             0 < rules.pressure_percent < seen.pressure_percent,

@@ -181,7 +181,7 @@ class _Scale:
             self.down(n)
             try:
                 if not settle(moved, self.interrupts.check):
-                    self.warnings.append(f"memory did not settle at {n} on the way down")
+                    self.warnings.append(f"memory did not settle at {n} during the scale-down")
             except Interrupted:
                 return
             self.readings += self.removal({"removal_seconds": self.removing_s - before_s}, "down", n)
@@ -246,7 +246,7 @@ class _Scale:
         self.readings += _timed({"ready_seconds": ready_s}, inside, Reading(values={}, n=self.seen.alive), stalled)
         if started.unseen and not self.unseen:
             self.unseen = started.unseen
-            self.warnings.append(f"memory could not be seen from inside: {started.unseen}")
+            self.warnings.append(f"the payload could not read its memory: {started.unseen}")
         return None
 
     def _reclaim(self) -> None:
@@ -272,7 +272,7 @@ class _Scale:
             found: list[Reading] = []
             with suppress(TrialTimeout):  # the alarm of the window, which only a stall lets go off
                 found = self._read_once(n)
-            stalled = self.ramp.watch.since(begun) or ("" if found else "it took longer than it can")
+            stalled = self.ramp.watch.since(begun) or ("" if found else "it took too long")
             self.readings += [replace(one, invalid=stalled) for one in found] if stalled else found
             if stalled:
                 self.warnings.append(f"a reading at {n} does not count: {stalled}")
@@ -284,7 +284,7 @@ class _Scale:
     def _read_once(self, n: int) -> list[Reading]:
         """Once the memory stands still: watch the host for a while, then read everything at once, the host first."""
         if self.ramp.rules.ksm and not ksm.settle(self.interrupts):
-            self.warnings.append(f"merging did not stand still at {n}")
+            self.warnings.append(f"samepage merging did not settle at {n}")
         moved = self.tried - self._read_tried if n else self.ramp.unsettled
         if not settle(moved, self.interrupts.check, pause_s=self.ramp.pause_s if n else 0.0):
             self.warnings.append(f"memory did not settle at {n}")

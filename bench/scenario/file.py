@@ -127,7 +127,9 @@ def parse(
     *note* is told what is still understood, and has another name today.
     """
     check_flags(flags)
-    text = inputs.text(path, most=MOST_BYTES, fix="give a scenario (*.toml); `tare list` names those that are shipped")
+    text = inputs.text(
+        path, most=MOST_BYTES, fix="give a scenario (*.toml); `tare list` names those that come with tare"
+    )
     with inputs.parsing(f"{path} is not valid TOML", "correct that line"):
         data = tomllib.loads(text)
     with inputs.parsing(f"{path} is not a valid scenario", "correct it"):
@@ -151,7 +153,7 @@ def _rename(path: Path, data: dict[str, Any], note: Callable[[str], object]) -> 
         why = "it has both 'experiment' and its old name 'probe'"
         raise UsageError(f"{path} is not a valid scenario", why, "leave 'probe' out")
     data["experiment"] = data.pop("probe")
-    note(f"{path}: 'probe' is the old name of 'experiment'; it is understood, and better written anew")
+    note(f"{path}: 'probe' is the old name of 'experiment'; it still works; please write 'experiment'")
 
 
 def check_flags(flags: Mapping[str, object]) -> None:
@@ -163,7 +165,9 @@ def check_flags(flags: Mapping[str, object]) -> None:
             found = re.search("(>=|<=|>|<) ([0-9]+)", str(error))
             why = f"it must be {_BOUNDS[found[1]]} {found[2]}" if found else words(str(error))
             flag = name.removesuffix("_s").replace("_", "-")
-            raise UsageError(f"--{flag} {value} cannot be used", why, "give another value, or none") from None
+            raise UsageError(
+                f"--{flag} {value} cannot be used", why, "give another value, or leave the option out"
+            ) from None
 
 
 def check_keys(path: Path, data: object, kind: Any, where: str) -> None:

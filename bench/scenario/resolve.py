@@ -46,7 +46,7 @@ def find(name: str) -> Path:
     path = Path(name)
     if os.path.lexists(path) or "/" in name or name.endswith(".toml"):
         return path
-    raise UsageError(f"there is no scenario '{name}'", "", f"{near(name, known)}; a path works, too")
+    raise UsageError(f"there is no scenario '{name}'", "", f"{near(name, known)}; or give the path of a file")
 
 
 def load(path: Path, designs: Designs, flags: Mapping[str, object], note: Callable[[str], object]) -> Scenario:
@@ -111,20 +111,20 @@ class _Resolver:
         subjects = [subject for table in self.file.subjects for subject in self._expand(table)]
         if self.design.adds_process and not any(subject.runner == _TARE for subject in subjects):
             if any(subject.label == _TARE for subject in subjects):
-                why = f"the label '{_TARE}' is that of the bare process, which is added where no subject is one"
+                why = f"the label '{_TARE}' is taken: tare adds a bare process with it, because no subject is one"
                 raise self._error(why, f'give your subject another label, or let its runner be "{_TARE}"')
             subjects.insert(0, self._subject(SubjectTable(label=_TARE, runner=_TARE), _TARE, {}))
         labels = [subject.label for subject in subjects]
         if len(labels) > MOST_SUBJECTS:
-            raise self._error(f"it has {len(labels)} subjects", f"no more than {MOST_SUBJECTS} can be weighed at once")
+            raise self._error(f"it has {len(labels)} subjects", f"a scenario can have at most {MOST_SUBJECTS}")
         for label in labels:
             if labels.count(label) > 1:
                 raise self._error(
-                    f"the label '{label}' is used {labels.count(label)} times", "give each subject its own"
+                    f"the label '{label}' is used {labels.count(label)} times", "give each subject a label of its own"
                 )
         for label in (self.file.reference, *itertools.chain.from_iterable(self.file.pairs)):
             if label not in labels:
-                raise self._error(f"'{label}' is no subject of this scenario", near(label, labels))
+                raise self._error(f"'{label}' is not a subject of this scenario", near(label, labels))
         return Scenario(
             name=_shown(self.path.stem),
             text=text,
@@ -148,7 +148,7 @@ class _Resolver:
                 if own or any(getattr(subject, key, None) for subject in self.file.subjects):
                     where = f"{design.table}.{key}" if own else key
                     known = [name for name, one in self.designs.items() if one.table == design.table]
-                    why = f"{where} makes no sense with the experiment '{self.file.experiment}'"
+                    why = f"{where} has no effect in the experiment '{self.file.experiment}'"
                     raise self._error(why, f"leave it out, or use one of the experiments {', '.join(known)}")
 
     def _prices(self) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ class _Resolver:
                 raise self._error(f"subject '{table.label}': matrix.{key} is empty", "give at least one value")
         if math.prod(len(values) for values in table.matrix.values()) > MOST_SUBJECTS:
             why = f"subject '{table.label}': its matrix makes more than {MOST_SUBJECTS} subjects"
-            raise self._error(why, "take fewer values")
+            raise self._error(why, "give fewer values")
         for combination in itertools.product(*table.matrix.values()):
             chosen = dict(zip(table.matrix, combination, strict=True))
             yield self._subject(table, self._label(table.label, chosen), chosen)
@@ -229,14 +229,15 @@ class _Resolver:
                 label = _PLACE.sub(lambda place: str(chosen[place[1]]), label)
             except KeyError:
                 raise self._error(
-                    f"the label '{label}' names what is not in its matrix", f"known: {', '.join(chosen) or 'nothing'}"
+                    f"the label '{label}' has a placeholder that its matrix does not have",
+                    f"known: {', '.join(chosen) or 'nothing'}",
                 ) from None
         else:
             label = "-".join([label, *(str(value) for value in chosen.values())])
         if not _LABEL.fullmatch(label):
             raise self._error(
                 f"the label '{_shown(label)}' cannot be used",
-                "use 1 to 40 letters, digits and . _ / + -, beginning with one of the first two",
+                "use 1 to 40 letters, digits and . _ / + -, and begin with a letter or a digit",
             )
         return label
 

@@ -74,7 +74,7 @@ def test_the_processors_end_it_and_the_run_says_so(run: Run, subject: str) -> No
     assert outcome.status == "ok"
     assert outcome.stopped_by
     assert outcome.stopped_by.rule == "processor floor"
-    assert outcome.stopped_by.detail.endswith("25 % must stay")
+    assert outcome.stopped_by.detail.endswith("the floor is 25 %")
     assert outcome.reached in {0, *counts()}  # none where others keep the host busy
     assert values(run, subject, "host_busy_ratio")[outcome.reached] > 0.75
 

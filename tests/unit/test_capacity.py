@@ -26,7 +26,7 @@ from tests.unit.ascents_fixture import GIB, MIB, TOTAL, Burden
 from tests.unit.test_reports_render import Page, terminal
 
 COUNTS = (1, 2, 3, 4, 5, 6, 8, 16, 24, 32, 40)
-PASSED = "processor floor: 0.5 % of processor time idle, 10 % must stay"
+PASSED = "processor floor: 0.5 % of processor time idle, the floor is 10 %"
 #: Each takes 100 MiB and the host has 14 GiB available: memory would be short at 94 with a floor of 20 % of 24 GiB.
 BURDEN = Burden(each={"payload": 100.0 * MIB})
 SHORT = int((14 * GIB - 0.2 * TOTAL) / (100 * MIB))

@@ -320,7 +320,7 @@ def test_what_instances_see_inside_is_kept_at_the_counts() -> None:
 def test_an_instance_that_cannot_look_says_so_once_and_the_ascent_goes_on() -> None:
     found = up(Fleet(told=b"tare inside: cannot read /proc/meminfo: No such file\n"))
     assert (found.status, found.reached) == ("ok", 5)
-    assert found.warnings == ("memory could not be seen from inside: cannot read /proc/meminfo: No such file",)
+    assert found.warnings == ("the payload could not read its memory: cannot read /proc/meminfo: No such file",)
 
 
 def test_an_instance_that_is_lost_is_counted_removed_and_the_ascent_goes_on() -> None:
@@ -333,7 +333,7 @@ def test_an_instance_that_is_lost_is_counted_removed_and_the_ascent_goes_on() ->
 def test_too_many_lost_end_it() -> None:
     found = up(Fleet(bad=frozenset(range(2, 100))))
     assert (found.reached, found.lost) == (1, 3)
-    assert "error rate: 3 of 4 starts lost" in str(found.stopped_by)
+    assert "error rate: 3 of 4 starts failed" in str(found.stopped_by)
 
 
 def test_a_limit_of_the_host_is_a_rule_and_no_failure() -> None:
@@ -392,7 +392,7 @@ def test_merging_is_on_from_before_the_ground_until_all_are_removed(monkeypatch:
     monkeypatch.setattr("tare.bench.host.ksm.settle", lambda interrupts: len(fleet.alive) != 3)
     found = up(fleet, rules=StackTable(floor_percent=5, pressure_percent=0, window_s=0, ksm=True))
     assert seen == [("on", 0), ("off", 0)]
-    assert found.warnings == ("merging did not stand still at 3",)
+    assert found.warnings == ("samepage merging did not settle at 3",)
     seen.clear()
     up(Fleet())
     assert seen == []
@@ -525,7 +525,7 @@ def test_a_start_that_was_lost_in_a_stall_is_not_counted_and_another_comes() -> 
 def test_losses_in_stalls_are_excused_only_so_often() -> None:
     found = up(Fleet(bad=frozenset(range(2, 100))), watch=Scripted(*range(3, 100)))
     assert (found.reached, found.lost) == (1, 3)
-    assert "error rate: 3 of 4 starts lost" in str(found.stopped_by)
+    assert "error rate: 3 of 4 starts failed" in str(found.stopped_by)
 
 
 def test_the_latency_rule_does_not_look_at_what_stalled() -> None:
@@ -568,7 +568,7 @@ def test_a_window_in_which_it_was_stopped_for_minutes_is_watched_again(monkeypat
     alarmed(monkeypatch, fleet, MOST_REPEATS)
     found = up(fleet)
     assert (found.status, found.reached) == ("ok", 5)
-    assert found.warnings == ("a reading at 1 does not count: it took longer than it can",) * MOST_REPEATS
+    assert found.warnings == ("a reading at 1 does not count: it took too long",) * MOST_REPEATS
     assert counted(found, "host_free_bytes")[:3] == [(0, True), (1, True), (3, True)]
 
 
@@ -577,7 +577,7 @@ def test_an_ascent_whose_window_never_ends_is_invalid_and_all_come_down(monkeypa
     alarmed(monkeypatch, fleet, 1 + MOST_REPEATS)
     found = up(fleet)
     assert found.status == "invalid"
-    assert "it took longer than it can" in found.reason
+    assert "it took too long" in found.reason
     assert fleet.alive == set()
 
 

@@ -241,7 +241,7 @@ def test_a_label_may_place_the_values_of_its_matrix(write) -> None:  # type: ign
         ("[stack]\nwindow_s = 61", "stack.window_s: expected `float` <= 60.0", ""),
         ("[stack]\nwindows_s = 1", "the table [stack] has an unknown key 'windows_s'", "did you mean 'window_s'?"),
         ("[stack]\nksm = 1", "stack.ksm: expected `bool`, got `int`", ""),
-        ("[stack]\nksm = true", "stack.ksm makes no sense with the experiment 'startup'", "memory, density"),
+        ("[stack]\nksm = true", "stack.ksm has no effect in the experiment 'startup'", "memory, density"),
         ("[grant]\nmemory_mib = -5", "grant.memory_mib: expected `int` >= 4", ""),
         ("[grant]\ncpus = 0", "grant.cpus: expected `int` >= 1", ""),
         ('[run]\ncache = "lukewarm"', "run.cache: invalid enum value 'lukewarm'", ""),
@@ -267,13 +267,13 @@ def test_a_wrong_table_is_named_with_its_key(write, text: str, why: str, fix: st
         ('runner = "process"', 'runner = "process"\nmatrix = { cpus = ["two"] }', "cpus: expected `int", "matrix"),
         ('runner = "process"', 'runner = "process"\nmatrix = { cpu = [1] }', "no option 'cpu'", "did you mean 'cpus'?"),
         ('runner = "process"', 'runner = "process"\nmatrix = { busy_percent = [101] }', "expected `int` <= 100", ""),
-        ('label = "a"', 'label = "a/{x}"', "names what is not in its matrix", "known: nothing"),
+        ('label = "a"', 'label = "a/{x}"', "has a placeholder that its matrix does not have", "known: nothing"),
         ('label = "a"', 'label = "../../etc"', "cannot be used", "letters"),
         ('label = "a"', 'label = ""', "cannot be used", "letters"),
         ("schema = 1", "schema = 2", "schema: invalid enum value 2", ""),
         ('question = "?"', "", "missing key `question`", ""),
-        ('question = "?"', 'question = "?"\npairs = [["a", "b"]]', "'b' is no subject", ""),
-        ('question = "?"', 'question = "?"\nreference = "aa"', "'aa' is no subject", "did you mean 'a'?"),
+        ('question = "?"', 'question = "?"\npairs = [["a", "b"]]', "'b' is not a subject", ""),
+        ('question = "?"', 'question = "?"\nreference = "aa"', "'aa' is not a subject", "did you mean 'a'?"),
         ("schema = 1", "schema = = 1", "line 2", ""),
     ],
 )
@@ -328,7 +328,7 @@ def test_labels_are_unique(write) -> None:  # type: ignore[no-untyped-def]
 def test_a_label_that_the_added_process_has_is_refused_with_that_reason(write) -> None:  # type: ignore[no-untyped-def]
     head, mine = 'schema = 1\nquestion = "?"\n', '[[subjects]]\nlabel = "process"\nrunner = "container"\n'
     error = refused(write(head + mine))
-    assert "the bare process, which is added" in error.why
+    assert "tare adds a bare process" in error.why
     assert 'runner be "process"' in error.fix
     other = '[[subjects]]\nlabel = "p"\nrunner = "process"\n'
     assert len(experiments.scenario(write(head + mine + other)).subjects) == 2
@@ -382,7 +382,7 @@ def test_memory_can_be_freed_lazily_and_asked_for(write) -> None:  # type: ignor
 
 def test_memory_is_asked_for_in_ascents_alone(write) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL.replace("[[", 'reference = "a"\n[[', 1)
-    assert "reclaim_mib makes no sense" in refused(write(text + "reclaim_mib = 4\n")).why
+    assert "reclaim_mib has no effect" in refused(write(text + "reclaim_mib = 4\n")).why
 
 
 def test_no_subject_is_asked_for_all_that_it_has(write) -> None:  # type: ignore[no-untyped-def]
@@ -394,7 +394,7 @@ def test_the_old_name_of_the_experiment_is_read_and_said(write) -> None:  # type
     notes: list[str] = []
     path = write(MINIMAL.replace("[[", 'reference = "a"\nprobe = "memory"\n[[', 1))
     assert experiments.scenario(path, note=notes.append).experiment == "memory"
-    assert notes == [f"{path}: 'probe' is the old name of 'experiment'; it is understood, and better written anew"]
+    assert notes == [f"{path}: 'probe' is the old name of 'experiment'; it still works; please write 'experiment'"]
     done = cli.tare("plan", path)
     assert (done.returncode, done.stderr.count("old name")) == (0, 1)
     both = MINIMAL.replace("[[", 'probe = "memory"\nexperiment = "memory"\n[[', 1)
