@@ -387,7 +387,7 @@ def test_memory_is_asked_for_in_ascents_alone(write) -> None:  # type: ignore[no
 
 def test_no_subject_is_asked_for_all_that_it_has(write) -> None:  # type: ignore[no-untyped-def]
     text = MINIMAL.replace("[[", 'reference = "a"\nexperiment = "memory"\n[[', 1)
-    assert "asked for 128 of its 128 MiB" in refused(write(text + "reclaim_mib = 128\n")).why
+    assert "asks it for 128 of its 128 MiB" in refused(write(text + "reclaim_mib = 128\n")).why
 
 
 def test_the_old_name_of_the_experiment_is_read_and_said(write) -> None:  # type: ignore[no-untyped-def]
