@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,6 +79,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kind = item.path.relative_to(TESTS).parts[0]
         if kind in KINDS:
             item.add_marker(kind)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ends_what_was_kept_warm() -> Iterator[None]:
+    """Before coverage is summed up, which is before this process ends."""
+    yield
+    if "tests.warm" in sys.modules:
+        sys.modules["tests.warm"].end()
 
 
 def forced() -> frozenset[str]:

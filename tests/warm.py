@@ -8,7 +8,6 @@ process uses.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import importlib
 import os
@@ -81,14 +80,16 @@ def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
             [sys.executable, "-m", "tests.warm", str(its.fileno())],
             pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, cwd=cli.ROOT, env=cli.environment(),
         )  # fmt: skip
-    atexit.register(_end)
     return ours, server
 
 
-def _end() -> None:
-    link, server = _server()
-    link.close()
-    server.wait()
+def end() -> None:
+    """End the process that commands are copies of, if there is one; what it measured for coverage is written then."""
+    if _server.cache_info().currsize:
+        link, server = _server()
+        link.close()
+        server.wait()
+        _server.cache_clear()
 
 
 def _serve(link: socket.socket) -> None:
