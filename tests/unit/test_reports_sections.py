@@ -102,7 +102,7 @@ def test_each_section_of_the_table_is_there_under_its_name(experiment: str) -> N
 
 def test_only_density_predicts_for_other_hosts(tmp_path: Path) -> None:
     for path in (synthetic.write_run(tmp_path / "start"), ramps.write(tmp_path / "memory")):
-        with pytest.raises(UsageError, match="needs a run of the experiment .density."):
+        with pytest.raises(UsageError, match=r"needs a run of the experiment .density."):
             reports.build(store.load(path), ["64GiB:16"])
 
 
