@@ -14,6 +14,7 @@ import pytest
 
 from tare.runners.container.config import hooks
 from tare.runners.container.errors import OciError
+from tare.runners.container.lifecycle import hooks as running
 from tare.runners.container.lifecycle import state
 from tare.runners.container.lifecycle.checkpoint import NAMES, checkpoint
 from tare.runners.container.lifecycle.state import FIFO, State, Store
@@ -184,7 +185,7 @@ def test_hooks_get_the_state_their_arguments_and_their_environment_alone(tmp_pat
     out = tmp_path / "out"
     large = json.dumps({"annotations": {"a": "x" * 200_000}})
     script = f'cat > {out}; echo "$0 $1 $A ${{HOME-none}}" >> {out}'
-    hooks.run([hook("/bin/sh", "-c", script, "name", "one", env=("A=b=c",))], large, kind="prestart")
+    running.run([hook("/bin/sh", "-c", script, "name", "one", env=("A=b=c",))], large, kind="prestart")
     assert out.read_text() == f"{large}name one b=c none\n"
 
 
@@ -192,7 +193,7 @@ def test_hooks_run_in_order_until_one_fails(tmp_path: Path) -> None:
     out = tmp_path / "out"
     row = [hook("/bin/sh", "-c", f"echo {n} >> {out}; echo oops >&2; exit {n - 1}") for n in (1, 2, 3)]
     with pytest.raises(OSError, match="hook poststart /bin/sh: it exited with 1: oops"):
-        hooks.run(row, "{}", kind="poststart")
+        running.run(row, "{}", kind="poststart")
     assert out.read_text() == "1\n2\n"
 
 
@@ -200,7 +201,7 @@ def test_hooks_that_are_excused_do_not_stop_the_next(tmp_path: Path) -> None:
     out = tmp_path / "out"
     row = [hook("/bin/sh", "-c", f"echo {n} >> {out}; exit {n}") for n in (1, 0, 2)]
     said: list[str] = []
-    hooks.run([*row, hook("/nowhere/hook")], "{}", kind="poststop", excuse=said.append)
+    running.run([*row, hook("/nowhere/hook")], "{}", kind="poststop", excuse=said.append)
     assert out.read_text() == "1\n0\n2\n"
     assert len(said) == 3
     assert "/nowhere/hook" in said[2]
@@ -210,17 +211,17 @@ def test_a_hook_without_an_environment_gets_the_given(tmp_path: Path, monkeypatc
     monkeypatch.setenv("OF_THE_CALLER", "1")
     out = tmp_path / "out"
     script = f"echo ${{OF_THE_CALLER-}}${{OTHER-}} >> {out}"
-    hooks.run([hook("/bin/sh", "-c", script, env=None)], "{}", kind="prestart")
-    hooks.run([hook("/bin/sh", "-c", script, env=None)], "{}", kind="startContainer", env={"OTHER": "2"})
-    hooks.run([hook("/bin/sh", "-c", script, env=())], "{}", kind="prestart")
+    running.run([hook("/bin/sh", "-c", script, env=None)], "{}", kind="prestart")
+    running.run([hook("/bin/sh", "-c", script, env=None)], "{}", kind="startContainer", env={"OTHER": "2"})
+    running.run([hook("/bin/sh", "-c", script, env=())], "{}", kind="prestart")
     assert out.read_text() == "1\n2\n\n"
 
 
 def test_what_a_hook_writes_reaches_nobody_but_its_error(capfd: pytest.CaptureFixture[str]) -> None:
-    hooks.run([hook("/bin/sh", "-c", "echo out; echo err >&2")], "{}", kind="prestart")
+    running.run([hook("/bin/sh", "-c", "echo out; echo err >&2")], "{}", kind="prestart")
     assert capfd.readouterr() == ("", "")
     with pytest.raises(OSError, match="out\nerr"):
-        hooks.run([hook("/bin/sh", "-c", "echo out; echo err >&2; false")], "{}", kind="prestart")
+        running.run([hook("/bin/sh", "-c", "echo out; echo err >&2; false")], "{}", kind="prestart")
 
 
 def test_a_hook_that_is_no_program_says_so(tmp_path: Path) -> None:
@@ -228,21 +229,21 @@ def test_a_hook_that_is_no_program_says_so(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode)
         with pytest.raises(OSError, match=f"hook prestart {tmp_path / name}: it .*cannot be run"):
-            hooks.run([hook(os.fspath(tmp_path / name))], "{}", kind="prestart")
+            running.run([hook(os.fspath(tmp_path / name))], "{}", kind="prestart")
     with pytest.raises(OSError, match="cannot be run"):
-        hooks.run([hook(os.fspath(tmp_path))], "{}", kind="prestart")
+        running.run([hook(os.fspath(tmp_path))], "{}", kind="prestart")
 
 
 def test_a_hook_that_is_killed_or_missing_says_so() -> None:
     with pytest.raises(OSError, match="died of signal 9"):
-        hooks.run([hook("/bin/sh", "-c", "kill -9 $$")], "{}", kind="prestart")
+        running.run([hook("/bin/sh", "-c", "kill -9 $$")], "{}", kind="prestart")
     with pytest.raises(OSError, match="/nowhere/hook"):
-        hooks.run([hook("/nowhere/hook")], "{}", kind="prestart")
+        running.run([hook("/nowhere/hook")], "{}", kind="prestart")
 
 
 def test_a_hook_has_its_time() -> None:
     with pytest.raises(OSError, match="longer than 1 s"):
-        hooks.run([hook("/bin/sleep", "100", timeout_s=1)], "{}", kind="prestart")
+        running.run([hook("/bin/sleep", "100", timeout_s=1)], "{}", kind="prestart")
 
 
 @pytest.mark.parametrize(

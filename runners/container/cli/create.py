@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from ..errors import OciError
-from ..lifecycle import make, stored_config
+from ..lifecycle import claim_cgroup, destroy, make, stored_config
+from ..lifecycle import start as start_stage
 from ..lifecycle.make import Made, Request
 
 TYPE_CHECKING = False
@@ -34,10 +35,10 @@ def start(call: Call) -> int:
     lock = call.store.lock(name)
     try:
         known = call.store.read(name)
-        if make.is_frozen(known):
+        if claim_cgroup.is_frozen(known):
             raise OciError(f"cannot start the container {name}", "it is paused", f"resume {name}")
-        relay = make.relay(call.store, known)
-        make.start(call.store, call.log, known, stored_config.stored(call.store, known))
+        relay = start_stage.relay(call.store, known)
+        start_stage.start(call.store, call.log, known, stored_config.stored(call.store, known))
     finally:
         os.close(lock)
     if relay is not None:
@@ -115,7 +116,7 @@ def _run_in_terminal(call: Call, asked: Request, loaded: tuple[Bundle, bytes]) -
 def _run_detached(call: Call, made: Made) -> int:
     try:
         make.release(made.mask)
-        relay = make.relay(call.store, made.state)
+        relay = start_stage.relay(call.store, made.state)
         _start(call, made)
         make.hold()
     except BaseException:
@@ -152,7 +153,7 @@ def _stay(call: Call, made: Made, proxy: pty.Proxy | None = None) -> int:
 
     # From before the start on: the program may ask for a signal at once.
     with foreground.Signals() as signals:
-        relay = make.relay(call.store, made.state)
+        relay = start_stage.relay(call.store, made.state)
         _start(call, made)
         return foreground.attend(made.state.pid, made.pidfd, signals, proxy, relay)
 
@@ -160,7 +161,7 @@ def _stay(call: Call, made: Made, proxy: pty.Proxy | None = None) -> int:
 def _start(call: Call, made: Made) -> None:
     lock = call.store.lock(made.state.name)
     try:
-        make.start(call.store, call.log, made.state, made.config)
+        start_stage.start(call.store, call.log, made.state, made.config)
     finally:
         os.close(lock)
 
@@ -181,7 +182,7 @@ def _remove(call: Call, made: Made) -> None:
     try:
         known = call.store.read(made.state.name)
         if (known.pid, known.pid_start) == (made.state.pid, made.state.pid_start):  # else another of the same name
-            make.destroy(call.store, call.log, made.state, config=made.config)
+            destroy.destroy(call.store, call.log, made.state, config=made.config)
     finally:
         os.close(lock)
 

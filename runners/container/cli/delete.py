@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import OciError
-from ..lifecycle import claim_cgroup, make, state
+from ..lifecycle import claim_cgroup, destroy, state
 from ..lifecycle.checkpoint import checkpoint
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ def kill(call: Call) -> int:
         return _kill_all(call.store, known, number)
     pidfd = state.open_process(known)
     try:
-        if pidfd is None or not make.send_signal(pidfd, number):
+        if pidfd is None or not destroy.send_signal(pidfd, number):
             # containerd and podman look for these words.
             raise OciError(f"cannot kill {name}", "container not running")
     finally:
@@ -67,14 +67,14 @@ def kill(call: Call) -> int:
 
 def _thaw(known: State) -> None:
     """A frozen process of cgroup v1 dies only once it may run."""
-    group = make.group_of(known)
+    group = claim_cgroup.group_of(known)
     if group is not None and group.frozen():
         group.thaw_if_there()  # the runtime in the foreground removes what it sees end
 
 
 def _kill_all(store: Store, known: State, number: int) -> int:
     """Every process of the container; a stopped one may still have some, if it has no pid namespace of its own."""
-    group = make.group_of(known)
+    group = claim_cgroup.group_of(known)
     if group is None:
         raise OciError(f"cannot signal all processes of {known.name}", "it has no cgroup to find them in")
     if claim_cgroup.shared(store, known):
@@ -128,5 +128,5 @@ def _delete(call: Call, name: str, *, force: bool) -> int:
     if status not in ("stopped", "created") and not force:
         why = f"it is {status}"
         raise OciError(f"cannot delete container {name} that is not stopped", why, f"delete --force {name}")
-    make.destroy(call.store, call.log, known)
+    destroy.destroy(call.store, call.log, known)
     return 0

@@ -15,9 +15,9 @@ import time
 
 from ..cgroup import counters
 from ..cgroup.v1 import V1
-from ..config.hooks import LONGEST_MS
 from ..errors import OciError, reason
-from ..lifecycle import make, state
+from ..lifecycle import claim_cgroup, state
+from ..lifecycle.hooks import LONGEST_MS
 from ..light import json
 from ..linux.files import write
 from .main import say_lines
@@ -41,7 +41,7 @@ def events(call: Call) -> int:
         status = call.store.status(known)
         raise OciError(f"cannot tell what the container {name} uses", f"it is not running, but {status}")
     try:
-        group = make.group_of(known)
+        group = claim_cgroup.group_of(known)
         if group is None:
             raise OciError(f"cannot tell what the container {name} uses", "it has no cgroup of its own")
         if call.options.on("stats"):

@@ -1,69 +1,29 @@
-"""The verb exec: another program in the namespaces and the cgroup of a running container.
-
-Three processes: we wait; a copy of us enters the namespaces, of which the pid namespace only takes its children; its
-child, which is ours too (CLONE_PARENT), enters the cgroup and becomes the program by the steps of the first process.
-Neither may be looked into from inside while it is still this program (prctl(2), PR_SET_DUMPABLE).
-"""
+"""The verb exec: another program in a running container, as its options or a file say; and waiting for its end."""
 
 from __future__ import annotations
 
 import os
-import select
 
 from ..cgroup import enter
 from ..config import process
-from ..config.bundle import NAMESPACES
 from ..errors import OciError, reason
-from ..lifecycle import make, state, stored_config
+from ..lifecycle import claim_cgroup, exec_process, make, state, stored_config
 from ..light import json
-from ..light.dataclasses import record, replace
+from ..light.dataclasses import replace
 from ..linux import pty as terminals
-from ..linux import syscalls
 from ..linux.capabilities import Capabilities, mask_of
-from ..linux.exec_stub import stub
 from ..reader import BundleError, Reader
-from ..seccomp import listener
-from ..setup import child, parent, preserved_fds, sequence
-from ..setup.steps.basic import NewKeyring, NewSession, RunOn, Strict
-from ..setup.steps.credentials import BecomeUser, SetGroups, SetPersonality, Undumpable
+from ..setup import preserved_fds
 from . import foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import NoReturn
-
-    from ..cgroup.cgroups import Cgroup
-    from ..config.bundle import Bundle
     from ..config.process import Process
     from ..lifecycle.state import State
     from ..light.argparse import Parsed
-    from ..setup.kernel import Sys
-    from ..setup.steps.basic import Step
     from .main import Call
 
 _FAILED = 255  # as runc: no exit status of a program that ran, mostly
-_REPORT_BYTES = 1 << 16
-_ENTER_MS = 60_000
-
-
-@record(kw_only=True)
-class _Entry:
-    """All that the copy needs."""
-
-    config: Bundle
-    process: Process
-    group: Cgroup | None
-    first: int
-    entrances: tuple[str, ...]
-    target: int
-    console: int
-    preserve_fds: int
-    listen_fds: int
-    filters: str
-    known: State
-    #: Whether we show its terminal ourselves.
-    shown: bool = False
 
 
 def execute(call: Call) -> int:
@@ -89,7 +49,7 @@ def _execute(call: Call) -> int:
     wanted = _process(call, config.process)
     wanted = make.within_reach(replace(config, process=wanted), call.log).process
     target = _target(call, known)
-    group = make.group_of(known)
+    group = claim_cgroup.group_of(known)
     path = options.text("console-socket")
     if path and not wanted.terminal:
         raise OciError("--console-socket", "the process asks for no terminal", "set process.terminal, or give --tty")
@@ -97,7 +57,7 @@ def _execute(call: Call) -> int:
         raise OciError("process.terminal", "nobody takes the terminal", "give --console-socket, or do not detach")
     preserve_fds, listen_fds = options.number("preserve-fds"), preserved_fds.listening(call.log.warning)
     preserved_fds.check(preserve_fds + listen_fds)
-    entry = _Entry(
+    entry = exec_process.Entry(
         config=config,
         process=wanted,
         group=group,
@@ -109,15 +69,17 @@ def _execute(call: Call) -> int:
         listen_fds=listen_fds,
         filters=make.filters(call.store),
         known=known,
+        pid_file=options.text("pid-file"),
+        patient=options.on("ignore-paused"),
     )
     if wanted.terminal and not path:
-        return _in_terminal(options, entry)
-    pid = _enter(options, entry)
+        return _in_terminal(entry)
+    pid = exec_process.enter(entry)
     return 0 if options.on("detach") else _attend(pid)
 
 
 def _target(call: Call, known: State) -> int:
-    status = call.store.status(known, make.is_frozen)
+    status = call.store.status(known, claim_cgroup.is_frozen)
     if status == "paused" and call.options.on("ignore-paused"):
         status = "running"
     if status == "paused":
@@ -211,17 +173,17 @@ def _with(kept: Capabilities, names: list[str], uid: int, warnings: list[str]) -
     )
 
 
-def _in_terminal(options: Parsed, entry: _Entry) -> int:
+def _in_terminal(entry: exec_process.Entry) -> int:
     ours, theirs = terminals.pair()
     try:
         # It may look at its size at once, before the proxy has set it.
         sized = replace(entry.process, console_size=terminals.own_size())
-        pid = _enter(options, replace(entry, console=theirs, process=sized, shown=True))
+        pid = exec_process.enter(replace(entry, console=theirs, process=sized, shown=True))
         os.close(theirs)
         try:
             proxy = terminals.Proxy(terminals.receive(ours))
         except (OciError, OSError):
-            _end(pid)
+            exec_process.end(pid)
             raise
         with proxy:
             return _attend(pid, proxy)
@@ -236,166 +198,3 @@ def _attend(pid: int, proxy: terminals.Proxy | None = None) -> int:
             return foreground.attend(pid, pidfd, signals, proxy)
     finally:
         os.close(pidfd)
-
-
-def _enter(options: Parsed, entry: _Entry) -> int:
-    """Start the program; return its pid once it has been executed. Raises OciError with the step that failed."""
-    # Before anything is entered: it reads the host's files.
-    agent = listener.connect(entry.config.seccomp)
-    filtering = parent.filtering(entry.config, entry.filters)
-    last = sequence.becoming(entry.process, bundle=entry.config, filtering=filtering)
-    steps = (*_before(entry), *last.steps)
-    program = stub.make(last.calls, announce=agent >= 0)
-    report, report_in = os.pipe()
-    numbers, numbers_in = os.pipe()
-    try:
-        helper = os.fork()
-        if helper == 0:
-            os.close(report)
-            os.close(numbers)
-            _join(entry, steps, program, report_in, numbers_in)
-    finally:
-        os.close(report_in)
-        os.close(numbers_in)
-        os.close(program)
-    try:
-        number, said = _follow(options, entry, agent, helper, numbers, report)
-    finally:
-        os.close(report)
-        os.close(numbers)
-        if agent >= 0:
-            os.close(agent)
-    if said or not number:
-        if number:
-            os.waitpid(number, 0)
-        raise OciError(stub.said(said, entry.process.argv[0]) if said else "the process ended before it had entered")
-    if options.text("pid-file"):
-        try:
-            state.place_file(options.text("pid-file"), str(number), 0o644)
-        except OSError:
-            _end(number)
-            raise
-    return number
-
-
-def _end(number: int) -> None:
-    """Kill the program, our child: who is told of a failure does not expect it to run."""
-    os.kill(number, make.SIGKILL)  # not waited for: the number is still its own
-    os.waitpid(number, 0)
-
-
-def _follow(options: Parsed, entry: _Entry, agent: int, helper: int, numbers: int, report: int) -> tuple[int, bytes]:
-    """The program's number, 0 if it got none, and what is said until it runs: nothing, or what failed."""
-    # In a paused container it waits for its resumption, which --ignore-paused asks for.
-    limit_ms = None if options.on("ignore-paused") else _ENTER_MS
-    number, said = 0, b""
-    try:
-        number = int(_next(numbers, limit_ms) or b"0")
-        while part := _next(report, limit_ms):  # closed by exec, or by the end of both
-            if agent >= 0 and part[:1] == b"0" and entry.config.seccomp is not None:
-                listener.hand_on(agent, entry.config.seccomp, number, entry.known.report("running"))
-                part = part[1:]
-            said += part
-    except BaseException:
-        for pid in (helper, number):
-            if pid:
-                os.kill(pid, make.SIGKILL)  # ours, and not waited for: the numbers are still theirs
-        raise
-    os.waitpid(helper, 0)
-    return number, said
-
-
-def _next(pipe: int, limit_ms: int | None) -> bytes:
-    """What comes next out of *pipe*. Raises OciError if that is nothing for too long."""
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN)
-    if not poll.poll(limit_ms):
-        why = f"nothing happened for {_ENTER_MS // 1000} s"
-        raise OciError("the program is not executed", why, "see whether the container's cgroup is frozen")
-    return os.read(pipe, _REPORT_BYTES)
-
-
-def _join(entry: _Entry, steps: tuple[Step, ...], program: int, report: int, numbers: int) -> NoReturn:
-    """In the copy: enter, make the child, say its number, end."""
-    try:
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        before, after = entry.process.affinity
-        if before:
-            child.run((RunOn(before),))
-        doors = None if entry.group is None else enter.Doors(entry.group, entry.first, entry.entrances)
-        # Always, also where it is ours already: the call fails if the process has ended, and the number is another's.
-        flags = NAMESPACES["mount"]
-        for kind in entry.config.namespaces:
-            flags |= NAMESPACES[kind]
-        root = _root(entry)
-        # Inside a user namespace no limit could be raised; and a limit of open files must not be in the way of these.
-        child.run(sequence.limits(entry.process, pid=0))
-        syscalls.setns(entry.target, flags)
-        if root >= 0:
-            os.fchdir(root)
-            os.chroot(".")
-            os.close(root)
-        pid = doors.clone() if doors is not None else syscalls.clone3(syscalls.CLONE_PARENT, 0)[0]
-        if pid == 0:
-            os.close(numbers)
-            if after:
-                child.run((RunOn(after),))
-            child.become(
-                entry.process,
-                steps,
-                report=report,
-                program=program,
-                preserve_fds=entry.preserve_fds + entry.listen_fds,
-                listen_fds=entry.listen_fds,
-            )
-        os.write(numbers, str(pid).encode())
-        os._exit(0)
-    except OSError as error:
-        os.write(report, f"cannot join the container: {reason(error)}".encode())
-    finally:
-        os._exit(1)
-
-
-def _root(entry: _Entry) -> int:
-    """The first process' root directory, where it may be another than that of its mount namespace; else -1."""
-    if entry.config.is_new("mount"):
-        return -1
-    return os.open(f"/proc/{entry.first}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _before(entry: _Entry) -> Iterator[Step]:
-    """What comes before the steps that the first process takes, too."""
-    yield NewSession()
-    yield NewKeyring()
-    if "user" in entry.config.namespaces:
-        yield SetGroups(may_keep=True)
-        yield BecomeUser(*_first(entry.known))
-    yield Undumpable()  # a change of ids takes it back
-    if entry.config.personality is not None:
-        yield SetPersonality(entry.config.personality)
-    if entry.process.terminal:
-        yield OwnTerminal(entry.console, entry.process.console_size, entry.process.uid, entry.shown)
-
-
-def _first(known: State) -> tuple[int, int]:
-    from ..linux import idmap  # late: few containers have a user namespace
-
-    return idmap.first(known.pid)
-
-
-@record
-class OwnTerminal(Strict):
-    """A pseudo-terminal of the container's devpts; its master goes out over *carrier*. /dev/console stays as it is."""
-
-    carrier: int
-    size: tuple[int, int] | None
-    uid: int
-    plain: bool = False
-
-    def describe(self) -> str:
-        """See :class:`basic.Step`."""
-        return "make the terminal and hand it out"
-
-    def apply(self, _sys: Sys) -> None:
-        """See :class:`basic.Step`."""
-        os.close(terminals.inside(self.carrier, size=self.size, uid=self.uid, plain=self.plain))

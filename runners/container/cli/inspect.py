@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import OciError
-from ..lifecycle import make
+from ..lifecycle import claim_cgroup
 from ..light import json
 from .main import SPEC, say_lines
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def state(call: Call) -> int:
     """Print the state as JSON."""
     known = call.store.read(call.name())
-    say_lines(json.dumps(_report(known, call.store.status(known, make.is_frozen)), indent=2))
+    say_lines(json.dumps(_report(known, call.store.status(known, claim_cgroup.is_frozen)), indent=2))
     return 0
 
 
@@ -58,7 +58,7 @@ def list_all(call: Call) -> int:
         except OciError as error:
             call.log.warning(str(error))
             continue
-        reports.append(_report(known, call.store.status(known, make.is_frozen)))
+        reports.append(_report(known, call.store.status(known, claim_cgroup.is_frozen)))
     if call.options.on("quiet"):
         for report in reports:
             say_lines(str(report["id"]))
@@ -87,7 +87,7 @@ def ps(call: Call) -> int:
     """List the processes of a container."""
     name = call.name(more=True)
     known = call.store.read(name)
-    group = make.group_of(known)
+    group = claim_cgroup.group_of(known)
     if group is None:
         raise OciError(f"cannot list the processes of {name}", "it has no cgroup to find them in")
     pids = sorted(group.pids())

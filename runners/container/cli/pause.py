@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import OciError
-from ..lifecycle import make
+from ..lifecycle import claim_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def group_in(call: Call, verb: str, statuses: tuple[str, ...]) -> Cgroup:
     lock = call.store.lock(name)
     try:
         known = call.store.read(name)
-        status = call.store.status(known, make.is_frozen)
+        status = call.store.status(known, claim_cgroup.is_frozen)
         if status not in statuses:
             raise OciError(f"cannot {verb} the container {name}", f"it is {status}")
-        group = make.group_of(known)
+        group = claim_cgroup.group_of(known)
         if group is None:
             raise OciError(
                 f"cannot {verb} the container {name}", "it has no cgroup of its own", "set linux.cgroupsPath"

@@ -32,6 +32,17 @@ _EMPTY = 2
 _NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+def group_of(known: State) -> Cgroup | None:
+    """The container's cgroup; None if it has none of its own."""
+    return cgroups.for_container(known.cgroup, known.name) if known.cgroup else None
+
+
+def is_frozen(known: State) -> bool:
+    """Whether the container's cgroup is frozen."""
+    group = group_of(known)
+    return group is not None and group.frozen()
+
+
 def place(store: Store, config: Bundle, name: str, warn: Callable[[str], None]) -> str:
     """The path of the container's cgroup; empty where none can be made and none is asked for. Raises OciError.
 

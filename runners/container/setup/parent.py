@@ -12,12 +12,10 @@ import errno
 import os
 import select
 
-from ..config import mounts as mounting
 from ..config.process import RLIMITS
 from ..light.dataclasses import replace
-from ..linux import syscalls
 from ..linux.exec_stub import stub
-from . import child, sequence
+from . import child, mount_trees, sequence
 from .clone import Created, clone
 from .steps.basic import JoinCgroup
 from .steps.credentials import SetLimit, SetOomScore
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Created", "check_release", "create", "filtering"]
 
 _SIGKILL = 9
-#: Descriptors that are needed beside those of mounts: some ten, and those of the caller.
-_OTHER_FILES = 32
 _MESSAGE_BYTES = 1 << 16
 #: A mount can wait for a server on the network, and a cgroup for being thawed.
 _SET_UP_MS = 120_000
@@ -77,15 +73,15 @@ def create(
         preserved_fds.check(preserve_fds)
     if bundle.process.terminal:
         from ..linux import pty  # noqa: F401 - now: where the first process needs it, there is no Python to import from
-    trees = Trees()
+    trees = mount_trees.Trees()
     opened: list[int] = []
     try:
-        found = _open_trees(bundle, trees)
+        found = mount_trees.open_all(bundle, trees)
         if "mount" not in bundle.namespaces:
             from . import shared_mounts
 
             found[-1] = shared_mounts.attach(bundle.rootfs, trees.add, record_root)
-        nodes = _nodes(bundle, trees)
+        nodes = mount_trees.devices(bundle, trees)
         planned = sequence.plan(
             bundle,
             cgroup=cgroup.relative if cgroup is not None else "",
@@ -107,43 +103,6 @@ def create(
             os.close(fd)
 
 
-class Trees:
-    """Descriptors of detached mounts: ours until the first process has them.
-
-    With many of them, the soft limit of open files is the hard one meanwhile; *limits* are (soft, hard) as they were.
-    """
-
-    def __init__(self) -> None:
-        self.fds: list[int] = []
-        self.limits: tuple[int, int] | None = None
-        self._most = 0
-
-    def add(self, fd: int) -> None:
-        """Keep *fd*; make room for more."""
-        self.fds.append(fd)
-        self._most = self._most or os.sysconf("SC_OPEN_MAX")
-        if fd >= self._most - _OTHER_FILES:
-            self.widen()
-
-    def widen(self) -> None:
-        """Make all the room that there can be."""
-        if self.limits is None:
-            import resource
-
-            self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
-
-    def close(self) -> None:
-        """Let go of all, and of the room. Again is no error."""
-        while self.fds:
-            os.close(self.fds.pop())
-        if self.limits is not None:
-            import resource
-
-            resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
-            self.limits = None
-
-
 def filtering(bundle: Bundle, cache: str) -> Filter | None:
     """The filter of system calls, if any; *cache* is a directory for compiled filters. Raises BundleError."""
     if bundle.seccomp is None:
@@ -153,100 +112,12 @@ def filtering(bundle: Bundle, cache: str) -> Filter | None:
     return filters.make(bundle.seccomp, cache=cache)
 
 
-def _open_trees(bundle: Bundle, opened: Trees) -> dict[int, int]:
-    """Detached mounts that the first process could not open itself, by number of the mount; -1 is the root filesystem.
-
-    In a user namespace it may not pass directories of others; no ids but the host's can be mapped from within; and
-    what is to reach the host's mounts has to be of their peer group, which ends where the first process starts. Where
-    the caller may not open one either, as no ordinary user may, the first process tries, as by runc.
-    """
-    trees: dict[int, int] = {}
-    alien = "user" in bundle.namespaces and os.geteuid() == 0
-    if alien:
-        try:
-            trees[-1] = _tree(bundle.rootfs, opened, recursive=True, apart=True)
-        except PermissionError:
-            alien = False
-    users: dict[object, int] = {}
-    try:
-        for number, mount in enumerate(bundle.mounts):
-            if not mount.bind or mount.remount:
-                continue
-            shared = bool(mount.propagation) and mount.propagation[0] & ~syscalls.MS_REC == syscalls.MS_SHARED
-            if alien or shared or mount.idmap:
-                try:
-                    trees[number] = _tree(mount.source, opened, recursive=mount.recursive, apart=not shared)
-                except PermissionError:
-                    if mount.idmap:
-                        raise
-            if mount.idmap:
-                _map_owners(mount, trees[number], _users(bundle, mount, users))
-    finally:
-        for fd in users.values():
-            os.close(fd)
-    return trees
-
-
-def _nodes(bundle: Bundle, opened: Trees) -> dict[str, int]:
-    """Devices that the first process could not make itself, by path."""
-    if "user" not in bundle.namespaces or not bundle.devices:
-        return {}
-    from . import lent_devices  # late: few containers have such devices
-
-    if len(bundle.devices) > _OTHER_FILES:
-        opened.widen()
-    nodes = lent_devices.nodes(bundle)
-    for fd in nodes.values():
-        opened.add(fd)
-    return nodes
-
-
-def _tree(path: str, opened: Trees, *, recursive: bool, apart: bool) -> int:
-    try:
-        fd = syscalls.open_tree(path, recursive=recursive)
-    except OSError as error:
-        if error.errno != errno.EMFILE:
-            raise
-        why = f"{len(opened.fds)} mounts are open already, and no more files may be; raise the hard limit (ulimit -Hn)"
-        raise OSError(errno.EMFILE, why, path) from None
-    opened.add(fd)
-    if apart:
-        syscalls.mount_setattr("", propagation=syscalls.MS_SLAVE, recursive=True, dir_fd=fd)
-    return fd
-
-
-def _users(bundle: Bundle, mount: mounting.Mount, known: dict[object, int]) -> int:
-    """A user namespace with the ids by which *mount* maps owners: its own, or the container's. Kept in *known*."""
-    if mount.identity not in known:
-        path = bundle.namespaces.get("user", "")
-        if mount.identity is None and path:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not to wait for a pipe
-        else:
-            from ..linux import idmap
-
-            fd = idmap.namespace(*(mount.identity or (bundle.uids, bundle.gids)))
-        known[mount.identity] = fd
-    return known[mount.identity]
-
-
-def _map_owners(mount: mounting.Mount, tree: int, users: int) -> None:
-    try:
-        syscalls.mount_setattr(
-            "", attributes=syscalls.MOUNT_ATTR_IDMAP, userns=users, recursive=mount.identity_below, dir_fd=tree
-        )
-    except OSError as error:
-        why = f"idmap: {error.strerror}"
-        if error.errno == errno.EINVAL:
-            why += " (its file system maps no owners, or something mounted below it does not)"
-        raise OSError(error.errno, why, mount.source) from None
-
-
 def _make(
     bundle: Bundle,
     planned: Plan,
     cgroup: Cgroup | None,
     fifo: str,
-    trees: Trees,
+    trees: mount_trees.Trees,
     opened: list[int],
     fds: tuple[int, int],
     run_hooks: RunHooks,
