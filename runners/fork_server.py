@@ -30,7 +30,7 @@ from tare.runners.container.config.defaults import PIDS_LIMIT, default_config
 from tare.runners.container.linux.exec_stub import stub
 from tare.runners.container.reader import BundleError
 from tare.runners.container.warm import leftovers, smallest_container, vfork
-from tare.runners.container.warm.instance_cgroups import Limits, SiblingsV1, SiblingsV2
+from tare.runners.container.warm.instance_cgroups import InstanceCgroupsV1, InstanceCgroupsV2, Limits
 from tare.runners.launch import drain, fork_client, frame
 
 LAYERS: Layers = ("container",)
@@ -137,7 +137,7 @@ class _Starter:
         self,
         servers: Sequence[fork_client.ForkServer],
         spec: Spec,
-        groups: SiblingsV1 | SiblingsV2 | None,
+        groups: InstanceCgroupsV1 | InstanceCgroupsV2 | None,
     ) -> None:
         self._servers = servers
         self._spec = spec
@@ -174,7 +174,7 @@ class _Starter:
             theirs.callback(os.close, status_in)
             fds = [gate_out, console_in, status_in]
             entrances: list[str] = []
-            if isinstance(groups, SiblingsV2):
+            if isinstance(groups, InstanceCgroupsV2):
                 _create(groups, name)
                 fds.append(groups.open(name))
                 theirs.callback(os.close, fds[-1])
@@ -183,7 +183,7 @@ class _Starter:
 
             def meanwhile() -> None:
                 with gates:  # if this fails, the end of the file sends the child home: the fork server waits for it
-                    if isinstance(groups, SiblingsV1):
+                    if isinstance(groups, InstanceCgroupsV1):
                         _create(groups, name)
                     os.write(gate, b"g")
 
@@ -204,7 +204,7 @@ class _Starter:
         return report, writer
 
 
-def _create(groups: SiblingsV1 | SiblingsV2, name: str) -> None:
+def _create(groups: InstanceCgroupsV1 | InstanceCgroupsV2, name: str) -> None:
     try:
         groups.create(name)
     except OSError as error:
@@ -212,7 +212,7 @@ def _create(groups: SiblingsV1 | SiblingsV2, name: str) -> None:
         raise RunnerError(f"cannot make the cgroup {groups.of(name).relative}", why, "see `tare doctor`") from error
 
 
-def _groups(scratch: Scratch, spec: Spec, stack: ExitStack) -> SiblingsV1 | SiblingsV2 | None:
+def _groups(scratch: Scratch, spec: Spec, stack: ExitStack) -> InstanceCgroupsV1 | InstanceCgroupsV2 | None:
     """Where the instances get their cgroups, with the device rules if there is a way to enforce them."""
     parent = frame.parent(scratch)
     if parent is None:
@@ -220,11 +220,11 @@ def _groups(scratch: Scratch, spec: Spec, stack: ExitStack) -> SiblingsV1 | Sibl
     limits = Limits(memory_bytes=spec.memory_bytes, pids=PIDS_LIMIT, cpus=spec.cpus)
     try:
         if isinstance(parent, cgroups.V2):
-            return SiblingsV2(parent, stack.enter_context(devices.RulesV2()), limits)
+            return InstanceCgroupsV2(parent, stack.enter_context(devices.RulesV2()), limits)
         rules = None
         if devices.enforceable(parent.layout):
             rules = stack.enter_context(devices.RulesV1(parent, f"{scratch.directory.name}-rules"))
-        return stack.enter_context(SiblingsV1(parent, rules, limits))
+        return stack.enter_context(InstanceCgroupsV1(parent, rules, limits))
     except OSError as error:
         raise RunnerError(f"cannot make the cgroup {scratch.cgroup}", str(error), "see `tare doctor`") from error
 

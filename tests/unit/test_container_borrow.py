@@ -25,7 +25,7 @@ class Make(Protocol):
         failed: Callable[[int], None] = ...,
         path: str = ...,
         script: str = ...,
-    ) -> vfork.Borrower: ...
+    ) -> vfork.VforkChild: ...
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def borrower(programs: Callable[[str], int]) -> Make:
         failed: Callable[[int], None] = lambda number: None,
         path: str = SHELL,
         script: str = "exit 7",
-    ) -> vfork.Borrower:
+    ) -> vfork.VforkChild:
         words = [b"sh", b"-c", script.encode(), b"zero", b"o ne"]
-        return vfork.Borrower(setup=setup, failed=failed, program=programs(path), argv=words, env={"NAME": "va=lue"})
+        return vfork.VforkChild(setup=setup, failed=failed, program=programs(path), argv=words, env={"NAME": "va=lue"})
 
     return make
 
 
-def status_of(made: vfork.Borrower) -> int:
+def status_of(made: vfork.VforkChild) -> int:
     pid, pidfd = made.start(0)
     os.close(pidfd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -10,7 +10,7 @@ import pytest
 from tare.runners.container.cgroup.devices import RulesV1
 from tare.runners.container.cgroup.hierarchies import Layout
 from tare.runners.container.cgroup.v1 import V1
-from tare.runners.container.warm.instance_cgroups import Limits, SiblingsV1
+from tare.runners.container.warm.instance_cgroups import InstanceCgroupsV1, Limits
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def parent(tmp_path: Path) -> V1:
 def test_all_directories_and_the_entrances_to_them(parent: V1, tmp_path: Path) -> None:
     rules = RulesV1(parent, "rules")
     rules.group.create()
-    with SiblingsV1(parent, rules, Limits(memory_bytes=None, pids=None, cpus=None)) as siblings:
+    with InstanceCgroupsV1(parent, rules, Limits(memory_bytes=None, pids=None, cpus=None)) as siblings:
         siblings.create("one")
         directories = [
             *(tmp_path / f"{name}/tare-1/run/one" for name in ("memory", "pids", "cpu")),
@@ -51,7 +51,7 @@ def test_limits_are_those_of_a_single_cgroup(parent: V1, monkeypatch: pytest.Mon
                 Path(path).touch()
 
     monkeypatch.setattr(os, "mkdir", as_the_kernel_does)
-    with SiblingsV1(parent, None, limits) as siblings:
+    with InstanceCgroupsV1(parent, None, limits) as siblings:
         siblings.create("one")
     assert [(path, Path(path).read_text()) for path, _ in expected] == expected
     assert len(expected) == 3
@@ -62,7 +62,10 @@ def test_a_refusal_names_the_path(parent: V1, tmp_path: Path, pids: int | None, 
     """That of a directory that is there already, and of a file that is not."""
     parent.child("one").create()
     limits = Limits(memory_bytes=None, pids=pids, cpus=None)
-    with SiblingsV1(parent, None, limits) as siblings, pytest.raises(OSError, match=r"File exists|No such") as caught:
+    with (
+        InstanceCgroupsV1(parent, None, limits) as siblings,
+        pytest.raises(OSError, match=r"File exists|No such") as caught,
+    ):
         siblings.create("one" if pids is None else "two")
     assert caught.value.filename == os.fspath(tmp_path / refused)
 
@@ -70,9 +73,9 @@ def test_a_refusal_names_the_path(parent: V1, tmp_path: Path, pids: int | None, 
 def test_no_descriptor_is_left(parent: V1, tmp_path: Path) -> None:
     limits = Limits(memory_bytes=None, pids=None, cpus=None)
     before = os.listdir("/proc/self/fd")
-    with SiblingsV1(parent, None, limits):
+    with InstanceCgroupsV1(parent, None, limits):
         assert len(os.listdir("/proc/self/fd")) == len(before) + 3
     (tmp_path / "pids/tare-1/run").rmdir()
-    with pytest.raises(FileNotFoundError), SiblingsV1(parent, None, limits):
+    with pytest.raises(FileNotFoundError), InstanceCgroupsV1(parent, None, limits):
         pass
     assert os.listdir("/proc/self/fd") == before

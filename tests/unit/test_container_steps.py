@@ -21,7 +21,7 @@ from tare.runners.container.linux import capabilities, syscalls
 from tare.runners.container.reader import BundleError
 from tare.runners.container.seccomp.filters import Filter
 from tare.runners.container.setup.kernel import flatten
-from tare.runners.container.setup.sequence import Plan, plan
+from tare.runners.container.setup.sequence import StepSequence, plan
 from tare.runners.container.setup.steps import basic, carry, without_pivot
 from tare.runners.container.warm import overlay_sequence, program, root_layer
 
@@ -73,7 +73,7 @@ def look(path: str) -> Found:
     return known.get(path, "")
 
 
-def made(last_capability: int = 40, held: root_layer.Held | None = None, **changes: Any) -> Plan:
+def made(last_capability: int = 40, held: root_layer.Held | None = None, **changes: Any) -> StepSequence:
     """The plan of the warm helper."""
     return overlay_sequence.plan(
         bundle(**changes),
@@ -86,7 +86,7 @@ def made(last_capability: int = 40, held: root_layer.Held | None = None, **chang
     )
 
 
-def cold(**changes: Any) -> Plan:
+def cold(**changes: Any) -> StepSequence:
     """The plan of the OCI runtime."""
     return plan(bundle(**changes), last_capability=40, filtering=FILTER)
 
@@ -370,7 +370,7 @@ def test_what_of_the_host_shows_the_kernel() -> None:
 def test_both_ways_mount_and_mask_the_same() -> None:
     """The same configuration: the same file systems with the same options at the same places, by either order."""
 
-    def mounts(planned: Plan) -> list[tuple[Any, ...]]:
+    def mounts(planned: StepSequence) -> list[tuple[Any, ...]]:
         return [
             call[1:] for call in recorded(*planned.own) if call[0] in ("mount", "mount_in") and call[2].count("/") > 0
         ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..config.hooks import RunHooks
     from ..config.process import Process
-    from .sequence import Plan
+    from .sequence import StepSequence
     from .steps.basic import Step
 else:
     import _signal  # the module itself imports enum: 3 ms
@@ -125,7 +125,7 @@ def _unforeseen(error: BaseException) -> str:
 
 
 def become_first(
-    plan: Plan,
+    plan: StepSequence,
     process: Process,
     first: Step | None,
     ends: Ends,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..config.bundle import Bundle
     from ..config.hooks import RunHooks
     from ..seccomp.filters import Filter
-    from .sequence import Plan
+    from .sequence import StepSequence
     from .steps.basic import Step
 
 __all__ = ["Created", "check_release", "create", "filtering"]
@@ -114,7 +114,7 @@ def filtering(bundle: Bundle, cache: str) -> Filter | None:
 
 def _make(
     bundle: Bundle,
-    planned: Plan,
+    planned: StepSequence,
     cgroup: Cgroup | None,
     fifo: str,
     trees: mount_trees.Trees,

@@ -60,7 +60,7 @@ _FEW_FILES = 64
 
 
 @record(kw_only=True)
-class Plan:
+class StepSequence:
     """*clone_flags* are the namespaces that clone3 makes, before any step.
 
     *inherited* steps hold for every child of the process that does them: only a layered plan has them. *own* are each
@@ -108,7 +108,7 @@ def plan(
     pivot: bool = True,
     last_capability: int = -1,
     filtering: Filter | None = None,
-) -> Plan:
+) -> StepSequence:
     """All steps to make a container of *bundle* in place.
 
     Joining cgroups is left out: it comes first, see :class:`basic.JoinCgroup`. *cgroup* is the path of the joined one.
@@ -142,7 +142,7 @@ def plan(
     entering += [Readonly(path) for path in bundle.readonly]
     entering += finish_root(bundle)
     last = becoming(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
-    return Plan(
+    return StepSequence(
         clone_flags=clone_flags(bundle),
         outside=tuple(outside),
         entering=tuple(entering),

@@ -34,7 +34,7 @@ from ..setup.steps.basic import JoinCgroup, Step
 from . import overlay_sequence
 from .program import Program
 from .root_layer import LAYER, Held, Layer, StandAlone, can_stand_alone, hold
-from .vfork import Borrower, why_not
+from .vfork import VforkChild, why_not
 
 #: Its argv holds this word, for a reader of ps, and the mark of its owner (:mod:`leftovers`).
 MARKER = "tare-helper"
@@ -72,9 +72,9 @@ class Starter:
         self.root = root
         self._program = program
         self._files: tuple[Step | None, int, int, int] = (None, -1, -1, -1)
-        self._borrower: Borrower | None = None
+        self._borrower: VforkChild | None = None
         if not why_not(program.clone_flags):
-            self._borrower = Borrower(
+            self._borrower = VforkChild(
                 setup=self._set_up, failed=self._failed, program=program.stub, argv=program.argv, env=program.env
             )
 

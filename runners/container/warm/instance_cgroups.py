@@ -27,7 +27,7 @@ class Limits:
     cpus: float | None
 
 
-class SiblingsV1:
+class InstanceCgroupsV1:
     """In v1: below one cgroup, and below that of the device rules. A context manager, for its descriptors."""
 
     def __init__(self, parent: V1, rules: RulesV1 | None, limits: Limits) -> None:
@@ -41,7 +41,7 @@ class SiblingsV1:
         #: Directory -> its descriptor: paths below it are not walked from the root each time.
         self._open: dict[str, int] = {}
 
-    def __enter__(self) -> SiblingsV1:
+    def __enter__(self) -> InstanceCgroupsV1:
         try:
             for parent in self._parents:
                 for directory in parent.directories():
@@ -87,7 +87,7 @@ class SiblingsV1:
                 stack.callback(parent.child(name).remove)
 
 
-class SiblingsV2:
+class InstanceCgroupsV2:
     """In v2: one cgroup each, with the device rules attached."""
 
     def __init__(self, parent: V2, rules: RulesV2, limits: Limits) -> None:

@@ -13,7 +13,7 @@ from ..reader import BundleError
 from ..setup import cgroup_mount, child, rootfs_contents
 from ..setup import sequence as plans
 from ..setup.rootfs_contents import DEVICES, LINKS
-from ..setup.sequence import Plan
+from ..setup.sequence import StepSequence
 from ..setup.steps.basic import (
     DieWithParent,
     Link,
@@ -84,7 +84,7 @@ def plan(
     held: Held | None = None,
     look: Look = look,
     filtering: Filter | None = None,
-) -> Plan:
+) -> StepSequence:
     """All steps for a container of *bundle* on an overlay of its own.
 
     *base* is an existing directory to mount on. The inherited steps are for a process in a mount namespace of its own
@@ -101,7 +101,7 @@ def plan(
     layer = Layer(bundle.rootfs, base)
     if held is not None:
         stand, layer = StandAlone(base, held), Layer(bundle.rootfs, LAYER, here=True)
-    return Plan(
+    return StepSequence(
         clone_flags=plans.clone_flags(bundle),
         inherited=(stand, Undumpable(), *(step for step in person.steps if isinstance(step, _INHERITED))),
         outside=(

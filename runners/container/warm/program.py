@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from ..setup.kernel import Call
-    from ..setup.sequence import Plan
+    from ..setup.sequence import StepSequence
     from ..setup.steps.basic import Step
 
 #: The exit status of a container whose set-up failed, as in shells' "cannot execute".
@@ -30,7 +30,7 @@ _STATUS = 3
 class Program:
     """A plan made ready to run in many children."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: StepSequence) -> None:
         self.steps = plan.own
         self.calls = flatten(plan.own)
         self.path = plan.argv[0]

@@ -73,7 +73,7 @@ def why_not(clone_flags: int = 0) -> str:
     return ""
 
 
-class Borrower:
+class VforkChild:
     """Makes such children, one after another; see the module."""
 
     def __init__(
