@@ -126,6 +126,9 @@ def build(target: Path, cache: Path, *, busybox: Path, runners: Path, inside: Pa
         (binaries / "sh").symlink_to("busybox")
         tare = root / "tare"
         shutil.copytree(runners, tare / "runners", ignore=shutil.ignore_patterns("__pycache__"))
+        (tare / "tare").mkdir()  # the one name to import, as in a checkout
+        (tare / "tare/__init__.py").touch()
+        (tare / "tare/runners").symlink_to("../runners")
         shutil.copy(inside, tare / "inside.py")
         (tare / "cache").mkdir()
         for program in (payload.binary(cache), exec_gate.binary(cache)):  # there is no compiler in the guest
