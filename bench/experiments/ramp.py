@@ -19,7 +19,7 @@ from tare.bench.experiments.rules import Counts, StackTable
 from tare.bench.experiments.scaling import Ramp, scale
 from tare.bench.experiments.trial import TrialResult
 from tare.bench.host import descriptors, ksm
-from tare.bench.readings import guest, hostload, hostmem, processes
+from tare.bench.readings import cgroup, guest, hostload, hostmem, processes
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.resolved import Scenario, Subject
 from tare.bench.scenario.design import Refusal, Table
@@ -30,7 +30,7 @@ _METRICS = (
     "ready_seconds",
     *(*hostmem.FIELDS, hostmem.PERCPU_LISTS, hostmem.DEFERRED_SPLITS, "host_ksm_sharing_bytes"),
     *(*processes.FIELDS, "processes_count", "guest_ram_bytes"),
-    *("cgroup_current_bytes", "cgroup_peak_bytes", *processes.CGROUP_FIELDS),
+    *("cgroup_current_bytes", "cgroup_peak_bytes", *cgroup.FIELDS),
     *guest.FIELDS.values(),
     *("window_seconds", "window_cpu_seconds", "host_busy_ratio", *hostload.PRESSURES),
     *("sampling_seconds", "sampling_bytes", "removal_seconds", "teardown_seconds"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from tare.bench.experiments.start import clock_ns
 from tare.bench.experiments.trial import Reading
 from tare.bench.host.interrupts import Interrupts
-from tare.bench.readings import hostload, hostmem, processes
+from tare.bench.readings import cgroup, hostload, hostmem, processes
 from tare.bench.records.rows import Serves
 from tare.runners.base import Instance
 from tare.runners.container.cgroup import cgroups
@@ -90,22 +90,12 @@ def sample(
 def _charged(instances: Sequence[Instance]) -> dict[str, float]:
     """What the instances' memory cgroups are charged with, summed."""
     where = cgroups.layout()
-    directories = [found for instance in instances if (found := memory_cgroup(instance.cgroup, where))]
+    directories = [found for instance in instances if (found := cgroup.memory_cgroup(instance.cgroup, where))]
     files: Mapping[str, str] = {}
     sums: dict[str, float] = {}
     for directory in directories:
         with suppress(FileNotFoundError):  # it died: its processes are not counted either
-            files = files or processes.counters(directory)
-            for metric, value in processes.cgroup(directory, files).items():
+            files = files or cgroup.counters(directory)
+            for metric, value in cgroup.charged(directory, files).items():
                 sums[metric] = sums.get(metric, 0.0) + value
     return sums
-
-
-def memory_cgroup(directory: Path | None, where: cgroups.Layout) -> Path | None:
-    """The memory cgroup of an instance whose cpuacct (v1) or unified (v2) cgroup is *directory*."""
-    if directory is None or "memory" not in where.v1:
-        return directory
-    for mount in filter(None, (where.v1.get("cpuacct"), where.v2)):
-        if directory.is_relative_to(mount):
-            return Path(where.v1["memory"], directory.relative_to(mount))
-    return None

@@ -1,4 +1,4 @@
-"""How much memory processes cost (proc_pid_smaps(5)), and what a cgroup is charged with (cgroup-v2.rst, memory.rst).
+"""How much memory processes cost (proc_pid_smaps(5)).
 
 ``smaps_rollup`` is read and not ``smaps``: the kernel sums up while it walks the page tables once, and no text of a
 thousand lines is made for each process.
@@ -6,7 +6,6 @@ thousand lines is made for each process.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,13 +19,6 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "pss_anon_bytes": ("Pss_Anon",),
     "pss_file_bytes": ("Pss_File",),
     "pss_shmem_bytes": ("Pss_Shmem",),
-}
-#: Our metric -> where it stands in memory.stat: (v2, v1). v1's total_ lines count the children too, as v2's do.
-CGROUP_FIELDS: Mapping[str, tuple[str, str]] = {
-    "cgroup_anon_bytes": ("anon", "total_rss"),
-    "cgroup_file_bytes": ("file", "total_cache"),
-    "cgroup_shmem_bytes": ("shmem", "total_shmem"),
-    "cgroup_kernel_bytes": ("kernel", ""),
 }
 
 
@@ -75,41 +67,6 @@ def parse_mapping_rss_bytes(smaps: str, size_bytes: int) -> int | None:
         elif found and line.startswith("Rss:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def counters(directory: Path) -> dict[str, str]:
-    """What memory cgroups such as the one at *directory* count: our metric -> the file; ``memory.stat`` for itself.
-
-    Asked once for all instances: to look for a file that is not there leaves a negative dentry each time.
-    """
-    there = set(os.listdir(directory))
-    wanted = {
-        "cgroup_current_bytes": ("memory.current", "memory.usage_in_bytes"),
-        "cgroup_peak_bytes": ("memory.peak", "memory.max_usage_in_bytes"),
-        "cgroup_kernel_bytes": ("memory.kmem.usage_in_bytes",),
-        "memory.stat": ("memory.stat",),
-    }
-    return {metric: name for metric, names in wanted.items() for name in names if name in there}
-
-
-def cgroup(directory: Path, files: Mapping[str, str]) -> dict[str, float]:
-    """What the memory cgroup at *directory* is charged with, by its :func:`counters`: current, peak, and its split."""
-    found: dict[str, float] = {}
-    for metric, name in files.items():
-        text = hierarchies.read(f"{directory}/{name}")
-        if metric == "memory.stat":
-            found.update(parse_memory_stat(text))
-        else:
-            found[metric] = float(text)
-    return found
-
-
-def parse_memory_stat(text: str) -> dict[str, float]:
-    """The metrics of :data:`CGROUP_FIELDS` that a memory.stat text has, v1 or v2, in bytes."""
-    values = dict(line.split() for line in text.splitlines())
-    old = "total_rss" in values
-    wanted = {metric: names[1] if old else names[0] for metric, names in CGROUP_FIELDS.items()}
-    return {metric: float(values[name]) for metric, name in wanted.items() if name in values}
 
 
 def _rollup(pid: int) -> str:

@@ -63,8 +63,8 @@ def test_the_instances_together_have_a_ceiling_below_the_host(tmp_path: Path) ->
     )
     code = f"""
 from pathlib import Path
-from tare.bench import engine
-from tare.bench.scenario import plan, resolve
+from tare.bench import engine, experiments
+from tare.bench.scenario import resolve
 from tare.bench.monitor import Silent
 from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir

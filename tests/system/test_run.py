@@ -318,8 +318,7 @@ def test_cold_caches_are_a_condition_of_the_run(tmp_path: Path) -> None:
 
 def test_the_measuring_process_never_loads_what_draws(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom tare.bench import engine\n"
-        "from tare.bench.scenario import plan, resolve\n"
+        "import sys\nfrom pathlib import Path\nfrom tare.bench import engine, experiments\n"
         "from tare.bench.monitor import Silent\nfrom tare.runners.image.cache import cache_dir\n"
         f"made = experiments.plan(experiments.scenario(Path({str(scenario(tmp_path, rounds=1))!r})))\n"
         f"engine.run(made, Path({str(tmp_path / 'runs')!r}), cache_dir(), Silent())\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tare.bench.experiments import settle
-from tare.bench.readings import guest, hostload, hostmem, processes
+from tare.bench.readings import cgroup, guest, hostload, hostmem, processes
 from tare.bench.records.metrics import METRICS
 
 MEMINFO_6_18 = """MemTotal:       24684084 kB
@@ -132,13 +132,13 @@ def test_guest_memory_is_the_mapping_as_large_as_the_grant() -> None:
 
 
 def test_memory_stat_is_read_in_both_versions() -> None:
-    assert processes.parse_memory_stat(STAT_V2) == {
+    assert cgroup.parse_memory_stat(STAT_V2) == {
         "cgroup_anon_bytes": 1048576,
         "cgroup_file_bytes": 4096,
         "cgroup_shmem_bytes": 0,
         "cgroup_kernel_bytes": 524288,
     }
-    assert processes.parse_memory_stat(STAT_V1) == {
+    assert cgroup.parse_memory_stat(STAT_V1) == {
         "cgroup_anon_bytes": 2097152,
         "cgroup_file_bytes": 8192,
         "cgroup_shmem_bytes": 0,
@@ -155,13 +155,13 @@ def test_memory_stat_is_read_in_both_versions() -> None:
 def test_a_cgroup_is_read_in_both_versions(tmp_path: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    found = processes.cgroup(tmp_path, processes.counters(tmp_path))
+    found = cgroup.charged(tmp_path, cgroup.counters(tmp_path))
     assert (found["cgroup_current_bytes"], found["cgroup_peak_bytes"]) == (100, 200)
     assert found["cgroup_anon_bytes"] > 0
 
 
 def test_a_cgroup_that_counts_no_memory_gives_nothing(tmp_path: Path) -> None:
-    assert processes.cgroup(tmp_path, processes.counters(tmp_path)) == {}
+    assert cgroup.charged(tmp_path, cgroup.counters(tmp_path)) == {}
 
 
 def test_this_process_is_counted_under_its_name_and_a_dead_one_not_at_all() -> None:
@@ -266,7 +266,7 @@ def test_the_view_from_inside_is_read_line_by_line() -> None:
 
 
 def test_every_probe_speaks_of_metrics_that_are_registered() -> None:
-    for names in (hostload.PRESSURES, hostmem.FIELDS, processes.FIELDS, processes.CGROUP_FIELDS, guest.FIELDS.values()):
+    for names in (hostload.PRESSURES, hostmem.FIELDS, processes.FIELDS, cgroup.FIELDS, guest.FIELDS.values()):
         assert set(names) <= set(METRICS)
 
 

@@ -8,16 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from tare.bench import experiments
+from tare.bench import engine, experiments
 from tare.bench.errors import UsageError
 from tare.bench.experiments import ramp
 from tare.bench.experiments.rules import StackTable
+from tare.bench.host import conditions, workspace
+from tare.bench.monitor import Silent
 from tare.bench.records import store, upgrades
 from tare.bench.records.resolved import Subject
 from tare.bench.records.rows import SCHEMA_VERSION, RunHeader, Stop
 from tare.runners import layers
 from tare.runners.payload import Payload
-from tests import cli
 from tests.unit import reports_fixture as synthetic
 
 
@@ -132,8 +133,9 @@ def test_a_rule_is_read_from_its_text(text: str, stop: Stop | None) -> None:
     assert upgrades.stop(text) == stop
 
 
-def test_a_run_of_an_older_schema_does_not_go_on(tmp_path: Path) -> None:
+def test_a_run_of_an_older_schema_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     schema_2(tmp_path / "run", "startup")
-    done = cli.tare("run", "--resume", tmp_path / "run")
-    assert done.returncode == 2
-    assert "cannot go on" in done.stderr
+    monkeypatch.setattr(workspace, "base", lambda: tmp_path)  # whatever else is measured here
+    monkeypatch.setattr(conditions, "parted", lambda *_given, **_named: [])
+    with pytest.raises(UsageError, match="an older tare began it"):
+        engine.resume(tmp_path / "run", tmp_path, Silent())
