@@ -90,6 +90,9 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
     with workspace.locked():
         recorded = store.load(path)
         header = recorded.header
+        if store.schema(path) != SCHEMA_VERSION:
+            why = "an older tare began it, and its records are in other words"
+            raise UsageError(f"{path} cannot go on", why, "start a new run; `tare report` reads this one")
         changed = conditions.parted(
             header,
             facts.collect(),
@@ -107,9 +110,6 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
         if not missing:
             fix = f"tare report {shlex.quote(str(path))}"
             raise UsageError(f"{path} is complete", "every trial has an outcome", fix)
-        if store.schema(path) != SCHEMA_VERSION:
-            why = "an older tare began it, and its records are in other words"
-            raise UsageError(f"{path} cannot go on", why, "start a new run; `tare report` reads this one")
         with inputs.parsing(f"{path / store.HEADER} is damaged", "restore it, or start a new run"):
             _check_plan(header)
         store.trim(path)

@@ -12,7 +12,7 @@ from tare.bench import engine, experiments
 from tare.bench.errors import UsageError
 from tare.bench.experiments import ramp
 from tare.bench.experiments.rules import StackTable
-from tare.bench.host import conditions, workspace
+from tare.bench.host import workspace
 from tare.bench.monitor import Silent
 from tare.bench.records import store, upgrades
 from tare.bench.records.resolved import Subject
@@ -136,6 +136,5 @@ def test_a_rule_is_read_from_its_text(text: str, stop: Stop | None) -> None:
 def test_a_run_of_an_older_schema_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     schema_2(tmp_path / "run", "startup")
     monkeypatch.setattr(workspace, "base", lambda: tmp_path)  # whatever else is measured here
-    monkeypatch.setattr(conditions, "parted", lambda *_given, **_named: [])
     with pytest.raises(UsageError, match="an older tare began it"):
         engine.resume(tmp_path / "run", tmp_path, Silent())
