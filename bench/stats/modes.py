@@ -29,7 +29,7 @@ LEAST_VALUES, LEAST_IN_MODE, LEAST_SHARE = 8, 3, 0.1
 #: Of a larger sample, so many values at even places of the order stand for all.
 MOST_VALUES = 1000
 #: n -> the smallest probability that even values have in one of a hundred samples (simulated: 40 000 samples up to
-#: n = 100, 10 000 beyond). tests/unit/test_modes.py holds the rate.
+#: n = 100, 10 000 beyond). tests/unit/bench/stats/test_modes.py holds the rate.
 _CRITICAL = {
     8: 0.0249,
     9: 0.0202,

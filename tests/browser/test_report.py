@@ -11,8 +11,8 @@ import pytest
 
 from tare import reports
 from tests.conftest import require
-from tests.unit import ascents_fixture as ascents
-from tests.unit import reports_fixture as synthetic
+from tests.unit.reports import fixture as synthetic
+from tests.unit.reports import ramps_fixture as ascents
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

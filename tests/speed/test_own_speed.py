@@ -27,7 +27,7 @@ from tare.runners.base import Launch, Scratch
 from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require
-from tests.unit.reports_fixture import subject, write_run
+from tests.unit.reports.fixture import subject, write_run
 
 
 @pytest.fixture(params=["null", "process", "container"])

@@ -19,8 +19,8 @@ from tare.bench.records import store
 from tare.bench.records.rows import RunHeader
 from tests import cli
 from tests.conftest import require
-from tests.unit import reports_fixture
-from tests.unit.test_store import HEADER, outcome, sample
+from tests.unit.bench.records.test_store import HEADER, outcome, sample
+from tests.unit.reports import fixture
 
 NOBODY = 65534
 SCENARIO = """
@@ -96,7 +96,7 @@ def write(path: Path, header: RunHeader, written: list[str]) -> None:
 def test_wherever_a_disk_becomes_full_what_was_written_is_whole(disk: Disk, kib: int) -> None:
     """The header, a manifest, a row, the end of the header: one of them is the first that has no room."""
     disk.size(kib)
-    plan = tuple(reports_fixture._plan(["process"], 30, 0, random.Random(1)))
+    plan = tuple(fixture._plan(["process"], 30, 0, random.Random(1)))
     header = msgspec.structs.replace(HEADER, plan=plan)
     path = store.create(disk.path, "run")
     written: list[str] = []
@@ -171,8 +171,8 @@ def as_nobody(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_another_users_run_is_listed_and_said_to_be_unreadable(results: Path) -> None:
-    mine = reports_fixture.write_run(results / "20260203T101112Z-startup-1a2b")
-    hers = reports_fixture.write_run(results / "20260203T111112Z-startup-3c4d")
+    mine = fixture.write_run(results / "20260203T101112Z-startup-1a2b")
+    hers = fixture.write_run(results / "20260203T111112Z-startup-3c4d")
     other = results / "lost+found"
     other.mkdir(mode=0o700)
     hers.chmod(0o700)
@@ -190,7 +190,7 @@ def test_another_users_run_is_listed_and_said_to_be_unreadable(results: Path) ->
 
 
 def test_a_page_that_may_not_be_written_can_be_written_elsewhere(results: Path) -> None:
-    run = reports_fixture.write_run(results / "20260203T101112Z-startup-1a2b")
+    run = fixture.write_run(results / "20260203T101112Z-startup-1a2b")
     done = as_nobody("report", run)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Permission denied" in done.stderr
