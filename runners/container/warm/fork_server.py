@@ -1,4 +1,4 @@
-"""The warm helper: one small process that has everything ready and makes containers out of children of its own.
+"""The fork server: one small process that has everything ready and makes containers out of children of its own.
 
 It is started once (``python -I -S -E -c ... tare-helper``), reads the configuration, plans the steps, does those that
 children inherit, freezes its heap, forks into as many as it has sockets (one child is set up by each at a time), and

@@ -70,3 +70,13 @@ def test_every_experiment_and_its_table_is_explained(experiment: Experiment) -> 
     page = text("docs/scenarios.md")
     assert f"`{experiment.name}`" in page
     assert f"[{experiment.table}]" in page or not experiment.table
+
+
+def test_the_walk_of_one_number_is_true() -> None:
+    """Each file of the table is there, and defines the name beside it."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| `([^`]+)` \| (?:`(\w+)`)? ?\|", page, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 21))
+    for _, file, name in rows:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not name or re.search(rf"^\s*def {name}\(", text, re.MULTILINE), (file, name)
