@@ -77,6 +77,6 @@ def test_the_walk_of_one_number_is_true() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| `([^`]+)` \| (?:`(\w+)`)? ?\|", page, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, 21))
-    for _, file, name in rows:
-        text = (ROOT / file).read_text(encoding="utf-8")
-        assert not name or re.search(rf"^\s*def {name}\(", text, re.MULTILINE), (file, name)
+    for _, path, name in rows:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert not name or re.search(rf"^\s*def {name}\(", text, re.MULTILINE), (path, name)
