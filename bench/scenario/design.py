@@ -46,7 +46,7 @@ class Design(Protocol):
 
 
 class Refusal(ValueError):  # noqa: N818 - becomes a UsageError that names the file
-    """A scenario cannot be meant: why, and what would be right."""
+    """A scenario contradicts itself: why, and what would be right."""
 
     def __init__(self, why: str, fix: str) -> None:
         super().__init__(why)

@@ -93,7 +93,7 @@ def _plain(found: msgspec.Struct) -> dict[str, Any]:
 
 
 class _Resolver:
-    """Turns a well-typed file into a Scenario, or says what in it cannot be meant."""
+    """Turns a well-typed file into a Scenario, or says what in it is wrong."""
 
     def __init__(self, path: Path, file: ScenarioFile, designs: Designs) -> None:
         self.path = path

@@ -204,7 +204,7 @@ def test_console_socket_gets_the_master(box: Box) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.fspath(path))
         server.listen()
-        assert "nobody takes the terminal" in box.oci("create", box.name).stderr
+        assert "nothing receives the terminal" in box.oci("create", box.name).stderr
         box.ok("create", "--console-socket", os.fspath(path), box.name)
         carrier, _ = server.accept()
         with carrier:

@@ -96,7 +96,7 @@ def _rule(item: Reader) -> Rule:
     for key in ("major", "minor"):
         numbers[key] = item.take(key, int, -1)
         if not -1 <= numbers[key] < 1 << 31:
-            raise BundleError(item.at(key), "is no device number", SEE)
+            raise BundleError(item.at(key), "is not a device number", SEE)
     found = Rule(allow=item.take("allow", bool), kind=_KINDS[kind], **numbers, access=_mask(access))
     item.done()
     return found

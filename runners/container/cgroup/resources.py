@@ -185,7 +185,7 @@ def _cpu(reader: Reader) -> Cpu:
     for key, text in (("cpus", found.cpus), ("mems", found.mems)):
         # As the kernel reads them (lib/bitmap-str.c): "0-3,8-15:2/4", "0-N", "all".
         if text.strip("0123456789,-:/Nal\n "):
-            raise BundleError(reader.at(key), f"{text!r} is no list of numbers and ranges", SEE)
+            raise BundleError(reader.at(key), f"{text!r} is not a list of numbers and ranges", SEE)
     return found
 
 
@@ -200,7 +200,7 @@ def _huge_pages(reader: Reader) -> tuple[tuple[str, int], ...]:
     for item in reader.each("hugepageLimits"):
         size = item.take("pageSize", str)
         if not size.endswith(("KB", "MB", "GB")) or not size[:-2].isdigit():
-            raise BundleError(item.at("pageSize"), f"{size!r} is no page size", "write it as 64KB, 2MB or 1GB")
+            raise BundleError(item.at("pageSize"), f"{size!r} is not a page size", "write it as 64KB, 2MB or 1GB")
         limit = item.take("limit", int)
         if not 0 <= limit <= _MINUS_ONE_UNSIGNED:
             raise BundleError(item.at("limit"), f"is not from 0 to {_MINUS_ONE_UNSIGNED}", SEE)
@@ -243,7 +243,7 @@ def _unified(reader: Reader) -> tuple[tuple[str, str], ...]:
         where = f"{reader.at('unified')}.{name}"
         controller, dot, file = name.partition(".")
         if not dot or not controller or not file or "/" in name or "\0" in name:
-            raise BundleError(where, "is no name of a v2 file", 'write it as "memory.high"')
+            raise BundleError(where, "is not the name of a file of cgroup v2", 'write it as "memory.high"')
         if not isinstance(text, str):
             raise BundleError(where, "must be a text", SEE)
         found.append((name, text))

@@ -67,7 +67,7 @@ def duration_ns(text: str) -> int:
 
     part = rf"(\d+\.?\d*|\.\d+)({'|'.join(sorted(_UNIT_NS, key=len, reverse=True))})"
     if not re.fullmatch(rf"\+?({part})+", text, re.ASCII) or len(text) > 99:
-        raise OciError("--interval", f"{text!r} is no length of time above 0", "give one: 500ms, 5s, 1m30s")
+        raise OciError("--interval", f"{text!r} is not a length of time above 0", "give one: 500ms, 5s, 1m30s")
     total = 0
     for value, unit in re.findall(part, text, re.ASCII):
         whole, _, fraction = value.partition(".")

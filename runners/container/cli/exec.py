@@ -54,7 +54,7 @@ def _execute(call: Call) -> int:
     if path and not wanted.terminal:
         raise OciError("--console-socket", "the process asks for no terminal", "set process.terminal, or give --tty")
     if wanted.terminal and not path and options.on("detach"):
-        raise OciError("process.terminal", "nobody takes the terminal", "give --console-socket, or do not detach")
+        raise OciError("process.terminal", "nothing receives the terminal", "give --console-socket, or do not detach")
     preserve_fds, listen_fds = options.number("preserve-fds"), preserved_fds.listening(call.log.warning)
     preserved_fds.check(preserve_fds + listen_fds)
     entry = exec_process.Entry(

@@ -131,7 +131,7 @@ VERBS = {
         where="delete:delete",
         arguments="NAME",
         meaning="Remove a stopped container.",
-        options=(Option("force", short="f", help="kill it first; a name that is unknown is no error"),),
+        options=(Option("force", short="f", help="kill it first; an unknown name is not an error"),),
     ),
     "exec": Verb(
         where="exec:execute",

@@ -53,7 +53,7 @@ def _read(path: str) -> object:
 
 
 def asked(options: Parsed) -> dict[str, dict[str, object]]:
-    """The flags as ``linux.resources``. Raises OciError for what is no number, no size."""
+    """The flags as ``linux.resources``. Raises OciError for what is not a number, no size."""
     found: dict[str, dict[str, object]] = {}
     for flag, (section, key, read) in FLAGS.items():
         text = options.text(flag)
@@ -70,7 +70,7 @@ def asked(options: Parsed) -> dict[str, dict[str, object]]:
 def number_of(text: str) -> int:
     """A whole number, negative ones included. Raises ValueError."""
     if not (text.isascii() and text.removeprefix("-").isdecimal()):
-        raise ValueError(f"{text!r} is no number")
+        raise ValueError(f"{text!r} is not a number")
     return int(text)
 
 
@@ -82,7 +82,7 @@ def size_of(text: str) -> int:
     power = _UNITS.find(word[-1]) + 1 if word else 0
     whole, point, fraction = (word[:-1] if power else word).removesuffix(" ").partition(".")
     if not (whole + fraction).isascii() or not whole.isdecimal() or bool(point) != fraction.isdecimal():
-        raise ValueError(f"{text!r} is no size")
+        raise ValueError(f"{text!r} is not a size")
     return (int(whole + fraction) << 10 * power) // int(f"1{'0' * len(fraction)}")
 
 

@@ -210,7 +210,9 @@ def _namespaces(linux: Reader) -> dict[str, str]:
         kind, path = item.take("type", str), item.take("path", str, "")
         item.done()
         if kind not in NAMESPACES:
-            raise BundleError(item.at("type"), f"{kind!r} is no namespace, only {', '.join(NAMESPACES)}", SEE)
+            raise BundleError(
+                item.at("type"), f"{kind!r} is not a kind of namespace; there are {', '.join(NAMESPACES)}", SEE
+            )
         if kind in found:
             raise BundleError(item.at("type"), f"{kind} stands twice", "leave one")
         if path and not path.startswith("/"):
@@ -278,4 +280,4 @@ def load(directory: str) -> Bundle:
     except BundleError:
         raise
     except ValueError as error:
-        raise BundleError(path, f"is no JSON: {error}", "mend it") from None
+        raise BundleError(path, f"is not JSON: {error}", "correct the file") from None

@@ -45,7 +45,7 @@ def time_offsets(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, 
     offsets = linux.below("timeOffsets", {})
     for clock in offsets.left():
         if clock not in _CLOCKS:
-            why = "is no clock that a time namespace has of its own"
+            why = "is not a clock that a time namespace can have of its own"
             raise BundleError(offsets.at(clock), why, f"use {' or '.join(_CLOCKS)}")
     for clock in _CLOCKS:
         item = offsets.below(clock, {})
@@ -66,7 +66,7 @@ def devices(linux: Reader) -> tuple[Device, ...]:
     for item in linux.each("devices"):
         path, kind = item.take("path", str), item.take("type", str)
         if kind not in _DEVICE_KINDS:
-            raise BundleError(item.at("type"), f"{kind!r} is no kind of device", "use c, b, u or p")
+            raise BundleError(item.at("type"), f"{kind!r} is not a kind of device", "use c, b, u or p")
         path = inside(path) if path.startswith("/") and "\0" not in path else ""
         if path in ("", "/"):
             raise BundleError(item.at("path"), "must be an absolute path of a file", SEE)
@@ -90,7 +90,11 @@ def sysctls(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, str],
         if path == "kernel/hostname":
             raise BundleError(where, "is the container's name", "set hostname instead")
         if not kind or "\0" in name or {"", ".", ".."} & {*path.split("/")}:
-            raise BundleError(where, "belongs to the whole host, or to no kernel", "set it on the host")
+            raise BundleError(
+                where,
+                "is not in any namespace of the container: it is of the whole host, or unknown to this kernel",
+                "set it on the host",
+            )
         if kind not in namespaces:
             raise BundleError(
                 where, f"would change the host's {kind} namespace", f'add {{"type": "{kind}"}} to linux.namespaces'

@@ -62,7 +62,7 @@ def scheduler(item: Reader) -> Scheduler:
     flags = 0
     for i, name in enumerate(item.texts("flags")):
         if name not in FLAGS:
-            why = "needs a value, which has no field" if name in _WITHOUT_VALUE else "is no flag of sched_setattr(2)"
+            why = "needs a value, which has no field" if name in _WITHOUT_VALUE else "is not a flag of sched_setattr(2)"
             raise BundleError(f"{item.at('flags')}[{i}]", f"{name!r} {why}", f"use some of {', '.join(FLAGS)}")
         flags |= FLAGS[name]
     made = Scheduler(
@@ -102,7 +102,7 @@ def _processors(item: Reader, key: str) -> frozenset[int]:
         first, dash, last = part.strip().partition("-")
         ends = (first, last if dash else first)
         if not all(end.isascii() and end.isdecimal() and int(end[:9]) < _PROCESSORS for end in ends):
-            raise BundleError(item.at(key), f"{text!r} is no list of processors", 'write it as "0-3,7"')
+            raise BundleError(item.at(key), f"{text!r} is not a list of processors", 'write it as "0-3,7"')
         if int(ends[0]) > int(ends[1]):
             raise BundleError(item.at(key), f"{part!r} ends before it begins", 'write it as "0-3,7"')
         found.update(range(int(ends[0]), int(ends[1]) + 1))

@@ -82,7 +82,7 @@ def place(store: Store, config: Bundle, name: str, warn: Callable[[str], None]) 
         why = f"container's cgroup is not empty: /{path} has {len(inside)} process(es)"
         living = shared_cgroup.join(store, name, path)
         if not living:
-            raise OciError("linux.cgroupsPath", f"{why}, which are no container's here", "choose another")
+            raise OciError("linux.cgroupsPath", f"{why}, and no container of this --root is in it", "choose another")
         warn(f"{why}; it is shared with the container {', '.join(living)}: limits and pause are for all of them")
     return path
 

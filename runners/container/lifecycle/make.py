@@ -161,7 +161,7 @@ def within_reach(config: Bundle, messages: log.Log | None = None) -> Bundle:
 def _check_terminal(config: Bundle, asked: Request) -> None:
     if config.process.terminal and asked.console < 0:
         fix = "give --console-socket, or run in the foreground"
-        raise OciError("process.terminal", "nobody takes the terminal", fix)
+        raise OciError("process.terminal", "nothing receives the terminal", fix)
     if not config.process.terminal and asked.console >= 0:
         raise OciError("--console-socket", "the configuration asks for no terminal", "set process.terminal")
 

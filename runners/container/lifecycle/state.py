@@ -68,7 +68,7 @@ class Store:
     def directory(self, name: str) -> str:
         """Where the container *name* is kept. Raises OciError for what can be no name."""
         if not _LETTERS.issuperset(name) or name in ("", ".", ".."):
-            raise OciError(f"container {name!r}", "is no possible name", "use letters, digits and _ + - .")
+            raise OciError(f"container {name!r}", "cannot be a name", "use letters, digits and _ + - .")
         return f"{self.root}/{name}"
 
     def file(self, name: str, which: str) -> str:
@@ -186,7 +186,7 @@ class Store:
 def _judged(value: object) -> State:
     """The state in a decoded file, without what a newer version wrote beside. Raises ValueError and TypeError."""
     if not isinstance(value, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not a JSON object")
     made = State(**{name: value[name] for name in fields(State) if name in value})
     for name in fields(made):
         kind = _KINDS.get(name, str)

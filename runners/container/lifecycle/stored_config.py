@@ -35,7 +35,7 @@ def _with_network(text: bytes, mode: str, path: str) -> bytes:
     try:
         config = json.loads(text)
         if not isinstance(config, dict):
-            raise ValueError("is no object")
+            raise ValueError("is not a JSON object")
         return json.dumps(bridge.configure(config, mode)).encode()
     except (ValueError, TypeError, AttributeError) as error:
         raise OciError(path, str(error), "correct it") from None

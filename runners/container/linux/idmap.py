@@ -34,7 +34,7 @@ def parse(reader: Reader, key: str) -> tuple[Range, ...]:
         inside, outside, size = (item.take(name, int) for name in ("containerID", "hostID", "size"))
         item.done()
         if min(inside, outside) < 0 or size < 1 or max(inside, outside) + size >= _IDS:
-            raise BundleError(item.where, "is no range of ids", SEE)
+            raise BundleError(item.where, "is not a range of ids", SEE)
         found.append(Range(inside, outside, size))
     if len(found) > _MOST_LINES:
         raise BundleError(reader.at(key), f"has more than {_MOST_LINES} ranges", SEE)

@@ -88,7 +88,7 @@ def receive(carrier: int) -> int:
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) >= 4:
             return int(struct.unpack("i", data[:4])[0])
-    raise OciError("no terminal came out of the container", "", "see what its set-up said")
+    raise OciError("the container sent no terminal", "", "see what its set-up said")
 
 
 def inside(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0, plain: bool = False) -> int:
@@ -106,7 +106,7 @@ def inside(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0, p
         found = os.fstat(master)
         # An image without a /dev of ours may have put anything there: nothing but a real master goes to the host.
         if not stat.S_ISCHR(found.st_mode) or (os.major(found.st_rdev), os.minor(found.st_rdev)) != _PTMX:
-            raise OSError(errno.ENOTTY, "is no pseudo-terminal multiplexer", "/dev/ptmx")
+            raise OSError(errno.ENOTTY, "is not the pseudo-terminal multiplexer", "/dev/ptmx")
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         (number,) = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, struct.pack("I", 0)))
         # By the master and not by a path: /dev/pts/N could be another's.

@@ -179,7 +179,7 @@ class _Leases:
         if self.find(name) is not None:
             raise FileExistsError(errno.EEXIST, "is connected already", name)
         if not name or "\n" in name:
-            raise OSError(errno.EINVAL, "is no name of a container", name)
+            raise OSError(errno.EINVAL, "cannot be the name of a container", name)
         taken = {each.offset for each in self.all}
         # 0 is the network, 1 the bridge, the last one reaches all.
         offset = next((each for each in range(2, _SIZE - 1) if each not in taken), 0)

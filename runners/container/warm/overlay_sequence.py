@@ -139,7 +139,7 @@ def _environment(bundle: Bundle) -> tuple[tuple[str, str], ...]:
 
 def _refuse(bundle: Bundle) -> None:
     def no(where: str, what: str) -> BundleError:
-        return BundleError(where, f"{what} are not for the warm helper", _COLD)
+        return BundleError(where, f"{what} are not supported by the fork server", _COLD)
 
     for kind, path in bundle.namespaces.items():
         if path or kind in ("user", "time"):
@@ -151,7 +151,9 @@ def _refuse(bundle: Bundle) -> None:
         if found:
             raise no(f"hooks.{kind}", "hooks")
     if not bundle.process.argv[0].startswith("/"):
-        raise BundleError("process.args", "must start with an absolute path for the warm helper", "write it in full")
+        raise BundleError(
+            "process.args", "must start with an absolute path: the fork server searches no PATH", "write it in full"
+        )
     if bundle.process.terminal:
         raise no("process.terminal", "terminals")
     for number, mount in enumerate(bundle.mounts):
@@ -167,7 +169,7 @@ def _refuse_dots(bundle: Bundle) -> None:
     paths += [("linux.readonlyPaths", path) for path in bundle.readonly]
     for where, path in paths:
         if ".." in path.split("/"):
-            raise BundleError(where, f"paths with .. ({path}) are not for the warm helper", _COLD)
+            raise BundleError(where, f"paths with .. ({path}) are not supported by the fork server", _COLD)
 
 
 class _Maker:

@@ -1,4 +1,4 @@
-"""The command line at its edges: values that cannot be meant, damaged runs, outputs that cannot be, odd terminals."""
+"""The command line at its edges: values that make no sense, damaged runs, outputs that cannot be, odd terminals."""
 
 from __future__ import annotations
 

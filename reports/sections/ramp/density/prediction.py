@@ -113,7 +113,7 @@ def predict(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = 
 
 
 def unseen(readings: Sequence[tuple[float, float]]) -> str:
-    """Why the memory that one more takes, by (number alive, bytes), cannot be told from nothing; empty where it can."""
+    """Why the memory that one more takes, by (number alive, bytes), may be zero as well; empty where it may not."""
     line = _line(readings, _noise(readings, MEMORY.still), MEMORY.still)
     change = readings[-1][1] - readings[0][1]
     if abs(line.b) > line.slope_within:

@@ -38,7 +38,7 @@ def test_sizes(text: str, size: int) -> None:
     "text", ["", "-2", "m", "1x", "1.m", ".5m", "1..5m", "1 2m", "1mm", "0x10", "1e3", "٣k", "1ib2"]
 )
 def test_no_sizes(text: str) -> None:
-    with pytest.raises(ValueError, match="is no size"):
+    with pytest.raises(ValueError, match="is not a size"):
         update.size_of(text)
 
 
@@ -52,7 +52,7 @@ def test_any_text_is_a_size_or_none(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "-", "--1", "1.5", "1k", " 1", "٣", "1_0"])
 def test_no_numbers(text: str) -> None:
-    with pytest.raises(ValueError, match="is no number"):
+    with pytest.raises(ValueError, match="is not a number"):
         update.number_of(text)
 
 
