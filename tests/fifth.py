@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import select
 import signal
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Annotated
 
 from msgspec import Meta
 
+from tare.bench import experiments
 from tare.bench.experiments.base import Experiment, Session
 from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.start import StartFailed, clock_ns, start
 from tare.bench.experiments.trial import Reading, TrialResult
+from tare.bench.records import metrics
 from tare.bench.records.metrics import Metric
 from tare.bench.scenario.design import Table
 from tare.reports.sections.standard import Standard
@@ -82,3 +85,14 @@ patience_s = 5
 label = "process"
 runner = "process"
 """
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """The one line in the registry; afterwards tare has the experiments and metrics that it had."""
+    experiments.REGISTRY[END.name] = "tests.fifth:END"
+    try:
+        yield
+    finally:
+        del experiments.REGISTRY[END.name]
+        metrics.METRICS.pop(ENDED.name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,14 +19,17 @@ from tests import fifth
 CONTAINER = '[[subjects]]\nlabel = "container"\nrunner = "container"\n'
 
 
-def test_it_runs_on_a_process_and_in_a_container_and_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(experiments.REGISTRY, "end", "tests.fifth:END")
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    with fifth.registered():
+        yield
+
+
+def test_it_runs_on_a_process_and_in_a_container_and_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "end.toml"
     file.write_text(fifth.SCENARIO + CONTAINER)
     result = engine.run(experiments.plan(experiments.scenario(file)), tmp_path / "runs", cache_dir(), Silent())
-    monkeypatch.delitem(metrics.METRICS, fifth.ENDED.name)
+    del metrics.METRICS[fifth.ENDED.name]  # as in a process that only reads
     assert (result.failed, result.header.leaks) == (0, ())
     report = reports.build(store.load(result.path))
     subjects = json.loads(msgspec.json.encode(reports.data(report)))["subjects"]

@@ -16,23 +16,22 @@ from tare import reports
 from tare.bench import engine, experiments
 from tare.bench.host import run_cgroup, workspace
 from tare.bench.monitor import Silent
-from tare.bench.records import metrics, store
+from tare.bench.records import store
 from tests import fifth
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The one line; and a run that takes nothing of the host but a child process."""
 
     @contextmanager
     def nothing(name: str) -> Iterator[None]:
         yield None
 
-    monkeypatch.setitem(experiments.REGISTRY, "end", "tests.fifth:END")
-    monkeypatch.setattr(metrics, "METRICS", metrics.METRICS)
-    monkeypatch.delitem(metrics.METRICS, fifth.ENDED.name, raising=False)
     monkeypatch.setattr(workspace, "base", lambda: tmp_path)
     monkeypatch.setattr(run_cgroup, "opened", nothing)
+    with fifth.registered():
+        yield
 
 
 def test_it_is_planned_by_its_name_with_its_own_table(tmp_path: Path) -> None:
