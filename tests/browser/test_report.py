@@ -12,7 +12,7 @@ import pytest
 from tare import reports
 from tests.conftest import require
 from tests.unit.reports import fixture as synthetic
-from tests.unit.reports import ramps_fixture as ascents
+from tests.unit.reports import ramps_fixture as ramps
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -57,22 +57,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     pair = (("process", "process-again"),)
     long = synthetic.subject("container", "container-with-a-label-that-is-much-too-long-for-any-column")
-    dense = [ascents.process(), ascents.container(most=200), ascents.vm(counts=(1, 2, 3, 5, 8, 12, 20), most=40)]
+    dense = [ramps.process(), ramps.container(most=200), ramps.vm(counts=(1, 2, 3, 5, 8, 12, 20), most=40)]
     counts = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 3000, 4000, 5000)
-    late = {"slab": 250 * ascents.KIB, "cache": -20 * ascents.KIB}
-    bent = ascents.Burden(each=ascents.CONTAINER.each, late=late, bend=900)
+    late = {"slab": 250 * ramps.KIB, "cache": -20 * ramps.KIB}
+    bent = ramps.Burden(each=ramps.CONTAINER.each, late=late, bend=900)
     watched = [
-        ascents.process(watched=True, noise=9.0 * ascents.MIB),
-        ascents.container(burden=bent, counts=counts, watched=True, crowded=3000),
-        ascents.vm(counts=(1, 2, 3, 5, 8, 12, 20, 30, 40), watched=True),
+        ramps.process(watched=True, noise=9.0 * ramps.MIB),
+        ramps.container(burden=bent, counts=counts, watched=True, crowded=3000),
+        ramps.vm(counts=(1, 2, 3, 5, 8, 12, 20, 30, 40), watched=True),
     ]
-    many = [ascents.process(), ascents.container(), *(ascents.container(f"container-number-{n}") for n in range(4))]
-    lost = ascents.Burden(each={"payload": 20 * ascents.MIB, "unaccounted": 3 * ascents.MIB, "cache": -ascents.MIB})
-    many += [ascents.vm(), ascents.container("unbalanced-with-a-label-that-is-much-too-long", lost), *ascents.touched()]
+    many = [ramps.process(), ramps.container(), *(ramps.container(f"container-number-{n}") for n in range(4))]
+    lost = ramps.Burden(each={"payload": 20 * ramps.MIB, "unaccounted": 3 * ramps.MIB, "cache": -ramps.MIB})
+    many += [ramps.vm(), ramps.container("unbalanced-with-a-label-that-is-much-too-long", lost), *ramps.touched()]
     return {
-        "memory": reports.write(ascents.write(root / "memory", many, rounds=8)),
-        "density": reports.write(ascents.write(root / "density", dense, rounds=1, probe="density")),
-        "watched": reports.write(ascents.write(root / "watched", watched, rounds=1, probe="density")),
+        "memory": reports.write(ramps.write(root / "memory", many, rounds=8)),
+        "density": reports.write(ramps.write(root / "density", dense, rounds=1, probe="density")),
+        "watched": reports.write(ramps.write(root / "watched", watched, rounds=1, probe="density")),
         "startup": reports.write(synthetic.write_run(root / "startup")),
         "calibration": reports.write(synthetic.write_run(root / "calibration", synthetic.calibration(), pairs=pair)),
         "partial": reports.write(synthetic.write_run(root / "partial", done=2, state="running")),

@@ -8,7 +8,7 @@ it was.
 
 The memory of one is told beside that of its cgroups alone, empty: a memory cgroup has a word for each file system that
 this kernel ever had mounted at once (shrinker_info, mm/shrinker.c), so it is some 40 KiB on a host that just started,
-and 0.7 MiB after an ascent to 5000 containers. It is read when the memory that nobody uses has stopped rising: the
+and 0.7 MiB after a ramp to 5000 containers. It is read when the memory that nobody uses has stopped rising: the
 kernel goes on freeing what was removed; pages on processors' own lists, which MemAvailable leaves out for a minute,
 count as unused.
 

@@ -1,7 +1,7 @@
 """A run that ends by SIGKILL, with the runtime that it has started: ``python -m tests.system.fatal RUNNER MOMENT``.
 
-It works where a run of tare works: under the lock, in a pan, in a scratch directory. It says its prefix and its number,
-and starts one container. MOMENT is when all this dies:
+It works where a run of tare works: under the lock, in a run cgroup, in a scratch directory. It says its prefix and its
+number, and starts one container. MOMENT is when all this dies:
 
 - a name of :data:`runners.container.lifecycle.checkpoint.NAMES`: the runtime is killed there, and this process with it;
 - ``probe``: the runtime is killed as it sets up the trial container of the probe, and this process with it;

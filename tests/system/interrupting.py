@@ -30,10 +30,10 @@ END_S = 120
 #: A signal that finds a process in its own end is seen by nobody. The kernel's work at an end is done within this time.
 OWN_END_S = 1
 
-#: An ascent of each kind, a few started at once.
+#: A ramp of each kind, a few started at once.
 RAMP = """
 schema = 1
-question = "What is left of an ascent that was interrupted?"
+question = "What is left of a ramp that was interrupted?"
 experiment = "memory"
 reference = "process"
 [run]

@@ -13,7 +13,7 @@ from tare.runners.container.cgroup import cgroups
 from tests import cli
 from tests.conftest import require
 
-#: Half of a processor each: whatever the number of processors, two or three of them for each one end the ascent.
+#: Half of a processor each: whatever the number of processors, two or three of them for each one end the ramp.
 SCENARIO = """
 schema = 1
 question = "How many that work?"

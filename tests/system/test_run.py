@@ -43,7 +43,7 @@ runner = "container"
 delay_ms = {delay_ms}
 """
 
-ASCENT = """
+RAMP = """
 schema = 1
 question = "Is everything removed, however much there is?"
 experiment = "density"
@@ -220,8 +220,8 @@ def test_a_run_that_was_killed_with_a_thousand_alive_is_cleaned(tmp_path: Path) 
     require("cgroups", not cgroups.usable(), cgroups.usable())
     available = psutil.virtual_memory().available
     assert available > 4 << 30, f"{available >> 20} MiB are too little for {MANY} containers and whoever else is here"
-    file = tmp_path / "ascent.toml"
-    file.write_text(ASCENT)
+    file = tmp_path / "ramp.toml"
+    file.write_text(RAMP)
     running = Running(tmp_path / "runs", file)
     try:
         wait_until(lambda: running.process.poll() is not None or len(groups_of_instances()) > MANY, 60)

@@ -37,9 +37,9 @@ label = "slow"
 runner = "process"
 delay_ms = {delay_ms}
 """
-ASCENT = """
+RAMP = """
 schema = 1
-question = "Which steps of an ascent does a stop spoil?"
+question = "Which steps of a ramp does a stop spoil?"
 experiment = "density"
 reference = "slow"
 [run]
@@ -250,8 +250,8 @@ def test_a_trial_that_is_stopped_each_time_is_given_up_and_resumed(tmp_path: Pat
     assert [outcome.status for outcome in store.load(running.path).outcomes] == ["ok"]
 
 
-def test_steps_of_an_ascent_in_which_it_did_not_run_do_not_count(tmp_path: Path) -> None:
-    with Running(tmp_path, ASCENT) as running:
+def test_steps_of_a_ramp_in_which_it_did_not_run_do_not_count(tmp_path: Path) -> None:
+    with Running(tmp_path, RAMP) as running:
         running.wait_for(2)
         for _ in range(4):  # starts and readings take turns
             with stopped(running.process.pid):

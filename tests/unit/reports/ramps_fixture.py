@@ -1,4 +1,4 @@
-"""Synthetic ascents in the real format on disk: hosts whose memory is known part by part, no clock, nothing started."""
+"""Synthetic ramps in the real format on disk: hosts whose memory is known part by part, no clock, nothing started."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Burden:
 
 @dataclass(frozen=True, kw_only=True)
 class Climber:
-    """One subject of a synthetic ascent."""
+    """One subject of a synthetic ramp."""
 
     record: SubjectRecord
     burden: Burden
@@ -158,10 +158,10 @@ def host(parts: Mapping[str, float]) -> dict[str, float]:
 
 
 def write(
-    path: Path, climbers: Iterable[Climber] | None = None, *, rounds: int = 5, probe: str = "memory", **changes: object
+    path: Path, subjects: Iterable[Climber] | None = None, *, rounds: int = 5, probe: str = "memory", **changes: object
 ) -> Path:
-    """Write a run of *climbers* below *path*; returns *path*."""
-    chosen = [process(), container(), vm()] if climbers is None else list(climbers)
+    """Write a run of *subjects* below *path*; returns *path*."""
+    chosen = [process(), container(), vm()] if subjects is None else list(subjects)
     labels = [one.record.label for one in chosen]
     plan = tuple(
         Trial(id=f"r{number}-{label}", subject=label, round=number, order=order, kind="measured")
@@ -258,7 +258,7 @@ def _window(one: Climber, n: int, parts: Mapping[str, float]) -> dict[str, float
     if one.busy is not None:
         processors = min(synthetic.HOST.cpus - one.others, one.busy * n)
         ratio = (one.others + processors) / synthetic.HOST.cpus
-        # The harness sleeps, and is in the pan.
+        # The harness sleeps, and is in the run cgroup.
         used = {"window_cpu_seconds": 0.5 * (processors + 0.001)}
     return {
         "window_seconds": 0.5,

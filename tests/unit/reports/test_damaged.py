@@ -17,7 +17,7 @@ from tare.reports.analysis.model import Report
 from tare.reports.page import render
 from tests import warm
 from tests.unit.reports import fixture as starts
-from tests.unit.reports import ramps_fixture as ascents
+from tests.unit.reports import ramps_fixture as ramps
 
 pytestmark = pytest.mark.slow
 
@@ -27,9 +27,9 @@ NEEDED = [f"host_{name}_bytes" for name in ("total", "free", "available", "percp
 
 
 @pytest.fixture
-def ascent(tmp_path: Path) -> Path:
-    climbers = [ascents.process(watched=True), ascents.container(watched=True, descends=True, busy=0.01)]
-    return ascents.write(tmp_path / "ascent", climbers, rounds=2, probe="density")
+def ramp(tmp_path: Path) -> Path:
+    subjects = [ramps.process(watched=True), ramps.container(watched=True, descends=True, busy=0.01)]
+    return ramps.write(tmp_path / "ramp", subjects, rounds=2, probe="density")
 
 
 def keep(path: Path, kept: Callable[[Row], bool]) -> int:
@@ -52,10 +52,10 @@ def rendered(path: Path) -> Report:
 
 @pytest.mark.parametrize("metric", [*NEEDED, "host_cached_bytes", "host_deferred_splits_count"])
 @pytest.mark.parametrize("n", [0, 5, 50])
-def test_a_reading_of_which_a_row_was_removed_is_left_out_and_said(ascent: Path, metric: str, n: int) -> None:
+def test_a_reading_of_which_a_row_was_removed_is_left_out_and_said(ramp: Path, metric: str, n: int) -> None:
     gone = ("container", 2, n, "", metric)
-    assert keep(ascent, lambda row: tuple(row[key] for key in ("subject", "round", "n", "stage", "metric")) != gone)
-    report = rendered(ascent)
+    assert keep(ramp, lambda row: tuple(row[key] for key in ("subject", "round", "n", "stage", "metric")) != gone)
+    report = rendered(ramp)
     (note,) = (note for note in report.notes if "counters of the host" in note)
     assert note.startswith("container: 1 reading lacks counters of the host")
     assert ("this ramp has no ledger" in note) == (n == 0)
@@ -67,10 +67,10 @@ def test_a_reading_of_which_a_row_was_removed_is_left_out_and_said(ascent: Path,
 @pytest.mark.parametrize("metric", NEEDED)
 @pytest.mark.parametrize("stages", [("", "down", "after"), ("down",), ("after",)])
 def test_a_counter_that_is_gone_altogether_leaves_what_does_not_need_it(
-    ascent: Path, metric: str, stages: tuple[str, ...]
+    ramp: Path, metric: str, stages: tuple[str, ...]
 ) -> None:
-    assert keep(ascent, lambda row: row["metric"] != metric or row["stage"] not in stages)
-    report = rendered(ascent)
+    assert keep(ramp, lambda row: row["metric"] != metric or row["stage"] not in stages)
+    report = rendered(ramp)
     assert sum("lack counters of the host" in note for note in report.notes) >= 1
     assert bool(report.analysis.ledger) == ("" not in stages)
     assert {one.label: one.counts.ready for one in report.subjects} == {"process": 2, "container": 2}
@@ -172,6 +172,6 @@ def test_what_the_run_has_no_part_in_is_not_called_damage(
 
 
 def test_a_machine_without_memory_of_its_emulator_has_owners(tmp_path: Path) -> None:
-    path = ascents.write(tmp_path / "run", [ascents.process(), ascents.vm()], rounds=1)
+    path = ramps.write(tmp_path / "run", [ramps.process(), ramps.vm()], rounds=1)
     assert keep(path, lambda row: row["metric"] not in ("pss_anon_bytes", "guest_ram_bytes"))
     assert "vm" in {stack.subject for stack in rendered(path).analysis.layers_memory}

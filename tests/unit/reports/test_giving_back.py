@@ -42,8 +42,8 @@ BY_BALLOON = {"reclaim_bytes": 32 * MIB, "reclaims": "its balloon", "options": {
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    def make(climbers: list[Climber]) -> Report:
-        return reports.build(store.load(synthetic.write(tmp_path / "run", climbers)))
+    def make(subjects: list[Climber]) -> Report:
+        return reports.build(store.load(synthetic.write(tmp_path / "run", subjects)))
 
     return make
 

@@ -14,7 +14,7 @@ from tare.bench.records import store
 from tare.bench.records.rows import Outcome, Sample
 from tare.reports.analysis.model import Report
 from tests.unit.reports import fixture as starts
-from tests.unit.reports import ramps_fixture as ascents
+from tests.unit.reports import ramps_fixture as ramps
 
 pytestmark = pytest.mark.slow
 
@@ -86,9 +86,9 @@ def test_a_subject_all_of_whose_trials_are_invalid_says_why_it_has_no_figure(tmp
 
 
 @pytest.fixture
-def ascent(tmp_path: Path) -> Path:
-    climbers = [ascents.process(watched=True), ascents.container(watched=True, descends=True, busy=0.01)]
-    return ascents.write(tmp_path / "ascent", climbers, rounds=3, probe="density")
+def ramp(tmp_path: Path) -> Path:
+    subjects = [ramps.process(watched=True), ramps.container(watched=True, descends=True, busy=0.01)]
+    return ramps.write(tmp_path / "ramp", subjects, rounds=3, probe="density")
 
 
 def render(path: Path) -> Report:
@@ -100,44 +100,44 @@ def render(path: Path) -> Report:
     return report
 
 
-def test_starts_that_do_not_count_move_no_figure_of_an_ascent(ascent: Path) -> None:
-    fine = medians(render(ascent))
-    assert spoil(ascent, lambda row: row.metric == "ready_seconds" and row.n % 7 == 0)
-    assert medians(render(ascent)) == pytest.approx(fine, rel=0.1)
+def test_starts_that_do_not_count_move_no_figure_of_a_ramp(ramp: Path) -> None:
+    fine = medians(render(ramp))
+    assert spoil(ramp, lambda row: row.metric == "ready_seconds" and row.n % 7 == 0)
+    assert medians(render(ramp)) == pytest.approx(fine, rel=0.1)
 
 
-def test_a_removal_that_does_not_count_leaves_its_round_out_of_the_way_down(ascent: Path) -> None:
+def test_a_removal_that_does_not_count_leaves_its_round_out_of_the_way_down(ramp: Path) -> None:
     timed = ("removal_seconds", "teardown_seconds")
-    assert spoil(ascent, lambda row: row.round == 2 and row.metric in timed)
-    (found,) = render(ascent).analysis.descents
+    assert spoil(ramp, lambda row: row.round == 2 and row.metric in timed)
+    (found,) = render(ramp).analysis.descents
     assert found.rounds == 2
     assert found.seconds == pytest.approx(0.05)
-    assert spoil(ascent, lambda row: row.metric in timed)
-    assert render(ascent).analysis.descents == ()
+    assert spoil(ramp, lambda row: row.metric in timed)
+    assert render(ramp).analysis.descents == ()
 
 
 @pytest.mark.parametrize("n", [1, 5, 50])
 @pytest.mark.parametrize("rounds", [(2,), (1, 2, 3)])
-def test_readings_that_do_not_count_are_left_out(ascent: Path, n: int, rounds: tuple[int, ...]) -> None:
-    fine = medians(render(ascent))
+def test_readings_that_do_not_count_are_left_out(ramp: Path, n: int, rounds: tuple[int, ...]) -> None:
+    fine = medians(render(ramp))
     spoilt = spoil(
-        ascent,
+        ramp,
         lambda row: row.n == n and row.round in rounds and not row.stage and row.metric not in ("ready_seconds",),
     )
     assert spoilt
-    for key, value in medians(render(ascent)).items():
+    for key, value in medians(render(ramp)).items():
         if value is not None and key[1] != "first_bytes":
             assert value == pytest.approx(fine[key], rel=0.2)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_report_can_be_made_whatever_does_not_count(ascent: Path, seed: int) -> None:
+def test_a_report_can_be_made_whatever_does_not_count(ramp: Path, seed: int) -> None:
     rng = random.Random(seed)
     share = rng.choice([0.02, 0.2, 0.7])
     chosen: dict[tuple[str, int, str, str], bool] = {}
 
     def spoilt(row: Sample) -> bool:
-        """Steps as the engine knows them: a start, a reading, a removal. Without a ground there is no ascent."""
+        """Steps as the engine knows them: a start, a reading, a removal. Without a ground there is no ramp."""
         if (row.stage and row.metric not in ("removal_seconds", "teardown_seconds")) or row.n == 0:
             return False
         step = "start" if row.metric == "ready_seconds" else "reading"
@@ -145,5 +145,5 @@ def test_a_report_can_be_made_whatever_does_not_count(ascent: Path, seed: int) -
             return False
         return chosen.setdefault((row.trial, row.n, row.stage, step), rng.random() < share)
 
-    spoil(ascent, spoilt)
-    render(ascent)
+    spoil(ramp, spoilt)
+    render(ramp)

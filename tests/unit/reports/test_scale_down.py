@@ -1,4 +1,4 @@
-"""The way down of synthetic ascents, of which each removal's time and what does not come back are known."""
+"""The way down of synthetic ramps, of which each removal's time and what does not come back are known."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 LEFT = Burden(each={"payload": 44 * KIB, "slab": 56 * KIB}, left=10.0 * KIB)
 
 
-def build(path: Path, *climbers: synthetic.Climber, rounds: int = 1) -> Report:
-    synthetic.write(path, [synthetic.process(), *climbers], rounds=rounds, probe="density")
+def build(path: Path, *subjects: synthetic.Climber, rounds: int = 1) -> Report:
+    synthetic.write(path, [synthetic.process(), *subjects], rounds=rounds, probe="density")
     return reports.build(store.load(path))
 
 

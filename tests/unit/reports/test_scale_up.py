@@ -111,8 +111,8 @@ def test_a_run_of_an_older_tare_has_the_curves_that_it_recorded(write: Write) ->
 
 
 def test_a_page_shows_what_was_watched(write: Write) -> None:
-    climbers = [synthetic.process(), watched(crowded=90), synthetic.vm(watched=True, counts=(1, 2, 3, 5, 8, 12))]
-    path = write(climbers)
+    subjects = [synthetic.process(), watched(crowded=90), synthetic.vm(watched=True, counts=(1, 2, 3, 5, 8, 12))]
+    path = write(subjects)
     page = Page(reports.write(path).read_text("utf-8")).text
     for said in (
         "Processors busy", "Share of the same window", "waiting for memory", "The cost of reading",
@@ -266,9 +266,9 @@ def test_no_claim_on_memory_is_printed_where_the_account_does_not_balance(write:
 def test_what_is_given_back_is_refused_with_its_account(write: Write) -> None:
     touched = synthetic.touched()[:2]
     lost = Burden(each={**touched[0].burden.each, "unaccounted": 9 * MIB})
-    climbers = [synthetic.container(counts=(1, 2, 4)), *touched]
-    climbers[1] = synthetic.Climber(record=touched[0].record, burden=lost, counts=(1, 2, 4), resident=True)
-    report = build(write(climbers, probe="memory", rounds=3))
+    subjects = [synthetic.container(counts=(1, 2, 4)), *touched]
+    subjects[1] = synthetic.Climber(record=touched[0].record, burden=lost, counts=(1, 2, 4), resident=True)
+    report = build(write(subjects, probe="memory", rounds=3))
     (claim,) = (one for one in report.answer if one.subject == "container-released")
     assert claim.lead == "No claim about what container-released gives back"
     assert "does not balance" in claim.detail

@@ -63,8 +63,8 @@ GRANT_BYTES = 128 << 20
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     require("root", os.geteuid() == 0, "this is not root")
-    place = tmp_path_factory.mktemp("ascents")
-    file = place / "ascents.toml"
+    place = tmp_path_factory.mktemp("ramps")
+    file = place / "ramps.toml"
     file.write_text(SCENARIO)
     done = cli.tare("run", file, "--results", place / "runs")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The pan counts what a start costs once: not at all would be a lie, twice another."""
+"""The run cgroup counts what a start costs once: not at all would be a lie, twice another."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ def free_descriptors(count: int) -> Iterator[None]:
 @pytest.mark.parametrize("grouped", [True, False])
 @pytest.mark.parametrize("free", range(10))
 def test_descriptors_run_out_at_any_point_of_a_start(scratch: Scratch, free: int, grouped: bool) -> None:
-    """It is an error with its number, which ends an ascent in order; nothing is left, and the helper goes on."""
+    """It is an error with its number, which ends a ramp in order; nothing is left, and the helper goes on."""
     group = cgroups.at(f"{scratch.cgroup}/one")
     scratch = scratch if grouped else replace(scratch, cgroup=None)
     with fork_server.prepare(spec_of(scratch), {}, scratch) as prepared:
