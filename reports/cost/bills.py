@@ -16,7 +16,7 @@ from tare.reports import words
 from tare.reports.cost.model import Cost, CostArm, CostRow
 from tare.reports.cost.prices import Book, Size
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory_model import CounterLine, LedgerRow
+from tare.reports.sections.ramp.memory.model import CounterLine, LedgerRow
 from tare.runners import layers
 
 MOST = 50

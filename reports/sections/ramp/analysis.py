@@ -20,8 +20,7 @@ from tare.reports.sections.ramp.density.capacity import Size
 from tare.reports.sections.ramp.density.scale_down import descents
 from tare.reports.sections.ramp.memory import ledger, margins, owners, slopes
 from tare.reports.sections.ramp.memory.guest_view import inside
-from tare.reports.sections.ramp.memory.reading_cost import sampling
-from tare.reports.sections.ramp.memory_model import (
+from tare.reports.sections.ramp.memory.model import (
     Capacity,
     CounterLine,
     DensityRow,
@@ -31,6 +30,7 @@ from tare.reports.sections.ramp.memory_model import (
     Released,
     Row,
 )
+from tare.reports.sections.ramp.memory.reading_cost import sampling
 from tare.reports.sections.ramp.metrics import FIRST, MARGIN
 from tare.reports.sections.ramp.ramps import Ramps
 from tare.reports.sections.ramp.scaling_model import Constancy, Curve, Descent, Inside, Margin, Sampling

@@ -23,7 +23,7 @@ from tare.reports.sections.ramp.charts import (
 )
 from tare.reports.sections.ramp.density import capacity, curves
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
-from tare.reports.sections.ramp.memory_model import MemoryLayers, Owner
+from tare.reports.sections.ramp.memory.model import MemoryLayers, Owner
 from tare.reports.sections.ramp.scaling_model import CurvePoint, Margin
 
 #: Towers that stand side by side; more would be too narrow to read.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tare.reports.sections.ramp.memory_model import Row
+from tare.reports.sections.ramp.memory.model import Row
 from tare.runners.base import Layers
 
 

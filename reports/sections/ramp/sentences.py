@@ -12,7 +12,7 @@ from tare.reports.analysis.model import Claim, Compared, SubjectFigures
 from tare.reports.sections.ramp.analysis import RampAnalysis
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
-from tare.reports.sections.ramp.memory_model import CounterLine, DensityRow
+from tare.reports.sections.ramp.memory.model import CounterLine, DensityRow
 from tare.reports.sections.ramp.metrics import MARGIN
 from tare.runners.layers import isolated
 

@@ -33,7 +33,7 @@ from ..setup.kernel import Kernel
 from ..setup.steps.basic import JoinCgroup, Step
 from . import overlay_sequence
 from .program import Program
-from .root_layer import LAYER, Held, Layer, StandAlone, can_stand_alone, hold
+from .root_layer import LAYER, HostHandles, Layer, StandAlone, can_stand_alone, hold
 from .vfork import VforkChild, why_not
 
 #: Its argv holds this word, for a reader of ps, and the mark of its owner (:mod:`leftovers`).
@@ -186,7 +186,7 @@ def _own_mounts() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
 
 
-def _held(image: str, base: str) -> Held | None:
+def _held(image: str, base: str) -> HostHandles | None:
     """What to keep of the host without its mounts; None where that cannot be, as a child of ours finds out."""
     if not can_stand_alone():
         return None  # to try would leave a complaint in the kernel's log

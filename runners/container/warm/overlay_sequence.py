@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ..config.mounts import Mount
     from ..seccomp.filters import Filter
     from ..setup.steps.basic import Step
-    from .root_layer import Held
+    from .root_layer import HostHandles
 
     Found = Literal["file", "directory", "absent", ""]
     Look = Callable[[str], Found]
@@ -81,7 +81,7 @@ def plan(
     base: str,
     last_capability: int,
     processors: frozenset[int],
-    held: Held | None = None,
+    held: HostHandles | None = None,
     look: Look = look,
     filtering: Filter | None = None,
 ) -> StepSequence:

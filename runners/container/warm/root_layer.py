@@ -5,11 +5,11 @@ pivot_root(2) asks every process of the host whether it stands in the old root (
 once, for an empty file system, and a child, in its copy of the helper's mounts, puts its layer over that one
 (:class:`EnterLayer`).
 
-What is below the empty root of the helper is a question of the kernel. If overlayfs takes a mount that is in no
-namespace, nothing is (:class:`StandAlone`): what a start needs of the host are two descriptors (:class:`Held`). Before
-Linux 6.15 the host's mounts are, and each child lets go of them (:class:`StandApart`). That costs more than the call:
-the kernel waits until no processor looks at the mounts any more (synchronize_rcu_expedited), and children that are
-started at once wait for each other.
+What is below the empty root of the fork server is a question of the kernel. If overlayfs takes a mount that is in no
+namespace, nothing is (:class:`StandAlone`): what a start needs of the host are two descriptors (:class:`HostHandles`).
+Before Linux 6.15 the host's mounts are, and each child lets go of them (:class:`StandApart`). That costs more than the
+call: the kernel waits until no processor looks at the mounts any more (synchronize_rcu_expedited), and children that
+are started at once wait for each other.
 
 What is left is what pivot_root leaves: the container's root lies on one with nothing in it, there the kernel's own
 (ramfs-rootfs-initramfs.rst, "What is rootfs?"), here ours. No way leads below: a path that climbs to the top of a
@@ -45,17 +45,17 @@ def can_stand_alone() -> bool:
 
 
 @record
-class Held:
+class HostHandles:
     """What of the host is kept by who stands alone: descriptors of its root and of a detached mount of the image."""
 
     root: int
     lower: int
 
 
-def hold(image: str) -> Held:
+def hold(image: str) -> HostHandles:
     """Open both, close-on-exec, in the host's mount namespace. Raises OSError (before Linux 5.2, too)."""
     lower = k.open_tree(image)
-    return Held(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), lower)
+    return HostHandles(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), lower)
 
 
 @record
@@ -119,7 +119,7 @@ class StandAlone(Strict):
     """
 
     base: str
-    held: Held
+    held: HostHandles
 
     def describe(self) -> str:
         return f"pivot_root to an empty root, made at {self.base}, detach the host's and stand in the image"
@@ -147,7 +147,7 @@ class EnterLayer(Strict):
     """
 
     path: str
-    held: Held | None = None
+    held: HostHandles | None = None
 
     def describe(self) -> str:
         left = "detach" if self.held is None else "close"

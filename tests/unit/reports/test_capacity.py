@@ -18,7 +18,7 @@ from tare.reports.sections.ramp import text as ramp_text
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.capacity import Estimate, Size, size, smaller
 from tare.reports.sections.ramp.density.prediction import predict, processors
-from tare.reports.sections.ramp.memory_model import DensityRow
+from tare.reports.sections.ramp.memory.model import DensityRow
 from tests import warm
 from tests.unit.reports import fixture
 from tests.unit.reports import ramps_fixture as synthetic

@@ -11,7 +11,7 @@ from tare import reports
 from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp.memory import released
-from tare.reports.sections.ramp.memory_model import Released
+from tare.reports.sections.ramp.memory.model import Released
 from tare.runners.payload import Payload
 from tests.unit.reports import ramps_fixture as synthetic
 from tests.unit.reports.ramps_fixture import CONTAINER, MIB, VM, Burden, Climber

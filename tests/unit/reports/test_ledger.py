@@ -14,7 +14,7 @@ from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.memory import ledger, slopes
-from tare.reports.sections.ramp.memory_model import CounterLine, LedgerRow
+from tare.reports.sections.ramp.memory.model import CounterLine, LedgerRow
 from tests.unit.reports import ramps_fixture as synthetic
 from tests.unit.reports.ramps_fixture import COUNTERS, KIB, MIB, Burden
 

@@ -11,7 +11,7 @@ import pytest
 from tare import reports
 from tare.bench.records import store
 from tare.reports.sections.ramp.density.prediction import STILL_BYTES, Prediction, noise_bytes, predict, unseen
-from tare.reports.sections.ramp.memory_model import DensityRow
+from tare.reports.sections.ramp.memory.model import DensityRow
 from tests.unit.reports import ramps_fixture as synthetic
 from tests.unit.reports.ramps_fixture import KIB, MIB, Burden
 

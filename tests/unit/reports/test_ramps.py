@@ -15,7 +15,7 @@ from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.bench.records.rows import Outcome, Sample
 from tare.reports.analysis.model import Report
-from tare.reports.sections.ramp.memory_model import DensityRow
+from tare.reports.sections.ramp.memory.model import DensityRow
 from tests.unit.reports import fixture
 from tests.unit.reports import ramps_fixture as synthetic
 from tests.unit.reports.ramps_fixture import GIB, KIB, MIB, TOTAL, Burden

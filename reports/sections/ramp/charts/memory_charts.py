@@ -22,7 +22,7 @@ from tare.reports.charts import svg
 from tare.reports.charts.axes import factor
 from tare.reports.charts.distribution import EMULATED_ROW
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory_model import LedgerRow
+from tare.reports.sections.ramp.memory.model import LedgerRow
 
 #: Group of parts -> (colour, CSS variable, words of the legend), in the order in which they are stacked.
 GROUPS: Mapping[str, tuple[str, str, str]] = {

@@ -12,7 +12,7 @@ from tare.bench.records.metrics import METRICS, show
 from tare.reports import words
 from tare.reports.sections.ramp.density import verification
 from tare.reports.sections.ramp.density.prediction import FIFTH
-from tare.reports.sections.ramp.memory_model import DensityRow
+from tare.reports.sections.ramp.memory.model import DensityRow
 from tare.reports.sections.ramp.ramps import Ramps
 from tare.reports.sections.ramp.scaling_model import Curve, CurvePoint
 

@@ -15,7 +15,7 @@ from tare.bench.records.metrics import show
 from tare.bench.stats import estimate, medians
 from tare.bench.stats.medians import Floats
 from tare.reports import words
-from tare.reports.sections.ramp.memory_model import GivenBack, LedgerRow
+from tare.reports.sections.ramp.memory.model import GivenBack, LedgerRow
 from tare.reports.sections.ramp.ramps import Ramps
 
 #: A residual balances below this part of the change, or below so much for each instance, whichever is larger.

@@ -15,7 +15,7 @@ from tare.bench.stats.medians import Floats
 from tare.reports import words
 from tare.reports.sections.ramp.memory import guest_view as within
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory_model import LedgerRow, MemoryLayers, Owner, Released
+from tare.reports.sections.ramp.memory.model import LedgerRow, MemoryLayers, Owner, Released
 from tare.reports.sections.ramp.ramps import DAEMON, RESIDENT
 from tare.reports.sections.ramp.scaling_model import Inside
 from tare.runners import layers

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Claim
-from tare.reports.sections.ramp.memory_model import Released
+from tare.reports.sections.ramp.memory.model import Released
 
 NO_BALLOON = "the machine has no balloon device, so the guest cannot tell its host what it has freed"
 #: What the kernels of host and guest do, by what a row shows: rules, not findings.

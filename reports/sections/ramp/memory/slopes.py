@@ -12,7 +12,7 @@ import pandas as pd
 from tare.bench.stats import fit as fitting
 from tare.bench.stats.estimate import estimate
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory_model import CounterLine
+from tare.reports.sections.ramp.memory.model import CounterLine
 from tare.reports.sections.ramp.ramps import Ramps
 
 #: Counters that answer "how much memory does one more take", each in its own way: column -> name.

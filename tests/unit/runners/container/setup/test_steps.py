@@ -73,7 +73,7 @@ def look(path: str) -> Found:
     return known.get(path, "")
 
 
-def made(last_capability: int = 40, held: root_layer.Held | None = None, **changes: Any) -> StepSequence:
+def made(last_capability: int = 40, held: root_layer.HostHandles | None = None, **changes: Any) -> StepSequence:
     """The plan of the warm helper."""
     return overlay_sequence.plan(
         bundle(**changes),
@@ -121,7 +121,7 @@ def test_order_of_the_set_up() -> None:
 
 def test_who_stands_alone_has_nothing_of_the_host_to_let_go_of() -> None:
     """But two descriptors, and those before the root is entered: from there on a link might lead to one."""
-    planned = made(held=root_layer.Held(root=7, lower=8))
+    planned = made(held=root_layer.HostHandles(root=7, lower=8))
     inherited, calls = recorded(*planned.inherited), recorded(*planned.own)
     assert inherited[inherited.index(("pivot_root", ".", "below")) :][1:3] == [
         ("umount2", "below", syscalls.MNT_DETACH),
