@@ -77,16 +77,18 @@ def test_loading_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     assert benchmark(store.load, path).samples
 
 
-#: Numbers in a run: 12 rounds of three subjects, and a million.
-ROUNDS = {"12 rounds": 12, "a million numbers": 47_620}
+#: Runs, as (subjects, rounds): seven numbers a start. A scenario may have 10 000 rounds at most.
+RUNS = {"12 rounds": (3, 12), "a million numbers": (15, 9530)}
 
 
-@pytest.fixture(params=ROUNDS)
+@pytest.fixture(params=RUNS)
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if not request.config.getoption("benchmark_enable") and request.param != "12 rounds":
         pytest.skip("a million numbers are for nox -s bench")
-    subjects = [subject("process"), subject("container"), subject("crun")]
-    return write_run(tmp_path / "run", subjects, rounds=ROUNDS[request.param])
+    count, rounds = RUNS[request.param]
+    runners = ("process", "container", "crun")
+    subjects = [subject(runners[n % 3], f"{runners[n % 3]}-{n // 3}" if n > 2 else "") for n in range(count)]
+    return write_run(tmp_path / "run", subjects, rounds=rounds)
 
 
 @pytest.mark.parametrize("words", [["--json"], ["--output", "-"]], ids=["json", "page"])
