@@ -1,4 +1,4 @@
-"""What is weighed. Each runner is one module; this table is the one line that a new runner adds."""
+"""What is measured. Each runner is one module; this table is the one line that a new runner adds."""
 
 from __future__ import annotations
 

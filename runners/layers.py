@@ -19,7 +19,7 @@ _BARE = "process"
 
 
 def is_null(runner: str) -> bool:
-    """Whether the runner of that name is the null baseline, which weighs the instrument and is nobody's answer."""
+    """Whether the runner of that name is the null baseline, which measures the instrument and is nobody's answer."""
     return runner == NULL
 
 

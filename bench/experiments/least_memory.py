@@ -53,7 +53,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
 class LeastMemory(Experiment):
     """The smallest grant of memory with which the payload gets ready.
 
-    No bare process is added: it need have no grant, and what does not enforce one cannot be weighed here.
+    No bare process is added: it need have no grant, and what does not enforce one cannot be measured here.
     """
 
     name = "least-memory"

@@ -241,7 +241,7 @@ class _Scale:
         self.alive(self.seen.alive)
         ready_s = started.since_request_s(self.contract.ready)
         self.seen.latencies_s += [] if stalled else [ready_s]
-        # The view from inside is kept at the numbers that are read: of thousands it would be part of what is weighed.
+        # The view from inside is kept at the numbers that are read: of thousands it would be part of what is measured.
         inside = started.inside_bytes if self.seen.alive in self.ramp.counts else {}
         self.readings += _timed({"ready_seconds": ready_s}, inside, Reading(values={}, n=self.seen.alive), stalled)
         if started.unseen and not self.unseen:

@@ -70,7 +70,7 @@ def _detach(name: str) -> None:
 
 
 def _unmount(path: str) -> None:
-    """Unmount *path* as ``umount --lazy`` does. Not by our runtime, which is weighed."""
+    """Unmount *path* as ``umount --lazy`` does. Not by our runtime, which is measured."""
     if _LIBC.umount2(os.fsencode(path), _MNT_DETACH):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)

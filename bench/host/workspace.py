@@ -1,4 +1,4 @@
-"""Where a run works: its scratch directory, the lock that keeps two runs from weighing each other, the cache."""
+"""Where a run works: its scratch directory, the lock that keeps two runs from measuring each other, the cache."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-#: (name, title, meaning) of what the memory probes read; the host's counters are the kernel's own.
+#: (name, title, meaning) of the readings of memory; the host's counters are the kernel's own.
 _MEMORY = (
     ("host_total_bytes", "host memory", "MemTotal"),
     ("host_free_bytes", "free", "MemFree"),

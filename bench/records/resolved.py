@@ -30,7 +30,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to be weighed. ``own`` is what its experiment added."""
+    """One thing to be measured. ``own`` is what its experiment added."""
 
     label: str
     runner: str

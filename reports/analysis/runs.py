@@ -138,7 +138,7 @@ def _conditions(first: RunHeader, second: RunHeader) -> Iterator[str]:
 
 
 def _rules(first: RunHeader, second: RunHeader, labels: Iterable[str]) -> Iterator[str]:
-    """By which counts and steps subjects were weighed; those of which the same is to be said in one line."""
+    """By which counts and steps subjects were measured; those of which the same is to be said in one line."""
     said: dict[str, list[str]] = {}
     for label in labels:
         for text in conditions.differences(*(conditions.of_subject(one, label) for one in (first, second))):

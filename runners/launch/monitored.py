@@ -1,6 +1,6 @@
 """A container whose runtime's program stays in the foreground as its monitor, as podman's conmon or a shell keeps it.
 
-That is how crun, runc, tare-oci and bwrap are weighed.
+That is how crun, runc, tare-oci and bwrap are measured.
 """
 
 from __future__ import annotations
