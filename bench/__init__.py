@@ -1,1 +1,1 @@
-"""The instrument: scenarios become plans, plans become records. See docs/architecture.md."""
+"""The instrument: scenarios become plans, plans become records. See docs/explanation/architecture.md."""

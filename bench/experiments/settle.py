@@ -1,4 +1,4 @@
-"""Settling: wait until the host's memory stands still, by a rule and not by a fixed sleep (docs/method.md).
+"""Settling: wait until the host's memory stands still, by a rule and not by a fixed sleep (docs/explanation/method.md).
 
 The more was started or removed, the longer the kernel goes on freeing, with pauses: after grace periods, by workers one
 network namespace after another, and what kfree_rcu() was given up to 5 s later (mm/slab_common.c, KFREE_DRAIN_JIFFIES).

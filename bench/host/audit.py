@@ -1,10 +1,10 @@
 """What a run left behind: an inventory before, one after, and the difference with its owner.
 
-A leak is a result (docs/method.md): whoever leaves a mount behind at each start has a cost that no stop watch shows.
-Only what bears the run's name, or is a process of the run, is looked at: a host has a life of its own. The run's own
-cgroup and scratch directory are not leaks, they end with the run; what an instance left inside them is. A process that
-only names the run in its command line is told, since it may be a daemon of ours; but it may be a user's ``tail``, too,
-and so it is none of :func:`own_processes`.
+A leak is a result (docs/explanation/method.md): whoever leaves a mount behind at each start has a cost that no stop
+watch shows. Only what bears the run's name, or is a process of the run, is looked at: a host has a life of its own. The
+run's own cgroup and scratch directory are not leaks, they end with the run; what an instance left inside them is. A
+process that only names the run in its command line is told, since it may be a daemon of ours; but it may be a user's
+``tail``, too, and so it is none of :func:`own_processes`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cold caches: drop what can be dropped, then wait until the disks are quiet (docs/method.md, The order)."""
+"""Cold caches: drop what can be dropped, then wait until the disks are quiet (docs/explanation/method.md)."""
 
 from __future__ import annotations
 

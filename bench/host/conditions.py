@@ -1,7 +1,7 @@
 """Conditions: what a run was measured under besides its contract, and what of it differs between two runs.
 
-Numbers of two conditions never share a run (docs/method.md): whatever of the host, of tare or of what it measures with
-changed meanwhile, a run does not go on. Two runs may differ, and then the reader is told in what.
+Numbers of two conditions never share a run (docs/explanation/method.md): whatever of the host, of tare or of what it
+measures with changed meanwhile, a run does not go on. Two runs may differ, and then the reader is told in what.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Probed(Record, frozen=True, kw_only=True):
     """What a runner is and what its probe proved; see :class:`runners.base.Support`.
 
     ``layers`` are its layers of isolation, outermost first (:mod:`runners.layers`). ``accelerator`` is ``tcg`` for a
-    software-emulated virtual machine: another class of result (docs/method.md).
+    software-emulated virtual machine: another class of result (docs/explanation/method.md).
     """
 
     layers: Layers = ()

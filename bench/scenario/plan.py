@@ -1,6 +1,7 @@
 """Scenario and seed to Plan: every trial, in order. Pure; printing a plan changes nothing.
 
-Subjects are shuffled within each round, so that a drift of the host falls on all of them alike (docs/method.md).
+Subjects are shuffled within each round, so that a drift of the host falls on all of them alike
+(docs/explanation/method.md).
 """
 
 from __future__ import annotations

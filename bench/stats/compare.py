@@ -13,7 +13,7 @@ from tare.bench.stats import medians, ranks
 from tare.bench.stats.estimate import as_array
 from tare.bench.stats.medians import Floats
 
-#: The level of every test (docs/method.md, The statistics).
+#: The level of every test (docs/explanation/method.md, The statistics).
 ALPHA = 0.01
 #: The smallest relative change that is called a difference, whatever its p-value.
 LEAST_CHANGE = 0.05

@@ -1,8 +1,8 @@
 """What one set of numbers says: median with its interval, tails, outliers. No file, no clock, no unit.
 
-The round is the unit of replication (docs/method.md): samples within a round are correlated, so that whoever asks for
-an interval hands over one median per round, and the effective n is the number of rounds. What is drawn is seeded,
-hence the same data give the same interval every time.
+The round is the unit of replication (docs/explanation/method.md): samples within a round are correlated, so that
+whoever asks for an interval hands over one median per round, and the effective n is the number of rounds. What is drawn
+is seeded, hence the same data give the same interval every time.
 """
 
 from __future__ import annotations

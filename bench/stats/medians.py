@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-#: Confidence of every interval (docs/method.md, The statistics).
+#: Confidence of every interval (docs/explanation/method.md, The statistics).
 CONFIDENCE = 0.95
 #: With fewer rounds there is nothing to draw from.
 LEAST = 3

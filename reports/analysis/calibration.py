@@ -1,4 +1,4 @@
-"""Weighing the scale: what a run says about the instrument itself (docs/method.md, rule 15).
+"""Weighing the scale: what a run says about the instrument itself (docs/explanation/method.md, rule 15).
 
 Three things can be in a run: a null subject, whose readiness is the instrument's own weight; subjects with a known
 delay before ready, which must be recovered; pairs of the same subject, between which no difference may be called.

@@ -1,7 +1,7 @@
 """What the report says of one subject: its class of result, how its trials ended, its figures and its phases.
 
-The method (docs/method.md): the round is the unit of replication; a subject that fails too often has no figure; a
-software-emulated machine is another class of result and every sentence about it says so.
+The method (docs/explanation/method.md): the round is the unit of replication; a subject that fails too often has no
+figure; a software-emulated machine is another class of result and every sentence about it says so.
 """
 
 from __future__ import annotations

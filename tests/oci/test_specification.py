@@ -1,4 +1,4 @@
-"""What the specification demands and no other file here holds: docs/runtime-spec.md names the test of each line."""
+"""What the specification demands and no other file holds: docs/reference/runtime-spec.md names each line's test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of a ramp, two of which are not read but fitted: one value a round (docs/method.md)."""
+"""The metrics of a ramp, two of which are not read but fitted: one value a round (docs/explanation/method.md)."""
 
 from __future__ import annotations
 

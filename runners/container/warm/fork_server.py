@@ -48,7 +48,7 @@ class Place:
 
     A new process is put on the processor that idles most (SD_BALANCE_FORK, sched-domains.rst), and so is, often, one
     that is woken. Alone, that is well: one idles. Several helpers and their children only change places that way, each
-    time to where nothing of theirs is in the caches: docs/runtime.md has what that costs.
+    time to where nothing of theirs is in the caches: docs/explanation/runtime.md has what that costs.
     """
 
     def __init__(self, number: int) -> None:

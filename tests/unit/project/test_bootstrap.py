@@ -402,7 +402,7 @@ def test_it_never_names_a_kernel() -> None:
 
 
 def test_docs_list_the_packages_that_bootstrap_installs() -> None:
-    page = (ROOT / "docs" / "install.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text()
     assert [name for name in TABLE if name != "QEMU" and f"`{name}`" not in page] == []
 
 

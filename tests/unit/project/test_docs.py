@@ -24,14 +24,14 @@ def text(name: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(runners.REGISTRY))
 def test_every_runner_has_its_row_and_its_options_theirs(name: str) -> None:
-    page = text("docs/runners.md")
+    page = text("docs/reference/runners.md")
     assert re.search(rf"^\| `{name}` \| {' + '.join(runners.load(name).LAYERS) or 'none'} \|", page, re.MULTILINE)
     for option in runners.load(name).OPTIONS:
         assert re.search(rf"^\| [^|]*`{name}`[^|]* \| `{option}` \|", page, re.MULTILINE), option
 
 
 def test_every_metric_is_explained() -> None:
-    page = text("docs/method.md")
+    page = text("docs/explanation/method.md")
     assert all(f"`{name}`" in page for name in METRICS)
 
 
@@ -57,7 +57,7 @@ KEYS = [file.SubjectTable, *(one.keys_type for one in EXPERIMENTS.values())]
     "table", [file.ScenarioFile, file.RunTable, file.GrantTable, file.PayloadTable, *TABLES, *KEYS]
 )
 def test_every_key_of_a_scenario_is_explained(table: type[msgspec.Struct]) -> None:
-    page = text("docs/scenarios.md")
+    page = text("docs/reference/scenarios.md")
     for field in msgspec.structs.fields(table):
         if field.name in ("run", "grant", "payload", "subjects"):
             assert f"[{field.name}]" in page, field.name
@@ -67,14 +67,14 @@ def test_every_key_of_a_scenario_is_explained(table: type[msgspec.Struct]) -> No
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda one: one.name)
 def test_every_experiment_and_its_table_is_explained(experiment: Experiment) -> None:
-    page = text("docs/scenarios.md")
+    page = text("docs/reference/scenarios.md")
     assert f"`{experiment.name}`" in page
     assert f"[{experiment.table}]" in page or not experiment.table
 
 
 def test_the_walk_of_one_number_is_true() -> None:
     """Each file of the table is there, and defines the name beside it."""
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| `([^`]+)` \| (?:`(\w+)`)? ?\|", page, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, 21))
     for _, path, name in rows:

@@ -1,4 +1,4 @@
-"""docs/runtime-spec.md leaves out no section of the specification, and names tests that exist."""
+"""docs/reference/runtime-spec.md leaves out no section of the specification, and names tests that exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tare.runners.container.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs" / "runtime-spec.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "runtime-spec.md").read_text(encoding="utf-8")
 VERSION = "1.2.1"
 #: MUST, SHOULD, REQUIRED and RECOMMENDED (with or without NOT), outside of examples, in each section of that version.
 WORDS = {

@@ -1,4 +1,4 @@
-"""Of what one more instance consists, from the first to the last, and which part of it changes (docs/method.md)."""
+"""Of what one more instance consists, from the first to the last, and what changes (docs/explanation/method.md)."""
 
 from __future__ import annotations
 

@@ -414,7 +414,7 @@ def test_spec_writes_once(tmp_path: Path) -> None:
 
 
 def test_start_imports_nothing_heavy() -> None:
-    """Every one of these costs more than a container's system calls; see docs/runtime-cli.md."""
+    """Every one of these costs more than a container's system calls; see docs/reference/runtime-cli.md."""
     heavy = {"dataclasses", "typing", "re", "enum", "inspect", "json", "signal", "socket", "contextlib", "subprocess"}
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import container.cli.main, container.cli.create,"

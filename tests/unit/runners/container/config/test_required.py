@@ -1,4 +1,4 @@
-"""Keys that the OCI specification requires, and what it says of their values: docs/runtime-spec.md names each line."""
+"""Keys that the OCI specification requires, and their values: docs/reference/runtime-spec.md names each line."""
 
 from __future__ import annotations
 
