@@ -18,7 +18,7 @@
     calibrate    the scale weighs itself: A/A over 20 seeds, known delays; many minutes, on a quiet machine
     bench        how fast tare's own code is (pytest-benchmark); with `runtime`, each container runtime against the
                  kernel's floor, then a thousand containers; as root
-    docs         the tests that hold the documentation to the code
+    docs         the documentation as a site, in site/, built strictly; and the tests that hold it to the code
 
 Arguments after ``--`` go to pytest: ``nox -s unit -- -k stats``.
 
@@ -40,7 +40,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 #: Unit tests share nothing. worksteal: the tests of a file stay on one worker, until another has nothing left to do.
 SIDE_BY_SIDE = ("--numprocesses=logical", "--maxprocesses=4", "--dist=worksteal")
-PYTHON_FILES = ("bench", "reports", "runners", "tests", "tare", "noxfile.py")
+PYTHON_FILES = ("bench", "docs", "reports", "runners", "tests", "tare", "noxfile.py")
 
 
 def install(session: nox.Session, extras: str = "dev") -> None:
@@ -164,5 +164,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The tests that hold the documentation to the code."""
-    pytest(session, "tests/unit", "-k", "docs")
+    """The documentation as a site, built strictly: site/index.html; then the tests that hold it to the code."""
+    install(session, "dev,docs")
+    # -n: a link that leads nowhere is a warning; -W: a warning is an error; --fresh-env: all pages, each time.
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "--fresh-env", "--quiet", "docs", "site")
+    session.run("python", "-m", "pytest", "tests/unit", "-k", "docs", *session.posargs)

@@ -7,10 +7,10 @@ author = "The tare authors"
 html_title = "tare"
 html_theme = "furo"
 extensions = ["myst_parser"]
-source_suffix = {".md": "markdown"}
+
 exclude_patterns = ["made"]  # parts of pages, not pages
 myst_heading_anchors = 4
-suppress_warnings = []
+
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
