@@ -13,8 +13,8 @@ from tare.reports.cli import arguments, streams
 from tare.verbs.options import as_json, given, results_option, run_path, scenario_options, verb
 
 if TYPE_CHECKING:
-    from tare.bench.engine import Result
     from tare.bench.scenario.plan import Plan
+    from tare.bench.trial_loop import Result
 
 
 @verb()

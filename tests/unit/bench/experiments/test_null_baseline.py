@@ -1,4 +1,4 @@
-"""The instrument's resolution is weighed again where the host stood still, and not for ever."""
+"""The instrument's resolution is measured again where the host stood still, and not for ever."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench import engine
 from tare.bench.errors import HostError
-from tare.bench.experiments import startup
+from tare.bench.experiments import null_baseline, startup
 from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.readings import stalls
@@ -16,10 +15,8 @@ from tare.bench.readings import stalls
 TIMED_OUT = TrialResult(status="timeout", reason="no 'ready' within 5 s", at_ns=0)
 
 
-def session() -> engine._Stretch:
-    found = object.__new__(engine._Stretch)
-    found.cache, found.prefix = Path("/nowhere"), "tare-test"
-    return found
+def resolution(interrupts: Interrupts) -> float:
+    return null_baseline.resolution(Path("/nowhere"), "tare-test", interrupts)
 
 
 def good(seconds: float) -> TrialResult:
@@ -27,17 +24,17 @@ def good(seconds: float) -> TrialResult:
 
 
 @pytest.mark.parametrize("spoilt", [{49}, {0}, {0, 1, 2}, {100, 101, 102}])
-def test_what_a_stall_spoilt_is_weighed_again(monkeypatch: pytest.MonkeyPatch, spoilt: set[int]) -> None:
+def test_what_a_stall_spoilt_is_measured_again(monkeypatch: pytest.MonkeyPatch, spoilt: set[int]) -> None:
     calls: list[int] = []
 
-    def weigh(*_args: object, **_named: object) -> TrialResult:
+    def measure(*_args: object, **_named: object) -> TrialResult:
         calls.append(len(calls))
         return TIMED_OUT if calls[-1] in spoilt else good(0.5)
 
-    monkeypatch.setattr(startup, "start_and_stop", weigh)
+    monkeypatch.setattr(startup, "start_and_stop", measure)
     with Interrupts() as interrupts:
-        assert session()._null_baseline(interrupts) == 0.0
-    assert len(calls) == engine._NULL_STARTS + len([one for one in spoilt if one < len(calls)])
+        assert resolution(interrupts) == 0.0
+    assert len(calls) == null_baseline.STARTS + len([one for one in spoilt if one < len(calls)])
 
 
 def test_a_host_that_never_gets_there_is_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,10 +44,10 @@ def test_a_host_that_never_gets_there_is_not_fit(monkeypatch: pytest.MonkeyPatch
         Interrupts() as interrupts,
         pytest.raises(HostError, match="resolution of the instrument cannot be measured: no 'ready'"),
     ):
-        session()._null_baseline(interrupts)
+        resolution(interrupts)
     assert list(answers) == []
 
 
-def test_nothing_itself_is_weighed() -> None:
+def test_nothing_itself_is_measured() -> None:
     with Interrupts() as interrupts:
-        assert session()._null_baseline(interrupts) > 0
+        assert resolution(interrupts) > 0
