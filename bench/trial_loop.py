@@ -26,7 +26,7 @@ from tare.bench.experiments import null_baseline, prepare
 from tare.bench.experiments.base import Session, run_trial
 from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.trial import Reading
-from tare.bench.host import audit, by_name, caches, run_cgroup, workspace
+from tare.bench.host import audit, caches, clean, run_cgroup, workspace
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.monitor import Monitor
 from tare.bench.readings import stalls
@@ -83,7 +83,7 @@ class TrialLoop:
                     after = audit.take(self.prefix, scratch)
                     leaks = audit.difference(before, after, self._owner)
                     self._amend(leaks=(*self.header.leaks, *leaks))
-                    by_name.remove(leaks, self.prefix)
+                    clean.remove_leaks(leaks, self.prefix)
             finally:
                 if interrupts.pending and state != "complete":
                     state = "interrupted"

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from tare.bench.records.metrics import digits, show
-from tare.bench.stats.compare import ALPHA
-from tare.reports.analysis.model import Compared, Counts, Figure, Verdict
+from tare.bench.stats.verdict import ALPHA, Verdict
+from tare.reports.analysis.model import Compared, Counts, Figure
 
 EMULATED = "software-emulated: not comparable with an accelerated VM"
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import cast
-
+from tare.runners import registry
 from tare.runners.base import Runner
 
 #: Name in a scenario -> module, or module:object where one module drives several programs.
@@ -23,6 +21,5 @@ REGISTRY: dict[str, str] = {
 
 def load(name: str) -> Runner:
     """Import the runner called *name*. Raises KeyError for a name that is not in :data:`REGISTRY`."""
-    module, _, attribute = REGISTRY[name].partition(":")
-    found = import_module(module)
-    return cast(Runner, getattr(found, attribute) if attribute else found)
+    found: Runner = registry.find(REGISTRY[name])
+    return found

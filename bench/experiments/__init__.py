@@ -6,9 +6,10 @@ An experiment is one module and one line here: see :class:`bench.experiments.bas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
+
+from tare.runners import registry
 
 if TYPE_CHECKING:
     from tare.bench.experiments.base import Experiment
@@ -28,8 +29,7 @@ def load(name: str) -> Experiment:
     """Import the experiment called *name*, and make its metrics known. Raises KeyError for what is not registered."""
     from tare.bench.records import metrics
 
-    module, _, attribute = REGISTRY[name].partition(":")
-    found = cast("Experiment", getattr(import_module(module), attribute))
+    found: Experiment = registry.find(REGISTRY[name])
     metrics.add(found.metrics)
     return found
 

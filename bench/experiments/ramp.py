@@ -18,7 +18,7 @@ from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.rules import Counts, StackTable
 from tare.bench.experiments.scaling import Ramp, scale
 from tare.bench.experiments.trial import TrialResult
-from tare.bench.host import descriptors, ksm
+from tare.bench.host import ksm, workspace
 from tare.bench.readings import cgroup, guest, hostload, hostmem, processes
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.resolved import Scenario, Subject
@@ -136,7 +136,7 @@ class Ramps(Experiment):
 @contextmanager
 def many_instances(session: Session, floor_percent: float) -> Iterator[None]:
     """Inside, many files may be open, and all instances together may take what is above the floor of memory."""
-    with descriptors.all_allowed():
+    with workspace.many_open_files():
         if session.run_cgroup:
             session.run_cgroup.ceiling(round(session.host_bytes * (1 - floor_percent / 100)))
         yield

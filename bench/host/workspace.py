@@ -1,4 +1,4 @@
-"""Where a run works: its scratch directory, the lock that keeps two runs from measuring each other, the cache."""
+"""Where a run works: the lock that keeps two runs from measuring each other, its scratch directory, its open files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import resource
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -107,3 +108,18 @@ def remove(path: Path) -> None:
             f"unmount it (findmnt -R {path} shows it), then run again",
         )
     shutil.rmtree(path)
+
+
+@contextmanager
+def many_open_files() -> Iterator[None]:
+    """Let this process, and those that it starts, have as many files open as the hard limit says.
+
+    A ramp holds one or two descriptors of each instance, and the usual soft limit is 1024. That is there for programs
+    that call select(2), which is wrong beyond 1024; tare does not call it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

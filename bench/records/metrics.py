@@ -134,8 +134,6 @@ _MEMORY = (
     ("cgroup_shmem_bytes", "cgroup, shared memory", "the part that is shared memory"),
     ("cgroup_kernel_bytes", "cgroup, kernel", "the part that is kernel memory"),
 )
-for _name, _title, _meaning in _MEMORY:
-    METRICS[_name] = Metric(name=_name, unit="bytes", title=_title, meaning=_meaning, most=_TIB * 64)
 
 #: (name, title, meaning) of what the payload reads in /proc/meminfo from where it stands (``tell=memory``).
 _INSIDE = (
@@ -149,8 +147,6 @@ _INSIDE = (
     ("inside_anon_bytes", "anonymous, seen inside", "AnonPages"),
     ("inside_percpu_bytes", "per-processor data, seen inside", "Percpu"),
 )
-for _name, _title, _meaning in _INSIDE:
-    METRICS[_name] = Metric(name=_name, unit="bytes", title=_title, meaning=_meaning, most=_TIB * 64)
 
 #: (name, title, meaning) of what the window after settling shows, while the instances wait, or work as told.
 _WINDOW = (
@@ -161,8 +157,17 @@ _WINDOW = (
     ("pressure_io_some_ratio", "waiting for input/output", "share of the window that some task waited for I/O"),
     ("pressure_io_full_ratio", "stopped by input/output", "share of the window that all tasks waited for I/O"),
 )
-for _name, _title, _meaning in _WINDOW:
-    METRICS[_name] = Metric(name=_name, unit="ratio", title=_title, meaning=_meaning, most=1.0)
+#: Unit, and the largest believable value, of each of these tables.
+_READINGS: tuple[tuple[Unit, float, tuple[tuple[str, str, str], ...]], ...] = (
+    ("bytes", _TIB * 64, _MEMORY),
+    ("bytes", _TIB * 64, _INSIDE),
+    ("ratio", 1.0, _WINDOW),
+)
+METRICS |= {
+    name: Metric(name=name, unit=unit, title=title, meaning=meaning, most=most)
+    for unit, most, rows in _READINGS
+    for name, title, meaning in rows
+}
 METRICS |= {
     "window_seconds": Metric(
         name="window_seconds",

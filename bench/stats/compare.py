@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from tare.bench.stats import medians, ranks
+from tare.bench.stats import medians, ranks, verdict
 from tare.bench.stats.estimate import as_array
 from tare.bench.stats.medians import Floats
-
-#: The level of every test (docs/explanation/method.md, The statistics).
-ALPHA = 0.01
-#: The smallest relative change that is called a difference, whatever its p-value.
-LEAST_CHANGE = 0.05
-#: A change must also pass this many times the resolution of the instrument.
-RESOLUTIONS = 3.0
-#: With fewer paired rounds no arrangement of signs can reach ALPHA: 2 / 2**7 > 0.01 >= 2 / 2**8.
-LEAST_ROUNDS = 8
+from tare.bench.stats.verdict import Verdict
 
 _RESAMPLES = 9999
-
-Verdict = Literal["lower", "higher", "no difference shown", "not enough rounds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +54,17 @@ def compare(
     base = float(np.median(right))
     ratio = float(np.median(left)) / base
     rounds = int(min(left.size, right.size))
-    threshold = max(LEAST_CHANGE, RESOLUTIONS * resolution / base)
+    threshold = verdict.threshold(base, resolution)
     low, high = _interval(left, right, paired=paired)
-    p = _p(left, right, paired=paired) if _enough(rounds, paired=paired) else None
+    p = _p(left, right, paired=paired) if verdict.enough(rounds, paired=paired) else None
     return Comparison(
-        ratio=ratio, low=low, high=high, p=p, rounds=rounds, threshold=threshold, verdict=_verdict(ratio, p, threshold)
+        ratio=ratio,
+        low=low,
+        high=high,
+        p=p,
+        rounds=rounds,
+        threshold=threshold,
+        verdict=verdict.judge(ratio, p, threshold),
     )
 
 
@@ -84,17 +78,3 @@ def _interval(left: Floats, right: Floats, *, paired: bool) -> tuple[float | Non
 
 def _p(left: Floats, right: Floats, *, paired: bool) -> float:
     return ranks.signed(np.log(left / right)) if paired else ranks.summed(left, right)
-
-
-def _enough(rounds: int, *, paired: bool) -> bool:
-    """Whether the smallest attainable two-sided p is at most ALPHA."""
-    arrangements = 2**rounds if paired else math.comb(2 * rounds, rounds)
-    return 2 / arrangements <= ALPHA
-
-
-def _verdict(ratio: float, p: float | None, threshold: float) -> Verdict:
-    if p is None:
-        return "not enough rounds"
-    if p > ALPHA or abs(ratio - 1.0) < threshold:
-        return "no difference shown"
-    return "lower" if ratio < 1.0 else "higher"

@@ -13,9 +13,9 @@ from statistics import median
 
 import numpy as np
 
-from tare.bench.stats.compare import LEAST_CHANGE
 from tare.bench.stats.estimate import estimate
 from tare.bench.stats.medians import Floats
+from tare.bench.stats.verdict import LEAST_CHANGE
 
 Points = Sequence[tuple[float, float]]
 

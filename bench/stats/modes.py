@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tare.bench.stats.compare import LEAST_CHANGE, RESOLUTIONS
 from tare.bench.stats.estimate import as_array
 from tare.bench.stats.medians import Floats
+from tare.bench.stats.verdict import LEAST_CHANGE, RESOLUTIONS
 
 #: A sample of one mode is said to have two at most so often.
 LEVEL = 0.01

@@ -11,14 +11,13 @@ from typing import Any, Literal
 import msgspec
 
 from tare.bench.records.rows import Finding, Leak, Status, SubjectRecord, TrialKind
+from tare.bench.stats.verdict import Verdict
 
 #: Raised when a field of the JSON changes its meaning or goes away.
 REPORT_SCHEMA = 1
 
 #: ``emulated`` is a virtual machine under TCG: another class of result, never ranked with the others.
 Class = Literal["native", "accelerated", "emulated"]
-
-Verdict = Literal["lower", "higher", "no difference shown", "not enough rounds", "no figure"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

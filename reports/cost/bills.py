@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tare.bench.records.rows import RunHeader, SubjectRecord
-from tare.bench.stats.compare import LEAST_CHANGE
 from tare.bench.stats.fit import Line
+from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.cost.model import Cost, CostArm, CostRow
 from tare.reports.cost.prices import Book, Size

@@ -6,7 +6,6 @@ some dozen lines on :class:`reports.sections.standard.Standard`.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from tare.bench import experiments
+from tare.runners import registry
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -102,6 +102,5 @@ def of(experiment: str) -> Section:
 
 def load(name: str) -> Section:
     """The section that ``module:object`` names."""
-    module, _, attribute = name.partition(":")
-    section: Section = getattr(importlib.import_module(module), attribute)
+    section: Section = registry.find(name)
     return section

@@ -42,10 +42,10 @@ def clean(*, as_json: bool) -> None:
     Example:
       tare clean
     """
-    from tare.bench.host.clean import clean as remove_all
+    from tare.bench.host.clean import remove_leftovers
 
     removed: list[str] = []
-    remove_all(removed.append)
+    remove_leftovers(removed.append)
     if as_json:
         streams.json({"removed": removed})
         return

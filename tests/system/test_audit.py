@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench.host import audit, by_name, run_cgroup, workspace
+from tare.bench.host import audit, clean, run_cgroup, workspace
 from tare.bench.records.rows import Leak
 from tare.runners.container.cgroup import cgroups
 from tests.conftest import require
@@ -60,14 +60,14 @@ def test_a_program_that_only_names_the_run_is_told_and_lives_on(prefix: str, out
     (name,) = told
     assert name.startswith(f"pid {outsider} (")
     assert outsider not in audit.own_processes(prefix)
-    by_name.remove([leak("process", name)], prefix)
+    clean.remove_leaks([leak("process", name)], prefix)
     assert lives(outsider)
 
 
 def test_a_child_of_ours_is_the_runs_and_ended(prefix: str, tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
         names = [name for name in audit.take(prefix, tmp_path)["process"] if name.startswith(f"pid {child.pid} ")]
-        by_name.remove([leak("process", name) for name in names], prefix)
+        clean.remove_leaks([leak("process", name) for name in names], prefix)
         assert (len(names), lives(child.pid)) == (1, False)
 
 
@@ -77,7 +77,7 @@ def test_a_virtual_machine_is_known_by_its_program_and_name(prefix: str, program
     try:
         assert (pid in audit.own_processes(prefix)) == ours
         assert pid not in audit.own_processes(workspace.new_prefix())
-        by_name.remove([leak("process", f"pid {pid} (sleeping): {program}")], prefix)
+        clean.remove_leaks([leak("process", f"pid {pid} (sleeping): {program}")], prefix)
         assert lives(pid) != ours
     finally:
         with suppress(ProcessLookupError):
@@ -103,7 +103,7 @@ def test_a_network_namespace_of_the_user_stays(prefix: str, tmp_path: Path) -> N
     try:
         leaks = audit.difference(before, audit.take(prefix, tmp_path), str)
         assert [one.name for one in leaks if one.kind == "network namespace"] == [f"{prefix}-1"]
-        by_name.remove(leaks, prefix)
+        clean.remove_leaks(leaks, prefix)
         assert [Path("/run/netns", name).exists() for name in names] == [True, False]
     finally:
         for name in names:
@@ -123,7 +123,7 @@ def test_a_daemon_in_the_runs_cgroup_is_the_runs_and_one_in_another_is_not(prefi
         leaks = audit.difference({}, audit.take(prefix, tmp_path), str)
         assert f"pid {inside} " in " ".join(one.name for one in leaks)
         assert f"pid {beside} " not in " ".join(one.name for one in leaks)
-        by_name.remove(leaks, prefix)
+        clean.remove_leaks(leaks, prefix)
         assert (lives(inside), lives(beside)) == (False, True)
         assert [group.path.exists() for group in groups] == [False, True]
     finally:

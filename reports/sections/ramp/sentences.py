@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tare.bench.records.metrics import show
 from tare.bench.records.rows import RunHeader
-from tare.bench.stats.compare import LEAST_CHANGE, LEAST_ROUNDS
+from tare.bench.stats.verdict import LEAST_CHANGE, LEAST_ROUNDS
 from tare.reports import words
 from tare.reports.analysis.model import Claim, Compared, SubjectFigures
 from tare.reports.sections.ramp.analysis import RampAnalysis

@@ -19,7 +19,7 @@ import pandas as pd
 from tare.bench.experiments.rules import StackTable
 from tare.bench.records.rows import Outcome
 from tare.bench.records.store import Run
-from tare.bench.stats.compare import LEAST_CHANGE
+from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports.analysis import tables
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.density import capacity

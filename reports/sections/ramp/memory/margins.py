@@ -10,7 +10,7 @@ from typing import Literal
 import pandas as pd
 
 from tare.bench.records.rows import SubjectRecord
-from tare.bench.stats.compare import LEAST_CHANGE
+from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports.sections.ramp.density.prediction import FIFTH, noise_bytes
 from tare.reports.sections.ramp.memory import ledger, margin_words, slopes
 from tare.reports.sections.ramp.scaling_model import Constancy, Margin, Moved

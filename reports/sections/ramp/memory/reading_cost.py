@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tare.bench.records.metrics import show
-from tare.bench.stats.compare import LEAST_CHANGE
+from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.sections.ramp.memory import slopes
 from tare.reports.sections.ramp.ramps import Ramps

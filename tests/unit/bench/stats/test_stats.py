@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tare.bench.stats import compare, estimate, medians, ranks
+from tare.bench.stats import compare, estimate, medians, ranks, verdict
 from tare.bench.stats.medians import Floats
 
 
@@ -76,7 +76,7 @@ def test_pairing_finds_what_a_drift_hides() -> None:
 def test_a_difference_below_five_percent_is_none_however_sure() -> None:
     found = compare.compare([10.4] * 12, [10.0] * 12)
     assert found.p is not None
-    assert found.p <= compare.ALPHA
+    assert found.p <= verdict.ALPHA
     assert found.verdict == "no difference shown"
 
 
@@ -90,7 +90,7 @@ def test_seven_rounds_cannot_give_a_verdict_and_eight_can() -> None:
     assert (seven.verdict, seven.p) == ("not enough rounds", None)
     eight = compare.compare([2.0] * 8, [1.0] * 8)
     assert (eight.verdict, eight.p) == ("higher", 2 / 2**8)
-    assert compare.LEAST_ROUNDS == 8
+    assert verdict.LEAST_ROUNDS == 8
 
 
 def test_one_outlier_does_not_make_a_verdict() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench.host import descriptors
+from tare.bench.host import workspace
 from tare.runners import fork_server
 from tare.runners.base import RunnerError
 from tare.runners.launch import frame, monitored
@@ -144,7 +144,7 @@ def test_an_ascent_may_open_as_many_files_as_the_hard_limit_says() -> None:
     before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, soft), hard))
-        with descriptors.all_allowed():
+        with workspace.many_open_files():
             assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(64, soft), hard)
     finally:
