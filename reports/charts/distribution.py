@@ -21,7 +21,7 @@ from tare.reports.analysis.model import Figure, Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import marks, svg
 from tare.reports.charts.axes import linear_ticks, log_axis, log_limits
-from tare.reports.page.twice import Draw
+from tare.reports.charts.svg import Draw
 
 EMULATED_ROW = "software-emulated (TCG): another class of result"
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -46,6 +47,10 @@ INK, MUTED, RULE, PAPER, NULL, PROCESS, CONTAINER, VM, BAND, *_PARTS = PALETTE
 #: Whose memory it is, in the order in which it is stacked.
 PAYLOAD, GUEST, HELPER, CACHE, SLAB, TABLES, STACKS, OTHERS, RESTS, SANDBOX = _PARTS
 _OF_LAYER = {"null": NULL, "process": PROCESS, "container": CONTAINER, "sandbox": SANDBOX, "vm": VM}
+
+#: Draws a chart of a width, in points; the name makes its ids its own. Empty where there is nothing to draw.
+Draw = Callable[[float, str], str]
+_PHONE = 358
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -155,3 +160,15 @@ def _font(style: str) -> str:
         elif key != "font-family":
             kept.append(declaration)
     return "; ".join(kept)
+
+
+def both(key: str, draw: Draw, wide: float) -> Markup:
+    """The chart for a page twice, for a desk and for a phone, since text must not shrink with the picture.
+
+    One of the two is shown, by the width of the window.
+    """
+    large, small = draw(wide, f"{key}-w"), draw(_PHONE, f"{key}-n")
+    if not large:
+        return Markup()
+    # Made by :func:`render` alone, which escapes what it is given: see the docstring of reports.page.render.
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(Markup(large), Markup(small))

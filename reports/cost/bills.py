@@ -1,13 +1,14 @@
-"""What n instances cost an hour: the lines of the memory account, priced by a book. A first cut: memory decides alone.
+"""What n instances cost an hour: the memory that they need, priced by a price book. Only memory decides.
 
-Identity, checked wherever it is computed: billed = used + idle. Used is the share of each machine's price that the
-instances' memory takes of what the machine has left for them; idle is what is paid and not taken.
+Checked wherever it is computed: billed = used + idle. Used is the share of each machine's price that the instances'
+memory takes of what the machine has left for them; idle is what is paid and not taken.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tare.bench.records.rows import RunHeader, SubjectRecord
 from tare.bench.stats.fit import Line
@@ -15,10 +16,9 @@ from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.cost.model import Cost, CostArm, CostRow
 from tare.reports.cost.prices import Book, Size
-from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory.model import CounterLine, LedgerRow
 from tare.runners import layers
 
+#: Bills are made for 1 to so many instances.
 MOST = 50
 #: A smaller sum is said to be smaller than this.
 _LEAST_MONEY = 1e-6
@@ -26,6 +26,18 @@ _LEAST_MONEY = 1e-6
 
 class BillError(ArithmeticError):
     """A bill whose used and idle parts are not what is billed: a defect of tare, never of the data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed(Line):
+    """The bytes of host memory that n instances of ``subject`` take; b is above 0.
+
+    ``b_low`` and ``b_high`` are the ends of the 95 % interval of b, None with fewer than three rounds.
+    """
+
+    subject: SubjectRecord
+    b_low: float | None
+    b_high: float | None
 
 
 def bill(book: Book, machines: Sequence[tuple[Size, int]], need: Line) -> CostRow:
@@ -80,11 +92,12 @@ def breakeven(cheaper: Sequence[CostRow], dearer: Sequence[CostRow]) -> int | No
     return found
 
 
-def costs(
-    header: RunHeader, fits: Sequence[CounterLine], rows: Sequence[LedgerRow], books: Sequence[tuple[str, Book]]
-) -> Iterator[Cost]:
-    """One cost model for each book, of the first container and virtual machine that ran the same payload."""
-    arms = _arms(header, fits, rows)
+def costs(header: RunHeader, needs: Sequence[MemoryNeed], books: Sequence[tuple[str, Book]]) -> Iterator[Cost]:
+    """One cost model for each book, of the first container and virtual machine that ran the same payload.
+
+    *needs* are those of the subjects of whose memory a claim may be made, in the order of the scenario.
+    """
+    arms = _arms(header, needs)
     if arms is None:
         return
     for name, book in books:
@@ -93,43 +106,29 @@ def costs(
             yield cost
 
 
-def _arms(
-    header: RunHeader, fits: Sequence[CounterLine], rows: Sequence[LedgerRow]
-) -> tuple[tuple[SubjectRecord, CounterLine], tuple[SubjectRecord, CounterLine]] | None:
-    lines = {line.subject: line for line in fits if line.counter == ledger.HOST and line.b > 0}
-    usable = [
-        s
-        for s in header.subjects
-        if s.label in lines and (row := ledger.largest(tuple(rows), s.label)) and row.balanced
-    ]
-    pairs = [*header.scenario.pairs, *((c.label, v.label) for c in usable for v in usable)]
-    by_label = {subject.label: subject for subject in usable}
+def _arms(header: RunHeader, needs: Sequence[MemoryNeed]) -> tuple[MemoryNeed, MemoryNeed] | None:
+    by_label = {need.subject.label: need for need in needs}
+    pairs = [*header.scenario.pairs, *((container, machine) for container in by_label for machine in by_label)]
     for first, second in pairs:
         one, other = by_label.get(first), by_label.get(second)
-        if not (one and other) or one.payload != other.payload:
+        if not (one and other) or one.subject.payload != other.subject.payload:
             continue
-        if layers.walled_on_host_kernel(one.layers) and layers.own_kernel(other.layers):
-            return (one, lines[first]), (other, lines[second])
+        if layers.walled_on_host_kernel(one.subject.layers) and layers.own_kernel(other.subject.layers):
+            return one, other
     return None
 
 
-def _cost(
-    name: str,
-    book: Book,
-    header: RunHeader,
-    one: tuple[SubjectRecord, CounterLine],
-    other: tuple[SubjectRecord, CounterLine],
-) -> Cost | None:
+def _cost(name: str, book: Book, header: RunHeader, one: MemoryNeed, other: MemoryNeed) -> Cost | None:
     sizes = book.machines(header.host.memory_bytes, header.host.cpus)
-    arms = [arm for subject, line in (one, other) if (arm := _arm(book, sizes, subject, line))]
+    arms = [arm for need in (one, other) if (arm := _arm(book, sizes, need))]
     if len(arms) < 2:
         return None
     if book.kind == "menu":
-        arms += [arm for arm in [_each(book, sizes, other[0])] if arm]
+        arms += [arm for arm in [_each(book, sizes, other.subject)] if arm]
     first, second = arms[0], arms[1]
     ends = [
-        breakeven(packed(book, sizes, need(one[1], low)), packed(book, sizes, need(other[1], high)))
-        for low, high in ((one[1].b_low, other[1].b_high), (one[1].b_high, other[1].b_low))
+        breakeven(packed(book, sizes, on_one_machine(one, low)), packed(book, sizes, on_one_machine(other, high)))
+        for low, high in ((one.b_low, other.b_high), (one.b_high, other.b_low))
         if low is not None and high is not None
     ]
     even = breakeven(first.rows, second.rows)
@@ -144,28 +143,28 @@ def _cost(
         breakeven=even,
         breakeven_low=ends[0] if len(ends) == 2 else None,
         breakeven_high=ends[1] if len(ends) == 2 else None,
-        sentences=tuple(_sentences(book, sizes, arms, (one[1], other[1]), even, ends)),
+        sentences=tuple(_sentences(book, sizes, arms, (one, other), even, ends)),
     )
 
 
-def need(line: Line | CounterLine, b: float | None = None) -> Line:
-    """What n instances on one machine need; the first one saves nothing. *b* above 0 replaces the margin."""
+def on_one_machine(line: Line, b: float | None = None) -> Line:
+    """What n instances on one machine need; a fixed cost below 0 counts as 0. *b* above 0 replaces that of *line*."""
     return Line(a=max(0.0, line.a), b=line.b if b is None or b <= 0 else b)
 
 
-def _arm(book: Book, sizes: Sequence[Size], subject: SubjectRecord, line: CounterLine) -> CostArm | None:
-    found = packed(book, sizes, need(line))
+def _arm(book: Book, sizes: Sequence[Size], need: MemoryNeed) -> CostArm | None:
+    found = packed(book, sizes, on_one_machine(need))
     if not found:
         return None
     return CostArm(
-        subject=subject.label,
-        title=f"{subject.label}, packed",
-        a=line.a,
-        b=line.b,
-        b_low=line.b_low,
-        b_high=line.b_high,
+        subject=need.subject.label,
+        title=f"{need.subject.label}, packed",
+        a=need.a,
+        b=need.b,
+        b_low=need.b_low,
+        b_high=need.b_high,
         rows=found,
-        emulated=subject.accelerator == "tcg",
+        emulated=need.subject.accelerator == "tcg",
     )
 
 
@@ -187,15 +186,15 @@ def _sentences(
     book: Book,
     sizes: Sequence[Size],
     arms: Sequence[CostArm],
-    lines: Sequence[CounterLine],
+    needs: Sequence[MemoryNeed],
     even: int | None,
     ends: list[int | None],
 ) -> Iterator[str]:
     one, other = arms[0], arms[1]
     n = min(len(one.rows), len(other.rows))
     bills = []
-    for arm, line in zip(arms[:2], lines, strict=True):
-        bounds = [packed(book, sizes, need(line, b)) for b in (line.b_low, line.b_high) if b is not None]
+    for arm, need in zip(arms[:2], needs, strict=True):
+        bounds = [packed(book, sizes, on_one_machine(need, b)) for b in (need.b_low, need.b_high) if b is not None]
         between = [found[n - 1].billed for found in bounds if len(found) >= n]
         bills.append(
             f"as {arm.subject} {money(arm.rows[n - 1].billed, book.currency)} an hour{_between(between, book)}"

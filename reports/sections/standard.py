@@ -77,7 +77,7 @@ class Standard:
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """One chart for each metric: every sample as a dot."""
         from tare.reports.charts.distribution import dots, shaped
-        from tare.reports.page.twice import both
+        from tare.reports.charts.svg import both
 
         charts = {m.name: both(m.name, dots(analysed, m.name), 900) for m in self.metrics}
         return {"charts": charts, "shaped": shaped(analysed, self.primary)}

@@ -33,7 +33,7 @@ class LeastMemory(Standard):
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Every search as a dot."""
         from tare.reports.charts.distribution import dots, shaped
-        from tare.reports.page.twice import both
+        from tare.reports.charts.svg import both
 
         charts = {"least": both("least", dots(analysed, self.primary), 900)}
         return {"charts": charts, "shaped": shaped(analysed, self.primary)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,26 +14,29 @@ from tare.bench.records.store import Run
 from tare.reports.cost import bills, prices
 from tare.reports.cost.model import Cost
 from tare.reports.sections import Groundwork
-from tare.reports.sections.ramp import ramps
-from tare.reports.sections.ramp.density import capacity, curves, prediction, verification
+from tare.reports.sections.ramp import prediction, ramps
+from tare.reports.sections.ramp.density import capacity, curves, verification
 from tare.reports.sections.ramp.density.capacity import Size
+from tare.reports.sections.ramp.density.model import Capacity, Curve, DensityRow, Descent
 from tare.reports.sections.ramp.density.scale_down import descents
 from tare.reports.sections.ramp.memory import ledger, margins, owners, slopes
 from tare.reports.sections.ramp.memory.guest_view import inside
 from tare.reports.sections.ramp.memory.model import (
-    Capacity,
+    FIRST,
+    MARGIN,
+    Constancy,
     CounterLine,
-    DensityRow,
     GivenBack,
+    Inside,
     LedgerRow,
+    Margin,
     MemoryLayers,
     Released,
     Row,
+    Sampling,
 )
 from tare.reports.sections.ramp.memory.reading_cost import sampling
-from tare.reports.sections.ramp.metrics import FIRST, MARGIN
 from tare.reports.sections.ramp.ramps import Ramps
-from tare.reports.sections.ramp.scaling_model import Constancy, Curve, Descent, Inside, Margin, Sampling
 
 _Row = TypeVar(
     "_Row",
@@ -106,7 +109,7 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
     changes = ledger.changes(read)
     table = slopes.weights(read, changes)
     used = verification.used(read, changes)
-    rows = tuple(_ordered(header, ledger.rows(table)))
+    rows = tuple(_ordered(header, ledger.rows(table, read.known_programs())))
     parts = (column for column in changes.columns if ledger.is_part(column))
     fits = tuple(slopes.lines(table, (ledger.HOST, slopes.OWN, *slopes.COUNTERS, *parts)))
     unseen = dict(_unseen(table, fits))
@@ -128,7 +131,7 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
         margins=tuple(_ordered(header, margins.margins(table))),
         constancy=tuple(_ordered(header, margins.constancy(table, header.subjects))),
         sampling=tuple(_ordered(header, sampling(read, table))),
-        costs=tuple(bills.costs(header, [fit for fit in fits if fit.subject not in unseen], rows, _books(header))),
+        costs=tuple(bills.costs(header, list(_needs(header, fits, rows, unseen)), _books(header))),
     )
     return Groundwork(
         analysis=found,
@@ -137,6 +140,18 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
         notes=read.notes,
         drawn=Drawn(read=read, table=table, used=used),
     )
+
+
+def _needs(
+    header: RunHeader, fits: Sequence[CounterLine], rows: tuple[LedgerRow, ...], unseen: Container[str]
+) -> Iterator[bills.MemoryNeed]:
+    """What the subjects need of whose memory a claim may be made: it can be seen, and the ledger balances."""
+    lines = {fit.subject: fit for fit in fits if fit.counter == ledger.HOST and fit.b > 0}
+    refusals = refused(rows)
+    for subject in header.subjects:
+        line = lines.get(subject.label)
+        if line is not None and subject.label not in refusals and subject.label not in unseen:
+            yield bills.MemoryNeed(a=line.a, b=line.b, subject=subject, b_low=line.b_low, b_high=line.b_high)
 
 
 def _unclaimed(unseen: Mapping[str, str], refused: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:

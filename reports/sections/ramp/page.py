@@ -10,8 +10,8 @@ from tare.reports import words
 from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Report
 from tare.reports.charts import svg
+from tare.reports.charts.svg import Draw, both
 from tare.reports.cost import charts as cost_charts
-from tare.reports.page.twice import Draw, both
 from tare.reports.sections.ramp import sentences
 from tare.reports.sections.ramp.charts import (
     curve_charts,
@@ -22,9 +22,9 @@ from tare.reports.sections.ramp.charts import (
     scale_down_charts,
 )
 from tare.reports.sections.ramp.density import capacity, curves
+from tare.reports.sections.ramp.density.model import CurvePoint
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
-from tare.reports.sections.ramp.memory.model import MemoryLayers, Owner
-from tare.reports.sections.ramp.scaling_model import CurvePoint, Margin
+from tare.reports.sections.ramp.memory.model import Margin, MemoryLayers, Owner
 
 #: Towers that stand side by side; more would be too narrow to read.
 _MOST_TOWERS = 4

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import starmap
 
 import pandas as pd
-from msgspec import structs
 
+from tare.bench.records.rows import Serves
 from tare.bench.records.store import Run
 from tare.reports.analysis import tables
 
-#: End the name of a program that stays when its instances are gone: a helper of tare's, an engine's daemon that was
-#: there before. See bench/experiments/ramp.py.
-RESIDENT = " (resident)"
-DAEMON = " (daemon)"
 #: How the names begin of what the window after settling and the reading itself show, and of what a payload sees.
 _WINDOW = ("window_", "host_busy_", "pressure_", "sampling_")
 _INSIDE = "inside_"
 
 _KEYS = ["subject", "round", "n"]
+_PROGRAM = ["role", "serves"]
+_TEXTS = ("subject", *_PROGRAM)
 
 #: Counters that every tare read with all others at each number: without one of them there is no account.
 _NEEDED = (
@@ -26,15 +25,27 @@ _NEEDED = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that runs instances. ``serves``: it serves all of them, and stays when they are gone."""
+
+    role: str
+    serves: Serves
+
+    def __str__(self) -> str:
+        return f"{self.role} ({self.serves})" if self.serves else self.role
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ramps:
     """Readings of the ramps that ended ok. Bytes and seconds, indexed by subject, round and number alive.
 
-    ``host`` has the host's counters from n = 0 on, ``down`` the same with n left on the way down, ``after`` once all
-    were removed (n = how many there had been). ``programs`` is indexed by role too; ``whole`` has cgroup sums and guest
-    memory. ``starts`` has one row each: subject, round, n, value in seconds. ``window`` has what the host was busy with
-    at n and what reading it cost, ``inside`` what instance number n saw of memory. ``down``, ``window`` and ``inside``
-    are empty in runs of an older tare. ``notes`` say what was left out, since a part of it is missing.
+    ``host`` has the host's counters from n = 0 on, ``down`` the same with n left on the scale-down, ``after`` once all
+    were removed (n = how many there had been). ``programs`` is indexed by the two fields of :class:`Program`, too;
+    ``whole`` has cgroup sums and guest memory. ``starts`` has one row each: subject, round, n, value in seconds.
+    ``window`` has what the host was busy with at n and what reading it cost, ``inside`` what instance number n saw of
+    memory. ``down``, ``window`` and ``inside`` are empty in runs of an older tare. ``notes`` say what was left out,
+    since a part of it is missing.
     """
 
     host: pd.DataFrame
@@ -52,13 +63,17 @@ class Ramps:
         found = self.host.index.get_level_values("subject")[self.host.index.get_level_values("n") > 0]
         return list(dict.fromkeys(found))
 
+    def known_programs(self) -> list[Program]:
+        """All programs that were read, in the order in which they were."""
+        names = (self.programs.index.get_level_values(name) for name in _PROGRAM)
+        return list(starmap(Program, dict.fromkeys(zip(*names, strict=True))))
+
 
 def read(run: Run) -> Ramps:
     """The readings of *run*; tables are empty where nothing was read."""
     good = {trial for trial, outcome in tables.last_outcomes(run).items() if outcome.status == "ok"}
     kept = [row for row in run.samples if row.kind == "measured" and row.trial in good]
-    kept = [structs.replace(row, role=f"{row.role} ({row.serves})") if row.serves else row for row in kept]
-    frame = tables.columns(kept, (*_KEYS, "role", "stage", "metric", "value"), labels=("metric",))
+    frame = tables.columns(kept, (*_KEYS, *_PROGRAM, "stage", "metric", "value"), labels=("metric",))
     names = {name: name.startswith for name in frame["metric"].cat.categories}
     window, inside, host = (
         frame["metric"].isin([name for name, starts in names.items() if starts(prefix)])
@@ -72,7 +87,7 @@ def read(run: Run) -> Ramps:
         host=_whole(_wide(frame[up & host], _KEYS), "", notes),
         down=_whole(_wide(frame[frame["stage"] == "down"], _KEYS), " on the way down", notes),
         after=_whole(_wide(frame[frame["stage"] == "after"], _KEYS), " once all were removed", notes),
-        programs=_wide(frame[up & ~whole], [*_KEYS, "role"]),
+        programs=_wide(frame[up & ~whole], [*_KEYS, *_PROGRAM]),
         whole=_wide(frame[up & whole & ~(host | window | inside | start)], _KEYS),
         starts=frame[up & start][[*_KEYS, "value"]].reset_index(drop=True),
         window=_wide(frame[up & window], _KEYS),
@@ -89,7 +104,7 @@ def one(frame: pd.DataFrame, subject: str, number: int) -> pd.DataFrame:
 
 def _wide(frame: pd.DataFrame, index: list[str]) -> pd.DataFrame:
     if frame.empty:
-        levels = [pd.Index([], dtype=object if name in ("subject", "role") else "int64") for name in index]
+        levels = [pd.Index([], dtype=object if name in _TEXTS else "int64") for name in index]
         return pd.DataFrame(index=pd.MultiIndex.from_arrays(levels, names=index))
     wide = frame.pivot_table(index=index, columns="metric", values="value", aggfunc="last", sort=False, observed=True)
     wide.columns = wide.columns.astype(object)  # others join them

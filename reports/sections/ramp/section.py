@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tare.bench.records.metrics import METRICS
 from tare.bench.records.store import Run
 from tare.reports.analysis.model import Claim, Report, SubjectFigures
 from tare.reports.sections import Found, Groundwork
-from tare.reports.sections.ramp import metrics
+from tare.reports.sections.ramp.memory.model import FIRST, MARGIN
 from tare.reports.sections.standard import Standard
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Ramp(Standard):
         return text.tables(report, shown, width)
 
 
+_METRICS = (MARGIN, FIRST, METRICS["ready_seconds"], METRICS["teardown_seconds"])
 _PAGE = Path(__file__).with_name("page.html")
-MEMORY = Ramp(metrics=metrics.ALL, primary=metrics.MARGIN.name, template=_PAGE)
-DENSITY = Ramp(metrics=metrics.ALL, primary=metrics.MARGIN.name, template=_PAGE, dense=True)
+MEMORY = Ramp(metrics=_METRICS, primary=MARGIN.name, template=_PAGE)
+DENSITY = Ramp(metrics=_METRICS, primary=MARGIN.name, template=_PAGE, dense=True)

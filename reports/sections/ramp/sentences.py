@@ -11,9 +11,9 @@ from tare.reports import words
 from tare.reports.analysis.model import Claim, Compared, SubjectFigures
 from tare.reports.sections.ramp.analysis import RampAnalysis
 from tare.reports.sections.ramp.density import capacity
+from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
-from tare.reports.sections.ramp.memory.model import CounterLine, DensityRow
-from tare.reports.sections.ramp.metrics import MARGIN
+from tare.reports.sections.ramp.memory.model import MARGIN, CounterLine
 from tare.runners.layers import isolated
 
 TRANSLATED = "under TCG, QEMU also needs a cache of translated code, which an accelerated machine does not need"

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from tare.reports import words
 from tare.reports.analysis.model import Figure, Report, SubjectFigures
+from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory.model import DensityRow, LedgerRow
-from tare.reports.sections.ramp.metrics import FIRST, MARGIN
+from tare.reports.sections.ramp.memory.model import FIRST, MARGIN, LedgerRow
 from tare.reports.sections.ramp.sentences import EXTRAPOLATED
 from tare.reports.terminal import figures, layout
 

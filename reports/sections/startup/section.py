@@ -53,7 +53,7 @@ class Startup(Standard):
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Every start as a dot, the order of the run, the phases, and the layers with what was measured on each."""
         from tare.reports.charts.distribution import dots, drift, shaped
-        from tare.reports.page.twice import both
+        from tare.reports.charts.svg import both
         from tare.reports.sections.startup.layers import stacks
         from tare.reports.sections.startup.timeline import timeline
 

@@ -11,12 +11,17 @@ from pathlib import Path
 import msgspec
 
 from tare.bench.records import upgrades
-from tare.bench.records.rows import Outcome, Sample, SubjectRecord, Trial
+from tare.bench.records.rows import Outcome, Sample, Serves, SubjectRecord, Trial
 from tare.runners.payload import Payload
 from tests.unit.reports import fixture as synthetic
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 TOTAL = 24 * GIB
+
+#: Metric, value, number alive, program and what it serves, stage.
+Reading = tuple[str, float, int, tuple[str, Serves], str]
+#: The program of a figure of the whole.
+WHOLE: tuple[str, Serves] = ("", "")
 
 #: What each part of an instance does to the host's counters: part -> counters that it adds to.
 COUNTERS: Mapping[str, tuple[str, ...]] = {
@@ -82,7 +87,7 @@ class Climber:
     most: int = 0
     stopped_by: str = ""
     helper: str = "crun"
-    resident: bool | str = False
+    serves: Serves = ""
     noise: float = 0.0
     #: Reads the window after settling, the cost of reading, and what the payload sees, as a tare of today does.
     watched: bool = False
@@ -114,7 +119,7 @@ def container(label: str = "container", burden: Burden = CONTAINER, **changes: o
     """A container of tare's own, with a helper that stays."""
     fields = {key: changes.pop(key) for key in _CLIMBER if key in changes}
     record = synthetic.subject("container", label, **changes).record
-    return Climber(record=record, burden=burden, helper="python", resident=True, **fields)  # type: ignore[arg-type]
+    return Climber(record=record, burden=burden, helper="python", serves="resident", **fields)  # type: ignore[arg-type]
 
 
 def process(**changes: object) -> Climber:
@@ -204,11 +209,12 @@ def write(
         place["trial"] = place.pop("id")
         stopped = one.stopped_by or f"count: {most}"
         outcomes.append(Outcome(**place, status="ok", reached=most, stopped_by=upgrades.stop(stopped)))
-        for metric, value, n, role, stage in _readings(one, most, rng):
+        for metric, value, n, program, stage in _readings(one, most, rng):
+            role, serves = program
             samples.append(
                 Sample(
-                    **place, run=path.name, scenario=probe, metric=metric, value=value, n=n, role=role, stage=stage,  # type: ignore[arg-type]
-                    unit=metric.rpartition("_")[2], at_ns=1_000_000_000 * (at + 1),
+                    **place, run=path.name, scenario=probe, metric=metric, value=value, n=n, role=role, serves=serves,
+                    stage=stage, unit=metric.rpartition("_")[2], at_ns=1_000_000_000 * (at + 1),  # type: ignore[arg-type]
                 )
             )  # fmt: skip
     for name, rows in (("samples", samples), ("outcomes", outcomes)):
@@ -216,40 +222,40 @@ def write(
     return path
 
 
-def _readings(one: Climber, most: int, rng: random.Random) -> Iterator[tuple[str, float, int, str, str]]:
+def _readings(one: Climber, most: int, rng: random.Random) -> Iterator[Reading]:
     for n in (0, *sorted({n for n in one.counts if n <= most} | {most})):
         parts = one.burden.parts(n)
         parts["others"] += rng.gauss(0, one.noise) if one.noise and n else 0.0
         for metric, value in host(parts).items():
-            yield metric, value, n, "", ""
-        for role, metric, value in _programs(one, n, parts):
-            yield metric, value, n, role, ""
+            yield metric, value, n, WHOLE, ""
+        for program, metric, value in _programs(one, n, parts):
+            yield metric, value, n, program, ""
         if n and one.record.layers:
-            yield "cgroup_current_bytes", max(0.0, sum(parts.values()) / 2), n, "", ""
+            yield "cgroup_current_bytes", max(0.0, sum(parts.values()) / 2), n, WHOLE, ""
         if n and one.burden.guest:
-            yield "guest_ram_bytes", one.burden.guest * n, n, "", ""
+            yield "guest_ram_bytes", one.burden.guest * n, n, WHOLE, ""
         for metric, value in _window(one, n, parts).items() if one.watched else ():
-            yield metric, value, n, "", ""
+            yield metric, value, n, WHOLE, ""
     for n in range(1, most + 1):
         slow = 3.0 if n >= one.crowded else 1.0
-        yield "ready_seconds", 0.004 * slow * (1 + 0.2 * n / most) * rng.lognormvariate(0, 0.05), n, "", ""
+        yield "ready_seconds", 0.004 * slow * (1 + 0.2 * n / most) * rng.lognormvariate(0, 0.05), n, WHOLE, ""
         if one.watched and n in one.counts:
             for metric, value in seen_inside(one.record).items():
-                yield metric, value, n, "", ""
+                yield metric, value, n, WHOLE, ""
     yield from _way_down(one, most)
 
 
-def _way_down(one: Climber, most: int) -> Iterator[tuple[str, float, int, str, str]]:
+def _way_down(one: Climber, most: int) -> Iterator[Reading]:
     # A part of the slab stays, whoever goes.
     stays = dict.fromkeys(COUNTERS, 0.0) | {"slab": one.burden.left * most}
     numbers = sorted((n for n in one.counts if n < most), reverse=True) if one.descends else []
     for above, n in pairwise([most, *numbers]):
         there = {part: value + stays[part] * (1 - n / most) for part, value in one.burden.parts(n).items()}
         for metric, value in (*host(there).items(), ("removal_seconds", 0.001 * (above - n))):
-            yield metric, value, n, "", "down"
+            yield metric, value, n, WHOLE, "down"
     rest = 0.001 * (numbers[-1] if numbers else most)
     for metric, value in (*host(stays).items(), ("teardown_seconds", 0.001 * most), ("removal_seconds", rest)):
-        yield metric, value, most, "", "after"
+        yield metric, value, most, WHOLE, "after"
 
 
 def _window(one: Climber, n: int, parts: Mapping[str, float]) -> dict[str, float]:
@@ -281,17 +287,47 @@ def seen_inside(record: SubjectRecord) -> dict[str, float]:
     return {f"inside_{name}_bytes": float(value) for name, value in found.items()}
 
 
-def _programs(one: Climber, n: int, parts: Mapping[str, float]) -> Iterator[tuple[str, str, float]]:
+def _programs(one: Climber, n: int, parts: Mapping[str, float]) -> Iterator[tuple[tuple[str, Serves], str, float]]:
     """PSS, USS and RSS by program; a resident has memory before the first instance, too."""
-    owned = {"payload": parts["payload"], one.helper: parts["helper"]}
-    stays = f"{one.helper} ({one.resident if isinstance(one.resident, str) else 'resident'})"
-    if one.resident:
-        owned[stays] = owned.pop(one.helper) + 9 * MIB
+    helper: tuple[str, Serves] = (one.helper, one.serves)
+    owned = {("payload", ""): parts["payload"], helper: parts["helper"] + (9 * MIB if one.serves else 0)}
     for role, anonymous in owned.items():
-        if n == 0 and role != stays:
+        if n == 0 and not role[1]:
             continue
         if anonymous:
             yield role, "pss_anon_bytes", anonymous
             yield role, "pss_bytes", anonymous + 100 * KIB
             yield role, "uss_bytes", anonymous
             yield role, "rss_bytes", anonymous + 600 * KIB * max(1, n)
+
+
+#: Runs of about a million numbers, each large in another way: name -> (subjects, rounds).
+LARGE: Mapping[str, tuple[Sequence[Climber], int]] = {
+    "many counts": (
+        [
+            process(counts=range(1, 2501), watched=True, noise=64 * KIB, descends=True, busy=0.0002),
+            container(counts=range(1, 2501), watched=True, noise=64 * KIB, descends=True, busy=0.0002),
+        ],
+        3,
+    ),
+    "many rounds": (
+        [
+            process(counts=(1, 2, 3, 4, 5), noise=64 * KIB, watched=True, descends=True),
+            container(counts=(1, 2, 3, 4, 5), noise=64 * KIB, watched=True, descends=True),
+        ],
+        1500,
+    ),
+    "many starts": (
+        [
+            process(counts=(1, 2, 5, 10, 100, 1000, 10_000, 100_000), noise=64 * KIB, watched=True),
+            container(counts=(1, 2, 5, 10, 100, 1000, 10_000, 100_000), noise=64 * KIB, watched=True),
+        ],
+        5,
+    ),
+}
+
+
+def large(path: Path, shape: str, probe: str) -> Path:
+    """Write the run of :data:`LARGE` that *shape* names below *path*; returns *path*."""
+    subjects, rounds = LARGE[shape]
+    return write(path, subjects, rounds=rounds, probe=probe)

@@ -17,8 +17,8 @@ from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp import text as ramp_text
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.capacity import Estimate, Size, size, smaller
-from tare.reports.sections.ramp.density.prediction import predict, processors
-from tare.reports.sections.ramp.memory.model import DensityRow
+from tare.reports.sections.ramp.density.model import DensityRow
+from tare.reports.sections.ramp.prediction import predict, processors
 from tests import warm
 from tests.unit.reports import fixture
 from tests.unit.reports import ramps_fixture as synthetic

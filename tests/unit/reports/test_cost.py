@@ -56,7 +56,7 @@ def test_used_and_idle_are_what_is_billed_and_all_n_are_held(
     sizes: list[Size], a: float, b: float, reserve: int
 ) -> None:
     menu = book(*sizes, reserve_mib=reserve)
-    rows = bills.packed(menu, sizes, bills.need(Line(a=a, b=b)))
+    rows = bills.packed(menu, sizes, bills.on_one_machine(Line(a=a, b=b)))
     assert [row.n for row in rows] == (list(range(1, 51)) if rows else [])
     for row in rows:
         assert row.used + row.idle == pytest.approx(row.billed, rel=1e-9, abs=1e-12)
@@ -84,7 +84,7 @@ def test_each_machine_pays_for_its_first_instance_again() -> None:
     (one, two) = bills.packed(book(MENU[0]), MENU[:1], need)[:2]
     assert one.needed_bytes == 900 * MIB
     assert (two.machines, two.needed_bytes) == (("small", "small"), 1800 * MIB)
-    assert bills.need(Line(a=-5 * MIB, b=MIB)).at(3) == 3 * MIB  # the first saves nothing
+    assert bills.on_one_machine(Line(a=-5 * MIB, b=MIB)).at(3) == 3 * MIB  # the first saves nothing
 
 
 def test_a_bill_that_does_not_add_up_is_refused() -> None:

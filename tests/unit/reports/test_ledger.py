@@ -42,7 +42,7 @@ def line(report: Report, subject: str, counter: str = ledger.HOST) -> CounterLin
 
 def rows_of(path: Path) -> tuple[LedgerRow, ...]:
     read = ramps.read(store.load(path))
-    return tuple(ledger.rows(slopes.weights(read, ledger.changes(read))))
+    return tuple(ledger.rows(slopes.weights(read, ledger.changes(read)), read.known_programs()))
 
 
 #: So that nothing of a host of 24 GiB falls below zero, which no counter can.
@@ -86,6 +86,9 @@ def test_parts_are_split_by_program_and_residents_count_only_what_they_grew(buil
     found = row(build([synthetic.container(burden=burden)]), "container", 50)
     assert found.parts["anonymous:payload"] == 50 * 44 * KIB
     assert found.parts["anonymous:python (resident)"] == 50 * 100 * KIB  # and not its 9 MiB from before
+    assert [(one.role, one.serves, one.bytes / 50) for one in found.programs] == [
+        ("payload", "", 44 * KIB), ("python", "resident", 100 * KIB),
+    ]  # fmt: skip
     assert found.parts["anonymous:other processes"] == 50 * 10 * KIB
     assert found.parts["page_cache"] == 50 * 5 * KIB
     assert found.parts["kernel_stacks"] == found.parts["vmalloc"] == 0

@@ -10,8 +10,8 @@ import pytest
 
 from tare import reports
 from tare.bench.records import store
-from tare.reports.sections.ramp.density.prediction import STILL_BYTES, Prediction, noise_bytes, predict, unseen
-from tare.reports.sections.ramp.memory.model import DensityRow
+from tare.reports.sections.ramp.density.model import DensityRow
+from tare.reports.sections.ramp.prediction import STILL_BYTES, Prediction, noise_bytes, predict, unseen
 from tests.unit.reports import ramps_fixture as synthetic
 from tests.unit.reports.ramps_fixture import KIB, MIB, Burden
 

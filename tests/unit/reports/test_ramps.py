@@ -15,7 +15,7 @@ from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.bench.records.rows import Outcome, Sample
 from tare.reports.analysis.model import Report
-from tare.reports.sections.ramp.memory.model import DensityRow
+from tare.reports.sections.ramp.density.model import DensityRow
 from tests.unit.reports import fixture
 from tests.unit.reports import ramps_fixture as synthetic
 from tests.unit.reports.ramps_fixture import GIB, KIB, MIB, TOTAL, Burden
@@ -214,7 +214,7 @@ def test_hostile_labels_and_programs_are_shown_and_not_obeyed(write: Write) -> N
     one = synthetic.container(HOSTILE)
     path = write([synthetic.process(), one, machine()], probe="density", rounds=2)
     samples = path / "samples.jsonl"
-    samples.write_text(samples.read_text("utf-8").replace("python (resident)", "<img src=x> (resident)"))
+    samples.write_text(samples.read_text("utf-8").replace('"python"', '"<img src=x>"'))
     text = reports.write(path).read_text("utf-8")
     assert not {"script", "img"} & set(Page(text).tags)
     assert HOSTILE in Page(text).text

@@ -14,8 +14,9 @@ from tare import reports
 from tare.bench.records import store
 from tare.reports import words
 from tare.reports.analysis.model import Report
+from tare.reports.sections.ramp.density.model import Curve
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.scaling_model import Constancy, Curve, Inside
+from tare.reports.sections.ramp.memory.model import Constancy, Inside
 from tests.unit.reports import ramps_fixture as synthetic
 from tests.unit.reports.ramps_fixture import GUEST_KEEPS, KIB, MIB, Burden
 from tests.unit.reports.test_render import Page, terminal
@@ -267,7 +268,7 @@ def test_what_is_given_back_is_refused_with_its_account(write: Write) -> None:
     touched = synthetic.touched()[:2]
     lost = Burden(each={**touched[0].burden.each, "unaccounted": 9 * MIB})
     subjects = [synthetic.container(counts=(1, 2, 4)), *touched]
-    subjects[1] = synthetic.Climber(record=touched[0].record, burden=lost, counts=(1, 2, 4), resident=True)
+    subjects[1] = synthetic.Climber(record=touched[0].record, burden=lost, counts=(1, 2, 4), serves="resident")
     report = build(write(subjects, probe="memory", rounds=3))
     (claim,) = (one for one in report.answer if one.subject == "container-released")
     assert claim.lead == "No claim about what container-released gives back"
@@ -285,7 +286,7 @@ def test_what_reading_costs_is_said_and_judged(write: Write) -> None:
 
 def test_a_daemon_counts_by_what_it_grew_like_a_resident(write: Write) -> None:
     burden = Burden(each={"payload": 44 * KIB, "helper": 600 * KIB})
-    one = synthetic.Climber(record=synthetic.container().record, burden=burden, helper="dockerd", resident="daemon")
+    one = synthetic.Climber(record=synthetic.container().record, burden=burden, helper="dockerd", serves="daemon")
     report = build(write([one], probe="memory", rounds=3))
     row = max(report.analysis.ledger, key=lambda one: one.n)
     assert row.parts["anonymous:dockerd (daemon)"] == 50 * 600 * KIB  # and not its 9 MiB from before

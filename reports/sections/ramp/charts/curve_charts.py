@@ -12,7 +12,7 @@ from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.sections.ramp.charts.growth_charts import scale, small_multiples
 from tare.reports.sections.ramp.density import curves
-from tare.reports.sections.ramp.scaling_model import Curve
+from tare.reports.sections.ramp.density.model import Curve
 
 #: Metric -> (colour, CSS variable, dashed): what some wait for is solid, what stops all is dashed.
 STYLES: Mapping[str, tuple[str, str, bool]] = {

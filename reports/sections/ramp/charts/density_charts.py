@@ -14,8 +14,8 @@ from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.charts import curve_charts
 from tare.reports.sections.ramp.charts.growth_charts import dots, scale, small_multiples
 from tare.reports.sections.ramp.density import curves
+from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.density.verification import CPU_RULE
-from tare.reports.sections.ramp.memory.model import DensityRow
 from tare.reports.sections.ramp.sentences import interval
 
 _SMALL = 10.5

@@ -18,8 +18,7 @@ from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import marks, svg
 from tare.reports.charts.axes import factor
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory.model import CounterLine
-from tare.reports.sections.ramp.metrics import MARGIN
+from tare.reports.sections.ramp.memory.model import MARGIN, CounterLine
 
 #: Below this width two stand side by side, above it three or four.
 _BESIDE = 600

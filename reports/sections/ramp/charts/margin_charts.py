@@ -17,7 +17,7 @@ from tare.reports.charts.axes import factor
 from tare.reports.sections.ramp.charts.growth_charts import small_multiples
 from tare.reports.sections.ramp.charts.memory_charts import GROUPS, grouped
 from tare.reports.sections.ramp.memory.margins import APART
-from tare.reports.sections.ramp.scaling_model import Constancy, Margin
+from tare.reports.sections.ramp.memory.model import Constancy, Margin
 
 #: With fewer steps there is no course to look at.
 _LEAST_STEPS = 2

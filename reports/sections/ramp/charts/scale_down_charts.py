@@ -10,7 +10,7 @@ from tare.reports.analysis.model import Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.sections.ramp.charts.growth_charts import scale, small_multiples
-from tare.reports.sections.ramp.scaling_model import Descent
+from tare.reports.sections.ramp.density.model import Descent
 
 
 def memory(report: Report, *, width: float, name: str) -> str:

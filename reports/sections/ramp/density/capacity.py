@@ -13,8 +13,8 @@ from typing import Literal
 
 from tare.bench.errors import UsageError
 from tare.bench.experiments.rules import StackTable
-from tare.reports.sections.ramp.density.prediction import Prediction
-from tare.reports.sections.ramp.memory.model import Capacity
+from tare.reports.sections.ramp.density.model import Capacity
+from tare.reports.sections.ramp.prediction import Prediction
 
 _UNITS = {"mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _SIZE = re.compile(r"(\d{1,7}(?:\.\d{1,3})?) ?([MGT]iB):(\d{1,5})(?::(\d{1,2}(?:\.\d{1,3})?) ?%)?", re.IGNORECASE)

@@ -11,10 +11,9 @@ import pandas as pd
 from tare.bench.records.metrics import METRICS, show
 from tare.reports import words
 from tare.reports.sections.ramp.density import verification
-from tare.reports.sections.ramp.density.prediction import FIFTH
-from tare.reports.sections.ramp.memory.model import DensityRow
+from tare.reports.sections.ramp.density.model import Curve, CurvePoint, DensityRow
+from tare.reports.sections.ramp.prediction import FIFTH
 from tare.reports.sections.ramp.ramps import Ramps
-from tare.reports.sections.ramp.scaling_model import Curve, CurvePoint
 
 TAKEN = "taken_bytes"
 READY = "ready_seconds"

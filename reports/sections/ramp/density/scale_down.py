@@ -9,9 +9,9 @@ import pandas as pd
 
 from tare.bench.records.metrics import show
 from tare.reports import words
+from tare.reports.sections.ramp.density.model import Descent, DescentPoint
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.ramps import Ramps
-from tare.reports.sections.ramp.scaling_model import Descent, DescentPoint
 
 
 def descents(read: Ramps, refused: Container[str]) -> Iterator[Descent]:

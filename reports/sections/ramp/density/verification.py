@@ -24,9 +24,9 @@ from tare.reports.analysis import tables
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.capacity import Estimate, Predictions
-from tare.reports.sections.ramp.density.prediction import Prediction, predict, processors
+from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory.model import DensityRow
+from tare.reports.sections.ramp.prediction import Prediction, predict, processors
 from tare.reports.sections.ramp.ramps import Ramps
 
 #: So many readings at the end must leave the line.
@@ -153,7 +153,7 @@ def _error(
     taken: pd.DataFrame,
     stack: StackTable,
 ) -> dict[str, Any]:
-    """What is compared, and how far it is off; see :class:`reports.sections.ramp.memory.model.DensityRow`."""
+    """What is compared, and how far it is off; see :class:`reports.sections.ramp.density.model.DensityRow`."""
     rule, reached = _rule(outcome), outcome.reached
     compared: Literal["instances", "bytes", "nothing"] = "nothing"
     said = real = 0.0

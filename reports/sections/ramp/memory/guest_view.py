@@ -9,8 +9,8 @@ import pandas as pd
 from tare.bench.records.metrics import show
 from tare.bench.records.rows import SubjectRecord
 from tare.reports import words
+from tare.reports.sections.ramp.memory.model import Inside
 from tare.reports.sections.ramp.ramps import Ramps
-from tare.reports.sections.ramp.scaling_model import Inside
 from tare.runners import layers
 
 #: What a guest's kernel has of the memory that it manages: our field -> words.

@@ -6,7 +6,7 @@ anonymous memory belongs to other processes. All are changes against n = 0 of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ from tare.bench.records.metrics import show
 from tare.bench.stats import estimate, medians
 from tare.bench.stats.medians import Floats
 from tare.reports import words
-from tare.reports.sections.ramp.memory.model import GivenBack, LedgerRow
-from tare.reports.sections.ramp.ramps import Ramps
+from tare.reports.sections.ramp.memory.model import GivenBack, LedgerRow, ProgramMemory
+from tare.reports.sections.ramp.ramps import Program, Ramps
 
 #: A residual balances below this part of the change, or below so much for each instance, whichever is larger.
 MOST_FRACTION = 0.05
@@ -68,8 +68,8 @@ def changes(read: Ramps) -> pd.DataFrame:
     found[HOST] = -(counters["host_free_bytes"] + counters["host_percpu_lists_bytes"])
     found[FREE], found[AVAILABLE] = -counters["host_free_bytes"], -counters["host_available_bytes"]
     anonymous = programs(read, "pss_anon_bytes").reindex(counters.index)
-    for role in anonymous.columns:
-        found[f"{ANONYMOUS}{role}"] = anonymous[role]
+    for program, taken in anonymous.items():
+        found[f"{ANONYMOUS}{program}"] = taken
     found[OTHERS] = counters["host_anon_bytes"] - anonymous.sum(axis=1)
     for part, (_, plus, minus) in PARTS.items():
         found[part] = _sum(counters, plus) - _sum(counters, minus)
@@ -86,22 +86,24 @@ def moved(host: pd.DataFrame) -> pd.DataFrame:
 
 
 def programs(read: Ramps, metric: str) -> pd.DataFrame:
-    """Per subject, round and n >= 1 a column a program: *metric*, less what it had before the first instance."""
+    """Per subject, round and n >= 1, a column a Program: *metric*, less what it had before the first instance."""
     if metric not in read.programs.columns:
         return pd.DataFrame(index=_none())
-    wide = read.programs[metric].unstack("role")
+    wide = read.programs[metric].unstack(["role", "serves"]).sort_index(axis=1)
+    wide.columns = pd.Index([Program(*names) for names in wide.columns], dtype=object)
     return _above(wide) - _ground(wide).fillna(0.0).to_numpy()
 
 
-def rows(table: pd.DataFrame) -> Iterator[LedgerRow]:
-    """One row a subject and number of instances, over all rounds that read it."""
+def rows(table: pd.DataFrame, programs: Iterable[Program]) -> Iterator[LedgerRow]:
+    """One row a subject and number of instances, over all rounds that read it; *programs* are all that were read."""
     if table.empty:
         return
+    known = {f"{ANONYMOUS}{program}": program for program in programs}
     for subject in dict.fromkeys(table.index.get_level_values("subject")):
         mine = table[table.index.get_level_values("subject") == subject]
         numbers = mine.index.get_level_values("n")
         for n in sorted(set(numbers)):
-            yield _row(str(subject), int(n), mine[numbers == n])
+            yield _row(str(subject), int(n), mine[numbers == n], known)
 
 
 def is_part(column: str) -> bool:
@@ -160,7 +162,7 @@ def _came_back(middle: Floats) -> Floats:
     return came_back
 
 
-def _row(subject: str, n: int, group: pd.DataFrame) -> LedgerRow:
+def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program]) -> LedgerRow:
     parts = parts_of(group)
     matrix = group[[HOST, *parts]].fillna(0.0).to_numpy(dtype="float64")
     middle = np.median(matrix, axis=0)
@@ -180,6 +182,11 @@ def _row(subject: str, n: int, group: pd.DataFrame) -> LedgerRow:
         host_change_low=around.low,
         host_change_high=around.high,
         parts={part: float(value) for part, value in zip(parts, middle[1:], strict=True)},
+        programs=tuple(
+            ProgramMemory(role=known[part].role, serves=known[part].serves, bytes=float(value))
+            for part, value in zip(parts, middle[1:], strict=True)
+            if part in known
+        ),
         residual_bytes=residual,
         residual_low=low,
         residual_high=high,

@@ -8,7 +8,7 @@ import msgspec
 
 from tare.reports import words
 from tare.reports.sections.ramp.memory import ledger, slopes
-from tare.reports.sections.ramp.scaling_model import Constancy, Moved
+from tare.reports.sections.ramp.memory.model import Constancy, Moved
 
 #: Parts that one sentence names, and the least part of the whole that is worth a name.
 _NAMED = 4

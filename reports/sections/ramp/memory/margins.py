@@ -11,9 +11,9 @@ import pandas as pd
 
 from tare.bench.records.rows import SubjectRecord
 from tare.bench.stats.verdict import LEAST_CHANGE
-from tare.reports.sections.ramp.density.prediction import FIFTH, noise_bytes
 from tare.reports.sections.ramp.memory import ledger, margin_words, slopes
-from tare.reports.sections.ramp.scaling_model import Constancy, Margin, Moved
+from tare.reports.sections.ramp.memory.model import Constancy, Margin, Moved
+from tare.reports.sections.ramp.prediction import FIFTH, noise_bytes
 
 #: By number alive, rising: every column of :func:`reports.sections.ramp.memory.slopes.weights`.
 Readings = dict[int, dict[str, float]]

@@ -1,4 +1,4 @@
-"""What a report says about memory and density, as data. See :mod:`reports.analysis.model` for the whole.
+"""What a report says about memory, as data. See :mod:`reports.analysis.model` for the whole.
 
 Bytes are floats, medians over rounds; ``low`` and ``high`` are 95 % bootstrap intervals over rounds, None with fewer
 than three of them.
@@ -10,11 +10,37 @@ from typing import Literal
 
 import msgspec
 
+from tare.bench.records.metrics import Metric
+from tare.bench.records.rows import Serves
 from tare.runners.base import Layers
+
+#: Two metrics of a ramp are not read but fitted: one value a round (docs/explanation/method.md).
+MARGIN = Metric(
+    name="margin_bytes",
+    unit="bytes",
+    title="marginal cost",
+    meaning="host memory that one more instance takes: the b of the line a + b × n through the readings above one",
+    most=2.0**46,
+)
+FIRST = Metric(
+    name="first_bytes",
+    unit="bytes",
+    title="the first",
+    meaning="host memory that the first instance takes",
+    most=2.0**46,
+)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all rows: frozen, by keyword."""
+
+
+class ProgramMemory(Row, frozen=True, kw_only=True):
+    """The anonymous memory of one program. ``serves``: it serves all instances (:data:`bench.records.rows.Serves`)."""
+
+    role: str
+    serves: Serves
+    bytes: float
 
 
 class LedgerRow(Row, frozen=True, kw_only=True):
@@ -24,7 +50,8 @@ class LedgerRow(Row, frozen=True, kw_only=True):
     part over rounds, so the residual is what the medians leave; its interval resamples rounds and does the same sum.
     ``allowed_bytes`` is the largest residual that balances; ``rounds_balanced`` of ``rounds`` balance on their own.
     ``available_change_bytes`` is what MemAvailable lost: another counter, not a part. ``guest_ram_bytes`` is guest
-    memory that lies within the parts, where there is any. ``round_residual_bytes`` and ``round_residual_fraction`` have
+    memory that lies within the parts, where there is any. ``programs`` are those parts that are anonymous memory of
+    programs which run instances. ``round_residual_bytes`` and ``round_residual_fraction`` have
     one entry a round; ``rounds_within`` counts those whose residual is at most ``within_fraction`` of their change.
     """
 
@@ -49,6 +76,7 @@ class LedgerRow(Row, frozen=True, kw_only=True):
     within_fraction: float
     rounds_within: int
     available_change_bytes: float
+    programs: tuple[ProgramMemory, ...] = ()
     guest_ram_bytes: float = 0.0
     why: str = ""
 
@@ -146,78 +174,106 @@ class MemoryLayers(Row, frozen=True, kw_only=True):
     emulated: bool
 
 
-class DensityRow(Row, frozen=True, kw_only=True):
-    """Prediction and what was reached.
+class Inside(Row, frozen=True, kw_only=True):
+    """What the payload of one subject sees of memory from within, in its own ``/proc/meminfo`` (medians).
 
-    ``predicted`` is the smaller of ``memory_instances`` (until memory would be short) and ``cpu_instances`` (until the
-    processors' floor would be passed, by processor time in the windows), ``bound`` says whose it is; each is None, and
-    its ``why`` says why, where it cannot be predicted. ``cpu_margin`` is in processors an instance.
-
-    ``compared`` says what ``error_fraction`` = (reached - predicted) / predicted is about. ``instances``: a rule on
-    memory or on processors ended the ramp; processors count on the predicted side only where a floor guards them,
-    else memory's number alone was put to the test. ``bytes`` at ``reached`` instances: another rule ended it before.
-    The processors' floor is looked at where the counts are read: it held at ``held``, and was passed at ``reached``. So
-    the most that fit are from ``held`` to ``reached`` - 1; the error is 0 for a prediction among these, else that
-    against the nearer end. ``held`` is None where another rule ended the ramp.
-
-    ``readings`` and ``cpu_readings`` are the numbers that the lines rest on. ``reached_bytes`` is what the instances
-    took of MemAvailable, without the ``others_bytes`` that other processes of the host took meanwhile; ``cpu_others``
-    is how many processors these used at the last reading, more than before the first instance.
+    ``host_view`` says that ``total_bytes`` is the host's own: the walls hide no memory. ``kept_bytes`` = grant - total
+    is what a guest's kernel has taken before anything runs; None where there is no guest. ``sentence`` says it.
     """
 
     subject: str
-    round: int
-    predicted: int | None
-    predicted_low: int | None
-    predicted_high: int | None
-    bound: Literal["memory", "processors"] | None
-    memory_instances: int | None
-    memory_low: int | None
-    memory_high: int | None
-    cpu_instances: int | None
-    cpu_low: int | None
-    cpu_high: int | None
-    cpu_margin: float | None
-    cpu_others: float | None
-    cpu_readings: tuple[int, ...]
-    cpu_why: str
-    reached: int
-    held: int | None
-    lost: int
-    stopped_by: str
-    rule: str
-    compared: Literal["instances", "bytes", "nothing"]
-    error_fraction: float | None
-    predicted_bytes: float | None
-    predicted_bytes_low: float | None
-    predicted_bytes_high: float | None
-    reached_bytes: float
-    others_bytes: float
-    margin_bytes: float | None
-    first_bytes: float | None
-    readings: tuple[int, ...]
-    knee: int | None
-    teardown_seconds: float | None
-    given_back_fraction: float | None
-    why: str = ""
+    kind: str
+    layers: Layers
+    n: int
+    grant_bytes: int
+    host_view: bool
+    total_bytes: float
+    kept_bytes: float | None
+    free_bytes: float
+    available_bytes: float
+    cached_bytes: float
+    slab_bytes: float
+    page_tables_bytes: float
+    kernel_stack_bytes: float
+    anon_bytes: float
+    percpu_bytes: float
+    instances: int
+    rounds: int
+    sentence: str
+    emulated: bool
 
 
-class Capacity(Row, frozen=True, kw_only=True):
-    """What a host of another size would hold, by the lines of one ramp: an extrapolation.
+class Margin(Row, frozen=True, kw_only=True):
+    """What one more instance took between ``start`` and ``end`` alive, part by part, in bytes an instance.
 
-    ``floor_percent`` of its memory must stay available and ``cpu_floor_percent`` of its processor time idle.
-    ``instances`` is the smaller of what memory and processors allow and ``bound`` says whose it is. ``why`` says what
-    is not known of the other, or of both.
+    ``margin_bytes`` = the sum of ``parts`` + ``residual_bytes``, medians over rounds. ``own_bytes`` leaves the memory
+    of other processes out, ``kept_bytes`` page cache, too; ``guest_ram_bytes`` lies within the parts. Counts are put
+    together until what lies between can be seen.
     """
 
     subject: str
-    round: int
-    ram_bytes: int
-    processors: int
-    floor_percent: float
-    cpu_floor_percent: float
-    instances: int | None
-    low: int | None
-    high: int | None
-    bound: Literal["memory", "processors"] | None
+    start: int
+    end: int
+    margin_bytes: float
+    own_bytes: float
+    kept_bytes: float
+    parts: dict[str, float]
+    residual_bytes: float
+    guest_ram_bytes: float
+    rounds: int
+
+
+class Moved(Row, frozen=True, kw_only=True):
+    """One part of the margin before and after the split; ``share`` of the whole change, None where there is none."""
+
+    part: str
+    title: str
+    early_bytes: float
+    late_bytes: float
+    share: float | None
+
+
+class Constancy(Row, frozen=True, kw_only=True):
+    """Does one more cost the same from the first to the last? ``early`` is the margin up to ``split``, ``late`` beyond.
+
+    Both leave page cache and the memory of other processes out. ``verdict``: ``same`` where the change is below 5 %,
+    and more would have been seen; ``changes`` where it is not, and passes ``unseen_fraction``, the least that can be
+    seen; else ``not seen``. ``moved`` has the parts and the residual, sorted by how much each changes. ``consists``,
+    ``stays``, ``why`` and ``first`` say it in sentences; ``why`` is empty where nothing changes, ``first`` where one
+    alone was not read. ``rule`` is how the kernel brings such a change about; several subjects may have the same.
+    """
+
+    subject: str
+    start: int
+    split: int
+    end: int
+    early_bytes: float
+    late_bytes: float
+    change_fraction: float | None
+    unseen_fraction: float | None
+    verdict: Literal["same", "changes", "not seen"]
+    moved: tuple[Moved, ...]
+    consists: str
+    stays: str
     why: str
+    first: str
+    rule: str
+    emulated: bool
+
+
+class Sampling(Row, frozen=True, kw_only=True):
+    """What reading itself cost in one subject's ramps.
+
+    ``seconds`` and ``bytes`` are medians over rounds at ``n``. ``fraction`` is the median over all readings of what one
+    left behind, as a part of what the instances had taken by then; ``least`` and ``most`` are its ends.
+    """
+
+    subject: str
+    n: int
+    readings: int
+    seconds: float
+    bytes: float
+    fraction: float | None
+    least: float | None
+    most: float | None
+    sentence: str

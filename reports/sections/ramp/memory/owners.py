@@ -15,12 +15,12 @@ from tare.bench.stats.medians import Floats
 from tare.reports import words
 from tare.reports.sections.ramp.memory import guest_view as within
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.memory.model import LedgerRow, MemoryLayers, Owner, Released
-from tare.reports.sections.ramp.ramps import DAEMON, RESIDENT
-from tare.reports.sections.ramp.scaling_model import Inside
+from tare.reports.sections.ramp.memory.model import Inside, LedgerRow, MemoryLayers, Owner, Released
+from tare.reports.sections.ramp.ramps import Program
 from tare.runners import layers
 
 PAYLOAD = "payload"
+_PAYLOAD = Program(PAYLOAD, "")
 _BALLOON = "balloon"
 _KERNEL = ("slab_reclaimable", "slab_unreclaimable", "page_tables", "kernel_stacks", "percpu", "vmalloc")
 
@@ -49,32 +49,27 @@ def stacks(
 
 def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside | None) -> Iterator[Owner]:
     each = {part: value / row.n for part, value in row.parts.items()}
-    anonymous = {part.removeprefix(ledger.ANONYMOUS): value for part, value in each.items() if ledger.ANONYMOUS in part}
-    others = anonymous.pop(ledger.OTHERS.removeprefix(ledger.ANONYMOUS), 0.0)
+    anonymous = {Program(one.role, one.serves): one.bytes / row.n for one in row.programs}
+    others = each.get(ledger.OTHERS, 0.0)
     shared = each.get("shared_memory", 0.0)
     if layers.own_kernel(subject.layers):
         # Guest memory is anonymous, or a memfd where the machine was given shared memory.
         if guest > sum(anonymous.values()):
             shared -= guest
         elif anonymous:
-            largest = max(anonymous, key=lambda role: anonymous[role])
+            largest = max(anonymous, key=lambda program: anonymous[program])
             anonymous[largest] -= guest
         yield from _guest(guest, view, reported=subject.options.get(_BALLOON) == "free-page-reporting")
         text = (
             "devices, buffers, and the cache of translated code" if subject.accelerator == "tcg" else "devices, buffers"
         )
-        for role, value in anonymous.items():
-            yield Owner(name=role, place="runtime", bytes=value, text=text)
+        for program, value in anonymous.items():
+            yield Owner(name=str(program), place="runtime", bytes=value, text=text)
     else:
-        yield Owner(name=PAYLOAD, place="inside", bytes=anonymous.pop(PAYLOAD, 0.0), text="its stack, heap and data")
-        for role, value in anonymous.items():
-            stays = role.endswith((RESIDENT, DAEMON))
-            yield Owner(
-                name=role,
-                place="runtime",
-                bytes=value,
-                text="one for all instances" if stays else "one for each instance",
-            )
+        yield Owner(name=PAYLOAD, place="inside", bytes=anonymous.pop(_PAYLOAD, 0.0), text="its stack, heap and data")
+        for program, value in anonymous.items():
+            text = "one for all instances" if program.serves else "one for each instance"
+            yield Owner(name=str(program), place="runtime", bytes=value, text=text)
     cache = each.get("page_cache", 0.0) + shared
     yield Owner(name="page cache", place="kernel", bytes=cache, text="files, shared by all that map them")
     yield Owner(

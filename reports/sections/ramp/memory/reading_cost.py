@@ -11,8 +11,8 @@ from tare.bench.records.metrics import show
 from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.sections.ramp.memory import slopes
+from tare.reports.sections.ramp.memory.model import Sampling
 from tare.reports.sections.ramp.ramps import Ramps
-from tare.reports.sections.ramp.scaling_model import Sampling
 
 _BYTES, _SECONDS = "sampling_bytes", "sampling_seconds"
 

@@ -13,6 +13,7 @@ from tare.bench.stats import fit as fitting
 from tare.bench.stats.estimate import estimate
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory.model import CounterLine
+from tare.reports.sections.ramp.prediction import FIFTH
 from tare.reports.sections.ramp.ramps import Ramps
 
 #: Counters that answer "how much memory does one more take", each in its own way: column -> name.
@@ -30,8 +31,7 @@ OWN = "own"
 KEPT = "kept"
 _WHOLE = {"cgroup_current_bytes": "cgroup", "guest_ram_bytes": ledger.GUEST}
 
-#: Where a line is parted to see whether its margin changes, as a share of the largest number.
-FIFTH = 0.2
+
 #: A part that brings about so much of a change is said to be why.
 _DECIDES = 0.5
 
