@@ -143,9 +143,7 @@ def _quit(number: int, _frame: FrameType | None) -> NoReturn:
     """No exception: in an import or a finalizer it would be printed and lost."""
     if os.isatty(2):
         _say("\x1b[?25h\r", ends="")  # a bar that was drawn hid the cursor
-    for path in files.half_written:
-        with suppress(OSError):
-            path.unlink()
+    files.remove_half_written()
     _say(f"interrupted by {signal.Signals(number).name}")
     os._exit(Interrupted.exit_code)
 

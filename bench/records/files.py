@@ -9,8 +9,20 @@ from pathlib import Path
 
 from tare.bench.errors import unwritten
 
-#: What a signal that ends this process at once removes first: see :mod:`bench.host.interrupts`.
+#: Files and directories that a signal which ends this process at once removes first: see :mod:`bench.host.interrupts`.
 half_written: set[Path] = set()
+
+
+def remove_half_written() -> None:
+    """Remove what this process has not finished, or made for as long as it runs."""
+    import shutil
+
+    for path in half_written:
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

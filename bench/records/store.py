@@ -240,17 +240,28 @@ def trim(path: Path) -> None:
 
 
 def runs(results: Path) -> list[Path]:
-    """The run directories below *results*, oldest first, those that cannot be read among them.
+    """The run directories below *results*, oldest first; those that cannot be read by the time in their name.
 
     Raises UsageError where *results* is no directory, or may not be read; there are none where it is missing.
     """
     try:
-        return sorted(entry for entry in results.iterdir() if _is_run(entry))
+        return sorted((entry for entry in results.iterdir() if _is_run(entry)), key=_began)
     except FileNotFoundError:
         return []
     except OSError as error:
         why = error.strerror or str(error)
         raise UsageError(f"cannot list the runs in {results}", why, "give a directory of runs") from error
+
+
+def _began(run: Path) -> tuple[str, str]:
+    """When *run* began, and its name: by the name that a run is given, else by what its header says."""
+    if _RUN_NAME.fullmatch(run.name):
+        return run.name[:15], run.name
+    try:
+        began = load_header(run).started_at
+    except UsageError:
+        began = ""
+    return began.replace("-", "").replace(":", "")[:15], run.name
 
 
 def _is_run(entry: Path) -> bool:

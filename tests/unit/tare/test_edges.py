@@ -144,13 +144,13 @@ def test_one_damaged_run_hides_no_other(run: Path, tmp_path: Path) -> None:
     done = warm.tare("list", "--runs", "--results", results)
     assert done.returncode == 0
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert rows[0] == ["2026-02-03T10:11:12+00:00", "complete", "startup", str(good)]
-    assert [(row[1], Path(row[3]).name) for row in rows[1:]] == [
+    assert rows[-1] == ["2026-02-03T10:11:12+00:00", "complete", "startup", str(good)]
+    assert [(row[1], Path(row[3]).name) for row in rows[:-1]] == [
         ("unreadable", name) for name in (*texts, "e-pipe", "f-folder")
     ]
     assert len(done.stderr.splitlines()) == len(texts) + 2
     told = json.loads(warm.tare("list", "--runs", "--json", "--results", results).stdout)
-    assert [bool(row["why"]) for row in told] == [False, *[True] * 6]
+    assert [bool(row["why"]) for row in told] == [*[True] * 6, False]
 
 
 def test_results_that_are_no_directory_are_said(tmp_path: Path) -> None:
