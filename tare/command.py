@@ -17,7 +17,7 @@ from tare.verbs import host, measure, runs
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-VERBS = (host.doctor, runs.list_, measure.plan, measure.run, runs.report, runs.compare, host.clean)
+VERBS = (host.doctor, runs.list_, measure.plan, measure.run, runs.report, runs.compare, runs.pack, host.clean)
 
 
 @click.group(cls=arguments.Verbs, context_settings=CONTEXT)
@@ -36,7 +36,7 @@ def cli() -> None:
     Example:
       tare doctor                  what can run here, and what disturbs the numbers
       tare run quick               measures; prints the directory of the run
-      tare report results/runs/... makes the report of this run
+      tare report latest           makes the report of the last run
     """
 
 

@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tare.bench.errors import UsageError
@@ -23,9 +24,21 @@ PLACE = re.compile(r"-[1-9]\d{0,5}")
 _MOST_NAMED = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The directory of a run, and the packed file that it is unpacked from, if it is."""
+
+    path: Path
+    file: Path | None = None
+
+    def beside(self, name: str) -> Path:
+        """Where *name*, made of this run, belongs: into its directory, or beside its packed file as ``RUN-name``."""
+        return self.path / name if self.file is None else self.file.with_name(f"{self.path.name}-{name}")
+
+
 @contextmanager
-def opened(text: str, results: Path) -> Iterator[Path]:
-    """The directory of the run that *text* means; one of a packed file is there until the block ends.
+def opened(text: str, results: Path) -> Iterator[Chosen]:
+    """The run that *text* means; the directory of a packed one is there until the block ends.
 
     Raises UsageError, which names the candidates, where no run or more than one is meant, and for a packed file that is
     none.
@@ -33,10 +46,10 @@ def opened(text: str, results: Path) -> Iterator[Path]:
     path = _named(text, results)
     file = packed.within(path)
     if file is None:
-        yield path
+        yield Chosen(path)
         return
     with packed.unpacked(file, str(path.relative_to(file))) as folder:
-        yield folder
+        yield Chosen(folder, file)
 
 
 def directory(text: str, results: Path) -> Path:

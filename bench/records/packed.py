@@ -54,9 +54,11 @@ def unpacked(file: Path, name: str = ".") -> Iterator[Path]:
     run, several runs or anything else than plain files, or too much. Errors that are raised inside, and name the
     directory, are made to name *file*.
     """
-    place = Path(tempfile.mkdtemp(prefix="packed-run-"))
-    files.half_written.add(place)
+    scratch = Path(tempfile.mkdtemp(prefix="packed-run-"))
+    files.half_written.add(scratch)
+    place = scratch / (file.name.partition(".")[0] or "run")  # what the run is called whose files lie in no folder
     try:
+        place.mkdir()
         _unpack(file, place)
         yield _run(file, place, name)
     except TareError as error:
@@ -65,8 +67,8 @@ def unpacked(file: Path, name: str = ".") -> Iterator[Path]:
         )
         raise
     finally:
-        shutil.rmtree(place, ignore_errors=True)
-        files.half_written.discard(place)
+        shutil.rmtree(scratch, ignore_errors=True)
+        files.half_written.discard(scratch)
 
 
 def pack(run: Path) -> bytes:

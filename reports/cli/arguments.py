@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,25 @@ from tare.reports.cli import streams
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+
+#: A run counted from the end of the list: see :mod:`bench.records.choice`.
+_PLACE = re.compile(r"-[0-9]+")
+#: No word of a command line holds it.
+_MARK = "\0"
+
+
+class _Run(click.ParamType):  # type: ignore[type-arg] # a generic type only in newer releases of click
+    """What names a run, judged by :mod:`bench.records.choice`."""
+
+    name = "run"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """The word as it was typed."""
+        return str(value).removeprefix(_MARK)
+
+
+RUN = _Run()
 
 
 class _Helpful(click.Command):
@@ -36,6 +56,7 @@ class Verb(_Helpful):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does; raises click.UsageError for an option without a value, or with two."""
+        args = self._marked(args)
         if not ctx.resilient_parsing:
             given, _, order = self.make_parser(ctx).parse_args(args=list(args))
             for parameter in order:
@@ -46,6 +67,17 @@ class Verb(_Helpful):
                 if "" in (value if isinstance(value, list | tuple) else [value]):
                     raise click.UsageError(f"{_called(parameter)} is empty", ctx)
         return super().parse_args(ctx, args)
+
+    def _marked(self, args: list[str]) -> list[str]:
+        """*args*, with a mark before each ``-1`` that stands for a run: click would take it for an option."""
+        if not any(isinstance(parameter.type, _Run) for parameter in self.params):
+            return args
+        valued = {name for one in self.params if not getattr(one, "is_flag", False) for name in one.opts}
+        before = ["", *args]
+        return [
+            f"{_MARK}{word}" if _PLACE.fullmatch(word) and last not in valued else word
+            for last, word in zip(before, args, strict=False)
+        ]
 
 
 class Verbs(_Helpful, click.Group):
@@ -111,16 +143,18 @@ def complete_scenario(_context: click.Context, _parameter: click.Parameter, begu
 
 
 def complete_run(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Runs made so far, else directories."""
+    """Runs made so far, by their name or by their path, else files and directories."""
     from click.shell_completion import CompletionItem
 
-    from tare.bench.records import store
+    from tare.bench.records import choice, store
 
     try:
-        found = [CompletionItem(str(path)) for path in store.runs(results()) if str(path).startswith(begun)]
+        paths = store.runs(results())
     except UsageError:  # a shell that completes a word can use no error
-        found = []
-    return found or [CompletionItem(begun, type="dir")]
+        paths = []
+    words = (choice.LATEST, *(path.name for path in paths), *map(str, paths))
+    found = [CompletionItem(word) for word in words if word.startswith(begun)]
+    return found or [CompletionItem(begun, type="file")]
 
 
 def results() -> Path:

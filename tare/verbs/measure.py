@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tare.reports.cli import arguments, streams
-from tare.verbs.options import as_json, given, results_option, run_path, scenario_options, verb
+from tare.verbs.options import as_json, given, results_option, scenario_options, verb
 
 if TYPE_CHECKING:
     from tare.bench.scenario.plan import Plan
@@ -38,13 +38,14 @@ def plan(scenario: str, *, as_json: bool, **flags: Any) -> None:
 @click.option(
     "--resume",
     "resumed",
-    type=run_path,
-    help="Go on with this interrupted run; give no SCENARIO.",
+    metavar="RUN",
+    shell_complete=arguments.complete_run,
+    help="Go on with this interrupted run, 'latest' for the last one; give no SCENARIO.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, as tare plan does, and start nothing.")
 @as_json
 def run(
-    scenario: str | None, *, results: Path, resumed: Path | None, dry_run: bool, as_json: bool, **flags: Any
+    scenario: str | None, *, results: Path, resumed: str | None, dry_run: bool, as_json: bool, **flags: Any
 ) -> None:
     """Measure a scenario. Prints the directory of the run on stdout; all else goes to stderr.
 
@@ -56,15 +57,17 @@ def run(
     from tare.bench import engine
     from tare.bench.errors import Interrupted
     from tare.bench.host.interrupts import Interrupts
-    from tare.bench.records import store
+    from tare.bench.records import choice, store
     from tare.reports.terminal import consoles
     from tare.runners.image.cache import cache_dir
 
     if (scenario is None) == (resumed is None):
         raise click.UsageError("give either a SCENARIO or --resume DIR")
+    path = None
     if resumed:
         _only_resume(dry_run=dry_run, results=given("results"), **flags)
-        store.load_header(resumed)  # a path that is no run is an error even while another run measures
+        path = choice.directory(resumed, results)
+        store.load_header(path)  # a path that is no run is an error even while another run measures
     planned = _planned(scenario, flags) if scenario else None
     if dry_run and planned:
         _show(planned, as_json=as_json)
@@ -73,7 +76,7 @@ def run(
         try:
             with consoles.watching() as watcher:
                 if planned is None:
-                    result = engine.resume(Path(resumed or ""), cache_dir(), watcher)
+                    result = engine.resume(path or Path(), cache_dir(), watcher)
                 else:
                     watcher.announce(planned.arithmetic(), _estimate_s(planned))
                     result = engine.run(planned, results, cache_dir(), watcher)

@@ -18,7 +18,11 @@ results_option = click.option(
     show_default="$TARE_RESULTS or results/runs",
     help="The directory that holds the runs.",
 )
-run_path = click.Path(path_type=Path, readable=False)  # whether it can be read is said by who reads it
+
+
+def run_argument(name: str) -> Callable[[Any], Any]:
+    """An argument that names a run: see :mod:`bench.records.choice`."""
+    return click.argument(name, type=arguments.RUN, shell_complete=arguments.complete_run)
 
 
 def verb(name: str | None = None) -> Callable[[Callable[..., None]], click.Command]:

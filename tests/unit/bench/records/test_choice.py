@@ -24,7 +24,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def chosen(text: str, results: Path) -> str:
     with choice.opened(text, results) as run:
-        return run.name
+        return run.path.name
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,10 @@ def test_what_was_packed_is_the_same_run(run: Path, tmp_path: Path, scratch: Pat
     else:
         tarred(file, run, kind.partition(".")[2])
     whole = store.load(run)
-    with choice.opened(str(file), tmp_path) as folder:
+    with choice.opened(str(file), tmp_path) as chosen:
+        folder = chosen.path
         again = store.load(folder)
-        assert folder.name == NAME
+        assert (folder.name, chosen.beside("report.html")) == (NAME, tmp_path / f"{NAME}-report.html")
         assert (again.header, again.samples, again.outcomes) == (whole.header, whole.samples, whole.outcomes)
         assert (folder / "logs").is_dir()
         assert (folder / whole.header.subjects[1].manifest[0]).read_text()
@@ -99,15 +100,15 @@ def test_one_of_several_runs_is_named_below_its_file(run: Path, tmp_path: Path, 
         pass
     assert f"{file}/a, {file}/b/c" in refused.value.fix
     with choice.opened(f"{file}/b/c", tmp_path) as folder:
-        assert store.load_header(folder).run == NAME
+        assert store.load_header(folder.path).run == NAME
     with pytest.raises(UsageError, match="is not a run"), choice.opened(f"{file}/d", tmp_path):
         pass
 
 
 def test_an_error_names_the_packed_file_and_not_where_it_was_unpacked(tmp_path: Path, scratch: Path) -> None:
     file = zipped(tmp_path / "run.zip", {"run/run.json": b"{"})
-    with pytest.raises(UsageError, match="is damaged") as refused, choice.opened(str(file), tmp_path) as folder:
-        store.load(folder)
+    with pytest.raises(UsageError, match="is damaged") as refused, choice.opened(str(file), tmp_path) as run:
+        store.load(run.path)
     assert f"{file}/run/run.json" in str(refused.value)
     assert str(scratch) not in str(refused.value)
 
@@ -175,8 +176,8 @@ def test_a_file_that_means_harm_is_refused_and_nothing_is_written(tmp_path: Path
     make, said = HOSTILE[name]
     file = tmp_path / "run.packed"
     file.write_bytes(make())
-    with pytest.raises(UsageError) as refused, choice.opened(str(file), tmp_path) as folder:
-        store.load(folder)
+    with pytest.raises(UsageError) as refused, choice.opened(str(file), tmp_path) as run:
+        store.load(run.path)
     assert str(file) in str(refused.value)
     assert said in str(refused.value)
     assert list(scratch.iterdir()) == []
@@ -228,8 +229,8 @@ def test_a_signal_leaves_nothing_that_was_unpacked(run: Path, tmp_path: Path) ->
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom tare.bench.host import interrupts\n"
         "from tare.bench.records import choice\ninterrupts.at_the_door()\n"
-        f"with choice.opened({str(file)!r}, Path('/')) as folder:\n"
-        "    assert (folder / 'run.json').exists()\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"with choice.opened({str(file)!r}, Path('/')) as run:\n"
+        "    assert (run.path / 'run.json').exists()\n    os.kill(os.getpid(), signal.SIGTERM)\n"
     )
     env = cli.environment(TMPDIR=str(scratch))
     done = subprocess.run([sys.executable, "-c", code], env=env, cwd=cli.ROOT, check=False, capture_output=True)
