@@ -1,4 +1,4 @@
-"""Report -> one offline HTML file: no network, no script, nothing outside the file.
+"""Report -> one offline HTML file: no network, nothing outside the file, no script but the page's own optional one.
 
 Everything that came from a run (labels, logs, configuration) is escaped by the template engine; the only markup that is
 taken as it is comes from :mod:`reports.charts.svg`, which builds it with an XML writer.
@@ -19,6 +19,8 @@ from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
+from tare.reports.page import raw
+from tare.reports.page.script import script
 
 #: Longest piece of a configuration or a log that is shown; the file itself stays in the run directory.
 MOST_SHOWN = 40_000
@@ -40,19 +42,19 @@ def page(analysed: Analysed) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        quantity=words.quantity,
-        interval=words.interval,
+        quantity=raw.in_unit(words.quantity),
+        interval=lambda low, high, unit: raw.span(words.interval(low, high, unit), low, high, unit),
         modes=words.modes,
-        ratio=words.ratio,
-        p=words.probability,
+        ratio=raw.of(words.ratio),
+        p=raw.of(words.probability),
         plural=words.plural,
-        signed=words.signed,
+        signed=raw.in_unit(words.signed),
         together=words.together,
-        bytes=lambda value: show(float(value), "bytes"),
+        bytes=raw.of(lambda value: show(float(value), "bytes"), "bytes"),
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )
     environment.filters.update(own.pop("filters", {}))
-    environment.globals["family"] = svg.family  # macros see globals alone
+    environment.globals.update(family=svg.family, script=script())  # macros see globals alone
     # From the text, not by name: a section's file may lie outside this package.
     text = environment.from_string(section.template.read_text(encoding="utf-8")).render(
         report=report,

@@ -12,6 +12,7 @@ from tare.reports.analysis.model import Report
 from tare.reports.charts import svg
 from tare.reports.charts.svg import Draw, both
 from tare.reports.cost import charts as cost_charts
+from tare.reports.page import raw
 from tare.reports.sections.ramp import sentences
 from tare.reports.sections.ramp.charts import (
     curve_charts,
@@ -31,19 +32,17 @@ _MOST_TOWERS = 4
 _BALANCE = "Host memory an instance, by owner"
 
 FILTERS: Mapping[str, Callable[..., str]] = {
-    "signed_bytes": words.size,
-    "span": lambda low, high: (
-        f"{words.size(low)} to {words.size(high)}" if low < 0 else words.interval(low, high, "bytes")
-    ),
-    "percent": words.percent,
-    "share": words.share,
-    "number": words.number,
+    "signed_bytes": raw.of(words.size, "bytes"),
+    "span": lambda low, high: raw.span(_ends(low, high), low, high, "bytes"),
+    "percent": raw.of(words.percent, "ratio"),
+    "share": raw.of(words.share, "ratio"),
+    "number": raw.of(words.number),
     "reason": capacity.short,
-    "figures": words.plain,
+    "figures": raw.of(words.plain),
     "part": ledger.title,
     "way": released.way,
     "bend": sentences.bend,
-    "amount": lambda value, metric: words.size(value) if metric.endswith("_bytes") else _amount(value, metric),
+    "amount": lambda value, metric: raw.one(_amount(value, metric), value, metric.rpartition("_")[2]),
 }
 
 
@@ -100,8 +99,15 @@ def context(analysed: Analysed) -> dict[str, Any]:
     }
 
 
+def _ends(low: float, high: float) -> str:
+    """Two sizes, which may be below zero."""
+    return f"{words.size(low)} to {words.size(high)}" if low < 0 else words.interval(low, high, "bytes")
+
+
 def _amount(value: float, metric: str) -> str:
-    """A share, or a time."""
+    """Memory, a share, or a time."""
+    if metric.endswith("_bytes"):
+        return words.size(value)
     return words.share(value) if metric.endswith("_ratio") else show(value, "seconds")
 
 
