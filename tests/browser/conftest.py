@@ -1,0 +1,66 @@
+"""A headless Chromium, and a page of each sort that looks different."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tare import reports
+from tests.conftest import require
+from tests.unit.reports import fixture as synthetic
+from tests.unit.reports import ramps_fixture as ramps
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        require("browser", False, "playwright is not installed (pip install playwright)")
+        raise
+    require("browser", CHROMIUM, "no chromium on PATH (apt install chromium)")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One report of each sort that looks different."""
+    root = tmp_path_factory.mktemp("runs")
+    pair = (("process", "process-again"),)
+    long = synthetic.subject("container", "container-with-a-label-that-is-much-too-long-for-any-column")
+    dense = [ramps.process(), ramps.container(most=200), ramps.vm(counts=(1, 2, 3, 5, 8, 12, 20), most=40)]
+    counts = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 3000, 4000, 5000)
+    late = {"slab": 250 * ramps.KIB, "cache": -20 * ramps.KIB}
+    bent = ramps.Burden(each=ramps.CONTAINER.each, late=late, bend=900)
+    watched = [
+        ramps.process(watched=True, noise=9.0 * ramps.MIB),
+        ramps.container(burden=bent, counts=counts, watched=True, crowded=3000),
+        ramps.vm(counts=(1, 2, 3, 5, 8, 12, 20, 30, 40), watched=True),
+    ]
+    many = [ramps.process(), ramps.container(), *(ramps.container(f"container-number-{n}") for n in range(4))]
+    lost = ramps.Burden(each={"payload": 20 * ramps.MIB, "unaccounted": 3 * ramps.MIB, "cache": -ramps.MIB})
+    many += [ramps.vm(), ramps.container("unbalanced-with-a-label-that-is-much-too-long", lost), *ramps.touched()]
+    return {
+        "memory": reports.write(ramps.write(root / "memory", many, rounds=8)),
+        "density": reports.write(ramps.write(root / "density", dense, rounds=1, probe="density")),
+        "watched": reports.write(ramps.write(root / "watched", watched, rounds=1, probe="density")),
+        "startup": reports.write(synthetic.write_run(root / "startup")),
+        "calibration": reports.write(synthetic.write_run(root / "calibration", synthetic.calibration(), pairs=pair)),
+        "partial": reports.write(synthetic.write_run(root / "partial", done=2, state="running")),
+        "empty": reports.write(synthetic.write_run(root / "empty", done=0, warmup=0, leaks=synthetic.LEAKS)),
+        "long": reports.write(synthetic.write_run(root / "long", [long])),
+    }
