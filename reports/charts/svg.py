@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib as mpl
@@ -18,6 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from tare.reports import words
+from tare.reports.charts import numbers
 from tare.runners.base import Layers
 from tare.runners.layers import outermost
 
@@ -55,6 +56,7 @@ _PHONE = 358
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _COLOUR = re.compile("|".join(PALETTE))
+_NUMBERS = re.compile("<metadata>.*?</metadata>", re.DOTALL)
 _LOCAL = re.compile(r"url\(#([^)]+)\)")
 
 
@@ -100,13 +102,17 @@ def plain(text: str, most: int = 0) -> str:
     return f"{line[: most - 1]}…" if 0 < most < len(line) else line
 
 
-def render(figure: Figure, *, name: str, title: str, description: str) -> str:
-    """*figure* as one ``<svg>`` element, to be set into a page as it is. *name* prefixes every id in it."""
+def render(figure: Figure, *, name: str, title: str, description: str, columns: Sequence[str] = ()) -> str:
+    """*figure* as one ``<svg>`` element, to be set into a page as it is. *name* prefixes every id in it.
+
+    *columns* name what was told of its marks: see :mod:`reports.charts.numbers`.
+    """
     buffer = io.StringIO()
     FigureCanvasSVG(figure)
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     root = ET.fromstring(buffer.getvalue())
     _drop(root, "metadata", "style")
+    numbers.place(root, columns)
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
     for element in root.iter():
@@ -170,5 +176,11 @@ def both(key: str, draw: Draw, wide: float) -> Markup:
     large, small = draw(wide, f"{key}-w"), draw(_PHONE, f"{key}-n")
     if not large:
         return Markup()
+    # The numbers behind both are the same: once is enough.
+    found = _NUMBERS.search(large)
+    small = small.replace(found[0], "", 1) if found else small
     # Made by :func:`render` alone, which escapes what it is given: see the docstring of reports.page.render.
-    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(Markup(large), Markup(small))
+    chart = '<div class="{}" data-chart="{}">{}</div>'
+    return Markup("").join(
+        Markup(chart).format(kind, key, Markup(one)) for kind, one in (("wide", large), ("narrow", small))
+    )
