@@ -43,6 +43,12 @@ def outermost(runner: str, layers: Layers) -> str:
     return NULL if is_null(runner) else next(iter(layers), _BARE)
 
 
+def family(runner: str, layers: Layers) -> str:
+    """The name of the colour of a subject: its outermost layer; ``other`` for a layer that has none."""
+    word = outermost(runner, layers)
+    return word if word in (NULL, _BARE, *WORDS) else "other"
+
+
 def name(layers: Layers) -> str:
     """All layers as one word: ``process``, ``container``, ``vm+container``."""
     return "+".join(layers) or _BARE

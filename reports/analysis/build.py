@@ -49,7 +49,10 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         subject_figures(run, frame, medians, subject, section, ground.unclaimed) for subject in header.subjects
     )
     comparisons = tuple(compare_within(header, section.metrics, medians, subjects))
-    found = Found(header=header, subjects=subjects, comparisons=comparisons, analysis=ground.analysis)
+    found = Found(
+        header=header, subjects=subjects, comparisons=comparisons, analysis=ground.analysis,
+        calibration=calibrate(header, medians, subjects, comparisons),
+    )  # fmt: skip
     rounds_done = _rounds_done(run)
     report = Report(
         run=header.run,
@@ -67,10 +70,11 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         metric=section.primary,
         probe=sections.experiment(header),
         rounds_done=rounds_done,
+        lead=section.lead(found),
         answer=tuple(section.answer(found)),
         subjects=subjects,
         comparisons=comparisons,
-        calibration=calibrate(header, medians, subjects, comparisons),
+        calibration=found.calibration,
         failures=tuple(_failures(run)),
         leaks=header.leaks,
         warnings=(*_warnings(header), *several_modes(subjects)),

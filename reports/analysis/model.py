@@ -142,6 +142,36 @@ class Claim(Part, frozen=True, kw_only=True):
     emulated: bool = False
 
 
+class Bar(Part, frozen=True, kw_only=True):
+    """One bar of the leading figure: ``value`` in the unit of the lead, ``shown`` as it is written beside the bar.
+
+    ``value`` is None where there is no figure, and ``note`` says why; else ``note`` is what else must be known of it.
+    ``low`` and ``high`` are the 95 % interval, None where there is none. ``family`` names its colour.
+    """
+
+    subject: str
+    value: float | None
+    shown: str
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+    family: str = "other"
+    emulated: bool = False
+
+
+class Lead(Part, frozen=True, kw_only=True):
+    """The answer at first sight: one sentence in everyday words, what it rests on, and the one figure that shows it.
+
+    ``title`` says what the bars are, in ``unit``; there are none where nothing was measured.
+    """
+
+    sentence: str
+    grounds: str
+    title: str = ""
+    unit: str = ""
+    bars: tuple[Bar, ...] = ()
+
+
 class Delay(Part, frozen=True, kw_only=True):
     """A known delay, weighed: seconds asked for, seconds recovered (median of paired differences), and their gap."""
 
@@ -245,6 +275,7 @@ class Report(Part, frozen=True, kw_only=True):
     metric: str
     rounds_done: int
     probe: str = "startup"
+    lead: Lead
     answer: tuple[Claim, ...]
     subjects: tuple[SubjectFigures, ...]
     comparisons: tuple[Compared, ...]

@@ -60,12 +60,6 @@ _NUMBERS = re.compile("<metadata>.*?</metadata>", re.DOTALL)
 _LOCAL = re.compile(r"url\(#([^)]+)\)")
 
 
-def family(runner: str, layers: Layers) -> str:
-    """The name of the colour of a subject: by what the host sees of it first; ``other`` for a layer without one."""
-    word = outermost(runner, layers)
-    return word if word in _OF_LAYER else "other"
-
-
 def colour(runner: str, layers: Layers) -> str:
     """The colour of a subject, as a placeholder."""
     return _OF_LAYER.get(outermost(runner, layers), INK)

@@ -17,6 +17,7 @@ from tare.bench.errors import OutputError
 _PLAIN = {
     "µ": "u", "μ": "u", "×": "x", "·": "-", "•": "*", "−": "-", "–": "-", "—": "-", "±": "+/-", "…": "...", "∞": "inf",
     "\N{NO-BREAK SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": " ", "\N{REPLACEMENT CHARACTER}": "?",
+    "─": "-", "█": "#", "▒": "=", **dict.fromkeys("▏▎▍▌▋▊▉", "|"),
 }  # fmt: skip
 
 

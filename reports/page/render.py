@@ -6,7 +6,9 @@ taken as it is comes from :mod:`reports.charts.svg`, which builds it with an XML
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,17 +18,20 @@ from tare.bench.records import inputs
 from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.build import Analysed
-from tare.reports.analysis.model import Report, SubjectFigures
+from tare.reports.analysis.lead import SHOWN
+from tare.reports.analysis.model import Bar, Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
-from tare.reports.charts import svg
 from tare.reports.page import raw
 from tare.reports.page.script import script
+from tare.runners.layers import family
 
 #: Longest piece of a configuration or a log that is shown; the file itself stays in the run directory.
 MOST_SHOWN = 40_000
 #: So many failures are shown one by one.
 MOST_FAILURES = 200
 _LOG_LINES = 20
+#: From this ratio of the longest bar to the shortest on, a logarithmic scale is offered beside the one from zero.
+_WIDE = 20.0
 _MOST_BYTES = 64 << 20
 
 
@@ -54,7 +59,7 @@ def page(analysed: Analysed) -> str:
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )
     environment.filters.update(own.pop("filters", {}))
-    environment.globals.update(family=svg.family, script=script())  # macros see globals alone
+    environment.globals.update(family=family, script=script())  # macros see globals alone
     # From the text, not by name: a section's file may lie outside this package.
     text = environment.from_string(section.template.read_text(encoding="utf-8")).render(
         report=report,
@@ -68,6 +73,8 @@ def page(analysed: Analysed) -> str:
             failure.trial: _tail(run.path, failure.log) for failure in report.failures[:MOST_FAILURES] if failure.log
         },
         most_failures=MOST_FAILURES,
+        widths=widths(report.lead.bars),
+        first_bars=SHOWN,
         emulated_mark=words.EMULATED,
     )
     return words.clean(text)
@@ -76,6 +83,37 @@ def page(analysed: Analysed) -> str:
 def configuration(run_dir: Path, subject: SubjectFigures) -> tuple[tuple[str, str], ...]:
     """Name and text of each file that holds the exact configuration of *subject*."""
     return tuple((Path(name).name, _quote(run_dir, name)) for name in subject.manifest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widths:
+    """Where a bar ends, in per cent of the longest, on a scale from zero and on a logarithmic one; None without one."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def widths(bars: Sequence[Bar]) -> tuple[Mapping[str, Widths], Mapping[str, Widths]]:
+    """By subject: the bars on a scale from zero, and on a logarithmic one, which is empty where it shows no more.
+
+    A logarithmic scale has no zero: it begins a factor of two below the smallest end that is above zero.
+    """
+    ends = [end for one in bars for end in (one.value, one.low, one.high) if end is not None]
+    most, above = max(ends, default=0.0), [end for end in ends if end > 0]
+    if most <= 0:
+        return {one.subject: Widths(value=0.0, low=None, high=None) for one in bars}, {}
+    linear = {one.subject: _spread(one, lambda end: max(0.0, end) / most) for one in bars}
+    if most < _WIDE * min(above):
+        return linear, {}
+    least = min(above) / 2
+    whole = math.log(most / least)
+    return linear, {one.subject: _spread(one, lambda end: math.log(max(end, least) / least) / whole) for one in bars}
+
+
+def _spread(bar: Bar, place: Callable[[float], float]) -> Widths:
+    value, low, high = (None if end is None else round(100 * place(end), 2) for end in (bar.value, bar.low, bar.high))
+    return Widths(value=value, low=low, high=high)
 
 
 def _versus(report: Report) -> Callable[[str, str], object]:

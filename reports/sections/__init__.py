@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tare.bench.records.rows import RunHeader
     from tare.bench.records.store import Run
     from tare.reports.analysis.build import Analysed
-    from tare.reports.analysis.model import Claim, Compared, Report, SubjectFigures
+    from tare.reports.analysis.model import Calibration, Claim, Compared, Lead, Report, SubjectFigures
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -54,6 +54,7 @@ class Found:
     header: RunHeader
     subjects: Sequence[SubjectFigures]
     comparisons: Sequence[Compared]
+    calibration: Calibration
     analysis: Any
 
 
@@ -72,8 +73,12 @@ class Section(Protocol):
         """The section's own analysis of *run*. *sizes*: hosts to predict for; UsageError where it predicts nothing."""
         ...
 
+    def lead(self, found: Found) -> Lead:
+        """The answer at first sight, and the bars of the one figure that shows it."""
+        ...
+
     def answer(self, found: Found) -> Iterator[Claim]:
-        """The sentences at the top, most wanted first."""
+        """The sentences below it, most wanted first."""
         ...
 
     def limits(self, found: Found) -> Iterator[str]:

@@ -14,11 +14,10 @@ from tare.bench.errors import UsageError
 from tare.bench.records.metrics import Metric, show
 from tare.bench.records.store import Run
 from tare.reports import words
-from tare.reports.analysis.calibration import delay_seconds
+from tare.reports.analysis import lead
 from tare.reports.analysis.claims import claim, no_answer
-from tare.reports.analysis.model import Claim, Report, SubjectFigures
+from tare.reports.analysis.model import Claim, Compared, Lead, Report, SubjectFigures
 from tare.reports.sections import Found, Groundwork, experiment
-from tare.runners import layers
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -46,20 +45,37 @@ class Standard:
             raise UsageError("--host needs a run of the experiment 'density'", why, "`tare run density`")
         return Groundwork()
 
+    def lead(self, found: Found) -> Lead:
+        """The comparison that the question is about, or the figure of a lone subject."""
+        metric = next(metric for metric in self.metrics if metric.name == self.primary)
+        subjects = [one for one in found.subjects if one.label not in lead.scale(found.subjects)]
+        if none := no_answer(subjects, self.primary):
+            return lead.nothing(none.detail)
+        by_label = {subject.label: subject for subject in subjects}
+        compared = lead.main(self._comparisons(found), by_label)
+        sides = () if compared is None else (compared.subject, compared.reference)
+        if compared is None:
+            measured = [subject for subject in subjects if not subject.skipped]
+            said = lead.alone(measured[0], metric) if measured else lead.nothing("nothing was measured.")
+        else:
+            said = Lead(sentence=lead.sentence(compared, metric, by_label), grounds=lead.grounds(compared, by_label))
+        return lead.with_bars(said, subjects, metric, sides)
+
+    def _comparisons(self, found: Found) -> list[Compared]:
+        """Those of the primary metric between subjects that were measured, and that are somebody's answer."""
+        out = lead.scale(found.subjects) | {subject.label for subject in found.subjects if subject.skipped}
+        return [
+            one for one in found.comparisons if one.metric == self.primary and not {one.subject, one.reference} & out
+        ]
+
     def answer(self, found: Found) -> Iterator[Claim]:
         """Native and accelerated results first, emulated ones after: they are never ranked in one list."""
         metric, subjects, reference = self.primary, found.subjects, found.header.scenario.reference
         if none := no_answer(subjects, metric):
             yield none
             return
-        # Neither a null subject nor a known delay is an answer: both weigh the scale (reports/analysis/calibration.py).
-        scale = {s.label for s in found.header.subjects if layers.is_null(s.runner) or delay_seconds(s)}
         skipped = {subject.label for subject in subjects if subject.skipped}
-        mine = [
-            one
-            for one in found.comparisons
-            if one.metric == metric and not {one.subject, one.reference} & (scale | skipped)
-        ]
+        mine = self._comparisons(found)
         yield from map(claim, sorted(mine, key=lambda one: (one.emulated, one.why_compared == "pair")))
         if not mine:
             measured = [subject for subject in subjects if subject.label not in skipped]

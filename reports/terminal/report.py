@@ -10,6 +10,7 @@ from rich.text import Text
 from tare.reports import sections, words
 from tare.reports.analysis.model import Claim, Compared, Report, RunsComparison, SubjectFigures
 from tare.reports.terminal import layout
+from tare.reports.terminal.bars import bars
 from tare.reports.terminal.figures import plain
 from tare.reports.terminal.layout import Lines
 
@@ -24,10 +25,13 @@ def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableTyp
 
 
 def _run(report: Report, width: int) -> Iterator[Text]:
-    yield from layout.wrap(plain(report.question or report.name, style="bold"), width)
+    yield from layout.wrap(plain(report.question or report.name, style="dim"), width)
+    yield from layout.wrap(plain(report.lead.sentence, style="bold"), width)
+    yield from layout.wrap(plain(report.lead.grounds, style="dim"), width)
     if not report.complete:
         yield from layout.wrap(Text(f"{report.status[:1].upper()}{report.status[1:]}."), width)
     yield Text()
+    yield from bars(report.lead, width)
     shown = [subject for subject in report.subjects if not subject.skipped]
     if shown:
         yield from sections.of(report.probe).text(report, shown, width)

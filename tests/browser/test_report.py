@@ -51,6 +51,47 @@ def test_the_page_is_quiet_and_fits(
         context.close()
 
 
+#: Boxes of the first screen: the question, the answer, and the figure; the lowest edge of each.
+FIRST_SCREEN = """() => ['.question', 'h1', '.bars'].map(name => {
+    const box = document.querySelector(name)?.getBoundingClientRect();
+    return box && box.height > 0 ? Math.round(box.bottom) : null;
+})"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844), (1920, 1080)])
+@pytest.mark.parametrize("name", ["startup", "calibration", "partial", "memory", "density", "watched"])
+def test_the_first_screen_holds_question_answer_and_figure(
+    browser: Browser, pages: dict[str, Path], name: str, width: int, height: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": height})
+    try:
+        page = context.new_page()
+        page.goto(pages[name].as_uri())
+        edges = page.evaluate(FIRST_SCREEN)
+        assert None not in edges
+        assert max(edges) <= height
+    finally:
+        context.close()
+
+
+def test_the_scale_of_the_leading_figure_can_be_changed_without_script(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(pages["startup"].as_uri())
+        bar = page.locator(".bars li").first.locator(".fill")
+        before = bar.bounding_box()
+        page.get_by_label("logarithmic").check()
+        after = bar.bounding_box()
+        assert before
+        assert after
+        assert after["width"] > 5 * before["width"]
+    finally:
+        context.close()
+
+
 def test_the_answer_is_there_and_the_scheme_is_followed(browser: Browser, pages: dict[str, Path]) -> None:
     colours = {}
     for scheme in ("light", "dark"):

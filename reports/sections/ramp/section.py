@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.store import Run
-from tare.reports.analysis.model import Claim, Report, SubjectFigures
+from tare.reports.analysis.model import Claim, Lead, Report, SubjectFigures
 from tare.reports.sections import Found, Groundwork
 from tare.reports.sections.ramp.memory.model import FIRST, MARGIN
 from tare.reports.sections.standard import Standard
@@ -33,6 +33,12 @@ class Ramp(Standard):
         if not self.dense:
             super().analyse(run, sizes)  # predicts nothing
         return analysis.analyse(run, sizes, dense=self.dense)
+
+    def lead(self, found: Found) -> Lead:
+        """How many fit, the bill, what is given back; else what one more takes."""
+        from tare.reports.sections.ramp import opening
+
+        return opening.of(found.subjects, found.analysis) or super().lead(found)
 
     def answer(self, found: Found) -> Iterator[Claim]:
         """Where nothing was read yet, only whether there is a figure at all."""

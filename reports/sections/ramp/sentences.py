@@ -14,7 +14,6 @@ from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
 from tare.reports.sections.ramp.memory.model import MARGIN, CounterLine
-from tare.runners.layers import isolated
 
 TRANSLATED = "under TCG, QEMU also needs a cache of translated code, which an accelerated machine does not need"
 EXTRAPOLATED = (
@@ -34,25 +33,30 @@ def answer(
     by_label = {subject.label: subject for subject in subjects}
     for row in account.density:
         yield _reached(row, account.refused.get(row.subject, ""), emulated=row.subject in emulated)
-    if not account.density and _is_about_money(subjects, account):
+    if not account.density and is_about_money(subjects, account):
         yield from _money(account)
-    touched = {label for row in account.released for label in (row.touched, row.released)}
-    about_giving = 2 * len(touched) > len(subjects)
+    memory_users = touched(account)
+    about_giving = 2 * len(memory_users) > len(subjects)
     if about_giving:
         yield from _gave_back(account)
     mine = [
         one
         for one in comparisons
         if one.metric == MARGIN.name
-        and not {one.subject, one.reference} & (touched if _many(subjects, touched) else set())
+        and not {one.subject, one.reference} & (memory_users if _many(subjects, memory_users) else set())
     ]
     for one in sorted(mine, key=lambda one: (one.why_compared != "pair", one.emulated)):
         if not (by_label[one.subject].skipped or by_label[one.reference].skipped):
             yield _margin(one, by_label, account)
-    yield from _throughout(account) if account.density else _bent(account, touched)
+    yield from _throughout(account) if account.density else _bent(account, memory_users)
     if not about_giving:
         yield from _gave_back(account)
     yield from _balance(account)
+
+
+def touched(account: RampAnalysis) -> set[str]:
+    """Subjects that touch memory to show who gives it back."""
+    return {label for row in account.released for label in (row.touched, row.released)}
 
 
 def _gave_back(account: RampAnalysis) -> Iterator[Claim]:
@@ -74,10 +78,10 @@ def _many(subjects: Sequence[SubjectFigures], touched: set[str]) -> bool:
     return any(subject.label not in touched and not subject.skipped for subject in subjects)
 
 
-def _is_about_money(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> bool:
+def is_about_money(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> bool:
     """A run of nothing but the two arms of the cost model is a question of money."""
     arms = {arm.subject for cost in account.costs for arm in cost.arms}
-    return bool(arms) and arms == {subject.label for subject in subjects if isolated(subject.layers)}
+    return bool(arms) and arms == {subject.label for subject in subjects}
 
 
 def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAnalysis) -> Claim:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from tare.reports import words
 from tare.reports.analysis.model import Phase, Report, SubjectFigures
-from tare.reports.charts import svg
 from tare.runners.base import Layers
-from tare.runners.layers import CONTAINER, SANDBOX, VM, is_null
+from tare.runners.layers import CONTAINER, SANDBOX, VM, family, is_null
 
 _TITLES = {"container": "container", "sandbox": "sandbox", "vm": "virtual machine"}
 #: What is built for a layer, from the inside out: name, style, text.
@@ -89,7 +88,7 @@ def _stack(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool
     *inside, beneath = _drawn(layers, subjects, emulated=emulated)
     title = " in a ".join(_TITLES.get(word, word) for word in reversed(layers)) or "process"
     return Stack(
-        family=svg.family(subjects[0].runner, layers),
+        family=family(subjects[0].runner, layers),
         title=title[:1].upper() + title[1:],
         emulated=emulated,
         inside=tuple(inside),

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tare.bench.records.metrics import METRICS
-from tare.reports.analysis.model import Report, SubjectFigures
+from tare.reports.analysis.model import Lead, Report, SubjectFigures
 from tare.reports.sections import Found
 from tare.reports.sections.standard import Standard
+from tare.reports.sections.startup import trust
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -26,6 +27,12 @@ _METRICS = (
 @dataclass(frozen=True, kw_only=True)
 class Startup(Standard):
     """A start that is timed from the request on, and its end."""
+
+    def lead(self, found: Found) -> Lead:
+        """Of a run that is there to measure the instrument: whether it can be trusted."""
+        if trust.about_the_instrument(found.calibration, found.subjects):
+            return trust.opening(found.calibration, found.subjects)
+        return super().lead(found)
 
     def limits(self, found: Found) -> Iterator[str]:
         """What single starts of one page cache on one host leave open."""

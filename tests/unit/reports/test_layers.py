@@ -50,8 +50,8 @@ def test_kinds_of_older_runs(kind: str) -> None:
 def test_each_family_has_a_colour_of_its_own() -> None:
     known = [svg.colour(runner, found) for runner, found in (("null", ()), *(("x", (w,)) for w in layers.WORDS))]
     assert len({*known, svg.colour("x", ()), svg.colour("x", UNHEARD)}) == len(layers.WORDS) + 3
-    assert svg.family("x", NESTED) == "vm"
-    assert svg.family("x", UNHEARD) == "other"
+    assert layers.family("x", NESTED) == "vm"
+    assert layers.family("x", UNHEARD) == "other"
 
 
 def shown(path: Path) -> tuple[str, str, dict[str, object]]:

@@ -1,0 +1,246 @@
+"""The answer at first sight: a sentence in everyday words, its grounds, and bars. Every section makes its own.
+
+A sentence here says no more than the verdict allows: where there is none, the numbers are given and no word for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from tare.bench.records.metrics import Metric, show
+from tare.reports import words
+from tare.reports.analysis.calibration import delay_seconds
+from tare.reports.analysis.model import Bar, Compared, Lead, SubjectFigures
+from tare.runners import layers
+
+#: What a VM without KVM is worth, in a sentence that nobody can miss.
+EMULATED = "{} ran in software emulation: with hardware acceleration (KVM) it is many times faster"
+#: Labels that people say in another way, and how: one, and several.
+_SAID = {
+    "process": ("a bare process", "bare processes"),
+    "container": ("a container", "containers"),
+    "vm": ("a VM", "VMs"),
+}
+#: So many bars are on the first screen; the others stand behind a fold.
+SHOWN = 7
+#: Words with which a sentence of ours may begin.
+_OPENINGS = frozenset(("a", "an", "every", "no", "one", "the", "there"))
+#: From here on a ratio is said as "n times"; below, as per cent.
+_TIMES = 2.0
+
+
+class Phrase(NamedTuple):
+    """How the two sides of a metric are said: ``{} takes {} times as long to start as {}``.
+
+    *times* and *more* have the places for the greater, the ratio or the percentage, and the smaller; *one* has the
+    places for a subject and its value.
+    """
+
+    times: str
+    more: str
+    one: str
+
+
+_PHRASES = {
+    "ready_seconds": Phrase(
+        "{} takes {} times as long to start as {}", "{} takes {} longer to start than {}", "{} starts in {}"
+    ),
+    "margin_bytes": Phrase(
+        "one more {} takes {} times the memory of one more {}",
+        "one more {} takes {} more memory than one more {}",
+        "one more {} takes {}",
+    ),
+    "least_memory_bytes": Phrase(
+        "{} needs {} times the memory of {} to start", "{} needs {} more memory than {} to start", "{} starts with {}"
+    ),
+}  # fmt: skip
+
+
+_TITLES = {
+    "ready_seconds": "Time from the request until the workload is ready",
+    "margin_bytes": "Memory of the host that one more instance takes",
+    "least_memory_bytes": "The smallest memory grant with which the workload starts",
+}
+
+
+def phrase(metric: Metric) -> Phrase:
+    """The phrase of *metric*; one made of its title where it has none of its own."""
+    title, of = metric.title, " of memory" if metric.unit == "bytes" else ""
+    verb = "needs" if metric.unit == "bytes" else "takes" if metric.unit == "seconds" else "has"
+    return _PHRASES.get(metric.name) or Phrase(
+        f"{{}} {verb} {{}} times as much as {{}} ({title})",
+        f"{{}} {verb} {{}} more than {{}} ({title})",
+        f"{{}} {verb} {{}}{of} ({title})",
+    )
+
+
+def one(subject: SubjectFigures, *, article: bool = True) -> str:
+    """*subject* as people say it: ``a container``, ``an emulated VM``, ``crun``; without its *article* on demand."""
+    emulated = subject.result_class == "emulated"
+    said, _ = _SAID.get(subject.label, ("", ""))
+    if not said or subject.label != layers.name(subject.layers):
+        return f"{subject.label} (emulated)" if emulated else subject.label
+    begin, noun = said.split(" ", 1)
+    begin, noun = ("an", f"emulated {noun}") if emulated else (begin, noun)
+    return f"{begin} {noun}" if article else noun
+
+
+def several(subject: SubjectFigures) -> str:
+    """``containers``, ``emulated VMs``, ``instances of crun``."""
+    _, plural = _SAID.get(subject.label, ("", ""))
+    emulated = "emulated " if subject.result_class == "emulated" else ""
+    known = plural and subject.label == layers.name(subject.layers)
+    return f"{emulated}{plural}" if known else f"{emulated}instances of {subject.label}"
+
+
+def scale(subjects: Iterable[SubjectFigures]) -> set[str]:
+    """Subjects that measure the instrument and are nobody's answer: the null baseline and the known delays."""
+    return {one.label for one in subjects if layers.is_null(one.runner) or delay_seconds(one)}
+
+
+def bar(subject: SubjectFigures, metric: Metric, note: str = "") -> Bar:
+    """The bar of one figure; without a figure, the first clause of the reason stands in its place."""
+    figure = subject.figure(metric.name)
+    why = figure.why.removeprefix("no figure: ").removeprefix("no claim: ").partition(": ")[0]
+    return Bar(
+        subject=subject.label,
+        value=figure.median,
+        shown="—" if figure.median is None else shown(figure.median, figure.unit),
+        low=figure.low,
+        high=figure.high,
+        note=note or ("" if figure.median is not None else f"no figure: {why}"),
+        family=family(subject),
+        emulated=subject.result_class == "emulated",
+    )
+
+
+def family(subject: SubjectFigures) -> str:
+    """The name of the colour of *subject*."""
+    return layers.family(subject.runner, subject.layers)
+
+
+def shown(value: float, unit: str) -> str:
+    """A value as it stands beside a bar, with a true minus sign."""
+    return f"{'−' if value < 0 else ''}{show(abs(value), unit)}"
+
+
+def ordered(bars: Iterable[Bar], sides: Container[str] = ()) -> tuple[Bar, ...]:
+    """Native ones in the order of the scenario, emulated ones after them: they are never ranked together.
+
+    Where there are more than the first screen shows, the *sides* of the sentence come first.
+    """
+    known = sorted(bars, key=lambda one: one.emulated)
+    return tuple(sorted(known, key=lambda one: len(known) > SHOWN and one.subject not in sides))
+
+
+def main(comparisons: Sequence[Compared], by_label: dict[str, SubjectFigures]) -> Compared | None:
+    """The comparison that the question is about: the first pair of the scenario that crosses a wall, else its first.
+
+    What crosses a wall is a container against a virtual machine, or either against a bare process. Where the scenario
+    names no pair, comparisons with the reference take their place. Those without two figures come last.
+    """
+
+    def rank(compared: Compared) -> tuple[bool, bool, bool]:
+        sides = {layers.name(by_label[label].layers) for label in (compared.subject, compared.reference)}
+        return compared.verdict == "no figure", len(sides) < 2, compared.why_compared != "pair"
+
+    return min(comparisons, key=rank, default=None)
+
+
+def sentence(compared: Compared, metric: Metric, by_label: dict[str, SubjectFigures]) -> str:
+    """*compared* in everyday words, as far as its verdict goes."""
+    ends = [
+        (by_label[compared.subject], compared.subject_median),
+        (by_label[compared.reference], compared.reference_median),
+    ]
+    known = [(subject, value) for subject, value in ends if value is not None]
+    said, prefixed = phrase(metric), metric.name == "margin_bytes"
+    name: Callable[[SubjectFigures], str] = lambda subject: one(subject, article=not prefixed)  # noqa: E731
+    if len(known) < 2:
+        alone = [f"{said.one.format(name(subject), shown(value, compared.unit))}" for subject, value in known]
+        missing = ", ".join(one(subject) for subject, value in ends if value is None)
+        return _begin("; ".join([*alone, f"there is no figure for {missing}"])) + "."
+    (small, least), (great, most) = sorted(known, key=lambda end: end[1])
+    values = f"{shown(most, compared.unit)} against {shown(least, compared.unit)}"
+    if compared.verdict == "no difference shown":
+        what = words.about(metric.name, metric.title)[1]
+        return _begin(f"no difference was found between {name(small)} and {name(great)} {what}: {values}.")
+    if compared.verdict not in ("lower", "higher") or compared.ratio is None:
+        both = " and ".join(said.one.format(name(subject), shown(value, compared.unit)) for subject, value in known)
+        few = "; these are too few rounds for a verdict" if compared.verdict == "not enough rounds" else ""
+        return f"{_begin(both)}{few}."
+    ratio = compared.ratio if compared.verdict == "higher" else 1 / compared.ratio
+    high, low = (compared.subject, compared.reference)[:: 1 if compared.verdict == "higher" else -1]
+    greater, smaller = name(by_label[high]), name(by_label[low])
+    if ratio >= _TIMES:
+        return f"{_begin(said.times.format(greater, times(ratio), smaller))}: {values}."
+    return f"{_begin(said.more.format(greater, f'{100 * (ratio - 1):.0f} %', smaller))}: {values}."
+
+
+def times(ratio: float) -> str:
+    """A ratio as people say it, with two digits, or three where it begins with a one: ``2.1``, ``13``, ``880``."""
+    leading = 2 if f"{ratio:e}".startswith("1") and ratio >= 100 else 1
+    rounded = float(f"{ratio:.{leading}e}")
+    return words.number(round(rounded)) if rounded >= 10 else words.plain(rounded)
+
+
+def grounds(compared: Compared, by_label: dict[str, SubjectFigures]) -> str:
+    """The second line: the ratio in the direction of the sentence, interval, p, rounds; and what emulation means."""
+    text = _begin(compared.detail.replace(f" ({words.EMULATED})", ""))
+    if compared.ratio is not None and compared.verdict in ("lower", "higher", "no difference shown"):
+        ends = [compared.low, compared.ratio, compared.high]
+        if compared.ratio < 1:
+            ends = [None if end is None else 1 / end for end in reversed(ends)]
+        low, ratio, high = ends
+        between = "" if low is None or high is None else f" (95 % CI {words.ratio(low)} to {words.ratio(high)})"
+        shown_p = words.probability(compared.p)
+        p = "" if compared.p is None else f", p {shown_p if shown_p.startswith('<') else f'= {shown_p}'}"
+        text = f"A factor of {words.ratio(ratio)}{between}{p}; medians of {words.plural(compared.rounds, 'round')}."
+    return text + "".join(f" {line}." for line in emulation(compared, by_label))
+
+
+def emulation(compared: Compared, by_label: dict[str, SubjectFigures]) -> list[str]:
+    """What must be known of the sides of *compared* that ran in software emulation."""
+    sides = (by_label[label] for label in (compared.subject, compared.reference))
+    return [EMULATED.format(side.label) for side in sides if side.result_class == "emulated"]
+
+
+def nothing(why: str) -> Lead:
+    """The lead of a run that answers nothing."""
+    return Lead(sentence="There is no answer yet.", grounds=_begin(why))
+
+
+def alone(subject: SubjectFigures, metric: Metric) -> Lead:
+    """The lead of a run with one subject: its figure."""
+    figure = subject.figure(metric.name)
+    if figure.median is None:
+        return nothing(f"{subject.label}: {figure.why}.")
+    between = f", 95 % CI {words.interval(figure.low, figure.high, figure.unit)}" if figure.low is not None else ""
+    name = one(subject, article=metric.name != "margin_bytes")
+    emulated = f" {EMULATED.format(subject.label)}." if subject.result_class == "emulated" else ""
+    torn = words.torn([(subject.label, figure)])
+    return Lead(
+        sentence=_begin(phrase(metric).one.format(name, shown(figure.median, figure.unit))) + ".",
+        grounds=f"The median of {words.plural(figure.rounds, 'round')}{between}.{torn}{emulated}",
+        title=title(metric),
+        unit=metric.unit,
+    )
+
+
+def title(metric: Metric) -> str:
+    """What the bars of *metric* are."""
+    return _TITLES.get(metric.name) or f"{metric.title[:1].upper()}{metric.title[1:]}: {metric.meaning}"
+
+
+def with_bars(lead: Lead, subjects: Iterable[SubjectFigures], metric: Metric, sides: Container[str] = ()) -> Lead:
+    """*lead* with a bar for each of *subjects* that was not skipped; *sides* are those of its sentence."""
+    bars = ordered((bar(subject, metric) for subject in subjects if not subject.skipped), sides)
+    return msgspec.structs.replace(lead, title=title(metric), unit=metric.unit, bars=bars)
+
+
+def _begin(text: str) -> str:
+    """*text* with a capital letter, unless it begins with a label, which stays as it was written."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0] in _OPENINGS else text
