@@ -74,7 +74,8 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
         missing = tuple(planned for planned in header.plan if planned.id not in done)
         skipped = {subject.label for subject in header.subjects if subject.skipped}
         missing = tuple(planned for planned in missing if planned.subject not in skipped)
-        if not missing:
+        open_ended = bool(header.scenario.run.precision and not (header.precision and header.precision.ended))
+        if not missing and not open_ended:
             fix = f"tare report {shlex.quote(str(path))}"
             raise UsageError(f"{path} is complete", "every trial has an outcome", fix)
         with inputs.parsing(f"{path / store.HEADER} is damaged", "restore it, or start a new run"):
@@ -82,7 +83,9 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
         store.trim(path)
         warnings = (*header.warnings, f"interrupted, and resumed at {datetime.now(UTC).isoformat(timespec='seconds')}")
         header = msgspec.structs.replace(header, state="running", finished_at="", warnings=warnings)
-        return TrialLoop(path, header, cache, monitor).measure(missing)
+        loop = TrialLoop(path, header, cache, monitor)
+        loop.rounds.recall(header.plan, recorded.outcomes, recorded.samples)
+        return loop.measure(missing)
 
 
 def _check_plan(header: RunHeader) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tare.bench.records.rows import Outcome, Trial
+from tare.bench.records.rows import Outcome, Precision, Trial
 from tare.runners.base import Support
 
 
@@ -26,6 +26,9 @@ class Monitor(Protocol):
     def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
         """The trial ended; *values* as far as it came."""
 
+    def looked(self, precision: Precision, rounds: int) -> None:
+        """The intervals were looked at; the run goes on to *rounds*, or ends where these are done."""
+
     def finishing(self) -> None:
         """All trials are over; helpers are stopped and leaks looked for."""
 
@@ -46,6 +49,9 @@ class Silent:
         """Say nothing."""
 
     def ended(self, outcome: Outcome, values: dict[str, float]) -> None:
+        """Say nothing."""
+
+    def looked(self, precision: Precision, rounds: int) -> None:
         """Say nothing."""
 
     def finishing(self) -> None:

@@ -33,6 +33,8 @@ from tare.bench.readings import stalls
 from tare.bench.records import store
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.rows import Outcome, RunHeader, RunState, Sample, Trial
+from tare.bench.rounds import Rounds
+from tare.bench.scenario.plan import rounds_of
 from tare.runners import layers
 from tare.runners.base import RunnerError, Scratch
 
@@ -62,6 +64,7 @@ class TrialLoop:
         self.failed = 0
         self.numbers = itertools.count(1)
         self.run_cgroup: run_cgroup.RunCgroup | None = None
+        self.rounds = Rounds(self.experiment, self.scenario, header.precision)
 
     def measure(self, trials: tuple[Trial, ...]) -> Result:
         """Run *trials* in their order. Raises as :func:`bench.engine.run` does."""
@@ -128,14 +131,26 @@ class TrialLoop:
             helpers.enter_context(self.experiment.around(session))
             self._amend(resolution_seconds=null_baseline.resolution(self.cache, self.prefix, interrupts))
             ready = self._prepare(writer, session, helpers)
-            trials = tuple(planned for planned in trials if planned.subject in ready)
             gc.collect()
             gc.disable()  # a collection in the middle of a start would be counted as the start's
             helpers.callback(gc.enable)
-            for position, planned in enumerate(trials, start=1):
-                interrupts.check()
-                self.monitor.starting(planned, position, len(trials))
-                self._until_valid(planned, ready[planned.subject], writer, session)
+            ended, trials = 0, (trials or self._further(writer))
+            while trials := tuple(planned for planned in trials if planned.subject in ready):
+                for position, planned in enumerate(trials, start=ended + 1):
+                    interrupts.check()
+                    self.monitor.starting(planned, position, ended + len(trials))
+                    self._until_valid(planned, ready[planned.subject], writer, session)
+                ended += len(trials)
+                trials = self._further(writer)
+
+    def _further(self, writer: store.RunWriter) -> tuple[Trial, ...]:
+        """The trials of rounds that are added where a precision is wanted; the header has them first."""
+        added = self.rounds.look(rounds_of(self.header.plan))
+        if self.rounds.precision is not None:
+            self._amend(plan=(*self.header.plan, *added), precision=self.rounds.precision)
+            writer.header(self.header)
+            self.monitor.looked(self.rounds.precision, rounds_of(self.header.plan))
+        return added
 
     def _prepare(self, writer: store.RunWriter, session: Session, helpers: ExitStack) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
@@ -222,6 +237,8 @@ class TrialLoop:
         readings = result.readings if status in ("ok", "invalid") else ()
         invalid = reason if status == "invalid" else ""
         writer.trial(self._samples(planned, result.at_ns, readings, invalid), outcome)
+        if status != "invalid":
+            self.rounds.note(planned, ok=status == "ok", readings=readings)
         self.monitor.ended(outcome, result.values if status == "ok" else {})
         return outcome
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from tare.bench.records.metrics import digits, show
+from tare.bench.records.rows import Look, Precision
+from tare.bench.stats.precision import MOST_FAILED
 from tare.bench.stats.verdict import ALPHA, Verdict
 from tare.reports.analysis.model import Compared, Counts, Figure
 
@@ -18,9 +20,6 @@ EMULATED = "software-emulated: not comparable with an accelerated VM"
 
 #: Said of a phase whose both marks were read at once: shorter than the instrument can tell.
 TOGETHER = "at once"
-
-#: A subject that fails more often than this has no figure: the starts that succeeded do not stand for all.
-MOST_FAILED = 0.10
 
 #: C0 and C1 controls, and what Unicode keeps for itself: XML 1.0 section 2.2 forbids most, terminals obey some.
 _CONTROL = re.compile("[^\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -209,6 +208,45 @@ def signed(value: float, unit: str) -> str:
 def size(value: float) -> str:
     """Bytes with a true minus sign, and no plus."""
     return f"{'−' if value < 0 else ''}{show(abs(value), 'bytes')}"
+
+
+def looked(precision: Precision, rounds: int) -> tuple[str, str]:
+    """What a run says between two rounds: how wide the widest interval is, and how it goes on to *rounds*."""
+    look = precision.looks[-1]
+    head = f"after {plural(look.rounds, 'round')}:"
+    if precision.ended == "no figure":
+        return head, "no subject has a figure, so more rounds would show nothing"
+    text = f"the widest interval is {_either_way(look)}; wanted is ± {_percents(precision.wanted)}"
+    if precision.ended == "reached":
+        return head, f"{text}: reached"
+    if precision.ended:
+        return head, f"{text}; these were the {plural(precision.max_rounds, 'round')} that it may take"
+    return head, f"{text}; it goes on to {rounds}, of at most {plural(precision.max_rounds, 'round')}"
+
+
+def precision_found(precision: Precision) -> str:
+    """``wanted 5 %, reached 8 % after 60 rounds``, with why there are no more; empty before the first look."""
+    if not precision.looks:
+        return ""
+    look, (label, half) = precision.looks[-1], precision.looks[-1].widest
+    reached = f"reached {_percents(half)} ({label})" if half is not None else f"{label or 'no subject'} has no interval"
+    text = f"wanted {_percents(precision.wanted)}, {reached} after {plural(look.rounds, 'round')}"
+    cap = f": more than {precision.max_rounds} were not allowed (--max-rounds)"
+    text += {"cap": cap, "no figure": ": no subject has a figure", "reached": "", "": ": the run did not end"}[
+        precision.ended
+    ]
+    if precision.left_out:
+        text += f"; {', '.join(precision.left_out)} failed too often to be waited for"
+    return text
+
+
+def _either_way(look: Look) -> str:
+    label, half = look.widest
+    return f"around zero ({label})" if half is None else f"± {_percents(half)} ({label})"
+
+
+def _percents(fraction: float) -> str:
+    return f"{plain(100 * fraction)} %"
 
 
 def share(fraction: float) -> str:

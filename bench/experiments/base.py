@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.start import Contract
-from tare.bench.experiments.trial import TrialResult
+from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.host.run_cgroup import RunCgroup
 from tare.bench.readings.stalls import Watch
@@ -77,6 +77,10 @@ class Experiment(Design, Protocol):
     def effort(self, scenario: Scenario, subject: Subject) -> Effort:
         """What one trial of *subject* takes at most."""
         return Effort()
+
+    def figure_of(self, readings: Sequence[Reading]) -> float | None:
+        """The number of one trial that ended well in the metric ``precise``; None where it has none."""
+        return next((one.values[self.precise] for one in readings if self.precise in one.values), None)
 
     def reclaims(self, subject: Subject) -> int:
         """How many bytes of its memory each instance of *subject* is asked for."""

@@ -62,6 +62,7 @@ class LeastMemory(Experiment):
     keys_type = Keys
     adds_process = False
     enforces = "memory"
+    precise = "least_memory_bytes"
     metrics = (METRICS["least_memory_bytes"], METRICS["attempts_count"])
     section = "tare.reports.sections.least_memory.section:SECTION"
     noun = "bisection"

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from statistics import median
 from typing import Annotated
 
 import msgspec
@@ -17,7 +18,7 @@ from tare.bench.experiments.base import Experiment, Session
 from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.rules import Counts, StackTable
 from tare.bench.experiments.scaling import Ramp, scale
-from tare.bench.experiments.trial import TrialResult
+from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host import ksm, workspace
 from tare.bench.readings import cgroup, guest, hostload, hostmem, processes
 from tare.bench.records.metrics import METRICS
@@ -63,6 +64,7 @@ class Ramps(Experiment):
     tells_memory = True
     noun = "ramp"
     spots_stalls = True
+    precise = "margin_bytes"
     metrics = tuple(METRICS[name] for name in _METRICS)
 
     def __init__(self, name: str, section: str, *, descends: bool) -> None:
@@ -99,6 +101,16 @@ class Ramps(Experiment):
         windows = 1 + len({n for n in own.counts if n < own.most} | {own.most})
         return Effort(starts=own.most, besides_s=scenario.table(StackTable).window_s * windows)
 
+    def figure_of(self, readings: Sequence[Reading]) -> float | None:
+        """The marginal cost of one ramp: the median slope between all readings above one (Theil and Sen).
+
+        As reports/sections/ramp/memory/slopes.py fits it; a test holds both against each other.
+        """
+        free = {one.n: hostmem.unused_bytes(one.values) for one in readings if _of_host(one)}
+        points = sorted((n, -left) for n, left in free.items() if n > 1)
+        slopes = [(z - y) / (m - n) for (n, y), (m, z) in itertools.combinations(points, 2)]
+        return median(slopes) if slopes and 0 in free else None
+
     def reclaims(self, subject: Subject) -> int:
         """As the scenario says."""
         return subject.keys(Own).reclaim_bytes
@@ -131,6 +143,11 @@ class Ramps(Experiment):
         found = scale(ramp, names, session.contract, interrupts=session.interrupts, alive=session.alive)
         session.unsettled = found.unsettled
         return found
+
+
+def _of_host(one: Reading) -> bool:
+    """Whether it is a reading of the host's memory on the way up that counts."""
+    return hostmem.PERCPU_LISTS in one.values and not (one.stage or one.role or one.invalid)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class Startup(Experiment):
             "pss_bytes",
         )
     )  # fmt: skip
+    precise = "ready_seconds"
     section = "tare.reports.sections.startup.section:SECTION"
 
     def trial(self, session: Session, ready: Ready, name: str) -> TrialResult:

@@ -45,6 +45,8 @@ def of_scenario(header: RunHeader) -> dict[str, str]:
         "rounds": str(run.rounds),
         "warm-ups": str(run.warmup),
     }
+    if run.precision:
+        found |= {"precision": f"{100 * run.precision:g} %", "most rounds": str(run.max_rounds)}
     tables = header.scenario.tables.items()
     return found | {f"{table}.{key}": str(value) for table, keys in tables for key, value in keys.items()}
 

@@ -18,8 +18,8 @@ _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 Option = str | int | float | bool
 
 
-class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """How often, in which order, from which state, and when a start is over."""
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """How often, in which order, from which state, and when a start is over: what a file says as the record does."""
 
     rounds: Annotated[int, Meta(ge=1, le=10_000)] = 12
     warmup: Annotated[int, Meta(ge=0, le=100)] = 1
@@ -27,6 +27,17 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     cache: Literal["warm", "cold"] = "warm"
     ready: str = "ready"
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+    max_rounds: Annotated[int, Meta(ge=0, le=10_000)] = 0
+
+
+class Schedule(Timing, frozen=True, kw_only=True):
+    """The same, and the wanted ``precision``: half of each interval as a part of its median, 0.05 for 5 %.
+
+    0: the rounds are as many as ``rounds`` says. Else that is the least number, and ``max_rounds`` the largest
+    (:mod:`bench.stats.precision`).
+    """
+
+    precision: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):

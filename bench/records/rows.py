@@ -16,6 +16,7 @@ end is what a killed run was writing: it is left out, and said so.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -193,8 +194,42 @@ class Leak(Record, frozen=True, kw_only=True):
     owner: str = ""
 
 
+class Look(Record, frozen=True, kw_only=True):
+    """The intervals after so many ``rounds``: subject -> half of its interval as a part of its median.
+
+    Null where it has no interval, or one around zero.
+    """
+
+    rounds: Int64
+    half_widths: dict[str, float | None]
+
+    @property
+    def widest(self) -> tuple[str, float | None]:
+        """The subject with the widest interval, and half of that; ("", None) where nobody has one."""
+        return max(self.half_widths.items(), key=lambda one: math.inf if one[1] is None else one[1], default=("", None))
+
+
+class Precision(Record, frozen=True, kw_only=True):
+    """How the number of rounds came about, where a precision was ``wanted`` (0.05 for 5 % either way) of ``metric``.
+
+    ``ended`` is empty while rounds may still be added. ``reached``: every interval was narrow enough. ``cap``: there
+    were ``max_rounds``. ``no figure``: too many trials failed for any. ``left_out`` are subjects that failed too often
+    to be waited for.
+    """
+
+    metric: str
+    wanted: float
+    max_rounds: Int64
+    looks: tuple[Look, ...] = ()
+    left_out: tuple[str, ...] = ()
+    ended: Literal["", "reached", "cap", "no figure"] = ""
+
+
 class RunHeader(Record, frozen=True, kw_only=True):
-    """``run.json``: everything needed to understand and repeat the run. ``scenario`` is what was asked, resolved."""
+    """``run.json``: everything needed to understand and repeat the run. ``scenario`` is what was asked, resolved.
+
+    Where a precision is wanted, ``plan`` has the rounds that were decided so far, and ``precision`` says why.
+    """
 
     schema: int = SCHEMA_VERSION
     run: str
@@ -209,5 +244,6 @@ class RunHeader(Record, frozen=True, kw_only=True):
     host: Host
     versions: dict[str, str] = {}
     resolution_seconds: float = 0.0
+    precision: Precision | None = None
     leaks: tuple[Leak, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ class Design(Protocol):
     ``table`` is the name of its own TOML table, empty where it has none, and ``table_type`` the type of it;
     ``keys_type`` has the keys that a subject may have for it alone, each of them optional. ``exclusive`` are keys of
     either that are refused in a scenario of an experiment that does not know them: one might believe in them there.
+    ``precise`` is the metric to which a wanted precision applies, empty where there is none.
     With ``adds_process`` the bare process is a subject where the file names none. With ``tells_memory`` the payload
     says what it sees of memory, which takes time, and memory.
     """
@@ -30,6 +31,7 @@ class Design(Protocol):
     table_type: type[Table] = Table
     keys_type: type[Table] = Table
     exclusive: frozenset[str] = frozenset()
+    precise: str = ""
     adds_process: bool = True
     tells_memory: bool = False
 

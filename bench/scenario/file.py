@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from tare.bench.errors import UsageError
 from tare.bench.records import inputs
-from tare.bench.records.resolved import Option, Schedule
+from tare.bench.records.resolved import Option, Timing
 from tare.bench.scenario.design import Designs, Table
 
 MOST_BYTES = 256 * 1024
@@ -34,12 +34,37 @@ Busy = Annotated[int, Meta(ge=0, le=100)]
 Cpus = Annotated[int, Meta(ge=1, le=1024)]
 Release = bool | Literal["lazily"]
 MOST_SUBJECTS = 200
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?%")
+#: What precision may be asked for: less takes more rounds than there may be, more says nothing.
+_PRECISIONS = 0.1, 50.0
+#: Options that have another name than the key that they replace.
+_FLAGS = {"precision": "until-precise"}
 
 
-class RunTable(Schedule, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[run]``: how often, in which order, from which state, and when a start is over."""
+def fraction(percent: str) -> float:
+    """``5%`` -> 0.05; 0 for an empty text. Raises ValueError for what is no percentage, or none to be asked for."""
+    if not percent:
+        return 0.0
+    found = _PERCENT.fullmatch(percent.strip())
+    least, most = _PRECISIONS
+    if found is None or not least <= float(found[1]) <= most:
+        raise ValueError(f'precision must be a percentage from {least:g}% to {most:g}%, such as "5%"')
+    return float(found[1]) / 100
+
+
+class RunTable(Timing, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[run]``: how often, in which order, from which state, and when a start is over.
+
+    With ``precision = "5%"`` rounds are added until half of each interval is at most 5 % of its median, up to
+    ``max_rounds``.
+    """
 
     ready: Literal["ready", "first"] = "ready"
+    precision: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a precision that is none."""
+        fraction(self.precision)
 
 
 class GrantTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,7 +189,8 @@ def check_flags(flags: Mapping[str, object]) -> None:
         except msgspec.ValidationError as error:
             found = re.search("(>=|<=|>|<) ([0-9]+)", str(error))
             why = f"it must be {_BOUNDS[found[1]]} {found[2]}" if found else words(str(error))
-            flag = name.removesuffix("_s").replace("_", "-")
+            why = why.removeprefix("precision must be ")
+            flag = _FLAGS.get(name, name).removesuffix("_s").replace("_", "-")
             raise UsageError(
                 f"--{flag} {value} cannot be used", why, "give another value, or leave the option out"
             ) from None

@@ -7,7 +7,7 @@ Subjects are shuffled within each round, so that a drift of the host falls on al
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tare.bench.records.resolved import Scenario
@@ -24,7 +24,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The trials of a run in the order of their running: warm-ups first.
+    """The trials of a run in the order of their running: warm-ups first. More follow where a precision is wanted.
 
     ``noun`` is what the experiment calls a trial (``start``), ``efforts`` have what one of each subject takes.
     """
@@ -37,19 +37,35 @@ class Plan:
     def arithmetic(self) -> str:
         """How the number of starts comes about: ``4 subjects x 12 rounds + 4 warm-ups = 52 starts``."""
         subjects, run = len(self.scenario.subjects), self.scenario.run
-        text = f"{_count(subjects, 'subject')} x {_count(run.rounds, 'round')}"
+        rounds = f"{run.rounds} to {run.max_rounds} rounds" if run.precision else _count(run.rounds, "round")
+        text = f"{_count(subjects, 'subject')} x {rounds}"
         if run.warmup:
             text += f" + {_count(subjects * run.warmup, 'warm-up')}"
-        text += f" = {_count(len(self.trials), self.noun)}"
+        text += " = "
+        if run.precision:
+            text += f"{len(self.trials)} to {len(self.trials) + subjects * (run.max_rounds - run.rounds)} {self.noun}s"
+            return f"{text}, until every interval is within {100 * run.precision:g} % of its median"
+        text += _count(len(self.trials), self.noun)
         if self.noun == "start":
             return text
         return f"{text}, at most {_count(sum(self.efforts[trial.subject].starts for trial in self.trials), 'start')}"
+
+    def about(self, typical_s: Mapping[str, float]) -> str:
+        """How long it takes, in words; where rounds may be added, how long those take that are sure."""
+        said = f"about {duration(self.estimate_s(typical_s))}"
+        run = self.scenario.run
+        return f"{said} for the first {_count(run.rounds, 'round')}" if run.precision else said
 
     def estimate_s(self, typical_s: Mapping[str, float]) -> float:
         """About how long the trials take, from a typical duration of one start and stop per subject's label."""
         each_s = {one.label: typical_s[one.label] + one.payload.delay_ms / 1000 for one in self.scenario.subjects}
         efforts = ((trial.subject, self.efforts[trial.subject]) for trial in self.trials)
         return sum(each_s[label] * effort.starts + effort.besides_s for label, effort in efforts)
+
+
+def rounds_of(trials: Iterable[Trial]) -> int:
+    """How many rounds *trials* have."""
+    return max((trial.round for trial in trials), default=0)
 
 
 def interleaved(scenario: Scenario) -> tuple[Trial, ...]:

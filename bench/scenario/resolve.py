@@ -18,7 +18,9 @@ from tare.bench.errors import UsageError
 from tare.bench.records import inputs
 from tare.bench.records.resolved import Option, Scenario, Schedule, Subject
 from tare.bench.scenario.design import Designs, Refusal
-from tare.bench.scenario.file import MOST_SUBJECTS, ScenarioFile, SubjectTable, near, parse, words
+from tare.bench.scenario.file import MOST_SUBJECTS, ScenarioFile, SubjectTable, fraction, near, parse, words
+from tare.bench.stats import precision
+from tare.bench.stats.verdict import LEAST_ROUNDS
 from tare.runners.payload import Payload
 
 MIB = 1 << 20
@@ -133,11 +135,31 @@ class _Resolver:
             reference=self.file.reference,
             pairs=tuple(self.file.pairs),
             prices=self._prices(),
-            run=Schedule(**msgspec.structs.asdict(self.file.run)),
+            run=self._schedule(),
             tables={self.design.table: _plain(self.table)} if self.design.table else {},
             rootfs=self._rootfs(),
             subjects=tuple(subjects),
         )
+
+    def _schedule(self) -> Schedule:
+        """``[run]``, with the least and the largest number of rounds where their number follows from the precision."""
+        told = self.file.run
+        wanted = fraction(told.precision)
+        if not wanted and told.max_rounds:
+            why = "run.max_rounds has no effect without run.precision"
+            raise self._error(why, 'add precision = "5%" (or --until-precise 5%), or leave it out')
+        if not wanted:
+            return Schedule(**{**msgspec.structs.asdict(told), "precision": 0.0})
+        if not self.design.precise:
+            why = f"the experiment '{self.file.experiment}' has no figure that more rounds could make precise"
+            raise self._error(f"run.precision cannot be used: {why}", "leave it out, and say rounds")
+        least = max(told.rounds, LEAST_ROUNDS)
+        most = told.max_rounds or min(precision.MOST_TIMES * least, 10_000)
+        if most < least:
+            why = f"run.max_rounds is {most}, and the least number of rounds is {least}"
+            raise self._error(why, f"give at least {least}")
+        changed = {"precision": wanted, "rounds": least, "max_rounds": most}
+        return Schedule(**{**msgspec.structs.asdict(told), **changed})
 
     def _refuse_foreign_keys(self) -> None:
         """Raise UsageError for a key that the file's experiment does not know, and in which one might believe."""

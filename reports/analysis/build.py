@@ -11,12 +11,13 @@ import pandas as pd
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.rows import Host, RunHeader
 from tare.bench.records.store import Run
+from tare.bench.scenario.plan import rounds_of
 from tare.reports import sections, words
 from tare.reports.analysis import tables
 from tare.reports.analysis.calibration import calibrate
 from tare.reports.analysis.claims import several_modes
 from tare.reports.analysis.compare import compare_within
-from tare.reports.analysis.model import Contract, Failure, HostFacts, Report, SubjectFigures
+from tare.reports.analysis.model import Contract, Failure, HostFacts, Precise, Report, SubjectFigures
 from tare.reports.analysis.subjects import subject_figures
 from tare.reports.sections import Found, Section
 
@@ -80,6 +81,7 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         warnings=(*_warnings(header), *several_modes(subjects)),
         notes=(*_notes(run), *ground.notes),
         contract=_contract(header, subjects),
+        precision=_precision(header),
         host=_host(header.host),
         limits=tuple(section.limits(found)),
         scenario_text=header.scenario.text,
@@ -100,7 +102,7 @@ def _rounds_done(run: Run) -> int:
 
 
 def _status(header: RunHeader, rounds_done: int) -> str:
-    done = f"{rounds_done} of {words.plural(header.scenario.run.rounds, 'round')} done"
+    done = f"{rounds_done} of {words.plural(rounds_of(header.plan) or header.scenario.run.rounds, 'round')} done"
     match header.state:
         case "complete":
             return f"complete: {done}"
@@ -169,9 +171,28 @@ def _contract(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Contract
         cpus=cpus,
         argv=argv,
         timeout_seconds=header.scenario.run.timeout_s,
-        rounds=header.scenario.run.rounds,
+        rounds=rounds_of(header.plan) or header.scenario.run.rounds,
         warmup=header.scenario.run.warmup,
         seed=header.scenario.run.seed,
+    )
+
+
+def _precision(header: RunHeader) -> Precise | None:
+    """How the number of rounds came about, once it was looked at."""
+    found = header.precision
+    if found is None or not found.looks:
+        return None
+    look = found.looks[-1]
+    label, half = look.widest
+    return Precise(
+        metric=found.metric,
+        wanted=found.wanted,
+        reached=half,
+        widest=label,
+        rounds=look.rounds,
+        max_rounds=found.max_rounds,
+        ended=found.ended,
+        sentence=words.precision_found(found),
     )
 
 

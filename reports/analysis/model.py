@@ -243,6 +243,24 @@ class Contract(Part, frozen=True, kw_only=True):
     sentence: str
 
 
+class Precise(Part, frozen=True, kw_only=True):
+    """Rounds until every interval was narrow: what was ``wanted`` of ``metric`` and ``reached``, both as a part of the
+    median (0.05: 5 % either way), after how many ``rounds``, of at most ``max_rounds``.
+
+    ``widest`` is the subject whose interval that is; ``reached`` is None where it has none. ``ended`` is that of
+    :class:`bench.records.rows.Precision`, ``sentence`` says all of it.
+    """
+
+    metric: str
+    wanted: float
+    reached: float | None
+    widest: str
+    rounds: int
+    max_rounds: int
+    ended: str
+    sentence: str
+
+
 class HostFacts(Part, frozen=True, kw_only=True):
     """The machine, as it was before the first trial; only what a reader needs (no machine id)."""
 
@@ -285,6 +303,7 @@ class Report(Part, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     contract: Contract
+    precision: Precise | None = None
     host: HostFacts
     limits: tuple[str, ...]
     scenario_text: str

@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from tare.bench.host.doctor import Diagnosis, RunnerDiagnosis
-from tare.bench.scenario.plan import Plan, duration
+from tare.bench.scenario.plan import Plan
 from tare.reports import words
 from tare.reports.cli import streams
 from tare.reports.terminal import layout
@@ -133,7 +133,7 @@ def diagnosis(found: Diagnosis, width: int) -> RenderableType:
     return Lines(lines)
 
 
-def plan(planned: Plan, estimate_s: float, width: int) -> RenderableType:
+def plan(planned: Plan, about: str, width: int) -> RenderableType:
     """Every start in its order, a line a round."""
     rounds: dict[str, list[str]] = {}
     for trial in planned.trials:
@@ -143,7 +143,7 @@ def plan(planned: Plan, estimate_s: float, width: int) -> RenderableType:
         head = f"warm-up {name[1:]}" if name.startswith("w") else f"round {name[1:]}"
         rows.append((Text(head, style="dim"), Text("  ".join(subjects))))
     run = planned.scenario.run
-    head = f"{planned.scenario.name}, seed {run.seed}: {planned.arithmetic()}, about {duration(estimate_s)}"
+    head = f"{planned.scenario.name}, seed {run.seed}: {planned.arithmetic()}, {about}"
     contract = f"ready = the payload's mark '{run.ready}', caches {run.cache}, time-out {run.timeout_s:g} s"
     lines = [*layout.wrap(Text(head, style="bold"), width), *layout.wrap(Text(contract), width), Text()]
     return Lines([*lines, *(Text("  ") + line for line in layout.named(rows, width - 2))])

@@ -9,8 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from tare.bench.records.metrics import show
-from tare.bench.records.rows import Outcome, Trial
-from tare.bench.scenario.plan import duration
+from tare.bench.records.rows import Outcome, Precision, Trial
 from tare.reports import words
 from tare.runners.base import Support
 
@@ -51,9 +50,9 @@ class Watcher:
     ) -> None:
         self._progress.stop()
 
-    def announce(self, arithmetic: str, estimate_s: float) -> None:
+    def announce(self, arithmetic: str, about: str) -> None:
         """Print the arithmetic of the run before anything starts."""
-        self._say(f"{arithmetic},", f"about {duration(estimate_s)}")
+        self._say(f"{arithmetic},", about)
 
     def preparing(self, label: str) -> None:
         """Show which subject is being prepared."""
@@ -91,6 +90,10 @@ class Watcher:
             self._say(f"{outcome.trial}:", f"{outcome.reached} alive{lost}; ended by {outcome.stopped_by}")
         elif "ready_seconds" in values:
             self._show("", outcome.subject, f": {show(values['ready_seconds'], 'seconds')}")
+
+    def looked(self, precision: Precision, rounds: int) -> None:
+        """Say how wide the widest interval is, and how many rounds the run may take."""
+        self._say(*words.looked(precision, rounds))
 
     def finishing(self) -> None:
         """Say that helpers are stopped and leaks looked for."""

@@ -30,6 +30,9 @@ def _run(report: Report, width: int) -> Iterator[Text]:
     yield from layout.wrap(plain(report.lead.grounds, style="dim"), width)
     if not report.complete:
         yield from layout.wrap(Text(f"{report.status[:1].upper()}{report.status[1:]}."), width)
+    if report.precision is not None:
+        said = report.precision.sentence
+        yield from layout.wrap(plain(f"Precision: {said}."), width)
     yield Text()
     yield from bars(report.lead, width)
     shown = [subject for subject in report.subjects if not subject.skipped]

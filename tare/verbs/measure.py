@@ -52,6 +52,7 @@ def run(
     \b
     Example:
       tare run startup --rounds 10
+      tare run startup --until-precise 5%
       tare run --resume results/runs/20260101T000000Z-startup-1a2b
     """
     from tare.bench import engine
@@ -78,7 +79,7 @@ def run(
                 if planned is None:
                     result = engine.resume(path or Path(), cache_dir(), watcher)
                 else:
-                    watcher.announce(planned.arithmetic(), _estimate_s(planned))
+                    watcher.announce(planned.arithmetic(), _about(planned))
                     result = engine.run(planned, results, cache_dir(), watcher)
         except Interrupted as stopped:
             if stopped.run is not None:
@@ -104,16 +105,18 @@ def _only_resume(**flags: Any) -> None:
     """Refuse options that cannot change a run that goes on; they would have no effect."""
     for name, value in flags.items():
         if value is not None and value is not False and value != ():
-            flag = {"timeout_s": "timeout", "subjects": "subject"}.get(name, name).replace("_", "-")
+            flag = {"timeout_s": "timeout", "subjects": "subject", "precision": "until-precise"}.get(
+                name, name
+            ).replace("_", "-")
             raise click.UsageError(
                 f"--{flag} cannot be given with --resume: the run goes on with the options that it began with"
             )
 
 
-def _estimate_s(planned: Plan) -> float:
+def _about(planned: Plan) -> str:
     from tare import runners
 
-    return planned.estimate_s({one.label: runners.load(one.runner).TYPICAL_S for one in planned.scenario.subjects})
+    return planned.about({one.label: runners.load(one.runner).TYPICAL_S for one in planned.scenario.subjects})
 
 
 def _show(planned: Plan, *, as_json: bool) -> None:
@@ -122,7 +125,7 @@ def _show(planned: Plan, *, as_json: bool) -> None:
     if as_json:
         streams.json({"scenario": planned.scenario, "arithmetic": planned.arithmetic(), "trials": planned.trials})
     else:
-        consoles.show(consoles.plan(planned, _estimate_s(planned), consoles.width(sys.stdout)))
+        consoles.show(consoles.plan(planned, _about(planned), consoles.width(sys.stdout)))
 
 
 def _conclude(result: Result, *, as_json: bool) -> None:

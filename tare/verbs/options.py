@@ -34,6 +34,17 @@ def scenario_options(command: Any) -> Any:
     """Add the options that replace keys of a scenario's [run] table."""
     options = (
         click.option("-r", "--rounds", "--runs", type=int, help="How many rounds to measure."),
+        click.option(
+            "--until-precise",
+            "precision",
+            metavar="PERCENT",
+            help="Add rounds until half of every 95 % interval is at most so much of its median (5%).",
+        ),
+        click.option(
+            "--max-rounds",
+            type=int,
+            help="With --until-precise: how many rounds at most.  [default: 5 times the least]",
+        ),
         click.option("-w", "--warmup", type=int, help="How many warm-up trials of each subject."),
         click.option("--seed", type=int, help="The seed that shuffles the subjects in each round."),
         click.option(

@@ -27,6 +27,7 @@ def schema_1(path: Path, *subjects: synthetic.Subject) -> dict[str, Any]:
     file = synthetic.write_run(path, subjects, rounds=2) / store.HEADER
     header: dict[str, Any] = msgspec.json.decode(file.read_bytes())
     asked = header.pop("scenario")
+    del header["precision"], asked["run"]["precision"], asked["run"]["max_rounds"]  # nobody asked for it then
     header |= {"schema": 1, "name": asked["name"], "question": asked["question"], "scenario_text": asked["text"]}
     header |= {"reference": asked["reference"], "pairs": asked["pairs"], **asked["run"]}
     for subject in header["subjects"]:
@@ -88,6 +89,7 @@ def schema_2(path: Path, experiment: str, **scenario: Any) -> dict[str, Any]:
     file = path / store.HEADER
     header: dict[str, Any] = msgspec.json.decode(file.read_bytes())
     asked = header.pop("scenario")
+    del header["precision"], asked["run"]["precision"], asked["run"]["max_rounds"]  # nobody asked for it then
     header |= {"schema": 2, "name": asked["name"], "question": asked["question"], "scenario_text": asked["text"]}
     header |= {"reference": asked["reference"], "pairs": asked["pairs"], **asked["run"]}
     header["scenario"] = {"probe": experiment, **scenario}

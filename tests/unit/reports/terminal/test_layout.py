@@ -116,7 +116,7 @@ def test_every_view_keeps_its_words_whole_at_any_width(width: int) -> None:
         "doctor": consoles.diagnosis(DIAGNOSIS, width),
         "runs": listings.table_of_runs(RUNS, width),
         "scenarios": listings.table_of_scenarios([("startup", "Why? " * 30, "a b c " * 30)], width),
-        "plan": consoles.plan(planned, 1023.7, width),
+        "plan": consoles.plan(planned, "about 17 min 4 s", width),
     }
     wanted = {
         "doctor": [f"{WIDE}:", "1023 KiB", "6.18.0-long,", "/sys/kernel/mm/ksm/run", "container-cold"],
