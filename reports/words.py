@@ -154,15 +154,20 @@ def no_figures(missing: Mapping[str, str]) -> str:
 
 
 def grounds(compared: Compared) -> str:
-    """What a verdict rests on: ratio with interval, p, effective n."""
+    """What a verdict rests on: interval, p, rounds, and the ratio; greater by smaller where the verdict says which."""
     if compared.ratio is None:
         few = compared.verdict == "not enough rounds"
         why = "no ratio: " + ("not enough rounds" if few else "it needs values above zero in every round")
         return why + (f" ({EMULATED})" if compared.emulated else "") + "."
-    text = f"a ratio of {ratio(compared.ratio)}"
+    # The sentence says which side is greater, where the verdict does.
+    what = "factor" if compared.verdict in ("lower", "higher") else "ratio"
+    middle, low, high = compared.ratio, compared.low, compared.high
+    if compared.verdict == "lower":
+        middle, low, high = 1 / middle, *(None if end is None else 1 / end for end in (high, low))
+    text = f"a {what} of {ratio(middle)}"
     given = []
-    if compared.low is not None and compared.high is not None:
-        given.append(f"95 % CI {ratio(compared.low)} to {ratio(compared.high)}")
+    if low is not None and high is not None:
+        given.append(f"95 % CI {ratio(low)} to {ratio(high)}")
     if compared.p is not None:
         shown = probability(compared.p)
         given.append(f"p {shown}" if shown.startswith("<") else f"p = {shown}")

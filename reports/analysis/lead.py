@@ -188,17 +188,8 @@ def times(ratio: float) -> str:
 
 
 def grounds(compared: Compared, by_label: dict[str, SubjectFigures]) -> str:
-    """The second line: the ratio in the direction of the sentence, interval, p, rounds; and what emulation means."""
+    """The second line: what the verdict rests on, and what emulation means."""
     text = _begin(compared.detail.replace(f" ({words.EMULATED})", ""))
-    if compared.ratio is not None and compared.verdict in ("lower", "higher", "no difference shown"):
-        ends = [compared.low, compared.ratio, compared.high]
-        if compared.ratio < 1:
-            ends = [None if end is None else 1 / end for end in reversed(ends)]
-        low, ratio, high = ends
-        between = "" if low is None or high is None else f" (95 % CI {words.ratio(low)} to {words.ratio(high)})"
-        shown_p = words.probability(compared.p)
-        p = "" if compared.p is None else f", p {shown_p if shown_p.startswith('<') else f'= {shown_p}'}"
-        text = f"A factor of {words.ratio(ratio)}{between}{p}; medians of {words.plural(compared.rounds, 'round')}."
     return text + "".join(f" {line}." for line in emulation(compared, by_label))
 
 
