@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tare.reports.analysis.build import Analysed
     from tare.reports.analysis.model import Report, RunsComparison
 
-__all__ = ["PAGE", "analyse", "build", "compare_runs", "data", "html", "render", "render_hosts", "write"]
+__all__ = ["PAGE", "analyse", "build", "compare_runs", "data", "html", "render", "render_hosts", "sentence", "write"]
 
 #: The page's name in its run.
 PAGE = "report.html"
@@ -51,6 +51,14 @@ def data(report: Report) -> dict[str, Any]:
     from tare.reports.analysis.model import document
 
     return document(report)
+
+
+def sentence(report: Report) -> str:
+    """The answer as one sentence; what is missing, where there is none."""
+    from tare.reports import words
+
+    claim = next(iter(report.answer), None)
+    return words.clean(f"{claim.lead}." if claim else f"{report.status[:1].upper()}{report.status[1:]}.")
 
 
 def html(analysed: Analysed) -> str:

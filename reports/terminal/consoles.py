@@ -89,6 +89,11 @@ def _console(stream: IO[str], width: int) -> Console:
     return Console(file=stream, width=width, highlight=False, _environ=environ)
 
 
+def say(sentence: str) -> None:
+    """Write *sentence* to standard error, in lines as wide as it is."""
+    err().print(Lines(list(layout.wrap(Text(words.clean(sentence)), width(sys.stderr)))), crop=False)
+
+
 def show(renderable: RenderableType) -> None:
     """Write *renderable* to standard output. Raises like :func:`reports.cli.streams.out`."""
     kept = _Kept(sys.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from tare.verbs.options import as_json, given, results_option, scenario_options,
 if TYPE_CHECKING:
     from tare.bench.scenario.plan import Plan
     from tare.bench.trial_loop import Result
+    from tare.reports.analysis.build import Analysed
 
 
 @verb()
@@ -43,17 +45,26 @@ def plan(scenario: str, *, as_json: bool, **flags: Any) -> None:
     help="Go on with this interrupted run, 'latest' for the last one; give no SCENARIO.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, as tare plan does, and start nothing.")
+@click.option("--no-page", is_flag=True, help="Make no page; tare report makes it later.")
 @as_json
 def run(
-    scenario: str | None, *, results: Path, resumed: str | None, dry_run: bool, as_json: bool, **flags: Any
+    scenario: str | None,
+    *,
+    results: Path,
+    resumed: str | None,
+    dry_run: bool,
+    no_page: bool,
+    as_json: bool,
+    **flags: Any,
 ) -> None:
-    """Measure a scenario. Prints the directory of the run on stdout; all else goes to stderr.
+    """Measure a scenario, and make its page. Prints the directory of the run on stdout; all else goes to stderr, the
+    path of the page last.
 
     \b
     Example:
       tare run startup --rounds 10
       tare run startup --until-precise 5%
-      tare run --resume results/runs/20260101T000000Z-startup-1a2b
+      tare run --resume latest
     """
     from tare.bench import engine
     from tare.bench.errors import Interrupted
@@ -83,12 +94,22 @@ def run(
                     result = engine.run(planned, results, cache_dir(), watcher)
         except Interrupted as stopped:
             if stopped.run is not None:
-                _print_run(stopped.run, {"state": "interrupted"}, as_json=as_json)
+                _print_path(stopped.run, {"state": "interrupted"}, as_json=as_json)
             raise
-        _conclude(result, as_json=as_json)
+        analysed = _shown(result)
         if interrupts.pending is not None:
+            _print_run(result, as_json=as_json)
+            _judge(result)
             why = "all trials had ended before that: the run is complete"
             raise Interrupted(interrupts.pending.what, why, f"tare report {shlex.quote(str(result.path))}")
+    # Nothing is left to be removed from here on: a signal ends this process at once.
+    if as_json:
+        _print_run(result, as_json=True, page=None if no_page else _page(result, analysed))
+    else:
+        _print_run(result, as_json=False)
+        if not no_page:
+            _page(result, analysed)
+    _judge(result)
 
 
 def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
@@ -128,19 +149,57 @@ def _show(planned: Plan, *, as_json: bool) -> None:
         consoles.show(consoles.plan(planned, _about(planned), consoles.width(sys.stdout)))
 
 
-def _conclude(result: Result, *, as_json: bool) -> None:
-    """Say how a run ended: a table for people, the directory for scripts, the exit code for both."""
+def _shown(result: Result) -> Analysed | None:
+    """Show what was measured; None where the analysis fails, which is said: the records are safe all the same."""
     from tare import reports
-    from tare.bench.errors import InvalidError, OutputError
     from tare.bench.records import store
     from tare.reports.terminal import consoles
 
-    console = consoles.err()
-    console.print(reports.render(reports.build(store.load(result.path)), width=console.width), crop=False)
     try:
-        _print_run(result.path, {"state": result.header.state, "failed": result.failed}, as_json=as_json)
-    except OutputError as error:
-        raise OutputError(error.what, error.why, f"the run is complete; its directory is {result.path}") from error
+        analysed = reports.analyse(store.load(result.path))
+        console = consoles.err()
+        console.print(reports.render(analysed.report, width=console.width), crop=False)
+    except Exception as error:  # noqa: BLE001 - whatever it is, what was measured is not lost by it
+        _not_made("report", error, result)
+        return None
+    return analysed
+
+
+def _page(result: Result, analysed: Analysed | None) -> Path | None:
+    """Write the page of the run; say the answer, and the path of the page as the last line. None where it fails."""
+    from tare import reports
+    from tare.bench.records import files
+    from tare.reports.terminal import consoles
+
+    if analysed is None:
+        return None
+    target = result.path / reports.PAGE
+    try:
+        files.write_own(target, reports.html(analysed).encode("utf-8", "replace"))
+        consoles.say(reports.sentence(analysed.report))
+    except Exception as error:  # noqa: BLE001 - as above
+        _not_made("page", error, result)
+        return None
+    streams.say(f"{target}\n")
+    return target
+
+
+def _not_made(what: str, error: Exception, result: Result) -> None:
+    from tare.bench.errors import TareError
+    from tare.bench.records import inputs
+    from tare.reports import words
+
+    why = str(error) if isinstance(error, TareError) else inputs.reason(error)
+    streams.say(
+        f"tare: the {what} of this run could not be made\n why: {words.line(why)}\n"
+        f" fix: what was measured is kept; `tare report {shlex.quote(str(result.path))}` makes the page\n"
+    )
+
+
+def _judge(result: Result) -> None:
+    """The exit code of a run that ended, and for a leak its words."""
+    from tare.bench.errors import InvalidError
+
     if result.header.leaks:
         names = ", ".join(f"{leak.kind} {leak.name}" for leak in result.header.leaks[:5])
         raise InvalidError(
@@ -150,7 +209,18 @@ def _conclude(result: Result, *, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _print_run(path: Path, state: dict[str, object], *, as_json: bool) -> None:
+def _print_run(result: Result, *, as_json: bool, page: Path | None = None) -> None:
+    from tare.bench.errors import OutputError
+
+    shown = None if page is None else streams.utf8(str(page))
+    state = {"state": result.header.state, "failed": result.failed, "page": shown}
+    try:
+        _print_path(result.path, state, as_json=as_json)
+    except OutputError as error:
+        raise OutputError(error.what, error.why, f"the run is complete; its directory is {result.path}") from error
+
+
+def _print_path(path: Path, state: Mapping[str, object], *, as_json: bool) -> None:
     """The last line, alone on stdout."""
     if as_json:
         streams.json({"run": streams.utf8(str(path)), **state})

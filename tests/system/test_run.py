@@ -138,6 +138,9 @@ def test_a_run_leaves_figures_in_the_order_of_its_plan_and_nothing_else(tmp_path
     }
     for subject in run.header.subjects:
         assert all((run.path / file).read_text() for file in subject.manifest)
+    page = run.path / "report.html"
+    assert done.stderr.splitlines()[-1] == str(page)
+    assert page.read_text("utf-8").startswith("<!doctype html>")
     nothing_is_left()
 
 
