@@ -21,10 +21,23 @@ if TYPE_CHECKING:
     from tare.reports.analysis.build import Analysed
     from tare.reports.analysis.model import Report, RunsComparison
 
-__all__ = ["PAGE", "analyse", "build", "compare_runs", "data", "html", "render", "render_hosts", "sentence", "write"]
+__all__ = [
+    "MERGED_PAGE",
+    "PAGE",
+    "analyse",
+    "build",
+    "compare_runs",
+    "data",
+    "html",
+    "merge",
+    "render",
+    "render_hosts",
+    "sentence",
+    "write",
+]
 
-#: The page's name in its run.
-PAGE = "report.html"
+#: The page's name in its run, and that of several runs, which belongs to none of them.
+PAGE, MERGED_PAGE = "report.html", "merged-report.html"
 
 
 def analyse(run: Run, hosts: Sequence[str] = ()) -> Analysed:
@@ -37,8 +50,19 @@ def analyse(run: Run, hosts: Sequence[str] = ()) -> Analysed:
     from tare.reports.sections.ramp.density.capacity import size
 
     sizes = [size(text) for text in hosts]
-    with _reading(run.path):
+    with _reading(*_paths(run)):
         return analyse(run, sizes)
+
+
+def merge(runs: Sequence[Run], *, force: bool = False) -> Run:
+    """Several runs of one host as one. Raises UsageError, which names the fields, where they are unlike.
+
+    With *force* only where they measure different things: what else differs is said in every form of the report.
+    """
+    from tare.reports.analysis.merge import merge
+
+    with _reading(*(run.path for run in runs)):
+        return merge(runs, force=force)
 
 
 def build(run: Run, hosts: Sequence[str] = ()) -> Report:
@@ -57,15 +81,15 @@ def sentence(report: Report) -> str:
     """The answer as one sentence; what is missing, where there is none."""
     from tare.reports import words
 
-    claim = next(iter(report.answer), None)
-    return words.clean(f"{claim.lead}." if claim else f"{report.status[:1].upper()}{report.status[1:]}.")
+    text = report.lead.sentence
+    return words.clean(text if text.endswith(".") else f"{text}.")
 
 
 def html(analysed: Analysed) -> str:
     """The report as one HTML page."""
     from tare.reports.page.render import page
 
-    with _reading(analysed.run.path):
+    with _reading(*_paths(analysed.run)):
         return page(analysed)
 
 
@@ -100,6 +124,10 @@ def render_hosts(report: Report, *, width: int = 80) -> RenderableType:
     from tare.reports.terminal.layout import Lines
 
     return Lines(list(capacity(report, width)))
+
+
+def _paths(run: Run) -> tuple[Path, ...]:
+    return tuple(one.path for one in run.merged) or (run.path,)
 
 
 @contextmanager

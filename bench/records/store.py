@@ -44,13 +44,27 @@ _NAME_CHARS = 160
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as read from disk. ``notes`` are findings about the files themselves, for the reader of a report."""
+    """One run as read from disk. ``notes`` are findings about the files themselves, for the reader of a report.
+
+    ``schema`` is the one that it was written in. One that was made of several (:mod:`reports.analysis.merge`) has those
+    in ``merged``, in ``unlike`` what they differ in, and no path of its own.
+    """
 
     path: Path
     header: RunHeader
     samples: tuple[Sample, ...]
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...]
+    schema: int = SCHEMA_VERSION
+    merged: tuple[Run, ...] = ()
+    unlike: tuple[str, ...] = ()
+
+    def file(self, name: str) -> tuple[Path, Path]:
+        """The file that the records call *name*, and the directory of a run in which it must lie."""
+        for run in self.merged:
+            if name.startswith(f"{run.header.run}/"):
+                return run.path / name.removeprefix(f"{run.header.run}/"), run.path
+        return self.path / name, self.path
 
 
 class RunWriter:
@@ -193,7 +207,7 @@ def load(path: Path) -> Run:
     if len(valid) < len(kept):
         why = next(sample.invalid for sample in kept if sample.invalid)
         notes.append(f"{len(kept) - len(valid)} samples do not count, and are left out: {why}")
-    return Run(path=path, header=header, samples=valid, outcomes=outcomes, notes=tuple(notes))
+    return Run(path=path, header=header, samples=valid, outcomes=outcomes, notes=tuple(notes), schema=written)
 
 
 def load_header(path: Path) -> RunHeader:

@@ -9,6 +9,7 @@ is normal for all that can be seen, with the variance that ties leave it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,23 @@ def summed(left: Floats, right: Floats) -> float:
         if rank < ways.shape[1]:
             ways[1:, rank:] += ways[:-1, : ways.shape[1] - rank].copy()
     return _two_sided(ways[n] / math.comb(whole, n), mine)
+
+
+def several(groups: Sequence[Floats]) -> float:
+    """p of Kruskal's and Wallis' test, for two groups of :func:`summed`: had the values been dealt at random to them.
+
+    For three and more the statistic is taken as chi-squared, which holds from five values in each group on (Kruskal and
+    Wallis, Use of Ranks in One-Criterion Variance Analysis, JASA 47, 1952).
+    """
+    if len(groups) == 2:
+        return summed(*groups)
+    from scipy.special import chdtrc
+
+    ranks = ranked(np.concatenate(groups))
+    variance = float(((ranks - ranks.mean()) ** 2).sum()) / (ranks.size - 1)
+    ends = np.cumsum([group.size for group in groups])[:-1]
+    away = sum(one.size * (float(one.mean()) - float(ranks.mean())) ** 2 for one in np.split(ranks, ends))
+    return float(chdtrc(len(groups) - 1, away / variance)) if variance else 1.0
 
 
 def ranked(values: Floats) -> Floats:

@@ -14,10 +14,11 @@ from tare.bench.records.store import Run
 from tare.bench.scenario.plan import rounds_of
 from tare.reports import sections, words
 from tare.reports.analysis import tables
+from tare.reports.analysis.agreement import disagreements
 from tare.reports.analysis.calibration import calibrate
 from tare.reports.analysis.claims import several_modes
 from tare.reports.analysis.compare import compare_within
-from tare.reports.analysis.model import Contract, Failure, HostFacts, Precise, Report, SubjectFigures
+from tare.reports.analysis.model import Contract, Failure, HostFacts, MergedRun, Precise, Report, SubjectFigures
 from tare.reports.analysis.subjects import subject_figures
 from tare.reports.sections import Found, Section
 
@@ -85,6 +86,9 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         host=_host(header.host),
         limits=tuple(section.limits(found)),
         scenario_text=header.scenario.text,
+        merged=tuple(map(_merged, run.merged)),
+        unlike=run.unlike,
+        disagreements=tuple(_disagreements(run, medians, subjects, section)),
         analysis=ground.analysis,
     )
     return Analysed(run=run, report=report, section=section, frame=frame, medians=medians, drawn=ground.drawn)
@@ -99,6 +103,27 @@ def _rounds_done(run: Run) -> int:
         if trial.kind == "measured" and trial.subject not in skipped:
             rounds[trial.round] = rounds.get(trial.round, True) and trial.id in ended
     return sum(rounds.values())
+
+
+def _merged(run: Run) -> MergedRun:
+    header = run.header
+    return MergedRun(
+        run=header.run,
+        started_at=header.started_at,
+        finished_at=header.finished_at,
+        state=header.state,
+        rounds=_rounds_done(run),
+        seed=header.scenario.run.seed,
+    )
+
+
+def _disagreements(
+    run: Run, medians: pd.DataFrame, subjects: Sequence[SubjectFigures], section: Section
+) -> Iterator[str]:
+    """Whether merged runs tell the same of what the answer is about, for each subject that has a figure of it."""
+    labels = [subject.label for subject in subjects if subject.figure(section.primary).median is not None]
+    metric = next(metric for metric in section.metrics if metric.name == section.primary)
+    return disagreements(run, medians, labels, metric)
 
 
 def _status(header: RunHeader, rounds_done: int) -> str:

@@ -274,8 +274,23 @@ class HostFacts(Part, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
 
+class MergedRun(Part, frozen=True, kw_only=True):
+    """One of the runs that a report was merged from; ``rounds`` are those that it ended."""
+
+    run: str
+    started_at: str
+    finished_at: str
+    state: str
+    rounds: int
+    seed: int
+
+
 class Report(Part, frozen=True, kw_only=True):
-    """Every figure of the report of one run. ``analysis`` is its section's: see :func:`document`."""
+    """Every figure of the report of one run. ``analysis`` is its section's: see :func:`document`.
+
+    ``merged`` names the runs if it is of several, ``unlike`` what those differ in although they should not, and
+    ``disagreements`` the subjects that one run shows otherwise than another.
+    """
 
     schema: int = REPORT_SCHEMA
     run: str
@@ -307,6 +322,9 @@ class Report(Part, frozen=True, kw_only=True):
     host: HostFacts
     limits: tuple[str, ...]
     scenario_text: str
+    merged: tuple[MergedRun, ...] = ()
+    unlike: tuple[str, ...] = ()
+    disagreements: tuple[str, ...] = ()
     analysis: Any = None
 
 

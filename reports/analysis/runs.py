@@ -43,9 +43,9 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
             f"they share no subject: {', '.join(mine) or 'none'} here, {', '.join(theirs) or 'none'} there",
             "compare two runs of the same scenario",
         )
-    refused = [*_contract(first, second)]
+    refused = [*contract(first, second)]
     for label in shared:
-        refused += _subject_contract(mine[label], theirs[label])
+        refused += subject_contract(mine[label], theirs[label])
     if refused:
         raise UsageError(
             f"the runs {first.run} and {second.run} cannot be compared",
@@ -82,7 +82,8 @@ def _ran(first: SubjectRecord, second: SubjectRecord) -> bool:
     return not first.skipped and not second.skipped
 
 
-def _contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
+def contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
+    """What is not the same although the numbers would be of different things, field by field."""
     for name, one, other in (
         ("probe", sections.experiment(first), sections.experiment(second)),
         ("cache", first.scenario.run.cache, second.scenario.run.cache),
@@ -104,7 +105,8 @@ def _rule(header: RunHeader, key: str) -> object:
     return next(iter(header.scenario.tables.values()), {}).get(key)
 
 
-def _subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
+def subject_contract(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
+    """The same of one subject; nothing where one of the two runs could not start it."""
     if not _ran(first, second):
         return
     pairs: tuple[tuple[str, object, object], ...] = (
@@ -124,7 +126,7 @@ def _differs(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
     for name in ("runner", "version", "options", "walls", "unlimited", "reclaims"):
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
-            yield f"{first.label}: {name} was {_said(one)}, is {_said(other)}"
+            yield f"{first.label}: {name} was {spelled(one)}, is {spelled(other)}"
     yield from (f"{first.label}: {text}" for text in conditions.differences(first.facts, second.facts))
 
 
@@ -146,7 +148,8 @@ def _rules(first: RunHeader, second: RunHeader, labels: Iterable[str]) -> Iterat
     yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
 
 
-def _said(value: object) -> str:
+def spelled(value: object) -> str:
+    """A value of a record, for a reader."""
     if isinstance(value, dict):
         return ", ".join(f"{key} = {item}" for key, item in value.items()) or "none"
     return (", ".join(value) if isinstance(value, tuple) else str(value)) or "none"

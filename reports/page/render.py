@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tare.bench.errors import UsageError
 from tare.bench.records import inputs
 from tare.bench.records.metrics import show
+from tare.bench.records.store import Run
 from tare.reports import words
 from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.lead import SHOWN
@@ -68,10 +69,8 @@ def page(analysed: Analysed) -> str:
         metrics={metric.name: metric for metric in section.metrics},
         figure=lambda subject, metric: subject.figure(metric),
         versus=_versus(report),
-        configuration={subject.label: configuration(run.path, subject) for subject in report.subjects},
-        logs={
-            failure.trial: _tail(run.path, failure.log) for failure in report.failures[:MOST_FAILURES] if failure.log
-        },
+        configuration={subject.label: configuration(run, subject) for subject in report.subjects},
+        logs={failure.trial: _tail(run, failure.log) for failure in report.failures[:MOST_FAILURES] if failure.log},
         most_failures=MOST_FAILURES,
         widths=widths(report.lead.bars),
         first_bars=SHOWN,
@@ -80,9 +79,9 @@ def page(analysed: Analysed) -> str:
     return words.clean(text)
 
 
-def configuration(run_dir: Path, subject: SubjectFigures) -> tuple[tuple[str, str], ...]:
+def configuration(run: Run, subject: SubjectFigures) -> tuple[tuple[str, str], ...]:
     """Name and text of each file that holds the exact configuration of *subject*."""
-    return tuple((Path(name).name, _quote(run_dir, name)) for name in subject.manifest)
+    return tuple((Path(name).name, _quote(run, name)) for name in subject.manifest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +120,12 @@ def _versus(report: Report) -> Callable[[str, str], object]:
     return lambda label, metric: found.get((label, metric))
 
 
-def _quote(run_dir: Path, name: str) -> str:
+def _quote(run: Run, name: str) -> str:
     """The text of a file of the run, or why it cannot be shown; a path that leads outside the run is not followed."""
     try:
-        path = (run_dir / name).resolve()
-        if not path.is_relative_to(run_dir.resolve()):
+        file, folder = run.file(name)
+        path = file.resolve()
+        if not path.is_relative_to(folder.resolve()):
             return f"{name} is outside the run directory, and is not shown"
         text = inputs.data(path, most=_MOST_BYTES, fix="").decode("utf-8", "replace")
     except UsageError as error:
@@ -135,5 +135,5 @@ def _quote(run_dir: Path, name: str) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}\n… cut here; the whole text is in {name}"
 
 
-def _tail(run_dir: Path, name: str) -> str:
-    return "\n".join(_quote(run_dir, name).splitlines()[-_LOG_LINES:])
+def _tail(run: Run, name: str) -> str:
+    return "\n".join(_quote(run, name).splitlines()[-_LOG_LINES:])

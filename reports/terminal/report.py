@@ -33,6 +33,7 @@ def _run(report: Report, width: int) -> Iterator[Text]:
     if report.precision is not None:
         said = report.precision.sentence
         yield from layout.wrap(plain(f"Precision: {said}."), width)
+    yield from _merged(report, width)
     yield Text()
     yield from bars(report.lead, width)
     shown = [subject for subject in report.subjects if not subject.skipped]
@@ -56,6 +57,15 @@ def _run(report: Report, width: int) -> Iterator[Text]:
     yield from _headed("Know this before you trust the numbers", (*report.warnings, *report.notes), width)
     if report.calibration.measured:
         yield from _headed("Measuring the instrument", report.calibration.sentences, width)
+
+
+def _merged(report: Report, width: int) -> Iterator[Text]:
+    """Which runs these are, and what they differ in although they were merged: before any number."""
+    if report.merged:
+        told = (f"{run.run}, {words.plural(run.rounds, 'round')}" for run in report.merged)
+        yield from _headed(f"Merged from {words.plural(len(report.merged), 'run')}", told, width)
+    yield from _headed("These runs do not agree", report.disagreements, width)
+    yield from _headed("WARNING: merged by force, although these differ from the first", report.unlike, width)
 
 
 def _runs(report: RunsComparison, width: int) -> Iterator[Text]:

@@ -20,9 +20,10 @@ results_option = click.option(
 )
 
 
-def run_argument(name: str) -> Callable[[Any], Any]:
-    """An argument that names a run: see :mod:`bench.records.choice`."""
-    return click.argument(name, type=arguments.RUN, shell_complete=arguments.complete_run)
+def run_argument(name: str, *, several: bool = False) -> Callable[[Any], Any]:
+    """An argument that names a run, or one and more: see :mod:`bench.records.choice`."""
+    more: dict[str, Any] = {"nargs": -1, "required": True, "metavar": "RUN..."} if several else {}
+    return click.argument(name, type=arguments.RUN, shell_complete=arguments.complete_run, **more)
 
 
 def verb(name: str | None = None) -> Callable[[Callable[..., None]], click.Command]:

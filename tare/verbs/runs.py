@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -33,8 +34,13 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
 
 
 @verb()
-@run_argument("run")
-@click.option("-o", "--output", help="Write the page to this file; '-' is stdout.  [default: report.html in RUN]")
+@run_argument("runs", several=True)
+@click.option(
+    "-o",
+    "--output",
+    help="Write the page to this file; '-' is stdout.  [default: report.html in RUN; of several runs, "
+    "merged-report.html here]",
+)
 @click.option(
     "--host",
     "hosts",
@@ -43,10 +49,13 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
     help="Also predict for a host of this size: RAM:PROCESSORS, or RAM:PROCESSORS:FLOOR% with another floor of "
     "memory (repeatable).",
 )
+@click.option("--force", is_flag=True, help="Merge runs that differ, too; the report says in what.")
 @results_option
 @as_json
-def report(run: str, *, output: str | None, hosts: tuple[str, ...], results: Path, as_json: bool) -> None:
-    """Make the report of a run: one self-contained HTML file. Prints its path.
+def report(
+    runs: tuple[str, ...], *, output: str | None, hosts: tuple[str, ...], force: bool, results: Path, as_json: bool
+) -> None:
+    """Make the report of a run: one self-contained HTML file. Prints its path. Several runs of one host are merged.
 
     RUN is a path, the name of a run or the beginning of one, latest, -1 (the last), -2 (the one before it), or a packed
     run (zip or tar); the page of a packed run is written beside it.
@@ -54,7 +63,7 @@ def report(run: str, *, output: str | None, hosts: tuple[str, ...], results: Pat
     \b
     Example:
       tare report latest
-      tare report results/runs/20260101T000000Z-startup-1a2b
+      tare report -3 -2 -1
       tare report RUN --json | jq '.subjects[].label'
       tare report RUN --host 64GiB:16 --host 64GiB:16:10%
     """
@@ -64,8 +73,13 @@ def report(run: str, *, output: str | None, hosts: tuple[str, ...], results: Pat
 
     if as_json and output:
         raise click.UsageError("--output and --json exclude each other: --output writes a page, --json prints data")
-    with choice.opened(run, results) as chosen:
-        analysed = reports.analyse(store.load(chosen.path), hosts)
+    if force and len(runs) == 1:
+        raise click.UsageError("--force needs several runs: one run is merged with nothing")
+    with ExitStack() as stack:
+        chosen = [stack.enter_context(choice.opened(run, results)) for run in runs]
+        loaded = [store.load(one.path) for one in chosen]
+        whole = loaded[0] if len(loaded) == 1 else reports.merge(loaded, force=force)
+        analysed = reports.analyse(whole, hosts)
         if as_json:
             streams.json(reports.data(analysed.report))
             return
@@ -73,12 +87,15 @@ def report(run: str, *, output: str | None, hosts: tuple[str, ...], results: Pat
             console = consoles.err()
             console.print(reports.render_hosts(analysed.report, width=console.width), crop=False)
         page = reports.html(analysed).encode("utf-8", "replace")
+    if analysed.report.unlike:
+        streams.say(f"warning: merged by force: {len(analysed.report.unlike)} differences, which the report names\n")
     if output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
         streams.out(
             f"{page.decode()}\n", encoding="utf-8"
         )  # the page declares UTF-8, so the locale's encoding does not count
         return
-    target = Path(output) if output else chosen.beside(reports.PAGE)
+    own = chosen[0].beside(reports.PAGE) if len(chosen) == 1 else Path(reports.MERGED_PAGE)
+    target = Path(output) if output else own
     write = files.write_atomically if output else files.write_own  # another user may have put links into the run
     write(target, page)
     streams.out(f"{target}\n")
