@@ -26,6 +26,9 @@ def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableTyp
 
 def _run(report: Report, width: int) -> Iterator[Text]:
     yield from layout.wrap(plain(report.question or report.name, style="dim"), width)
+    yield from _headed("WARNING: merged by force, although these differ from the first run", report.unlike, width)
+    if report.unlike:
+        yield Text()
     yield from layout.wrap(plain(report.lead.sentence, style="bold"), width)
     yield from layout.wrap(plain(report.lead.grounds, style="dim"), width)
     if not report.complete:
@@ -60,12 +63,11 @@ def _run(report: Report, width: int) -> Iterator[Text]:
 
 
 def _merged(report: Report, width: int) -> Iterator[Text]:
-    """Which runs these are, and what they differ in although they were merged: before any number."""
+    """Which runs these are, and what one shows otherwise than another."""
     if report.merged:
         told = (f"{run.run}, {words.plural(run.rounds, 'round')}" for run in report.merged)
         yield from _headed(f"Merged from {words.plural(len(report.merged), 'run')}", told, width)
     yield from _headed("These runs do not agree", report.disagreements, width)
-    yield from _headed("WARNING: merged by force, although these differ from the first", report.unlike, width)
 
 
 def _runs(report: RunsComparison, width: int) -> Iterator[Text]:
