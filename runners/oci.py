@@ -34,7 +34,7 @@ from typing import ClassVar
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import default_config
-from tare.runners.container.linux import syscalls
+from tare.runners.container.linux import mount_calls, rare_calls
 from tare.runners.container.warm import leftovers
 from tare.runners.container.warm.root_layer import overlay_options
 from tare.runners.launch import frame, monitored
@@ -95,8 +95,8 @@ class _Starter:
             stack.callback(shutil.rmtree, layer)
             stack.callback(shutil.rmtree, bundle)
             data = overlay_options(self.rootfs, os.fspath(upper), os.fspath(work))
-            syscalls.mount(leftovers.mine(), os.fspath(rootfs), "overlay", 0, data)
-            stack.callback(syscalls.umount2, os.fspath(rootfs), 0)
+            mount_calls.mount(leftovers.mine(), os.fspath(rootfs), "overlay", 0, data)
+            stack.callback(mount_calls.umount2, os.fspath(rootfs), 0)
             (bundle / "config.json").write_text(self.template.replace(_NAME, name))
         except OSError as error:
             raise RunnerError(f"cannot make the bundle of {name}", str(error), frame.need_root()) from error
@@ -219,7 +219,7 @@ class Oci:
         with ExitStack() as stack:
             pid_files.mkdir()
             stack.callback(pid_files.rmdir)
-            watch = syscalls.inotify(os.fspath(pid_files), syscalls.IN_CLOSE_WRITE | syscalls.IN_MOVED_TO)
+            watch = rare_calls.inotify(os.fspath(pid_files), rare_calls.IN_CLOSE_WRITE | rare_calls.IN_MOVED_TO)
             stack.callback(os.close, watch)
             starter = _Starter(
                 binary=binary,
@@ -234,11 +234,11 @@ class Oci:
             layers.mkdir()
             stack.callback(layers.rmdir)
             try:
-                syscalls.mount(leftovers.mine(), os.fspath(layers), "tmpfs", 0, "mode=700")
+                mount_calls.mount(leftovers.mine(), os.fspath(layers), "tmpfs", 0, "mode=700")
             except OSError as error:
                 what = "cannot mount a tmpfs for the writable layers"
                 raise RunnerError(what, str(error), frame.need_root()) from error
-            stack.callback(syscalls.umount2, os.fspath(layers), 0)
+            stack.callback(mount_calls.umount2, os.fspath(layers), 0)
             stack.callback(shutil.rmtree, starter.state, ignore_errors=True)
             bundle = scratch.directory / "NAME"
             argv = starter.command("run", "--bundle", f"{bundle}", "--pid-file", f"{pid_files}/NAME", "NAME")

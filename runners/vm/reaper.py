@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tare.runners.container.linux.syscalls import inotify, prctl
+from tare.runners.container.linux.rare_calls import inotify
+from tare.runners.container.linux.syscalls import prctl
 
 #: linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36

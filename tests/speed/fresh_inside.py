@@ -21,7 +21,7 @@ sys.path.insert(0, os.fspath(Path(__file__).resolve().parent))  # where the gues
 from tare.runners import fork_server, payload
 from tare.runners.base import Instance, Prepared, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
-from tare.runners.container.linux import syscalls
+from tare.runners.container.linux import mount_calls
 
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "devices", "freezer")
 EMPTY, MANY = 200, 1000
@@ -31,11 +31,11 @@ SETTLE_S = 8
 
 def use_v1() -> None:
     """Replace the unified hierarchy, which no process has left yet."""
-    syscalls.umount2("/sys/fs/cgroup", syscalls.MNT_DETACH)
-    syscalls.mount("cgroups", "/sys/fs/cgroup", "tmpfs", 0)
+    mount_calls.umount2("/sys/fs/cgroup", mount_calls.MNT_DETACH)
+    mount_calls.mount("cgroups", "/sys/fs/cgroup", "tmpfs", 0)
     for controller in CONTROLLERS:
         Path("/sys/fs/cgroup", controller).mkdir()
-        syscalls.mount("cgroup", f"/sys/fs/cgroup/{controller}", "cgroup", 0, controller)
+        mount_calls.mount("cgroup", f"/sys/fs/cgroup/{controller}", "cgroup", 0, controller)
 
 
 def tell(what: str, count: int = 0) -> None:

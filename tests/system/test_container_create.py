@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tare.runners.container.config import bundle
-from tare.runners.container.linux import syscalls
+from tare.runners.container.linux import mount_calls, syscalls
 from tare.runners.container.reader import BundleError
 from tare.runners.container.setup import parent
 from tests.conftest import require
@@ -523,10 +523,10 @@ def test_mounts_stay_inside(place: Place, outside: Path) -> None:
         status = 1
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
-            syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-            syscalls.mount("tmpfs", str(outside), "tmpfs", 0)
+            mount_calls.mount("none", "/", "", mount_calls.MS_REC | mount_calls.MS_PRIVATE)
+            mount_calls.mount("tmpfs", str(outside), "tmpfs", 0)
             (outside / "below").mkdir()
-            syscalls.mount("none", str(outside), "", syscalls.MS_SHARED)
+            mount_calls.mount("none", str(outside), "", mount_calls.MS_SHARED)
             place.process["capabilities"] = {name: ["CAP_SYS_ADMIN"] for name in ("bounding", "effective", "permitted")}
             found = []
             for words in (("rbind",), ("rbind", "rslave"), ("rbind", "rshared")):

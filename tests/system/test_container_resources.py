@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tare.runners.container.cgroup import apply, cgroups, resources
-from tare.runners.container.linux import syscalls
+from tare.runners.container.linux import mount_calls, syscalls
 from tare.runners.container.reader import BundleError, Reader
 from tare.runners.container.seccomp import docker_profile, filters, libseccomp
 from tare.runners.container.setup.kernel import Kernel
@@ -347,7 +347,7 @@ def test_docker_profile_on_a_real_process() -> None:
         os.wait()
         for attempt in (
             lambda: syscalls.unshare(syscalls.CLONE_NEWUTS),
-            lambda: syscalls.mount("none", "/proc", "tmpfs", 0),
+            lambda: mount_calls.mount("none", "/proc", "tmpfs", 0),
             lambda: syscalls.clone3(0, signal.SIGCHLD),
         ):
             try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container.linux import syscalls
+from tare.runners.container.linux import mount_calls, syscalls
 from tare.runners.container.setup.kernel import Kernel
 from tare.runners.container.warm.root_layer import (
     LAYER,
@@ -80,7 +80,7 @@ def told_by(action: Callable[[], list[str]]) -> list[str]:
 
 def own_mounts() -> None:
     syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+    mount_calls.mount("none", "/", "", mount_calls.MS_REC | mount_calls.MS_SLAVE)
 
 
 def seen() -> list[str]:
@@ -112,7 +112,7 @@ def test_a_helper_that_stands_alone_has_an_empty_root_and_stands_in_the_image(pl
 def test_only_the_layer_is_seen(inside: Callable[[], None]) -> None:
     def look() -> list[str]:
         inside()
-        syscalls.mount("proc", "/proc", "proc", 0)
+        mount_calls.mount("proc", "/proc", "proc", 0)
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         return [os.fspath(Path.cwd()), *seen(), *(line.split()[4] for line in mounts)]
 
@@ -136,7 +136,7 @@ def test_who_enters_the_namespace_anew_is_in_the_layer(inside: Callable[[], None
 
     def enter() -> list[str]:
         inside()
-        syscalls.mount("proc", "/proc", "proc", 0)
+        mount_calls.mount("proc", "/proc", "proc", 0)
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
         os.chroot("inside")
         syscalls.setns(namespace, syscalls.CLONE_NEWNS)
@@ -150,10 +150,10 @@ def test_below_the_layer_is_nothing_of_the_host(inside: Callable[[], None], requ
 
     def unmount() -> list[str]:
         inside()
-        syscalls.mount("proc", "/proc", "proc", 0)
+        mount_calls.mount("proc", "/proc", "proc", 0)
         Path("/own").touch()
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-        syscalls.umount2("/", syscalls.MNT_DETACH)
+        mount_calls.umount2("/", mount_calls.MNT_DETACH)
         syscalls.setns(namespace, syscalls.CLONE_NEWNS)
         found = [f"{directory}: {sorted(names)} {files}" for directory, names, files in os.walk("/")]
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from ..light.dataclasses import record, replace
-from ..linux import syscalls as k
+from ..linux import mount_calls as k
 from ..reader import SEE, BundleError, Reader
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ import select
 
 from ..config.mounts import Mount
 from ..light.dataclasses import replace
-from ..linux import syscalls
+from ..linux import mount_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ def manager() -> str:
 def prepared(bundle: Bundle, directory: str) -> Bundle:
     """*bundle* with the directory of the socket, which is made here, and the variable that names it. Raises OSError."""
     os.mkdir(directory, 0o755)
-    flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
+    flags = mount_calls.MOUNT_ATTR_NOSUID | mount_calls.MOUNT_ATTR_NODEV | mount_calls.MOUNT_ATTR_NOEXEC
     mount = Mount(
         source=directory,
         target=_INSIDE,
         kind="",
         bind=True,
-        attributes=(flags | syscalls.MOUNT_ATTR_RDONLY, 0),
+        attributes=(flags | mount_calls.MOUNT_ATTR_RDONLY, 0),
     )
     env = tuple(pair for pair in bundle.process.env if pair[0] != _VARIABLE)
     process = replace(bundle.process, env=(*env, (_VARIABLE, f"{_INSIDE}/{_NAME}")))

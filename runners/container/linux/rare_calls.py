@@ -1,19 +1,25 @@
-"""System calls that few containers need: as :mod:`syscalls`, and imported only where one is made.
+"""System calls that few programs need: as :mod:`syscalls`, and imported only where one is made.
 
-Constants: linux/mount.h.
+Constants: linux/mount.h, linux/inotify.h.
 """
 
 from __future__ import annotations
 
 import os
 
-from ..light.ctypes import c_long
-from . import syscalls
+from ..light.ctypes import c_char_p, c_int, c_long, c_uint
+from . import mount_calls
 from .syscalls import failed, library
 
 # The same number on every architecture.
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_PIDFD_GETFD = 430, 431, 432, 438
+IN_CLOSE_WRITE = 0x8
+IN_MOVED_TO = 0x80
+
 _FSOPEN_CLOEXEC, _FSCONFIG_CMD_CREATE, _FSMOUNT_CLOEXEC = 1, 6, 1
+
+library.inotify_init1.argtypes = (c_int,)
+library.inotify_add_watch.argtypes = c_int, c_char_p, c_uint
 
 
 def detached_tmpfs() -> int:
@@ -27,7 +33,7 @@ def detached_tmpfs() -> int:
             < 0
         ):
             raise failed("fsconfig", "tmpfs")
-        flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+        flags = mount_calls.MOUNT_ATTR_NOSUID | mount_calls.MOUNT_ATTR_NODEV
         fd: int = library.syscall(c_long(_SYS_FSMOUNT), c_long(context), c_long(_FSMOUNT_CLOEXEC), c_long(flags))
     finally:
         os.close(context)
@@ -41,4 +47,16 @@ def pidfd_getfd(pidfd: int, number: int) -> int:
     fd: int = library.syscall(c_long(_SYS_PIDFD_GETFD), c_long(pidfd), c_long(number), c_long(0))
     if fd < 0:
         raise failed("pidfd_getfd")
+    return fd
+
+
+def inotify(directory: str, events: int) -> int:
+    """A non-blocking inotify(7) descriptor that watches *directory* for *events*."""
+    fd: int = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0:
+        raise failed("inotify_init1", directory)
+    if library.inotify_add_watch(fd, os.fsencode(directory), events) < 0:
+        error = failed("inotify_add_watch", directory)
+        os.close(fd)
+        raise error
     return fd

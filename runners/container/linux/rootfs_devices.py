@@ -12,7 +12,7 @@ import os
 import posixpath
 import stat
 
-from . import syscalls as k
+from . import mount_calls as k
 from .rootfs import OTHERWISE, directory, file, made
 
 

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-from . import syscalls as k
+from . import mount_calls as k
 from .files import read
 from .rootfs import OTHERWISE, directory, file, find
 

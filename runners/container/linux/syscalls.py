@@ -1,11 +1,13 @@
 """System calls that Python lacks: thin checked wrappers and the kernel's constants, no policy.
 
+Those about mounts are in :mod:`mount_calls`; those that few programs need are in :mod:`rare_calls`.
+
 C is called through :mod:`ctypes`, a light ctypes. Each wrapper raises OSError with the path it was given, and with
 prose where the kernel's answer misleads. Calls keep the interpreter lock, so that the child which :func:`clone3` makes
 (a copy of the calling thread alone) owns the lock that it needs to go on.
 
-Constants: linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h, linux/close_range.h, linux/inotify.h,
-linux/bpf.h, linux/keyctl.h, linux/sockios.h.
+Constants: linux/sched.h, linux/prctl.h, linux/capability.h, linux/close_range.h, linux/openat2.h, linux/bpf.h,
+linux/keyctl.h, linux/sockios.h.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import struct
 
 from ..light import ctypes
@@ -21,6 +22,7 @@ from ..light import ctypes
 CLONE_NEWTIME = 0x00000080
 CLONE_FILES = 0x00000400
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -30,48 +32,9 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
 
-MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
-MS_SYNCHRONOUS = 16
-MS_REMOUNT = 32
-MS_MANDLOCK = 64
-MS_DIRSYNC = 128
-MS_NOSYMFOLLOW = 256
-MS_NOATIME = 1024
-MS_NODIRATIME = 2048
-MS_BIND = 4096
-MS_MOVE = 8192
-MS_REC = 16384
-MS_SILENT = 32768
-MS_UNBINDABLE = 1 << 17
-MS_PRIVATE = 1 << 18
-MS_SLAVE = 1 << 19
-MS_SHARED = 1 << 20
-MS_RELATIME = 1 << 21
-MS_I_VERSION = 1 << 23
-MS_STRICTATIME = 1 << 24
-MS_LAZYTIME = 1 << 25
-
-MOUNT_ATTR_RDONLY = 0x1
-MOUNT_ATTR_NOSUID = 0x2
-MOUNT_ATTR_NODEV = 0x4
-MOUNT_ATTR_NOEXEC = 0x8
-MOUNT_ATTR_RELATIME = 0x0
-MOUNT_ATTR_NOATIME = 0x10
-MOUNT_ATTR_STRICTATIME = 0x20
-MOUNT_ATTR_NODIRATIME = 0x80
-MOUNT_ATTR_IDMAP = 0x100000
-MOUNT_ATTR_NOSYMFOLLOW = 0x200000
-
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_IN_ROOT = 0x10
-
-CLONE_PARENT = 0x00008000
-
-MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -86,9 +49,6 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 CLOSE_RANGE_CLOEXEC = 4
 
-IN_CLOSE_WRITE = 0x8
-IN_MOVED_TO = 0x80
-
 _BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
 _BPF_PROG_TYPE_CGROUP_DEVICE, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI = 15, 6, 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -97,10 +57,8 @@ _AF_INET, _SOCK_DGRAM = 2, 2
 
 _CAPABILITY_VERSION_3 = 0x20080522
 # Calls since Linux 5.1 have the same number on every architecture.
-_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_CLONE3, _SYS_OPENAT2, _SYS_MOUNT_SETATTR = 428, 429, 435, 437, 442
-AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
-_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
-_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+_SYS_CLONE3, _SYS_OPENAT2 = 435, 437
+AT_FDCWD = -100
 
 #: Older calls have a number of their own on each architecture; all but x86-64 share the generic table.
 _SYS_KEYCTL, _SYS_BPF = (250, 321) if os.uname().machine == "x86_64" else (219, 280)
@@ -113,9 +71,6 @@ library = _libc = ctypes.Library()
 
 _long, _int, _ulong, _text = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p
 _SIGNATURES: dict[str, tuple[object, ...]] = {
-    "mount": (_text, _text, _text, _ulong, _text),
-    "umount2": (_text, _int),
-    "pivot_root": (_text, _text),
     "sethostname": (_text, ctypes.c_size_t),
     "setdomainname": (_text, ctypes.c_size_t),
     "personality": (_ulong,),
@@ -126,8 +81,6 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "unshare": (_int,),
     "setns": (_int, _int),
     "socket": (_int, _int, _int),
-    "inotify_init1": (_int,),
-    "inotify_add_watch": (_int, _text, ctypes.c_uint),
 }
 for _name, _types in _SIGNATURES.items():
     getattr(_libc, _name).argtypes = _types
@@ -143,25 +96,6 @@ def failed(call: str, path: str | None = None) -> OSError:
     elif number == errno.ENOSYS:
         text += " (this kernel is too old for it, or a seccomp filter hides it)"
     return OSError(number, text, path)
-
-
-def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    """mount(2). *kind* and *data* may be empty where the call ignores them (bind, remount, propagation)."""
-    words = os.fsencode(source), os.fsencode(target), os.fsencode(kind) or None
-    if _libc.mount(*words, flags, os.fsencode(data) or None) < 0:
-        raise failed(f"mount {kind or source}", target)
-
-
-def umount2(target: str, flags: int) -> None:
-    """umount2(2)."""
-    if _libc.umount2(os.fsencode(target), flags) < 0:
-        raise failed("umount2", target)
-
-
-def pivot_root(new: str, old: str) -> None:
-    """pivot_root(2). With *new* and *old* both ".", the old root is stacked on the new one and can be detached."""
-    if _libc.pivot_root(os.fsencode(new), os.fsencode(old)) < 0:
-        raise failed("pivot_root", new)
 
 
 def sethostname(name: str) -> None:
@@ -218,44 +152,6 @@ def openat2(path: str, flags: int, resolve: int, *, dir_fd: int = AT_FDCWD) -> i
         if ctypes.get_errno() != errno.EAGAIN:
             break
     raise failed("openat2", path)
-
-
-def open_tree(path: str, *, recursive: bool = False, dir_fd: int = AT_FDCWD) -> int:
-    """open_tree(2), Linux 5.2: a detached copy of the mount at *path* (empty: *dir_fd* itself); close-on-exec."""
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
-    flags |= (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
-    fd: int = _libc.syscall(_long(_SYS_OPEN_TREE), _long(dir_fd), os.fsencode(path), _long(flags))
-    if fd < 0:
-        raise failed("open_tree", path or None)
-    return fd
-
-
-def move_mount(tree: int, target: int) -> None:
-    """move_mount(2): attach the detached *tree* on what the descriptor *target* stands for."""
-    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
-    if _libc.syscall(_long(_SYS_MOVE_MOUNT), _long(tree), b"", _long(target), b"", _long(flags)) < 0:
-        error = failed("move_mount")
-        if error.errno == errno.EINVAL and len({stat.S_ISDIR(os.fstat(fd).st_mode) for fd in (tree, target)}) == 2:
-            raise OSError(errno.ENOTDIR, "a directory cannot be mounted on another file, nor that on a directory")
-        raise error
-
-
-def mount_setattr(
-    path: str,
-    *,
-    attributes: int = 0,
-    clear: int = 0,
-    propagation: int = 0,
-    userns: int = 0,
-    recursive: bool = False,
-    dir_fd: int = AT_FDCWD,
-) -> None:
-    """mount_setattr(2), Linux 5.12. *path* empty: the mount of *dir_fd*. *userns* with MOUNT_ATTR_IDMAP."""
-    data = struct.pack("=QQQQ", attributes, clear, propagation, userns)
-    flags = (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
-    name, size = os.fsencode(path), ctypes.c_size_t(len(data))
-    if _libc.syscall(_long(_SYS_MOUNT_SETATTR), _long(dir_fd), name, _long(flags), data, size) < 0:
-        raise failed("mount_setattr", path or None)
 
 
 def prctl(option: int, argument: int = 0, third: int = 0) -> None:
@@ -376,15 +272,3 @@ def _bpf(command: int, attributes: bytes) -> int:
     if result < 0:
         raise failed("bpf")
     return result
-
-
-def inotify(directory: str, events: int) -> int:
-    """A non-blocking inotify(7) descriptor that watches *directory* for *events*."""
-    fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-    if fd < 0:
-        raise failed("inotify_init1", directory)
-    if _libc.inotify_add_watch(fd, os.fsencode(directory), events) < 0:
-        error = failed("inotify_add_watch", directory)
-        os.close(fd)
-        raise error
-    return fd

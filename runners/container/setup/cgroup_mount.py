@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..cgroup import hierarchies
-from ..linux import syscalls as k
+from ..linux import mount_calls as k
 from .steps.rootfs import Bind, LinkIn, MountIn, SetAttributes
 
 TYPE_CHECKING = False

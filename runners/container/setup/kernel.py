@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from ..linux import rootfs, rootfs_devices, rootfs_mounts
+from ..linux import mount_calls, rootfs, rootfs_devices, rootfs_mounts
 from ..linux import syscalls as k
 
 TYPE_CHECKING = False
@@ -181,9 +181,9 @@ class Sys(Protocol):
 class Kernel:
     """The :class:`Sys` that acts."""
 
-    mount = staticmethod(k.mount)
-    umount2 = staticmethod(k.umount2)
-    pivot_root = staticmethod(k.pivot_root)
+    mount = staticmethod(mount_calls.mount)
+    umount2 = staticmethod(mount_calls.umount2)
+    pivot_root = staticmethod(mount_calls.pivot_root)
     unshare = staticmethod(k.unshare)
     sethostname = staticmethod(k.sethostname)
     setdomainname = staticmethod(k.setdomainname)
@@ -226,7 +226,7 @@ class Kernel:
     @staticmethod
     def set_attributes(path: str, attributes: int) -> None:
         """mount_setattr(2): add *attributes* to the mount at *path*."""
-        k.mount_setattr(path, attributes=attributes)
+        mount_calls.mount_setattr(path, attributes=attributes)
 
     @staticmethod
     def write(path: str, text: str, root: int | None = None) -> None:
@@ -284,9 +284,9 @@ class Kernel:
                 return
             place = rootfs.file("/dev/console")
             try:
-                tree = k.open_tree("", dir_fd=slave)
+                tree = mount_calls.open_tree("", dir_fd=slave)
                 try:
-                    k.move_mount(tree, place)
+                    mount_calls.move_mount(tree, place)
                 finally:
                     os.close(tree)
             finally:

@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 
-from ..linux import capabilities
+from ..linux import capabilities, mount_calls
 from ..linux import syscalls as k
 
 TYPE_CHECKING = False
@@ -61,14 +61,14 @@ def _make(devices: Sequence[Device], bundle: Bundle, report: int) -> NoReturn:
 
     number, fds = errno.EIO, []
     try:
-        k.mount("none", "/", "", k.MS_REC | k.MS_PRIVATE)
-        k.mount("tmpfs", _PLACE, "tmpfs", k.MS_NOSUID | k.MS_NOEXEC, "mode=700")
+        mount_calls.mount("none", "/", "", mount_calls.MS_REC | mount_calls.MS_PRIVATE)
+        mount_calls.mount("tmpfs", _PLACE, "tmpfs", mount_calls.MS_NOSUID | mount_calls.MS_NOEXEC, "mode=700")
         os.umask(0)
         for i, device in enumerate(devices):
             path = f"{_PLACE}/{i}"
             os.mknod(path, device.mode, os.makedev(device.major, device.minor))
             os.chown(path, idmap.outside(bundle.uids, device.uid), idmap.outside(bundle.gids, device.gid))
-            fds.append(k.open_tree(path))
+            fds.append(mount_calls.open_tree(path))
         number = 0
     except OSError as error:
         number = error.errno or errno.EIO

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..linux import syscalls
+from ..linux import mount_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def open_all(bundle: Bundle, opened: Trees) -> dict[int, int]:
         for number, mount in enumerate(bundle.mounts):
             if not mount.bind or mount.remount:
                 continue
-            shared = bool(mount.propagation) and mount.propagation[0] & ~syscalls.MS_REC == syscalls.MS_SHARED
+            shared = bool(mount.propagation) and mount.propagation[0] & ~mount_calls.MS_REC == mount_calls.MS_SHARED
             if alien or shared or mount.idmap:
                 try:
                     trees[number] = _tree(mount.source, opened, recursive=mount.recursive, apart=not shared)
@@ -106,7 +106,7 @@ def devices(bundle: Bundle, opened: Trees) -> dict[str, int]:
 
 def _tree(path: str, opened: Trees, *, recursive: bool, apart: bool) -> int:
     try:
-        fd = syscalls.open_tree(path, recursive=recursive)
+        fd = mount_calls.open_tree(path, recursive=recursive)
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise
@@ -114,7 +114,7 @@ def _tree(path: str, opened: Trees, *, recursive: bool, apart: bool) -> int:
         raise OSError(errno.EMFILE, why, path) from None
     opened.add(fd)
     if apart:
-        syscalls.mount_setattr("", propagation=syscalls.MS_SLAVE, recursive=True, dir_fd=fd)
+        mount_calls.mount_setattr("", propagation=mount_calls.MS_SLAVE, recursive=True, dir_fd=fd)
     return fd
 
 
@@ -134,8 +134,8 @@ def _users(bundle: Bundle, mount: Mount, known: dict[object, int]) -> int:
 
 def _map_owners(mount: Mount, tree: int, users: int) -> None:
     try:
-        syscalls.mount_setattr(
-            "", attributes=syscalls.MOUNT_ATTR_IDMAP, userns=users, recursive=mount.identity_below, dir_fd=tree
+        mount_calls.mount_setattr(
+            "", attributes=mount_calls.MOUNT_ATTR_IDMAP, userns=users, recursive=mount.identity_below, dir_fd=tree
         )
     except OSError as error:
         why = f"idmap: {error.strerror}"

@@ -11,7 +11,7 @@ import stat
 from ..config.mounts import below
 from ..light.dataclasses import replace
 from ..linux import capabilities
-from ..linux import syscalls as k
+from ..linux import mount_calls as k
 from . import cgroup_mount
 from .steps.rootfs import (
     Bind,

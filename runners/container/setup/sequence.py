@@ -11,7 +11,7 @@ from ..config.bundle import NAMESPACES
 from ..config.process import RLIMITS
 from ..light.dataclasses import record
 from ..linux import capabilities
-from ..linux import syscalls as k
+from ..linux import mount_calls as k
 from . import rootfs_contents
 from .steps.basic import (
     EnterRoot,

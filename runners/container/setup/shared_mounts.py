@@ -18,7 +18,7 @@ import os
 from ..cgroup.mountinfo import entries
 from ..errors import OciError, reason
 from ..light.dataclasses import replace
-from ..linux import syscalls as k
+from ..linux import mount_calls as k
 from ..linux.files import read
 
 TYPE_CHECKING = False

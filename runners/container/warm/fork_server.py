@@ -26,7 +26,7 @@ import sys
 from collections.abc import Sequence
 
 from ..config.bundle import parse
-from ..linux import capabilities, syscalls
+from ..linux import capabilities, mount_calls, syscalls
 from ..reader import BundleError
 from ..setup import child
 from ..setup.kernel import Kernel
@@ -183,7 +183,7 @@ def _prepare(base: str) -> Starter:
 def _own_mounts() -> None:
     # Slave, not private: what the host unmounts later must not stay busy in here. No mount of ours goes out.
     syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+    mount_calls.mount("none", "/", "", mount_calls.MS_REC | mount_calls.MS_SLAVE)
 
 
 def _held(image: str, base: str) -> HostHandles | None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 
 from ..cgroup import cgroups
 from ..cgroup.mountinfo import entries
-from ..linux import syscalls
+from ..linux import mount_calls
 from ..linux.files import read
 from ..network import bridge
 from . import smallest_container
@@ -70,7 +70,7 @@ def _remove_mounts() -> Iterator[str]:
     for target in mounts(read("/proc/self/mountinfo")):
         # A mount that lay on another may have gone with it.
         with suppress(FileNotFoundError):
-            syscalls.umount2(target, syscalls.MNT_DETACH)
+            mount_calls.umount2(target, mount_calls.MNT_DETACH)
             yield f"mount {target}"
 
 

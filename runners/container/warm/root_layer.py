@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 
 from ..light.dataclasses import record
-from ..linux import syscalls as k
+from ..linux import mount_calls as k
 from ..setup.steps.basic import Strict
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ from tare.runners import bwrap, oci
 from tare.runners.base import RunnerError, Scratch
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.cgroup.hierarchies import Layout
-from tare.runners.container.linux import syscalls
+from tare.runners.container.linux import rare_calls
 from tare.runners.container.warm import fork_server, leftovers, smallest_container
 from tare.runners.launch import monitored
 from tests.conftest import wait_until
@@ -130,7 +130,7 @@ def await_pid(tmp_path: Path, text: str) -> int:
     """What :func:`oci._await_pid` says of a runtime that is the script *text*."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    watch = syscalls.inotify(os.fspath(tmp_path), syscalls.IN_CLOSE_WRITE | syscalls.IN_MOVED_TO)
+    watch = rare_calls.inotify(os.fspath(tmp_path), rare_calls.IN_CLOSE_WRITE | rare_calls.IN_MOVED_TO)
     program = os.fspath(script(tmp_path, text))
     monitor = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=writer, stderr=writer, cwd=tmp_path)
     os.close(writer)

@@ -48,7 +48,7 @@ def _in_memory(data: bytes) -> int:
 
 
 def _on_tmpfs(data: bytes) -> int:
-    from .. import rare_calls, syscalls
+    from .. import mount_calls, rare_calls
 
     mount = rare_calls.detached_tmpfs()
     try:
@@ -57,7 +57,7 @@ def _on_tmpfs(data: bytes) -> int:
             os.write(writer, data)
         finally:
             os.close(writer)
-        syscalls.mount_setattr("", attributes=syscalls.MOUNT_ATTR_RDONLY, dir_fd=mount)
+        mount_calls.mount_setattr("", attributes=mount_calls.MOUNT_ATTR_RDONLY, dir_fd=mount)
         return os.open(_NAME, os.O_RDONLY | os.O_CLOEXEC, dir_fd=mount)
     finally:
         os.close(mount)

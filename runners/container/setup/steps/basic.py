@@ -15,6 +15,7 @@ import os
 import stat
 
 from ...light.dataclasses import Dressed, record
+from ...linux import mount_calls
 from ...linux import syscalls as k
 
 TYPE_CHECKING = False
@@ -166,7 +167,7 @@ class MaskFile(_IfPresent):
         return f"mask the file {self.path}"
 
     def apply(self, sys: Sys) -> None:
-        sys.mount("/dev/null", self.path, "", k.MS_BIND)
+        sys.mount("/dev/null", self.path, "", mount_calls.MS_BIND)
 
 
 @record
@@ -190,9 +191,9 @@ class MaskDirectory(_IfPresent):
 
     def apply(self, sys: Sys) -> None:
         if self.like:
-            sys.mount(self.like, self.path, "", k.MS_BIND)
+            sys.mount(self.like, self.path, "", mount_calls.MS_BIND)
         else:
-            sys.mount("tmpfs", self.path, "tmpfs", k.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
+            sys.mount("tmpfs", self.path, "tmpfs", mount_calls.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
 
 
 @record
@@ -205,8 +206,8 @@ class MakeReadonly(_IfPresent):
         return f"make {self.path} read-only"
 
     def apply(self, sys: Sys) -> None:
-        sys.mount(self.path, self.path, "", k.MS_BIND | k.MS_REC)
-        sys.set_attributes(self.path, k.MOUNT_ATTR_RDONLY)
+        sys.mount(self.path, self.path, "", mount_calls.MS_BIND | mount_calls.MS_REC)
+        sys.set_attributes(self.path, mount_calls.MOUNT_ATTR_RDONLY)
 
 
 @record
@@ -225,7 +226,7 @@ class EnterRoot(Strict):
         sys.chdir(self.path)
         # The old root lands on top of the new one, "." still names it, and no directory of the rootfs is needed.
         sys.pivot_root(".", ".")
-        sys.umount2(".", k.MNT_DETACH)
+        sys.umount2(".", mount_calls.MNT_DETACH)
         sys.chdir("/")
 
 

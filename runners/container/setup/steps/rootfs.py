@@ -13,7 +13,7 @@ import os
 import stat
 
 from ...light.dataclasses import record
-from ...linux import syscalls as k
+from ...linux import mount_calls as k
 from ...linux.rootfs import OTHERWISE
 from .basic import Strict
 

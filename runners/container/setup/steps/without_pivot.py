@@ -13,7 +13,7 @@ import os
 
 from ...cgroup.mountinfo import entries
 from ...light.dataclasses import record
-from ...linux import syscalls as k
+from ...linux import mount_calls as k
 from ...linux.files import read
 from .basic import Strict
 

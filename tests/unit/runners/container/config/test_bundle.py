@@ -15,7 +15,7 @@ from tare.runners.container.config.bundle import Bundle, parse
 from tare.runners.container.config.defaults import DOCKER_CAPABILITIES, default_config
 from tare.runners.container.config.mounts import Mount
 from tare.runners.container.config.scheduling import Scheduler
-from tare.runners.container.linux import syscalls as k
+from tare.runners.container.linux import mount_calls as k
 from tare.runners.container.linux.idmap import Range
 from tare.runners.container.reader import BundleError
 

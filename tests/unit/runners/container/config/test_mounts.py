@@ -9,7 +9,7 @@ import pytest
 
 from tare.runners.container.config import extras, mounts
 from tare.runners.container.linux import idmap
-from tare.runners.container.linux import syscalls as k
+from tare.runners.container.linux import mount_calls as k
 from tare.runners.container.reader import BundleError, Reader
 from tare.runners.container.setup import rootfs_contents
 from tare.runners.container.setup.kernel import Kernel

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tare.runners.container.config.bundle import Bundle, parse
 from tare.runners.container.config.defaults import default_config
 from tare.runners.container.light.dataclasses import replace
-from tare.runners.container.linux import capabilities, syscalls
+from tare.runners.container.linux import capabilities, mount_calls, syscalls
 from tare.runners.container.reader import BundleError
 from tare.runners.container.seccomp.filters import Filter
 from tare.runners.container.setup.kernel import flatten
@@ -106,8 +106,8 @@ def test_order_of_the_set_up() -> None:
     assert mounts[:4] == ["/b", "/b/m", ".", "/proc"]
     assert names.index("unshare") < names.index("umount2")
     assert calls[names.index("umount2") - 1 :][:4] == [
-        ("mount", "/b/m", ".", "", syscalls.MS_MOVE),
-        ("umount2", "below", syscalls.MNT_DETACH),
+        ("mount", "/b/m", ".", "", mount_calls.MS_MOVE),
+        ("umount2", "below", mount_calls.MNT_DETACH),
         ("chroot", ".."),
         ("chdir", "/"),
     ]
@@ -124,7 +124,7 @@ def test_who_stands_alone_has_nothing_of_the_host_to_let_go_of() -> None:
     planned = made(held=root_layer.HostHandles(root=7, lower=8))
     inherited, calls = recorded(*planned.inherited), recorded(*planned.own)
     assert inherited[inherited.index(("pivot_root", ".", "below")) :][1:3] == [
-        ("umount2", "below", syscalls.MNT_DETACH),
+        ("umount2", "below", mount_calls.MNT_DETACH),
         ("fchdir", 8),
     ]
     (overlay,) = (call for call in calls if call[:2] == ("mount", "overlay"))
@@ -133,7 +133,7 @@ def test_who_stands_alone_has_nothing_of_the_host_to_let_go_of() -> None:
         ("close", 7),
         ("close", 8),
         ("chdir", "/"),
-        ("mount", "/below/m", ".", "", syscalls.MS_MOVE),
+        ("mount", "/below/m", ".", "", mount_calls.MS_MOVE),
         ("chroot", ".."),
         ("chdir", "/"),
     ]
@@ -174,19 +174,19 @@ def test_the_host_is_put_below_an_empty_root_once() -> None:
     assert "pivot_root" not in [call[0] for call in each]
     mounted = [call for call in once if call[0] == "mount"]
     assert [call[2:4] for call in mounted] == [("/b", "tmpfs"), ("/b", "")]
-    assert mounted[-1][4] & syscalls.MS_RDONLY
+    assert mounted[-1][4] & mount_calls.MS_RDONLY
 
 
 def test_masks_and_readonly_follow_what_is_there() -> None:
     calls = recorded(*made().own)
-    assert ("mount", "/dev/null", "/proc/kcore", "", syscalls.MS_BIND) in calls
+    assert ("mount", "/dev/null", "/proc/kcore", "", mount_calls.MS_BIND) in calls
     hidden = [call for call in calls if call[0] == "mount" and call[2] in ("/proc/acpi", "/proc/scsi", "/sys/firmware")]
     # One empty file system: whichever comes first, and the others like it.
     assert [call[3] for call in hidden] == ["tmpfs"] + [""] * (len(hidden) - 1)
     assert {call[1] for call in hidden[1:]} <= {hidden[0][2]}
     assert hidden[-1][2] == "/sys/firmware"
-    bound = calls.index(("mount", "/proc/sys", "/proc/sys", "", syscalls.MS_BIND | syscalls.MS_REC))
-    assert calls[bound + 1] == ("set_attributes", "/proc/sys", syscalls.MOUNT_ATTR_RDONLY)
+    bound = calls.index(("mount", "/proc/sys", "/proc/sys", "", mount_calls.MS_BIND | mount_calls.MS_REC))
+    assert calls[bound + 1] == ("set_attributes", "/proc/sys", mount_calls.MOUNT_ATTR_RDONLY)
     assert not any("timer_list" in str(call) for call in calls)
 
 
@@ -323,7 +323,7 @@ def test_in_place_the_root_is_entered_last() -> None:
     assert {call[0] for call in outside} >= {"attach_root", "mount_in", "device_in", "link_in", "mkdir_in"}
     assert not {"pivot_root", "mask_in", "capset"} & {call[0] for call in outside}
     plain = [call for call in outside if call[0] in ("mount", "mkdir", "mknod", "symlink")]
-    assert plain == [("mount", "none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)]
+    assert plain == [("mount", "none", "/", "", mount_calls.MS_REC | mount_calls.MS_SLAVE)]
     entering = [call[0] for call in recorded(*planned.entering)]
     assert entering[:4] == ["chdir", "pivot_root", "umount2", "chdir"]
     assert entering.count("mask_in") == 11
@@ -336,7 +336,7 @@ def test_without_pivot_root_the_rest_is_the_same() -> None:
     entering = recorded(*moved.entering)
     assert entering[:4] == [
         ("let_go_of_host",),
-        ("mount", ".", "/", "", syscalls.MS_MOVE),
+        ("mount", ".", "/", "", mount_calls.MS_MOVE),
         ("chroot", "."),
         ("chdir", "/"),
     ]
@@ -564,7 +564,7 @@ def test_a_bound_dev_gets_no_devices() -> None:
 def test_readonly_root_comes_after_all_that_writes() -> None:
     planned = cold(root={"path": "/r", "readonly": True})
     last = recorded(*planned.entering)[-1]
-    assert last == ("attributes_in", "/", syscalls.MOUNT_ATTR_RDONLY, 0, 0)
+    assert last == ("attributes_in", "/", mount_calls.MOUNT_ATTR_RDONLY, 0, 0)
 
 
 def run(*what: basic.Step, **fails: int) -> tuple[list[tuple[Any, ...]], str]:
