@@ -19,7 +19,7 @@ else:
     # The parent of this directory only: the package above it loads the whole table of runners, some 25 ms.
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, os.path.dirname(here))
-    from container.one_file import install  # type: ignore[import-not-found]
+    from container.light.one_file import install  # type: ignore[import-not-found]
 
     install("container", here)
     from container.cli.main import main  # type: ignore[import-not-found, no-redef]

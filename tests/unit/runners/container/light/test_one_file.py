@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.runners.container import one_file
+from tare.runners.container.light import one_file
 
 PACKED = Path(one_file.__file__)
 ASK = "import sys; sys.path.insert(0, sys.argv[1]); import one_file; one_file.install('pkg', sys.argv[1] + '/pkg'); "

@@ -1,12 +1,14 @@
-"""All modules of this package in one file, so that a start reads one instead of some sixty.
+"""All modules of the runtime in one file. Replaces importlib's finder of files, which saves 1.7 ms of processor time.
 
-To find, check and read a ``.pyc`` for each of them takes half of what importing them takes: this replaces importlib's
-finder of files, which saves 1.7 ms of processor time. The pack is made and kept as those are: in ``__pycache__``, by
-the first start that may write there, without docstrings; and it is believed only if this Python's byte code is in it
-and every source file still has the size and the time of change that it was made from (PEP 3147; importlib's default
-invalidation). Whatever is wrong with it, modules come from their own files; so do those that were added since.
+To find, check and read a ``.pyc`` file for each module takes half of the time that the imports take. So a start reads
+one file, the pack, instead of some sixty. The pack is made as ``.pyc`` files are: in ``__pycache__``, by the first
+start that may write there, and without docstrings. It is used only if it holds this Python's byte code, and if every
+source file still has the size and the time of change that the pack was made from (PEP 3147; importlib's default
+invalidation). If the pack is damaged or out of date, each module is imported from its own file; so is a module that was
+added later.
 
-It is mapped, not read: a new page of memory costs microseconds, and a start uses two thirds of the file (0.5 ms).
+The pack is mapped into memory, not read: a new page costs microseconds, and a start uses two thirds of the file. That
+saves 0.5 ms.
 """
 
 from __future__ import annotations
