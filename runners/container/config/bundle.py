@@ -105,28 +105,16 @@ def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundl
     found_hooks = _hooks(top)
     process = processes.NOTHING if top.lacks("process") else processes.parse(top.below("process"))
     linux = top.below("linux", {})
-    for key in PLATFORMS:
-        if not top.empty(key):
-            top.warn(key, "is for another platform and is ignored")
-        top.ignore(key)
+    _other_platforms(top)
     top.done()
     namespaces = _namespaces(linux)
     mounts.check(made, namespaces)
     made = mounts.settled(made, namespaces, top)
-    if (hostname or domainname) and "uts" not in namespaces:
-        raise BundleError(
-            "hostname" if hostname else "domainname",
-            "would rename the host",
-            'add {"type": "uts"} to linux.namespaces',
-        )
     uids, gids = _ids(linux, namespaces, process)
     sysctls = extras.sysctls(linux, namespaces)
-    if domainname and dict(sysctls).get(extras.DOMAINNAME, domainname) != domainname:
-        raise BundleError(linux.at("sysctl.kernel.domainname"), f"contradicts domainname {domainname!r}", "remove one")
+    _check_names(hostname, domainname, namespaces, dict(sysctls))
     readonly = _paths(linux, "readonlyPaths")
-    cgroup = linux.take("cgroupsPath", str, "")
-    if cgroup.count(":") == 2:
-        linux.warn("cgroupsPath", "is taken as a path: slice:prefix:name is for a runtime with --systemd-cgroup")
+    cgroup = _cgroup(linux)
     bundle = Bundle(
         version=version,
         directory=directory,
@@ -167,6 +155,33 @@ def _version(top: Reader) -> str:
     if len(rest) != 2 or not all(part.isascii() and part.isdecimal() for part in rest):
         top.warn("ociVersion", f"{version!r} is not in the form of Semantic Versioning (1.2.1) and is taken as 1.x")
     return version
+
+
+def _other_platforms(top: Reader) -> None:
+    """Take the sections for other platforms, with a warning for each that is not empty."""
+    for key in PLATFORMS:
+        if not top.empty(key):
+            top.warn(key, "is for another platform and is ignored")
+        top.ignore(key)
+
+
+def _check_names(hostname: str, domainname: str, namespaces: dict[str, str], sysctls: dict[str, str]) -> None:
+    """Refuse a name that the host would get, and one that *sysctls* contradict. Raises BundleError."""
+    if (hostname or domainname) and "uts" not in namespaces:
+        raise BundleError(
+            "hostname" if hostname else "domainname",
+            "would rename the host",
+            'add {"type": "uts"} to linux.namespaces',
+        )
+    if domainname and sysctls.get(extras.DOMAINNAME, domainname) != domainname:
+        raise BundleError("linux.sysctl.kernel.domainname", f"contradicts domainname {domainname!r}", "remove one")
+
+
+def _cgroup(linux: Reader) -> str:
+    path = linux.take("cgroupsPath", str, "")
+    if path.count(":") == 2:
+        linux.warn("cgroupsPath", "is taken as a path: slice:prefix:name is for a runtime with --systemd-cgroup")
+    return path
 
 
 def _impossible(linux: Reader) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
+    from ..cgroup.cgroups import Cgroup
     from ..config.bundle import Bundle
 else:
     import _signal as signal  # the module itself imports enum: 3 ms
@@ -183,42 +184,15 @@ def _first_state(store: Store, messages: log.Log, config: Bundle, asked: Request
 def _fill(
     store: Store, messages: log.Log, known: State, config: Bundle, asked: Request, meanwhile: Callable[[], None]
 ) -> Made:
-    from ..cgroup import apply
+    """Make all that the container consists of, in order: cgroup, fifo, first process, network, pid-file."""
     from ..setup import parent
 
-    group = claim_cgroup.group_of(known)
-    if group is not None:
-        group = claim_cgroup.claim(group, config, messages.warning)
-        if group is None:
-            known = store.update(known, cgroup="")
-        else:
-            apply.apply(config.resources, group, messages.warning)
+    known, group = _make_cgroup(store, messages, known, config)
     checkpoint("create:cgroup")
     fifo = store.file(known.name, FIFO)
     os.mkfifo(fifo, 0o622)
-    if os.environ.get("NOTIFY_SOCKET"):
-        from . import notify
-
-        if notify.manager():
-            config = notify.prepared(config, store.file(known.name, notify.DIRECTORY))
-    current = known
-
-    def run_hooks(kind: str, pid: int, program: int = -1) -> None:
-        nonlocal current
-        # The other two kinds run in a copy of us, inside the container: what it changes here is lost with it.
-        if not current.pid and kind in ("prestart", "createRuntime"):
-            current = store.update(current, pid=pid, pid_start=state.start_time(pid) or 0)
-            checkpoint("create:pid")
-            meanwhile()
-        # After step 2 of runtime.md's lifecycle: its state is "created" (runtime-tools asks for it, crun says it).
-        hooks.run_kind(config, kind, current if current.pid else replace(current, pid=pid), "created", program=program)
-        if kind == "createRuntime":
-            checkpoint("create:hooks")
-
-    def record_root(text: str) -> None:
-        nonlocal current
-        current = store.update(current, shared_root=text)
-
+    config = _with_notify_socket(store, known, config)
+    record = _Record(store, known, config, meanwhile)
     made = parent.create(
         config,
         name=known.name,
@@ -228,24 +202,72 @@ def _fill(
         shown=asked.shown,
         preserve_fds=asked.preserve_fds + asked.listen_fds,
         listen_fds=asked.listen_fds,
-        run_hooks=run_hooks,
+        run_hooks=record.run_hooks,
         new_keyring=asked.new_keyring,
         pivot=asked.pivot,
-        record_root=record_root,
+        record_root=record.shared_root,
         filters=filters(store),
     )
     for line in made.warnings:
         messages.warning(line)
     messages.debug(f"created {known.name}: process {made.pid}, cgroup {known.cgroup or 'of the caller'}")
-    if current.lease:
+    if known.lease:
         from ..network import bridge
 
-        bridge.setup(made.pid, current.lease, nat=asked.nat)
+        bridge.setup(made.pid, known.lease, nat=asked.nat)
     checkpoint("create:ready")
     if asked.pid_file:
         state.place_file(asked.pid_file, str(made.pid), 0o644)
         checkpoint("create:pid-file")
-    return Made(state=current, config=config, pidfd=made.pidfd)
+    return Made(state=record.state, config=config, pidfd=made.pidfd)
+
+
+def _make_cgroup(store: Store, messages: log.Log, known: State, config: Bundle) -> tuple[State, Cgroup | None]:
+    """The cgroup with its limits in force, or None where there is none; and the state, which says so."""
+    group = claim_cgroup.group_of(known)
+    if group is None:
+        return known, None
+    from ..cgroup import apply
+
+    group = claim_cgroup.claim(group, config, messages.warning)
+    if group is None:
+        return store.update(known, cgroup=""), None
+    apply.apply(config.resources, group, messages.warning)
+    return known, group
+
+
+def _with_notify_socket(store: Store, known: State, config: Bundle) -> Bundle:
+    """*config* with a socket for the container if a service manager waits for its readiness, else as it is."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return config
+    from . import notify
+
+    return notify.prepared(config, store.file(known.name, notify.DIRECTORY)) if notify.manager() else config
+
+
+class _Record:
+    """The *state* of a container that is being made: stored again as soon as there is more to know."""
+
+    def __init__(self, store: Store, known: State, config: Bundle, meanwhile: Callable[[], None]) -> None:
+        self.state = known
+        self._store, self._config, self._meanwhile = store, config, meanwhile
+
+    def run_hooks(self, kind: str, pid: int, program: int = -1) -> None:
+        """Record the first process before its first hook, then run the hooks of *kind*: see :func:`parent.create`."""
+        # The other two kinds run in a copy of this process, in the container: a change here would be lost with it.
+        if not self.state.pid and kind in ("prestart", "createRuntime"):
+            self.state = self._store.update(self.state, pid=pid, pid_start=state.start_time(pid) or 0)
+            checkpoint("create:pid")
+            self._meanwhile()
+        shown = self.state if self.state.pid else replace(self.state, pid=pid)
+        # After step 2 of runtime.md's lifecycle: its state is "created" (runtime-tools asks for it, crun says it).
+        hooks.run_kind(self._config, kind, shown, "created", program=program)
+        if kind == "createRuntime":
+            checkpoint("create:hooks")
+
+    def shared_root(self, text: str) -> None:
+        """Record what is mounted in the caller's mount namespace: see :func:`shared_mounts.attach`."""
+        self.state = self._store.update(self.state, shared_root=text)
 
 
 def filters(store: Store) -> str:

@@ -122,34 +122,16 @@ def _make(
     fds: tuple[int, int],
     run_hooks: RunHooks,
 ) -> Created:
-    awaited = _awaited(bundle)
+    """Clone the first process, and answer it until it is set up. *opened* gets the descriptors that stay until then."""
     up, up_in = os.pipe()
     down_out, down = os.pipe()
     opened += [up, down]
-    ends_open = [up_in, down_out]
-    hook_stub = -1
+    for_child = [up_in, down_out]  # closed here once the child has its copies
     try:
-        directory, base = os.path.split(fifo)
-        # The first process opens it when it is the container's user already; the directory above is the caller's alone.
-        os.chmod(fifo, 0o622)
-        os.chmod(directory, 0o711)
-        ends_open.append(os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        ends_open.append(stub.make(planned.last, announce=True))
-        if bundle.hooks.get("startContainer"):
-            hook_stub = stub.make(planned.before_hooks)
-            ends_open.append(hook_stub)
-        ends = child.Ends(
-            up=up_in,
-            down=down_out,
-            fifo_directory=ends_open[2],
-            fifo=base,
-            stub=ends_open[3],
-            awaited=awaited,
-            hook_stub=hook_stub,
-        )
+        ends = _ends(bundle, planned, fifo, up_in, down_out, for_child)
         first, born = _entrance(cgroup)
         if born >= 0:
-            ends_open.append(born)
+            for_child.append(born)
         changed = child.changed_signals()
 
         def become() -> NoReturn:
@@ -168,15 +150,40 @@ def _make(
 
         made = clone(bundle, planned.clone_flags, born, become)
     finally:
-        for fd in ends_open:
+        for fd in for_child:
             os.close(fd)
         trees.close()
     try:
-        warnings = _attend(bundle, made, cgroup, up, down, run_hooks, awaited)
+        warnings = _attend(bundle, made, cgroup, up, down, run_hooks, ends.awaited)
     except BaseException:
         _kill(made, cgroup)
         raise
     return replace(made, warnings=warnings) if warnings else made
+
+
+def _ends(bundle: Bundle, planned: StepSequence, fifo: str, up: int, down: int, opened: list[int]) -> child.Ends:
+    """What the first process gets; *opened* gets each descriptor that is opened here. Raises OSError."""
+    above, name = os.path.split(fifo)
+    # The first process opens it when it is the container's user already; the directory above is the caller's alone.
+    os.chmod(fifo, 0o622)
+    os.chmod(above, 0o711)
+    directory = os.open(above or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    opened.append(directory)
+    program = stub.make(planned.last, announce=True)
+    opened.append(program)
+    hook_stub = -1
+    if bundle.hooks.get("startContainer"):
+        hook_stub = stub.make(planned.before_hooks)
+        opened.append(hook_stub)
+    return child.Ends(
+        up=up,
+        down=down,
+        fifo_directory=directory,
+        fifo=name,
+        stub=program,
+        awaited=_awaited(bundle),
+        hook_stub=hook_stub,
+    )
 
 
 def _entrance(cgroup: Cgroup | None) -> tuple[Step | None, int]:
