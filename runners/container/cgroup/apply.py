@@ -1,8 +1,9 @@
-"""Putting a cgroup under :class:`resources.Resources`: in the order that the kernel takes from any state before.
+"""Writes :class:`resources.Resources` to a cgroup, in an order that the kernel accepts whatever was set before.
 
-Some limits come in pairs, which the kernel checks against each other at every write: memory and memory with swap, quota
-and period, weight and idle. Which of the two may come first depends on what both are now, and on the limits of the
-cgroups above and below. The kernel is asked: it refuses by EINVAL, and has changed nothing then.
+Some limits are pairs, which the kernel checks against each other at every write: memory and memory with swap, quota and
+period, weight and idle. Which of the two must be written first depends on their present values, and on the limits of
+the cgroups above and below. So one order is tried: if the kernel refuses it by EINVAL, nothing has changed, and the
+other is tried.
 
 Sources: mm/memcontrol-v1.c (mem_cgroup_resize_max), kernel/sched/core.c (tg_set_cfs_bandwidth, tg_cfs_schedulable_down)
 and kernel/sched/rt.c (tg_rt_schedulable).
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def apply(resources: Resources, group: V1 | V2, warn: Callable[[str], None]) -> None:
     """Put *group*, which exists, under *resources*, device rules last. *warn* gets a line for what is ignored.
 
-    A child must be in the cgroup before it does anything, and the limits in force before it is: create, apply, join.
+    The order is: create the cgroup, apply the limits, let the child join, and only then let it do anything.
     Raises BundleError and OSError (with the file).
     """
     for part in _parts(resources, group, warn):
@@ -38,9 +39,10 @@ def apply(resources: Resources, group: V1 | V2, warn: Callable[[str], None]) -> 
 
 
 def update(resources: Resources, group: V1 | V2, warn: Callable[[str], None]) -> None:
-    """As :func:`apply`, for a container that runs: its device rules stay as they are, as in runc.
+    """As :func:`apply`, for a running container: its device rules stay as they are, as in runc.
 
-    What contradicts what is in force is refused before anything is written; what the kernel refuses is taken back.
+    A limit that contradicts one in force is refused before anything is written. If the kernel refuses a write, the ones
+    before it are undone.
     """
     memory = resources.memory
     if memory.check_before_update and 0 < memory.limit_bytes < _used(group):
@@ -60,7 +62,7 @@ def update(resources: Resources, group: V1 | V2, warn: Callable[[str], None]) ->
             try:
                 _put_part(part)
             except OSError:
-                pass  # the first error is the one to tell
+                pass  # the first error is the one to report
         raise
 
 
@@ -104,7 +106,7 @@ def _put_part(part: Write | Pair) -> None:
 
 
 def pair(both: Pair) -> None:
-    """Write both, in the order that the kernel takes. Raises as :func:`put`; one of the two may be in force then."""
+    """Write both, in the order that the kernel accepts. Raises as :func:`put`; then one of the two may be in force."""
     orders: list[tuple[Write, ...]] = [(both.first, both.second), (both.second, both.first)]
     if both.reset:
         orders.append((*both.reset, both.first, both.second))
@@ -120,7 +122,7 @@ def pair(both: Pair) -> None:
 
 
 def _before(part: Write | Pair) -> Write | Pair | None:
-    """What puts back the state that *part* will change; None where a file does not take what it says."""
+    """The write that undoes *part*; None if a file does not accept the text that it shows."""
     if not isinstance(part, limits.Pair):
         return _same(part)
     first, second = _same(part.first), _same(part.second)
@@ -130,9 +132,9 @@ def _before(part: Write | Pair) -> Write | Pair | None:
 def _same(each: Write) -> Write | None:
     try:
         text = read(each.path).strip()
-    except OSError:  # writing says why
+    except OSError:  # the write itself says why
         return None
-    # Not those with a line for each device.
+    # not files with a line for each device
     return limits.Write(each.where, each.path, text) if text and not set(text) & {"\n", ":"} else None
 
 
@@ -149,7 +151,7 @@ def put(each: Write) -> None:
 
 
 def _hint(each: Write, error: OSError) -> str:
-    """What a bare number of an error does not tell."""
+    """What the error number alone does not say."""
     directory, name = os.path.split(each.path)
     if error.errno == errno.EBUSY and name == "memory.limit_in_bytes":
         return f" (in use: {read(f'{directory}/memory.usage_in_bytes').strip()} bytes, which cannot be swapped out)"

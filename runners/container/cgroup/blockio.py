@@ -1,4 +1,4 @@
-"""``linux.resources.blockIO``: weights and rates for block devices, in the words of v1's blkio and v2's io controller.
+"""``linux.resources.blockIO``: weights and rates for block devices, as v1's blkio and v2's io controller name them.
 
 Sources: the OCI runtime specification (config-linux.md, "Block IO"), cgroup-v1/blkio-controller.rst, cgroup-v2.rst
 ("IO"), Documentation/block/bfq-iosched.rst.
@@ -105,7 +105,7 @@ def writes(asked: BlockIo, group: V1 | V2) -> Iterator[tuple[str, str, str]]:
 def _exists(group: V1 | V2, controller: str, file: str) -> bool:
     try:
         return os.path.exists(group.file(controller, file))
-    except FileNotFoundError:  # no such hierarchy: said when it is written to
+    except FileNotFoundError:  # no such hierarchy: the write reports it
         return False
 
 

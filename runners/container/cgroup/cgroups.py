@@ -1,12 +1,12 @@
-"""Control groups: one interface, two kernels' (v1 hierarchies, the v2 unified one).
+"""Control groups: one interface to both versions (v1's hierarchies, v2's unified one).
 
-A cgroup is named by its path relative to the root of every hierarchy. Where v1 controllers are mounted they are driven,
-even if a v2 hierarchy with few or no controllers stands beside them ("hybrid"): a controller lives in one of the two.
+A cgroup is named by its path relative to the root of every hierarchy. If v1 controllers are mounted, they are used,
+even if there is also a v2 hierarchy with few or no controllers ("hybrid"): each controller is in one of the two.
 
-Creating a directory in a hierarchy costs about 100 µs and stands on the hot path of a start, so the bench's instances
-use a fixed small set and no more: :data:`NEEDED`, which is memory, pids, cpu and cpuacct (v1: as many directories as
-these have hierarchies, often two of them share one; v2: one directory). A container of the OCI runtime is in all
-hierarchies, as crun's and runc's are: :func:`for_container`. :meth:`V1.remove` looks at every mounted one in any case.
+To create a directory in a hierarchy takes about 100 µs of each start. So the instances that tare measures use a small
+fixed set, :data:`NEEDED`: memory, pids, cpu and cpuacct (in v1 one directory for each hierarchy of these, of which two
+often share one; in v2 one directory). A container of the OCI runtime is in all hierarchies, as crun's and runc's are:
+:func:`for_container`. :meth:`V1.remove` looks at every mounted one in any case.
 
 Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{memory,pids,cpusets,cpuacct,freezer-subsystem}.rst,
 Documentation/scheduler/sched-bwc.rst, proc_pid_mountinfo(5). Every function raises OSError that names the path.
@@ -50,12 +50,12 @@ __all__ = [
 ]
 
 
-#: Where hierarchies are mounted as a rule: on directories of a file system in memory.
+#: Where hierarchies are usually mounted: on directories of a file system in memory.
 _TOP = "/sys/fs/cgroup"
 
 
 def mode() -> Mode:
-    """Which interface this host has; see :class:`Layout`."""
+    """Which version this host has; see :class:`Layout`."""
     return layout().mode
 
 
@@ -74,9 +74,9 @@ def at(relative: str, *, where: Layout | None = None) -> Cgroup:
 def place(path: str, name: str) -> str:
     """Where the container *name* whose ``linux.cgroupsPath`` is *path* has its cgroup, relative to the root.
 
-    A path starts at each hierarchy's root whether it begins with a slash or not, as in crun (runc takes it from its own
-    cgroup if not); without one it is the name. systemd's ``slice:prefix:name`` is a path here like any other, as crun's
-    and runc's where they drive cgroups themselves. Raises BundleError.
+    A path starts at each hierarchy's root, with or without a leading slash, as in crun (without, runc starts at its own
+    cgroup). If there is no path, it is the name. systemd's ``slice:prefix:name`` is a path like any other, as in crun
+    and runc when they do not use systemd. Raises BundleError.
     """
     words = [word for word in (path or name).split("/") if word not in ("", ".")]
     if not words or ".." in words or "\0" in path:
@@ -102,14 +102,14 @@ def counts_swap() -> bool:
 
 
 def reclaimer() -> str:
-    """The file by which a cgroup is asked for memory here; empty where the kernel has none (v2: before Linux 5.19)."""
+    """The file by which a cgroup is asked to free memory; empty if the kernel has none (v2: before Linux 5.19)."""
     where = layout()
     mount, name = (where.v2, "memory.reclaim") if where.mode == "v2" else (where.v1.get("memory"), "memory.force_empty")
     return name if os.path.exists(f"{mount}/{name}") else ""
 
 
 def usable() -> str:
-    """Why this user may not create cgroups here; empty when it can. Tries it, with the controllers of an instance."""
+    """Why this user cannot create cgroups here; empty when it can. Tries it, with the controllers of an instance."""
     where = layout()
     if where.mode == "none":
         return "no cgroup hierarchy is mounted"
@@ -150,12 +150,12 @@ def find(prefix: str) -> list[str]:
 
 
 def strays(prefix: str, top: str = _TOP) -> list[str]:
-    """Directories whose name starts with *prefix* in those below *top* that are no cgroup hierarchies; sorted.
+    """Directories whose name starts with *prefix*, below *top* and in no cgroup hierarchy; sorted.
 
-    crun makes the path of a cgroup in a plain directory where a hierarchy has been unmounted, or was never mounted: one
-    with ordinary files, in memory, which no kernel ever removes.
+    If a hierarchy has been unmounted, or was never mounted, crun makes the path of a cgroup in a plain directory
+    instead. It holds ordinary files in memory, which the kernel never removes.
     """
-    if top in layout().mounts:  # v2 alone: there is nothing beside
+    if top in layout().mounts:  # only v2: there are no such directories
         return []
     found = []
     try:
@@ -164,6 +164,6 @@ def strays(prefix: str, top: str = _TOP) -> list[str]:
         for directory in plain:
             named = (entry for entry in os.scandir(directory) if entry.name.startswith(prefix))
             found += [entry.path for entry in named if entry.is_dir(follow_symlinks=False)]
-    except OSError:  # another removes it meanwhile, or it is not ours to read
+    except OSError:  # it was removed meanwhile, or this user may not read it
         pass
     return sorted(found)

@@ -1,8 +1,8 @@
-"""What a container's cgroup has counted, under the names that callers of runc's ``events`` know.
+"""What a container's cgroup has counted, by the names that callers of runc's ``events`` know.
 
-A counter that this kernel, or this container's cgroup, does not have is 0, and a list of them is empty: readers of that
-interface take a name that is missing for the same. Times are nanoseconds, sizes bytes; "no limit" is what the kernel
-says on v1 and 2**64-1 on v2, but 0 of pids.
+A counter that this kernel or this container's cgroup lacks is 0, and a list of them is empty: readers of that interface
+treat a missing name in the same way. Times are in nanoseconds, sizes in bytes. "No limit" is what the kernel says on
+v1, and 2**64-1 on v2; for pids it is 0.
 
 Sources: Documentation/admin-guide/cgroup-v1/{blkio-controller,cpuacct,cpusets,hugetlb,memory,pids}.rst, cgroup-v2.rst.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .cgroups import Cgroup
 
-#: Why a process ended without a word, where :func:`oom_kills` says so.
+#: Why a process ended without a message, if :func:`oom_kills` says so.
 NO_MEMORY = "the kernel's OOM killer ended it, as its cgroup has too little memory (linux.resources.memory)"
 _ABSENT = (errno.ENOENT, errno.EOPNOTSUPP)
 _NO_LIMIT = 2**64 - 1
@@ -85,7 +85,7 @@ def number(text: str, *, no_limit: int = _NO_LIMIT) -> int:
 
 
 def oom_kills(group: Cgroup | None) -> int:
-    """How many processes of *group* the kernel has ended for want of memory; 0 where that cannot be known."""
+    """How many processes of *group* the kernel has killed because memory was short; 0 where that is unknown."""
     if group is None:
         return 0
     try:
@@ -167,7 +167,7 @@ def _memory(group: Cgroup) -> dict[str, object]:
         }
     files = {"limit": "max", "usage": "current", "max": "peak"}
     usage, swap = _entry(group, "memory", files), _entry(group, "memory.swap", files)
-    # As on v1, where swap counts together with memory: callers know that. A sum of peaks says nothing.
+    # Memory and swap together, as on v1: callers expect that. The sum of two peaks means nothing.
     limit = _NO_LIMIT if _NO_LIMIT in (usage["limit"], swap["limit"]) else usage["limit"] + swap["limit"]
     both = {"limit": limit, "usage": usage["usage"] + swap["usage"], "max": 0, "failcnt": 0}
     none = {"limit": 0, "usage": 0, "max": 0, "failcnt": 0}

@@ -1,12 +1,12 @@
-"""Which devices a container may open. With CAP_MKNOD, which docker grants, it could open them all.
+"""Which devices a container may open. Without rules, CAP_MKNOD, which docker grants, would let it open all.
 
-The rules of a configuration are a list, of which for each access the last that matches decides; what none matches is
-denied; and the standard devices are allowed after all of them (OCI config-linux.md, "Default Devices"). No list, no
-rules. v1 has files in the devices hierarchy, which know a default and exceptions from it; v2 has a BPF program of type
-CGROUP_DEVICE, which here goes through the list backwards.
+The rules of a configuration are a list. For each access, the last rule that matches decides; an access that no rule
+matches is denied; and the standard devices are allowed after all rules (OCI config-linux.md, "Default Devices").
+Without a list, there are no rules. v1 has files in the devices hierarchy, for a default and exceptions from it; v2 has
+a BPF program of type CGROUP_DEVICE, which here goes through the list backwards.
 
-The warm runner writes v1's files once, to a cgroup above all instances (a new cgroup copies them), and attaches one
-loaded program to each instance in v2.
+The runner of the fork server writes v1's files once, to a cgroup above all instances (a new cgroup copies them). In v2,
+it attaches one loaded program to each instance.
 
 Sources: cgroup-v1/devices.rst; cgroup-v2.rst "Device controller"; linux/bpf.h (struct bpf_cgroup_dev_ctx).
 """
@@ -40,7 +40,7 @@ _LDX_W, _MOV_REG, _MOV, _AND, _RSH, _JNE, _JEQ, _EXIT = 0x61, 0xBF, 0xB7, 0x54, 
 
 @record(kw_only=True)
 class Rule:
-    """*kind* is 0 for both, else of linux/bpf.h; major and minor -1 match every number; *access* is a mask of bits."""
+    """*kind* is 0 for both, else as in linux/bpf.h; major and minor -1 match every number; *access* is a bit mask."""
 
     allow: bool
     kind: int = 0
@@ -69,7 +69,7 @@ ALLOWED = tuple(
     Rule(allow=True, kind=_CHARACTER, major=major, minor=minor)
     for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, -1))
 )
-#: What every container may do: make any node (opening it is another matter), use the standard devices.
+#: What every container may do: make any node (to open it is another question), and use the standard devices.
 _ALWAYS = (
     Rule(allow=True, kind=_CHARACTER, access=_MKNOD),
     Rule(allow=True, kind=_BLOCK, access=_MKNOD),
@@ -114,8 +114,8 @@ def enforceable(layout: Layout) -> bool:
 def apply(rules: tuple[Rule, ...], group: V1 | V2, warn: Callable[[str], None] | None = None) -> None:
     """Put *group*, which exists, under *rules* and the standard ones; an empty list changes nothing.
 
-    With *warn*, what an ordinary user may not do is left out, as crun and runc do: they can make no device node either.
-    Raises BundleError for a list that v1 cannot say, and OSError.
+    With *warn*, what an ordinary user may not do is left out, as in crun and runc: such a user cannot make device nodes
+    either. Raises BundleError for a list that v1 cannot express, and OSError.
     """
     if not rules:
         return
@@ -146,7 +146,7 @@ def _apply(rules: tuple[Rule, ...], group: V1 | V2) -> None:
 def _write_v1(directory: str, rules: tuple[Rule, ...]) -> None:
     lines = v1_lines(rules)
     if lines == [("allow", "a")] and read(f"{directory}/devices.list").startswith("a *:* rwm"):
-        return  # below a cgroup that may not do all, this write is refused even where nothing changes
+        return  # below a cgroup with rules, this write is refused even if it changes nothing
     for file, line in lines:
         write(f"{directory}/devices.{file}", line)
 
@@ -154,7 +154,8 @@ def _write_v1(directory: str, rules: tuple[Rule, ...]) -> None:
 def v1_lines(rules: tuple[Rule, ...] = DENY_ALL) -> list[tuple[str, str]]:
     """The rules as writes: ("allow" or "deny", line), the first of which sets the default. Raises BundleError.
 
-    v1 removes an exception only by its exact numbers, and silently keeps it otherwise: such a list is refused.
+    v1 removes an exception only if the numbers are exactly the same, and else keeps it silently: such a list is
+    refused.
     """
     default, exceptions = False, dict[Rule, int]()
     for rule in (*rules, *_ALWAYS):
@@ -196,14 +197,14 @@ def _instruction(code: int, target: int = 0, source: int = 0, offset: int = 0, v
     return struct.pack("=BBhi", code, target | source << 4, offset, value)
 
 
-_KIND, _ACCESS, _MAJOR, _MINOR = 3, 2, 4, 5  # registers; 1 is the context at first, and then scratch
+_KIND, _ACCESS, _MAJOR, _MINOR = 3, 2, 4, 5  # registers; 1 holds the context at first, and then intermediate values
 
 
 def v2_program(rules: tuple[Rule, ...] = DENY_ALL) -> bytes:
     """The same as BPF: returns 1 to allow. Context: u32 access << 16 | type, u32 major, u32 minor.
 
-    From the last rule to the first: an allowing one that matches strikes its bits off what is asked, and allows when
-    nothing is left; a denying one that has one of the bits left denies.
+    It goes from the last rule to the first. An allow rule that matches removes its bits from the asked access, and the
+    access is allowed when no bit is left. A deny rule that has one of the bits left denies it.
     """
     program = [
         _instruction(_LDX_W, _ACCESS, 1, 0),
@@ -214,7 +215,7 @@ def v2_program(rules: tuple[Rule, ...] = DENY_ALL) -> bytes:
         _instruction(_LDX_W, _MINOR, 1, 8),
     ]
     for rule in reversed((*rules, *_ALWAYS)):
-        if rule.everything:  # earlier rules say nothing more, and the kernel refuses code that is never reached
+        if rule.everything:  # earlier rules have no effect, and the kernel refuses code that is never reached
             return b"".join([*program, _answer(rule.allow)])
         program.append(_one(rule))
     return b"".join([*program, _answer(False)])
@@ -248,11 +249,11 @@ def _attach(group: V2, program: int) -> None:
 
 
 class RulesV1:
-    """The usual rules as a cgroup of the devices hierarchy, of which each instance gets a child. A context manager."""
+    """The usual rules as a cgroup of the devices hierarchy; each instance gets a child of it. A context manager."""
 
     def __init__(self, parent: V1, label: str) -> None:
         """*label* is its name below *parent*, beside the instances."""
-        #: Above those of the instances, which are to be created, joined and removed.
+        #: The parent of the instances' cgroups.
         self.group = V1(f"{parent.relative}/{label}", parent.layout, ("devices",))
 
     def __enter__(self) -> RulesV1:
@@ -269,7 +270,7 @@ class RulesV1:
 
 
 class RulesV2:
-    """The usual rules as a loaded program; what it was attached to keeps it. A context manager."""
+    """The usual rules as a loaded program; a cgroup that it was attached to keeps it. A context manager."""
 
     def __init__(self) -> None:
         self._program = -1
@@ -287,7 +288,7 @@ class RulesV2:
 
 
 def describe(asked: Iterable[Rule]) -> str:
-    """The rules in a few words, for an explanation."""
+    """The rules in a few words, for ``--explain``."""
     return ", ".join(
         f"{'allow' if rule.allow else 'deny'} {_LETTERS.get(rule.kind, 'a')}"
         f" {rule.major if rule.major >= 0 else '*'}:{rule.minor if rule.minor >= 0 else '*'}"

@@ -1,8 +1,8 @@
-"""How exec enters the cgroups of a container: its process is made outside, and moves in by itself.
+"""How exec enters the cgroups of a container: its process is made outside, and moves itself.
 
-Whoever is inside already may fork no more than ``pids.max`` allows; whoever moves in is not asked (cgroup-v1/pids.rst).
-So a container that has no task left can still be looked into, as with crun and runc. In v2 the process is born inside
-where it can be, which saves the machine a pause of all forks (kernel/cgroup/cgroup.c, cgroup_attach_lock).
+``pids.max`` limits the forks in a cgroup, not the processes that move into it (cgroup-v1/pids.rst). So exec works in a
+container that has reached its limit, as with crun and runc. In v2, the process starts in the cgroup where that is
+possible, since a move makes the kernel stop all forks of the host (kernel/cgroup/cgroup.c, cgroup_attach_lock).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from .cgroups import Cgroup
 
-#: How a v2 cgroup refuses a process: no task left; it hands down controllers, so that its processes must be in cgroups
-#: below it (systemd in the container does so); it is threaded.
+#: How a v2 cgroup refuses a process: its limit of tasks is reached; it passes controllers to cgroups below it, which
+#: must hold the processes (systemd in the container does so); it is threaded.
 _REFUSALS = (errno.EAGAIN, errno.EBUSY, errno.EOPNOTSUPP)
 
 
-class Doors:
-    """The files by which a process enters, open: once it is in the container's namespaces, it cannot find them."""
+class Entrances:
+    """The files by which a process enters, opened beforehand: in the container's namespaces, no path leads to them."""
 
     def __init__(self, group: Cgroup, first: int, asked: tuple[str, ...]) -> None:
         """*first* is the number of the container's first process; *asked* are entrances by :func:`below`, if any.
@@ -48,7 +48,7 @@ class Doors:
             raise OSError(errno.ENOENT, "the container's cgroup is gone", f"/{group.relative}")
 
     def clone(self) -> int:
-        """Make the process, a sibling of this one: 0 in it, once it has entered; else its number. Raises OSError."""
+        """Make the process, a sibling of this one: 0 in it, after it has entered; its number here. Raises OSError."""
         born = self.born >= 0
         try:
             pid, _ = syscalls.clone3(syscalls.CLONE_PARENT, 0, cgroup_fd=self.born)
@@ -62,7 +62,7 @@ class Doors:
         return pid
 
     def _enter(self, *, born: bool) -> None:
-        # v1: by the file tasks, which moves this thread alone and stops no forks of others.
+        # v1: the file tasks moves only this thread, and stops no forks of others
         for fd, path in self._v1:
             _step(fd, path)
         for fd, path in () if born else self._v2:

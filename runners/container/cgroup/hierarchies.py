@@ -87,7 +87,7 @@ class Layout:
 
 
 def parse(text: str, own: Callable[[], str] = str) -> Layout:
-    """Read *text*, a ``/proc/PID/mountinfo``. Of several mounts of one hierarchy, :func:`mountinfo.best` counts.
+    """Read *text*, a ``/proc/PID/mountinfo``. Of several mounts of one hierarchy, :func:`mountinfo.best` is used.
 
     *own* returns the text of ``/proc/PID/cgroup``.
     """
@@ -122,7 +122,7 @@ def _sorted(mounts: list[CgroupMount]) -> dict[tuple[str, ...], list[CgroupMount
     return found
 
 
-#: The last text of mountinfo that was read, and what it says: a start asks three times, and it seldom changes.
+#: The last text of mountinfo, and what was found in it: a start asks three times, and it seldom changes.
 _known: dict[str, Layout] = {}
 
 
@@ -133,7 +133,7 @@ def layout() -> Layout:
     if found is None:
         found = parse(text, lambda: read("/proc/self/cgroup"))
         _known.clear()
-        if not found.parts:  # else it depends on our own cgroup, too
+        if not found.parts:  # else the result depends on this process's cgroup, too
             _known[text] = found
     return found
 
@@ -157,8 +157,8 @@ def processes(directories: Iterable[str]) -> frozenset[int]:
             try:
                 found.update(map(int, read(f"{each}/cgroup.procs").split()))
             except OSError as error:
-                # EOPNOTSUPP: it is threaded, and its processes stand in the file of the domain above it
-                # (cgroup-v2.rst, "Threads").
+                # EOPNOTSUPP: it is threaded, and its processes are in the file of the domain above it (cgroup-v2.rst,
+                # "Threads").
                 if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
                     raise OSError(error.errno, f"cannot read: {error.strerror}", f"{each}/cgroup.procs") from None
     return frozenset(found)
@@ -167,10 +167,10 @@ def processes(directories: Iterable[str]) -> frozenset[int]:
 def kill(
     pids: Callable[[], frozenset[int]], where: str, rescue: Callable[[Iterable[int]], object] = lambda _: None
 ) -> None:
-    """SIGKILL and await, round after round, until *pids* finds nobody: a process may have forked in between.
+    """Send SIGKILL and wait, again and again, until *pids* finds no process: one may have forked in between.
 
-    *rescue* is called with those who are left after half a second. Raises OSError that names those who are left after
-    ten seconds.
+    *rescue* is called with the processes that are left after half a second. Raises OSError, with the numbers of those
+    that are left after ten seconds.
     """
     start = time.monotonic()
     deadline = start + _FIRST_MS / 1000
@@ -194,7 +194,7 @@ def _described(pid: int) -> str:
 
 
 def send_kill(pids: Iterable[int]) -> None:
-    """SIGKILL to each of *pids*, waiting for none."""
+    """Send SIGKILL to each of *pids*, and wait for none."""
     for pid in pids:
         try:
             os.kill(pid, _SIGKILL)
@@ -203,7 +203,7 @@ def send_kill(pids: Iterable[int]) -> None:
 
 
 def _kill_some(pids: Iterable[int], deadline: float) -> None:
-    """SIGKILL to each of *pids*; wait for their ends up to *deadline*."""
+    """Send SIGKILL to each of *pids*, and wait for their ends until *deadline*."""
     from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
     opened: list[int] = []
@@ -221,14 +221,14 @@ def _kill_some(pids: Iterable[int], deadline: float) -> None:
     finally:
         for pidfd in opened:
             os.close(pidfd)
-    # The kernel unlinks the dead from their cgroup a moment after the end that a descriptor tells.
+    # A pidfd reports the end a moment before the kernel takes the process out of its cgroup.
     time.sleep(0.001)
 
 
 def remove(directory: str) -> None:
-    """Remove *directory* and those below it; what is gone already is no error."""
+    """Remove *directory* and those below it; what is missing is no error."""
     try:
-        os.rmdir(directory)  # most have nothing below, or were never made: one call
+        os.rmdir(directory)  # most have none below, or were never made: then one call is enough
     except FileNotFoundError:
         return
     except OSError:
@@ -237,7 +237,7 @@ def remove(directory: str) -> None:
 
 
 def removed(directories: Iterable[str]) -> bool:
-    """Try to remove *directories*; whether none is left. One with a process in it, or another below, stays."""
+    """Try to remove *directories*; whether none is left. One that holds a process, or another directory, stays."""
     try:
         for directory in directories:
             try:
@@ -258,8 +258,8 @@ def _rmdir(directory: str) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            # The kernel unlinks a dead task from its cgroup a moment after its parent could reap it, and v1 has no
-            # event for that.
+            # A parent can reap a process a moment before the kernel takes it out of its cgroup, and v1 has no event for
+            # that.
             time.sleep(0.001)
         else:
             return

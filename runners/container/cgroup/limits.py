@@ -1,4 +1,4 @@
-"""What :class:`resources.Resources` write into the files of a cgroup, of version 1 or 2.
+"""What is written into the files of a cgroup, of version 1 or 2, for :class:`resources.Resources`.
 
 Sources: cgroup-v1/{memory,pids,cpusets,hugetlb,net_cls,net_prio,rdma}.rst, cgroup-v2.rst, sched-bwc.rst.
 """
@@ -36,9 +36,9 @@ class Write:
 
 @record
 class Pair:
-    """Two writes of which the kernel checks each against what the other's file says just then.
+    """Two writes: the kernel checks each against the present value of the other file.
 
-    *reset* are writes after which it takes both, in this order; see :func:`apply.pair`.
+    *reset* are writes after which it accepts both, in this order; see :func:`apply.pair`.
     """
 
     first: Write
@@ -68,12 +68,12 @@ def writes(resources: Resources, group: V1 | V2, warn: Callable[[str], None]) ->
     if resources.pids:
         found.append(target.put("pids.limit", "pids.max", resources.pids if resources.pids > 0 else "max"))
     for size, limit in resources.huge_pages:
-        for name in (f"hugetlb.{size}", f"hugetlb.{size}.rsvd"):  # Linux 5.7 counts what is reserved, too, as runc does
+        for name in (f"hugetlb.{size}", f"hugetlb.{size}.rsvd"):  # since Linux 5.7; runc does so, too
             each = target.put("hugepageLimits", f"{name}.{target.hugetlb}", limit)
             if not name.endswith(".rsvd") or os.path.exists(each.path):
                 found.append(each)
     if resources.block_io is not None:
-        from .blockio import writes as block_io_writes  # late: few configurations ask for it
+        from .blockio import writes as block_io_writes  # imported late: few configurations ask for it
 
         for key, file, text in block_io_writes(resources.block_io, group):
             found.append(target.put(f"blockIO.{key}", file, text))
@@ -83,7 +83,7 @@ def writes(resources: Resources, group: V1 | V2, warn: Callable[[str], None]) ->
 
 
 class _V1:
-    """The words of version 1. Each method tells the writes for a section of the configuration."""
+    """The files of version 1. Each method returns the writes for a section of the configuration."""
 
     hugetlb = "limit_in_bytes"
 
@@ -101,7 +101,7 @@ class _V1:
             raise BundleError(where(key), why, "leave it out") from None
 
     def both(self, first: Write | None, second: Write | None, *resets: tuple[str, str, object]) -> list[Write | Pair]:
-        """A pair, or what there is of it; *resets* are as for :meth:`put`."""
+        """A pair, or the one of it that is asked for; *resets* are as for :meth:`put`."""
         if first and second:
             return [Pair(first, second, tuple(self.put(*each) for each in resets))]
         return [each for each in (first, second) if each]
@@ -147,7 +147,7 @@ class _V1:
         period = self.put("cpu.period", "cpu.cfs_period_us", asked.period_us) if asked.period_us else None
         quota = self.put("cpu.quota", "cpu.cfs_quota_us", asked.quota_us) if asked.quota_us else None
         burst = None if asked.burst_us is None else self.put("cpu.burst", "cpu.cfs_burst_us", asked.burst_us)
-        # Below a limited cgroup their ratio may not exceed that one's at any moment; nor may burst exceed quota.
+        # Below a limited cgroup, their ratio may not exceed that one's at any moment; and burst may not exceed quota.
         if quota and period:
             resets = (("cpu.quota", "cpu.cfs_quota_us", _NO_LIMIT), *((_NO_BURST_V1,) if burst else ()))
             found += self.both(period, quota, *resets)
@@ -174,7 +174,7 @@ class _V1:
 
 
 class _V2(_V1):
-    """The words of version 2."""
+    """The files of version 2."""
 
     hugetlb = "max"
 
@@ -182,7 +182,7 @@ class _V2(_V1):
         found: list[Write | Pair] = []
         swap = swap_of(asked)
         if swap:
-            # v2 counts swap alone. Before the memory limit: what is over it is swapped out on its arrival.
+            # v2 counts swap alone. It comes before the limit of memory, at which the kernel swaps out what is above it.
             limit = asked.limit_bytes or (present(self.group, "memory.max") if swap > 0 else 0)
             each = self.put("memory.swap", "memory.swap.max", "max" if swap == _NO_LIMIT else swap - limit)
             if countable(each, asked, self.warn):
@@ -203,7 +203,7 @@ class _V2(_V1):
         return found
 
     def _impossible(self, key: str) -> None:
-        """The specification has what cannot be converted be an error ("Unified"); crun does so, runc ignores it."""
+        """By the specification, what cannot be converted is an error ("Unified"); crun does so, runc ignores it."""
         raise BundleError(where(key), "has no counterpart in cgroup v2", "leave it out")
 
     def cpu(self, asked: Cpu) -> list[Write | Pair]:
@@ -212,7 +212,7 @@ class _V2(_V1):
         found = self.weight(asked, "cpu.weight", weight_of_shares(asked.shares) if asked.shares else 0)
         limit = None
         if asked.quota_us or asked.period_us:
-            # The one that is not asked stays as it is: the kernel keeps the period, the quota has to be said.
+            # The one that is not asked for stays: the kernel keeps the period, and the quota is written again.
             words = "max" if asked.quota_us < 0 else str(asked.quota_us)
             if not asked.quota_us:
                 words = read(self.group.file("cpu", "cpu.max")).split()[0]
@@ -225,7 +225,8 @@ class _V2(_V1):
     def others(self, asked: Resources) -> list[Write | Pair]:
         if asked.class_id or asked.priorities:
             self._impossible("network.classID" if asked.class_id else "network.priorities")
-        # Last: the words of cgroup v2 itself overrule their translations. A file takes one line at a time.
+        # Last, because a file of cgroup v2 that is named itself counts more than a translation. A file accepts one line
+        # at a time.
         return [
             self.put(f"unified.{name}", name, line) for name, text in asked.unified for line in text.split("\n") if line
         ]
@@ -237,14 +238,14 @@ def where(key: str) -> str:
 
 
 def swap_of(asked: Memory) -> int:
-    """What is asked of memory and swap together; with no limit of memory there is none of both, as in runc."""
+    """The asked limit of memory and swap together; if memory has no limit, both together have none, as in runc."""
     return asked.swap_bytes or (_NO_LIMIT if asked.limit_bytes == _NO_LIMIT else 0)
 
 
 def countable(each: Write, asked: Memory, warn: Callable[[str], None]) -> bool:
-    """Whether the limit of swap is to be written: not where the kernel counts none, and nothing could be swapped out.
+    """Whether the limit of swap is written: not if the kernel counts no swap, and the host has none.
 
-    A kernel that counts none while there is swap refuses it: writing says so.
+    A kernel that counts no swap although there is some refuses it: the write reports that.
     """
     if os.path.exists(each.path):
         return True
@@ -263,7 +264,7 @@ def _swaps() -> bool:
 
 
 def present(group: V1 | V2, file: str) -> int:
-    """The limit of memory that the file says now; -1 for none."""
+    """The limit of memory that the file holds now; -1 for none."""
     text = read(group.file("memory", file)).strip()
     # v1 says no limit as the highest number of whole pages.
     return _NO_LIMIT if text == "max" or int(text) > 1 << 62 else int(text)

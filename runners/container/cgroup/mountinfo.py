@@ -1,8 +1,8 @@
 """``/proc/PID/mountinfo``, read here and nowhere else, and which mount of each cgroup hierarchy is used.
 
-A host may have several mounts of a hierarchy, of which some show a part or are covered. In a container they show a part
-as a rule: that below the container's own cgroup (docker), or from where a cgroup namespace begins, which the kernel
-writes as ``/``, and as ``/..`` what lies above it.
+A host may have several mounts of a hierarchy; some may show only a part of it, or be covered. In a container they
+usually show a part: what is below the container's own cgroup (docker), or below the root of a cgroup namespace. The
+kernel writes that root as ``/``, and what is above it as ``/..``.
 
 Sources: proc_pid_mountinfo(5), cgroup_namespaces(7), Documentation/filesystems/sharedsubtree.rst.
 """
@@ -57,7 +57,7 @@ def visible(mountinfo: str) -> list[CgroupMount]:
     over: dict[tuple[str, str], str] = {}
     numbers: set[str] = set()
     found: list[tuple[str, str, str]] = []
-    for line in mountinfo.split("\n"):  # not entries(): a start reads hundreds of lines here, few of cgroups
+    for line in mountinfo.split("\n"):  # not entries(): a start reads hundreds of lines here, and few are of cgroups
         fields = line.split(" ", 5)
         if len(fields) < 6:
             continue
@@ -67,7 +67,7 @@ def visible(mountinfo: str) -> list[CgroupMount]:
         over["" if number == parent else parent, point] = number
         if " - cgroup" in rest:
             found.append((number, point, line))
-    # A mount whose parent is not in the list is one where paths begin: the root, or each below a chroot(2).
+    # Paths begin at a mount whose parent is not in the list: the root, or the mounts below the root of a chroot(2).
     first = {point: number for (parent, point), number in over.items() if parent not in numbers}
     ends: dict[str, str | None] = {}
     mounts = (_mount(line) for number, point, line in found if _end(point, over, first, ends) == number)
@@ -84,7 +84,7 @@ def _mount(line: str) -> CgroupMount | None:
 
 
 def _end(path: str, over: dict[tuple[str, str], str], first: dict[str, str], ends: dict[str, str | None]) -> str | None:
-    """The number of the mount in which *path* ends. *ends* keeps those of the directories above, which many share."""
+    """The number of the mount in which *path* ends. *ends* is a cache for the directories above, which many share."""
     if path not in ends:
         above = path.rpartition("/")[0]
         now = _end(above or "/", over, first, ends) if path != "/" and path else None
@@ -95,7 +95,7 @@ def _end(path: str, over: dict[tuple[str, str], str], first: dict[str, str], end
 
 
 def best(mounts: list[CgroupMount], own: Callable[[], str]) -> CgroupMount:
-    """The one of *mounts*, all of one hierarchy, that cgroups are made in: one that shows it all, or our own cgroup.
+    """The one of *mounts*, all of one hierarchy, to make cgroups in: one that shows all of it, or our own cgroup.
 
     *own* returns the text of /proc/self/cgroup; it is called only where no mount shows all.
     """
@@ -123,7 +123,7 @@ def covers(root: str, path: str) -> bool:
     if root.endswith(_DELETED) or not path:
         return False
     above, below = root.strip("/").split("/"), path.strip("/").split("/")
-    if set(above) <= {"", ".."}:  # where the namespace begins, or above that
+    if set(above) <= {"", ".."}:  # the root of the namespace, or above it
         return below.count("..") <= above.count("..")
     return below[: len(above)] == above
 

@@ -1,9 +1,9 @@
-"""``linux.resources`` of the configuration: what a container may use, and the writes to its cgroup that see to it.
+"""``linux.resources`` of the configuration: the limits of what a container may use.
 
 :func:`parse` reads, and refuses what no kernel does; :mod:`limits` says which text goes into which file of a v1 or v2
 cgroup; :mod:`apply` writes. As in crun and runc, zero means "not set" and -1 "no
-limit". A limit that is asked is in force, or it is refused by its name; what newer kernels took away is ignored with
-a warning.
+limit". A limit that is asked for is in force, or it is refused by its name. What newer kernels have removed is ignored
+with a warning.
 
 Source: the OCI runtime specification (config-linux.md, "Control groups").
 """
@@ -81,12 +81,12 @@ class Resources:
 
     @property
     def anything(self) -> bool:
-        """Whether anything is asked, so that there must be a cgroup."""
+        """Whether anything is asked for, so that there must be a cgroup."""
         return self != Resources()
 
     @property
     def limits(self) -> bool:
-        """Whether anything but device rules is asked. A user's own container needs none: it can make no device node."""
+        """Whether anything but device rules is asked for, which an ordinary user's container does not need."""
         return replace(self, devices=()) != Resources()
 
 
@@ -129,7 +129,7 @@ def _number(reader: Reader, key: str, *, least: int = _NO_LIMIT, default: int = 
 
 
 def _or_none(reader: Reader, key: str) -> int:
-    """A number of which every negative one means "no limit", to the kernel (cpu.cfs_quota_us) or to runc (pids)."""
+    """A number; a negative one means "no limit", for the kernel (cpu.cfs_quota_us) or for runc (pids)."""
     return max(_NO_LIMIT, _number(reader, key, least=-_HIGHEST))
 
 

@@ -26,7 +26,7 @@ class V1:
     layout: Layout
     #: Controllers in whose hierarchies the directories are made.
     controllers: tuple[str, ...] = NEEDED
-    #: Whether there is one in the v2 hierarchy, too, for what finds processes by it.
+    #: Whether there is a directory in the v2 hierarchy, too, for programs that find processes by it.
     unified: bool = False
 
     version = 1
@@ -51,7 +51,7 @@ class V1:
     @property
     def path(self) -> Path:
         """The directory in the cpuacct (v1) or unified (v2) hierarchy."""
-        from pathlib import Path  # late: a start does without
+        from pathlib import Path  # imported late: a start does not need it
 
         return Path(self._directory("cpuacct"))
 
@@ -76,7 +76,7 @@ class V1:
         return V1(f"{self.relative}/{name}", self.layout, self.controllers, self.unified)
 
     def create(self) -> None:
-        """Make the directories and those above them; enable controllers for them. An existing one is no error."""
+        """Make the directories and those above them, and enable controllers for them. An existing one is no error."""
         for directory in self.directories():
             try:
                 os.mkdir(directory)
@@ -102,7 +102,7 @@ class V1:
             write(f"{directory}/cgroup.procs", str(pid))
 
     def limit(self, *, memory_bytes: int | None = None, pids: int | None = None, cpus: float | None = None) -> None:
-        """Set limits of a new cgroup: memory without swap on top, tasks, processors as a quota. None sets none."""
+        """Set limits of a new cgroup: memory (and no swap), tasks, processors as a quota. None sets no limit."""
         for path, text in self.limits(memory_bytes=memory_bytes, pids=pids, cpus=cpus):
             write(path, text)
 
@@ -120,8 +120,9 @@ class V1:
         if pids is not None:
             writes.append((f"{self._directory('pids')}/pids.max", str(pids)))
         if cpus is not None:
-            # Of the default period, which a new cgroup has: each of the two writes makes the kernel walk through all
-            # cgroups of the host (kernel/sched/core.c, tg_set_bandwidth), 0.6 ms where there are 2500.
+            # The quota for the default period, which a new cgroup has. To write the period, too, would take 0.6 ms more
+            # on a host with 2500 cgroups: at each of the two writes, the kernel walks through all of them
+            # (kernel/sched/core.c, tg_set_bandwidth).
             writes.append((f"{self._directory('cpu')}/cpu.cfs_quota_us", str(round(cpus * CPU_PERIOD_US))))
         return writes
 
@@ -134,10 +135,10 @@ class V1:
         return int(read(f"{self._directory('cpuacct')}/cpuacct.usage"))
 
     def reclaim(self, size_bytes: int) -> None:  # noqa: ARG002 - this version takes all that it can get, and no amount
-        """Ask for *size_bytes* of its memory back; returns when the kernel got that, or can get no more.
+        """Ask the kernel to free *size_bytes* of its memory; returns when that is freed, or no more can be.
 
-        Page cache, and what was freed with MADV_FREE; of anonymous memory in use none, unless the host has swap
-        (memory.rst, 5.1).
+        The kernel frees page cache, and what was given back with MADV_FREE. It frees anonymous memory in use only if
+        the host has swap (memory.rst, 5.1).
         """
         write(self.file("memory", "memory.force_empty"), "0")
 
@@ -146,7 +147,8 @@ class V1:
         file = self.file("freezer", "freezer.state")
         deadline = time.monotonic() + _FREEZE_MS / 1000
         while True:
-            # Again and again: a process that forks just then may leave the cgroup FREEZING for ever (runc had that).
+            # Again and again: if a process forks at that moment, the cgroup may stay FREEZING for ever (runc had that
+            # fault).
             write(file, "FROZEN")
             if read(file).strip() == "FROZEN":
                 return
@@ -167,7 +169,7 @@ class V1:
     def frozen(self) -> bool:
         """Whether the processes are stopped by :meth:`freeze`, here or above; False if the cgroup does not exist."""
         try:
-            # FREEZING: some are stopped, and who enters will be.
+            # FREEZING: some are stopped, and a process that enters will be
             return read(self.file("freezer", "freezer.state")).strip() != "THAWED"
         except FileNotFoundError:
             return False
@@ -180,32 +182,32 @@ class V1:
             try:
                 if read(f"{self.layout.v1['freezer']}{path}/freezer.self_freezing").strip() == "1":
                     return path
-            except (FileNotFoundError, KeyError):  # not made yet, nor what is below it; or there is no freezer
+            except (FileNotFoundError, KeyError):  # it is not made yet, nor what is below it; or there is no freezer
                 return ""
         return ""
 
     def kill(self) -> None:
         """SIGKILL every process here and below, frozen or not, and return when none runs any more."""
-        # No new tasks from here on: else a fork bomb outruns us (v1 has no cgroup.kill).
+        # No new tasks from now on: a fork bomb could make them faster than they are killed (v1 has no cgroup.kill).
         if "pids" in self.controllers:
             for directory in below(self._directory("pids")):
                 write_if_there(f"{directory}/pids.max", "0")
         if "freezer" in self.layout.v1 and self._any_frozen():
-            send_kill(self.pids())  # a frozen process dies when it is let go, before it does anything else
+            send_kill(self.pids())  # a frozen process dies when it is thawed, before it does anything else
             self.thaw_if_there()
         above = self.frozen_by()
         kill(self.pids, f"{above} (frozen)" if above else f"/{self.relative}", self._pull_in)
 
     def _pull_in(self, pids: Iterable[int]) -> None:
-        """Take processes out of frozen cgroups of others, where somebody moved them: here they may die."""
+        """Move processes here that were moved to a frozen cgroup of others: here they can die."""
         for pid in pids:
             try:
                 write(self.file("freezer", "cgroup.procs"), str(pid))
-            except OSError:  # it is gone, or there is no such cgroup
+            except OSError:  # it has ended, or there is no such cgroup
                 pass
 
     def _any_frozen(self) -> bool:
-        """Whether this cgroup or one below, which the container may have made and frozen, is."""
+        """Whether this cgroup is frozen, or one below, which the container may have made and frozen."""
         for directory in below(self._directory("freezer")):
             try:
                 if read(f"{directory}/freezer.state").strip() != "THAWED":
@@ -215,6 +217,6 @@ class V1:
         return False
 
     def remove(self) -> None:
-        """Remove the directories here and below, in every mounted hierarchy; what is gone already is no error."""
+        """Remove the directories here and below, in every mounted hierarchy; what is missing is no error."""
         for mount in self.layout.mounts:
             remove(f"{mount}/{self.relative}")

@@ -1,6 +1,6 @@
 """A cgroup of version 2: one directory. See :mod:`cgroups`."""
 
-# The methods do what those of cgroup_v1.V1 say.
+# The methods do what the docstrings of v1.V1 say.
 # ruff: noqa: D102
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: cpuset too, only so that instances may use it.
+#: With cpuset, so that instances may use it.
 ENABLED = (*NEEDED_V2, "cpuset")
 #: All that limits something.
 EVERY = (*ENABLED, "io", "hugetlb", "rdma", "misc")
@@ -35,7 +35,7 @@ class V2:
 
     relative: str
     layout: Layout
-    #: Controllers that are handed down to it if the kernel has them.
+    #: Controllers that are enabled for it if the kernel has them.
     controllers: tuple[str, ...] = ENABLED
 
     version = 2
@@ -70,16 +70,16 @@ class V2:
         return (f"{self.directory}/cgroup.procs",)
 
     def by_controller(self) -> dict[str, str]:
-        return {}  # they share a directory
+        return {}  # all controllers share a directory
 
     def child(self, name: str) -> V2:
         return V2(f"{self.relative}/{name}", self.layout, self.controllers)
 
     def create(self) -> None:
-        """Top-down constraint: a controller works here only if every cgroup above hands it down.
+        """See :meth:`V1.create`: a controller works here only if every cgroup above enables it.
 
-        A cgroup that hands down controllers may hold no processes itself (the root may), so this fails with EBUSY below
-        a cgroup with processes.
+        A cgroup that enables controllers for those below it may hold no processes itself (the root may). So this fails
+        with EBUSY below a cgroup with processes.
         """
         directory = self._mount
         for name in self.relative.split("/"):
@@ -95,8 +95,9 @@ class V2:
 
     def _enable(self, directory: str, missing: list[str]) -> None:
         file = f"{directory}/cgroup.subtree_control"
-        # An instance of the bench needs what it names; a container what it has limits of, and these are refused then,
-        # by their file's name. There may be processes beside (in a container, for one), or no right to this file.
+        # An instance that tare measures needs all its controllers. A container needs those of which it has limits, and
+        # a limit is refused later, by the name of its file. The cgroup above may hold processes (as in a container), or
+        # this user may not write the file.
         needed = [] if self.controllers == EVERY else [word for word in missing if word in ENABLED]
         if needed:
             write(file, " ".join(f"+{word}" for word in needed))
@@ -145,7 +146,7 @@ class V2:
     def reclaim(self, size_bytes: int) -> None:
         try:
             write(f"{self.directory}/memory.reclaim", str(size_bytes))
-        except BlockingIOError:  # EAGAIN: less than that was to be had
+        except BlockingIOError:  # EAGAIN: less than that could be freed
             pass
 
     def freeze(self) -> None:
@@ -153,7 +154,7 @@ class V2:
         events = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             changed = select.poll()
-            changed.register(events, select.POLLPRI)  # kernfs_notify: of "frozen" too
+            changed.register(events, select.POLLPRI)  # kernfs_notify reports changes of "frozen", too
             write(f"{self.directory}/cgroup.freeze", "1")
             deadline = time.monotonic() + _FREEZE_MS / 1000
             while b"frozen 1" not in os.pread(events, 4096, 0):
@@ -173,7 +174,7 @@ class V2:
 
     def frozen(self) -> bool:
         try:
-            # The second: not all are stopped yet, and who enters will be.
+            # The second: not all are stopped yet, and a process that enters will be.
             if "frozen 1" in read(f"{self.directory}/cgroup.events"):
                 return True
             return read(f"{self.directory}/cgroup.freeze").strip() == "1"
@@ -192,7 +193,7 @@ class V2:
         return ""
 
     def kill(self) -> None:
-        # Linux 5.14, else it is not there; kills what forks meanwhile, and what is frozen, too.
+        # since Linux 5.14; it also kills what forks meanwhile, and what is frozen
         write_if_there(f"{self.directory}/cgroup.kill", "1")
         kill(self.pids, f"/{self.relative}")
 

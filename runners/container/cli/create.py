@@ -222,7 +222,7 @@ def _explain(asked: Request) -> int:
     from .main import say_lines
 
     config, _ = stored_config.load(asked.bundle, network=asked.network)
-    made = sequence.plan(config, pivot=asked.pivot)
-    for number, said in enumerate((*(step.describe() for step in made.steps), *made.lastly), 1):
+    made = sequence.make(config, pivot=asked.pivot)
+    for number, said in enumerate((*(step.describe() for step in made.steps), *made.last_words), 1):
         say_lines(f"{number:3} {said}")
     return 0

@@ -208,7 +208,7 @@ def _paths(reader: Reader, key: str) -> tuple[str, ...]:
     for path in paths:
         if not path.startswith("/"):
             reader.warn(key, f"{path!r} is not absolute: {'taken from /' if path else 'ignored'}")
-    return tuple(mounts.inside(path) for path in paths if path)
+    return tuple(mounts.from_root(path) for path in paths if path)
 
 
 def _root(root: Reader, directory: str) -> tuple[str, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..light.dataclasses import record
 from ..reader import SEE, BundleError, Reader
-from .mounts import inside
+from .mounts import from_root
 from .process import number
 
 #: time_namespaces(7)
@@ -67,7 +67,7 @@ def devices(linux: Reader) -> tuple[Device, ...]:
         path, kind = item.take("path", str), item.take("type", str)
         if kind not in _DEVICE_KINDS:
             raise BundleError(item.at("type"), f"{kind!r} is not a kind of device", "use c, b, u or p")
-        path = inside(path) if path.startswith("/") and "\0" not in path else ""
+        path = from_root(path) if path.startswith("/") and "\0" not in path else ""
         if path in ("", "/"):
             raise BundleError(item.at("path"), "must be an absolute path of a file", SEE)
         numbers = [number(item, key, 0 if kind == "p" else None, high=(1 << 20) - 1) for key in ("major", "minor")]

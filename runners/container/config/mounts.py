@@ -143,10 +143,10 @@ def _target(item: Reader) -> str:
         raise BundleError(item.at("destination"), "must be a path", SEE)
     if not target.startswith("/"):
         item.warn("destination", f"{target!r} is relative, which is deprecated: taken from /")
-    return inside(target)
+    return from_root(target)
 
 
-def inside(path: str) -> str:
+def from_root(path: str) -> str:
     """*path* from the root of the container, in order; "..", where a link may stand before it, is the kernel's."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     while parts[:1] == [".."]:

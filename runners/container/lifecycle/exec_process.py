@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 
-from ..cgroup.enter import Doors
+from ..cgroup.enter import Entrances
 from ..config.bundle import NAMESPACES
 from ..errors import OciError, reason
 from ..light.dataclasses import record
@@ -144,7 +144,7 @@ def _join(entry: Entry, steps: tuple[Step, ...], program: int, report: int, numb
         before, after = entry.process.affinity
         if before:
             child.run((RunOn(before),))
-        doors = None if entry.group is None else Doors(entry.group, entry.first, entry.entrances)
+        doors = None if entry.group is None else Entrances(entry.group, entry.first, entry.entrances)
         # Always, also where it is ours already: the call fails if the process has ended, and the number is another's.
         flags = NAMESPACES["mount"]
         for kind in entry.config.namespaces:
@@ -220,4 +220,4 @@ class OwnTerminal(Strict):
 
     def apply(self, _sys: Sys) -> None:
         """See :class:`basic.Step`."""
-        os.close(pty.inside(self.carrier, size=self.size, uid=self.uid, plain=self.plain))
+        os.close(pty.make(self.carrier, size=self.size, uid=self.uid, plain=self.plain))

@@ -20,10 +20,10 @@ _MOST_LINES = 340
 
 @record
 class Range:
-    """*size* ids from *inside* on are the host's from *outside* on."""
+    """*size* ids from *container* on, as the container counts, are *host* on, as the host counts."""
 
-    inside: int
-    outside: int
+    container: int
+    host: int
     size: int
 
 
@@ -43,7 +43,7 @@ def parse(reader: Reader, key: str) -> tuple[Range, ...]:
 
 def root(ranges: tuple[Range, ...]) -> int:
     """The id to be while the container is set up: 0, or the lowest there is."""
-    return min(each.inside for each in ranges)
+    return min(each.container for each in ranges)
 
 
 def first(pid: str | int = "self") -> tuple[int, int]:
@@ -59,16 +59,16 @@ def first(pid: str | int = "self") -> tuple[int, int]:
 
 def covers(ranges: tuple[Range, ...], number: int) -> bool:
     """Whether the id *number* of the container exists."""
-    return any(each.inside <= number < each.inside + each.size for each in ranges)
+    return any(each.container <= number < each.container + each.size for each in ranges)
 
 
-def outside(ranges: tuple[Range, ...], number: int) -> int:
+def on_host(ranges: tuple[Range, ...], number: int) -> int:
     """The host's id for the id *number* of the container; 0, which is nobody inside, if there is none."""
-    return next((r.outside + number - r.inside for r in ranges if r.inside <= number < r.inside + r.size), 0)
+    return next((r.host + number - r.container for r in ranges if r.container <= number < r.container + r.size), 0)
 
 
 def _lines(ranges: tuple[Range, ...]) -> str:
-    return "".join(f"{each.inside} {each.outside} {each.size}\n" for each in ranges)
+    return "".join(f"{each.container} {each.host} {each.size}\n" for each in ranges)
 
 
 def write(pid: int, uids: tuple[Range, ...], gids: tuple[Range, ...]) -> None:
@@ -83,7 +83,7 @@ def write(pid: int, uids: tuple[Range, ...], gids: tuple[Range, ...]) -> None:
 
 def _write(pid: int, which: str, ranges: tuple[Range, ...], *, own: int) -> None:
     path = f"/proc/{pid}/{which}_map"
-    alone = len(ranges) == 1 and ranges[0].outside == own and ranges[0].size == 1
+    alone = len(ranges) == 1 and ranges[0].host == own and ranges[0].size == 1
     if os.geteuid() == 0 or alone:
         if os.geteuid() != 0 and which == "gid":
             _put(f"/proc/{pid}/setgroups", "deny")
@@ -108,7 +108,7 @@ def _put(path: str, text: str) -> None:
 
 def _helper(pid: int, which: str, ranges: tuple[Range, ...]) -> None:
     name = f"new{which}map"
-    words = [name, str(pid), *(str(part) for each in ranges for part in (each.inside, each.outside, each.size))]
+    words = [name, str(pid), *(str(part) for each in ranges for part in (each.container, each.host, each.size))]
     said_out, said_in = os.pipe()
     try:
         child = os.posix_spawnp(

@@ -64,7 +64,7 @@ def open_socket(path: str) -> int:
 
 
 def pair() -> tuple[int, int]:
-    """Two connected descriptors: one for :func:`inside`, one for :func:`receive`."""
+    """Two connected descriptors: one for :func:`make`, one for :func:`receive`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     return ours.detach(), theirs.detach()
 
@@ -91,7 +91,7 @@ def receive(carrier: int) -> int:
     raise OciError("the container sent no terminal", "", "see what its set-up said")
 
 
-def inside(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0, plain: bool = False) -> int:
+def make(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0, plain: bool = False) -> int:
     """Make a terminal in the container's devpts, send its master over *carrier*, and make it the caller's own.
 
     The caller leads a session without a terminal (setsid(2)), and its root is the container's. *size* is (rows,
@@ -152,7 +152,7 @@ class Proxy:
             self._before = termios.tcgetattr(0)
             # At once, without a wait for what was written before: nobody may be reading that.
             tty.setraw(0, termios.TCSANOW)
-            # The container's terminal leaves line ends to this one: see inside().
+            # The container's terminal leaves line ends to this one: see make().
             raw = termios.tcgetattr(0)
             raw[1] = self._before[1]
             termios.tcsetattr(0, termios.TCSANOW, raw)

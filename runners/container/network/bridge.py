@@ -15,7 +15,7 @@ import os
 import sys
 
 from ..light.dataclasses import record
-from .netlink import Netlink, inside
+from .netlink import Netlink, in_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def setup(pid: int, name: str, *, nat: bool = False, state: str = STATE) -> Leas
     try:
         if os.fstat(namespace).st_ino == os.stat("/proc/self/ns/net").st_ino:
             raise OSError(errno.EINVAL, "has no network namespace of its own", name)
-        with _Leases(state) as leases, Netlink() as here, inside(namespace) as there:
+        with _Leases(state) as leases, Netlink() as here, in_namespace(namespace) as there:
             lease = leases.add(name, nat=nat)
             try:
                 _connect(here, there, lease, namespace)

@@ -1,7 +1,7 @@
 """Route netlink: the few messages that a container's network is made of, each acknowledged by the kernel.
 
 Only what :mod:`bridge` needs, IPv4 only. A socket belongs for good to the network namespace in which it was made, so
-one can be opened inside a container's (:func:`inside`) and used from here.
+one can be opened inside a container's (:func:`in_namespace`) and used from here.
 
 Sources: netlink(7), rtnetlink(7), linux/if_link.h, linux/veth.h, linux/rtnetlink.h.
 """
@@ -140,7 +140,7 @@ class Netlink:
             return answer[_HEADER.size :]
 
 
-def inside(namespace: int) -> Netlink:
+def in_namespace(namespace: int) -> Netlink:
     """A socket of another network *namespace* (a fd of /proc/PID/ns/net). For a process of one thread."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,8 +1,8 @@
 """From a profile to the kernel's program, by libseccomp, in a child whose time is limited.
 
-libseccomp 2.5 does not come to an end with some sets of rules: two for one call that share a condition are enough. A
-call of a C library cannot be interrupted, so a child makes it, and the kernel ends the child (setitimer(2)).
-Only a program that is in no cache is made (:mod:`filter_cache`), so no usual start pays for the child.
+libseccomp 2.5 never returns for some sets of rules: two rules for one call that share a condition are enough. A call of
+a C library cannot be interrupted, so a child makes it, and the kernel ends the child (setitimer(2)). That is only
+needed for a program that is in no cache (:mod:`filter_cache`), so most starts have no such child.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ else:
 #: Seconds of processor time. The longest profiles that are in use take hundredths of one.
 LIMIT_S = 30.0
 
-#: With these for what a profile does not name, calls that are newer are let through, too.
+#: With these actions for what a profile does not name, newer calls are allowed, too.
 _LETTING = tuple(ACTIONS[f"SCMP_ACT_{name}"] for name in ("ALLOW", "LOG", "TRACE"))
 _ACTION = 0xFFFF0000  # SECCOMP_RET_ACTION_FULL
 #: BPF_MAXINSNS of linux/bpf_common.h.
@@ -35,7 +35,7 @@ _LONGEST = 4096
 
 def in_time(profile: Profile) -> bytes:
     """The program, an array of struct sock_filter. Raises BundleError (also when time is up) and OSError."""
-    said = os.memfd_create("tare-seccomp", os.MFD_CLOEXEC)  # no pipe: whatever its length, the child need not wait
+    said = os.memfd_create("tare-seccomp", os.MFD_CLOEXEC)  # not a pipe, for which the child may have to wait
     try:
         pid = os.fork()
         if not pid:
@@ -61,7 +61,7 @@ def in_time(profile: Profile) -> bytes:
 
 
 def _child(profile: Profile, said: int) -> None:
-    """Write the answer, of which the first byte says what it is, and end."""
+    """Write the answer, whose first byte says what it is, and end."""
     try:
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGPROF,))
@@ -87,7 +87,7 @@ def _answer(profile: Profile) -> bytes:
 
 
 def program(profile: Profile) -> bytes:
-    """What :func:`in_time` returns, in this process, in whatever time it takes."""
+    """What :func:`in_time` returns, made in this process and without a limit of time."""
     with libseccomp.Filter(profile.default_action) as made:
         for name in profile.architectures:
             if not made.add_architecture(name):
@@ -117,7 +117,7 @@ def program(profile: Profile) -> bytes:
 
 
 def _with_newer(made: bytes, profile: Profile) -> bytes:
-    """*made* with an answer to calls that are newer than *profile*: see :mod:`unknown_calls`."""
+    """*made*, with an answer to calls that are newer than *profile*: see :mod:`unknown_calls`."""
     if profile.default_action & _ACTION in _LETTING:
         return made
     from . import unknown_calls

@@ -1,8 +1,9 @@
 """The system calls that docker's default profile lets a container make, by what they are for; all others are refused.
 
-What is left out reaches beyond a container (mount, setns, reboot, modules, kexec, swap, keyrings, bpf, perf, quota), is
-a large or a rarely used door to the kernel (userfaultfd, io_uring, obsolete calls), or makes namespaces, in which every
-user is root before code that only root used to reach: hence the conditions on clone.
+Left out are calls that reach beyond a container (mount, setns, reboot, modules, kexec, swap, keyrings, bpf, perf,
+quota), large or rarely used interfaces of the kernel (userfaultfd, io_uring, obsolete calls), and those that make
+namespaces: in a user namespace every user is root, and reaches code that only root could reach before. Hence the
+conditions on clone.
 
 The groups follow the tables of the kernel's source (arch/x86/entry/syscalls/syscall_64.tbl, syscall_32.tbl, and the
 numbers of 32-bit ARM in scripts/syscall.tbl); which calls of them are allowed is documented by docker ("Seccomp
@@ -53,7 +54,7 @@ _PROCESSES = (
     " kill pidfd_open pidfd_send_signal prctl restart_syscall rseq set_robust_list set_thread_area set_tid_address"
     " setpgid setsid tgkill tkill vfork wait4 waitid waitpid"
 )
-#: futex and its kin.
+#: futex and related calls.
 _FUTEXES = "futex futex_requeue futex_time64 futex_wait futex_waitv futex_wake"
 #: Users, groups, capabilities, limits.
 _IDENTITY = (
@@ -74,7 +75,7 @@ _TIME = (
     " timer_getoverrun timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime"
     " timerfd_gettime64 timerfd_settime timerfd_settime64 times"
 )
-#: Scheduling of one's own.
+#: Scheduling of the process itself.
 _SCHEDULING = (
     "getcpu getpriority ioprio_get ioprio_set sched_get_priority_max sched_get_priority_min sched_getaffinity"
     " sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64"
@@ -90,10 +91,10 @@ _MESSAGES = (
     "ipc mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend mq_timedsend_time64"
     " mq_unlink msgctl msgget msgrcv msgsnd semctl semget semop semtimedop semtimedop_time64 shmat shmctl shmdt shmget"
 )
-#: Walls that a process builds for itself, and what the system says of itself.
+#: Restrictions that a process sets for itself, and information about the system.
 _OTHERS = (
     "getrandom landlock_add_rule landlock_create_ruleset landlock_restrict_self seccomp sysinfo uname"
-    # For a debugger inside: since Linux 4.8 seccomp looks again after ptrace has changed a call.
+    # For a debugger in the container: since Linux 4.8, seccomp checks a call again after ptrace has changed it.
     " process_vm_readv process_vm_writev ptrace"
 )
 _EVERYWHERE = " ".join(
@@ -148,7 +149,7 @@ def docker_profile(machine: str = "") -> dict[str, object]:
             allow("socket", value=_AF_VSOCK, op="SCMP_CMP_NE"),
             *(allow("personality", value=value, op="SCMP_CMP_EQ") for value in _PERSONALITIES),
             allow("clone", value=_CLONE_NAMESPACES, valueTwo=0, op="SCMP_CMP_MASKED_EQ"),
-            # Its flags are in memory, where a filter cannot look: C libraries fall back to clone on this answer.
+            # Its flags are in memory, which a filter cannot read. On this answer, C libraries use clone.
             {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
         ],
     }

@@ -1,7 +1,7 @@
 """Compiled system call filters, kept from one start to the next below /run: crun does the same.
 
-A file is believed only if this user wrote it and nobody else can, if it was made for the very same profile, which it
-holds in full, and by the libseccomp file that is there now. Whatever is wrong with it, it counts as missing.
+A file is used only if this user wrote it and nobody else can write it, if it was made for exactly this profile, which
+it holds in full, and by the file of libseccomp that is installed now. Otherwise it counts as missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _stamp(library: str) -> bytes:
 
 
 def load(cache: str, key: str) -> bytes:
-    """The program that was stored for *key*; empty when there is none that can be believed."""
+    """The program that was stored for *key*; empty if there is none that may be used."""
     try:
         fd = os.open(_file(cache, key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -38,7 +38,7 @@ def load(cache: str, key: str) -> bytes:
     library, _, _ = head.removeprefix(_HEADER).partition(b"\0")
     try:
         good = _head(key, os.fsdecode(library)) == head
-    except (OSError, ValueError):  # the library is elsewhere now
+    except (OSError, ValueError):  # the library has another path now
         return b""
     return program if good and len(program) % 8 == 0 else b""
 
@@ -48,7 +48,7 @@ def _head(key: str, library: str) -> bytes:
 
 
 def store(cache: str, key: str, program: bytes, library: str) -> None:
-    """Keep *program* for *key*, made by *library*; by one rename, so a reader finds all of it or nothing."""
+    """Store *program* for *key*, made by *library*; by one rename, so a reader finds all of it or nothing."""
     scratch = f"{_file(cache, key)}.{os.getpid()}"
     try:
         os.makedirs(cache, 0o700, exist_ok=True)
@@ -59,7 +59,7 @@ def store(cache: str, key: str, program: bytes, library: str) -> None:
             os.close(fd)
         os.replace(scratch, _file(cache, key))
     except OSError:
-        # A full or read-only /run costs the next start the time, and nothing else.
+        # If /run is full or read-only, the next start takes longer, and that is all.
         try:
             os.unlink(scratch)
         except OSError:

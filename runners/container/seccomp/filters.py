@@ -1,6 +1,6 @@
 """System call filters: ``linux.seccomp`` of the configuration, as a BPF program, as a step of the set-up.
 
-Three stages, so that a started container pays for the last alone: :func:`parse` reads and refuses; :func:`compile`
+There are three stages, of which most starts need only the last: :func:`parse` reads and refuses; :func:`compile`
 makes the kernel's program through libseccomp, once, in the parent; :class:`Filter` is one system call, the last before
 the program is executed (:mod:`stub`), so that a filter need not allow what set-up calls.
 
@@ -73,7 +73,7 @@ class Condition:
 
 @record(kw_only=True)
 class Rule:
-    """What is done to the calls *names* whose arguments fulfil all *conditions*; *action* as the kernel has it."""
+    """What is done to the calls *names* if their arguments fulfil all *conditions*; *action* is the kernel's number."""
 
     names: tuple[str, ...]
     action: int
@@ -111,7 +111,7 @@ def parse(reader: Reader) -> Profile:
     listener, metadata = _listener(reader, default, rules)
     reader.done()
     if not listener:
-        flags &= ~_WAIT_KILLABLE_RECV  # about a listener: the kernel refuses it without one
+        flags &= ~_WAIT_KILLABLE_RECV  # it is about a listener: the kernel refuses it without one
     return Profile(
         default_action=default,
         architectures=tuple(name.removeprefix("SCMP_ARCH_").lower() for name in names),
@@ -123,16 +123,16 @@ def parse(reader: Reader) -> Profile:
 
 
 def _listener(reader: Reader, default: int, rules: tuple[Rule, ...]) -> tuple[str, str]:
-    """The agent's socket and the text for it; empty where no call is to be asked for (runc and crun ignore both)."""
+    """The agent's socket and the text for it; empty if no call is sent to an agent (runc and crun ignore both then)."""
     path, metadata = reader.take("listenerPath", str, ""), reader.take("listenerMetadata", str, "")
     if default == _NOTIFY:
-        # The agent gets the listener from a process that is under the filter by then.
+        # The process that passes the listener to the agent is under the filter already.
         raise BundleError(
             reader.at("defaultAction"), "SCMP_ACT_NOTIFY cannot be used as default action", "name the calls"
         )
     notified = [name for rule in rules if rule.action == _NOTIFY for name in rule.names]
     if "write" in notified:
-        # runc and crun refuse it, too: what is said about a program that cannot be executed is written.
+        # runc and crun refuse it, too: the error of a program that cannot be executed is reported by write.
         raise BundleError(
             reader.at("syscalls"), "SCMP_ACT_NOTIFY cannot be used for the write syscall", "leave write out"
         )
@@ -175,7 +175,7 @@ def _rule(item: Reader) -> Rule:
         item.warn("names", "is empty: the rule is ignored")
     action = _action(item, "action", "errnoRet")
     conditions = tuple(map(_condition, item.each("args")))
-    for key in ("comment", "name"):  # podman writes them; they mean nothing to a runtime
+    for key in ("comment", "name"):  # podman writes these keys; they mean nothing to a runtime
         item.take(key, str, "")
     item.done()
     return Rule(names=names, action=action, conditions=conditions)
@@ -197,14 +197,14 @@ def _condition(item: Reader) -> Condition:
 def compile(profile: Profile, *, cache: str = "") -> bytes:  # noqa: A001 - seccomp.compile, as re.compile
     """The filter as an array of struct sock_filter (linux/filter.h), for this machine's architecture and others asked.
 
-    Names that this libseccomp does not know are skipped: profiles list calls of kernels to come. It takes libseccomp
-    10 ms to write docker's profile down, so a *cache*, a directory that may not exist, spares all starts but the first.
-    Raises BundleError (libseccomp is absent, or refuses a rule) and OSError.
+    Names that this libseccomp does not know are skipped: profiles list calls of newer kernels. libseccomp takes 10 ms
+    for docker's profile, so the program is kept in *cache*, a directory that need not exist. Raises BundleError
+    (libseccomp is absent, or refuses a rule) and OSError.
     """
     key = f"{os.uname().machine} {profile!r}" if cache else ""
     if cache and (kept := filter_cache.load(cache, key)):
         return kept
-    from . import compiler, libseccomp  # late: a start that finds its program in the cache does without
+    from . import compiler, libseccomp  # imported late: a start that finds its program in the cache does not need it
 
     if trouble := libseccomp.load():
         raise BundleError("linux.seccomp", f"needs libseccomp.so.2, which cannot be loaded: {trouble}", _INSTALL)
@@ -232,7 +232,8 @@ class Filter:
     def call(self) -> stub.Call:
         """The system call that installs it: seccomp(2)."""
         pointed = (struct.pack("<HHI", len(self.program) // 8, 0, 0), self.program)  # struct sock_fprog
-        # To hand the filter to other threads, of which there are none, and to get a listener exclude each other.
+        # The kernel refuses this flag, to apply the filter to other threads, together with a listener. There are no
+        # other threads.
         flags = self.flags & ~_TSYNC | _NEW_LISTENER if self.listener else self.flags
         arguments = (k.SECCOMP_SET_MODE_FILTER, flags, pointed)
         return stub.Call(stub.FILTER, "seccomp", arguments, stub.LISTENER if self.listener else 0)
@@ -244,7 +245,7 @@ def make(profile: Profile, *, cache: str = "") -> Filter:
 
 
 def available() -> str:
-    """Why filters cannot be made here; empty when they can: for who asks beforehand."""
+    """Why filters cannot be made here; empty when they can."""
     if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
         return "this kernel has no seccomp filters"
     from . import libseccomp

@@ -1,6 +1,6 @@
 """libseccomp(3) through ctypes: makes the BPF program of a filter. It is loaded when a filter is made, not before.
 
-The library is used in the parent and never in the child of a clone. Sources: seccomp_init(3), seccomp_rule_add(3),
+The library is used in the parent, and never in the child of a clone. Sources: seccomp_init(3), seccomp_rule_add(3),
 seccomp_attr_set(3), seccomp_export_bpf(3), seccomp.h.
 """
 
@@ -80,7 +80,7 @@ def path() -> str:
 
 
 def number(name: str) -> int | None:
-    """The number of the call *name* on this architecture, or libseccomp's stand-in; None if it knows no such call."""
+    """The number of the call *name* on this architecture, or libseccomp's negative one; None if it knows none."""
     found: int = _loaded().seccomp_syscall_resolve_name(name.encode(errors="replace"))
     return None if found == _NO_SUCH_CALL else found
 
@@ -97,15 +97,16 @@ def highest(names: Iterable[str], architecture: str) -> int:
 
 
 class Filter:
-    """A filter in the making; leaving the block frees it. Every method raises OSError."""
+    """A filter that is being made; leaving the block frees it. Every method raises OSError."""
 
     def __init__(self, default_action: int) -> None:
         self._library = _loaded()
         self._context = self._library.seccomp_init(default_action)
         if not self._context:
             raise OSError(22, "seccomp_init refuses the default action")
-        # Comparing one number after the other costs each call up to 300 steps, and so does the kernel's own look
-        # through the filter when it is installed (seccomp_cache_prepare). libseccomp 2.4 has no trees, and says EEXIST.
+        # A binary tree. Without it, numbers are compared one after the other: up to 300 steps for each call, and as
+        # many when the kernel itself runs the filter at its installation (seccomp_cache_prepare). libseccomp 2.4 has no
+        # trees, and returns EEXIST.
         done = self._library.seccomp_attr_set(self._context, _CTL_OPTIMIZE, _BINARY_TREE)
         if done != _EEXIST:
             self._check("seccomp_attr_set", done)

@@ -1,9 +1,9 @@
-"""The agent that SCMP_ACT_NOTIFY asks: it gets the listener of the container's filter, with the container's state.
+"""The agent of SCMP_ACT_NOTIFY: it gets the listener of the container's filter, with the container's state.
 
 The process installs the filter by itself, in the small program of :mod:`stub`, and from then on each of its calls may
-be one that the agent has to answer. So it makes none: it leaves the listener's number in its memory and waits there,
-and we read that number, copy the descriptor (pidfd_getfd(2)), send it, and let the process go on, by its memory
-again.
+be one that the agent has to answer. So it makes none: it writes the listener's number into its memory, and waits for
+another word of its memory to change. The runtime reads that number, copies the descriptor (pidfd_getfd(2)), sends it to
+the agent, and writes the word, so that the process goes on.
 
 Sources: the OCI runtime specification (config-linux.md, "The Container Process State"), seccomp_unotify(2).
 """
@@ -28,7 +28,7 @@ _LOOK_S = 0.0002
 
 
 def connect(profile: Profile | None) -> int:
-    """A descriptor connected to the agent of *profile*; -1 where none is asked. Raises OciError."""
+    """A descriptor connected to the agent of *profile*; -1 if it has none. Raises OciError."""
     if profile is None or not profile.listener:
         return -1
     try:
@@ -39,7 +39,7 @@ def connect(profile: Profile | None) -> int:
 
 
 def hand_on(carrier: int, profile: Profile, pid: int, state: dict[str, object]) -> None:
-    """Give the agent at *carrier* the listener of process *pid*, which has announced its filter, and let it go on.
+    """Send the agent, over *carrier*, the listener of process *pid*, which has announced its filter, and let it go on.
 
     *state* is that of the container (runtime.md, "State"). Raises OciError.
     """
@@ -60,13 +60,13 @@ def hand_on(carrier: int, profile: Profile, pid: int, state: dict[str, object]) 
 
 
 def _number(memory: int) -> int:
-    """The listener's number, as soon as it stands in the process's memory."""
+    """The listener's number, as soon as it is in the process's memory."""
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         found = int.from_bytes(os.pread(memory, 4, stub.LISTENER_AT), "little")
         if found:
             return found - 1
-        # There is no event for it: whatever the process did to tell would be a system call under the filter.
+        # There is no event for it: to send one, the process would have to make a system call under the filter.
         time.sleep(_LOOK_S)
     raise TimeoutError(f"the process has not installed its filter within {_READY_S:g} s")
 

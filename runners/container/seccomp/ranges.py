@@ -1,12 +1,13 @@
-"""A filter of system calls made smaller: the same verdicts, decided by ranges of numbers.
+"""Makes a filter of system calls smaller: the same results, decided by ranges of numbers.
 
-libseccomp compares a call's number with every number of a profile. But numbers that stand side by side mostly have one
-verdict: docker's profile is 1237 instructions for three architectures, and by ranges a fraction of that. The kernel
-translates the program for each container that starts, and keeps it as long as that lives: less to do, less to hold.
+libseccomp compares a call's number with every number of a profile. But neighbouring numbers mostly have the same
+result: docker's profile is 1237 instructions for three architectures, and by ranges a fraction of that. The kernel
+translates the program for each container that starts, and keeps it as long as the container lives; so a smaller one
+saves time and memory.
 
-The program is tried out: its outcome for a number can change only at a number that it compares with, so one try for
-each of these tells all. An outcome is a verdict, or the instruction that first looks at an argument: from there on, the
-code is copied as it is.
+The program is run for numbers: its result can change only at a number that it compares with, so one run for each of
+these is enough. A result is what the filter returns, or the first instruction that looks at an argument: from there on,
+the code is copied as it is.
 
 Sources: linux/filter.h, linux/seccomp.h (struct seccomp_data), linux/bpf_common.h. Classic BPF jumps forward only.
 """
@@ -19,21 +20,21 @@ import struct
 _LD, _AND, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
 _CONDITIONAL = (_JEQ, _JGT, _JGE)
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data; arguments come after
-_FAR = 255  # the reach of a conditional jump
+_FAR = 255  # the longest conditional jump
 _HIGHEST = 0xFFFFFFFF
-#: In place of an opcode while the positions are not known: jump to the copy of that old instruction.
+#: Stands for an opcode while positions are not known: a jump to the copy of that old instruction.
 _TO_COPY = -1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     #: opcode, distance if true, distance if false, constant
     Instruction = tuple[int, int, int, int]
-    #: (first number, verdict or place, whether it is a verdict): up to the first number of the next one
+    #: (first number, returned value or place, whether it is a value), valid up to the first number of the next one
     Range = tuple[int, int, bool]
 
 
 def smaller(program: bytes) -> bytes:
-    """An equal filter; or *program* itself, where it has instructions that are not known here or gets no smaller."""
+    """A filter with the same results; *program* itself if it has instructions not known here, or gets no smaller."""
     code = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
     compared = _constants(code)
     if compared is None:
@@ -70,7 +71,7 @@ def _constants(code: list[Instruction]) -> tuple[set[int], set[int]] | None:
 
 
 def _ranges(code: list[Instruction], architecture: int, edges: list[int]) -> list[Range]:
-    """The outcomes for all numbers of *architecture*, in order; neighbours differ."""
+    """The results for all numbers of *architecture*, in order; neighbours differ."""
     found: list[Range] = []
     for edge in edges:
         outcome = _try(code, architecture, edge)
@@ -98,12 +99,12 @@ def _try(code: list[Instruction], architecture: int, number: int) -> tuple[int, 
 
 
 def _tree(ranges: list[Range]) -> list[Instruction] | None:
-    """Find the range of the number that is loaded, by halves. None if that takes more than a jump's reach."""
-    ends = list(dict.fromkeys(each[1:] for each in ranges))  # outcomes, each of which stands once, at the end
+    """Code that finds the range of the loaded number by bisection; None if a jump would be too long."""
+    ends = list(dict.fromkeys(each[1:] for each in ranges))  # the results, each once, at the end
     nodes: list[tuple[int, int, int, int]] = []
 
     def grow(low: int, high: int) -> int:
-        """The position of what decides between the ranges from *low* to *high*; ends count from -1 downwards."""
+        """The position of the code that decides between ranges *low* to *high*; results count from -1 downwards."""
         if high - low == 1:
             return -1 - ends.index(ranges[low][1:])
         at, middle = len(nodes), (low + high) // 2
@@ -123,9 +124,9 @@ def _tree(ranges: list[Range]) -> list[Instruction] | None:
 
 
 def _assemble(code: list[Instruction], architectures: list[int], blocks: list[list[Instruction]]) -> bytes:
-    """The whole program: which architecture, its block, the copied rest. The last block is for all others."""
+    """The whole program: a switch by architecture, a block for each, the last for all others, and the copied rest."""
     made: list[Instruction] = [(_LD, 0, 0, _ARCHITECTURE)]
-    # Two instructions for each architecture; then the blocks, each behind a load, that of all others first.
+    # Two instructions for each architecture; then the blocks, each after a load, that of all others first.
     start = 1 + 2 * len(architectures) + 1 + len(blocks[-1])
     for architecture, block in zip(architectures, blocks, strict=False):
         made.append((_JEQ, 0, 1, architecture))

@@ -24,7 +24,7 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "x32": 0xC000003E, "x86": 0x40000003, "aa
 
 
 def answered(program: bytes, last: dict[str, int]) -> bytes:
-    """*program* behind a check for what is newer; *last* maps architectures to the highest number that it knows."""
+    """A check for newer calls, followed by *program*; *last* maps architectures to the highest number that it knows."""
     made = b""
     for name, token in ARCHITECTURES.items():
         if name in last and name != "x32":

@@ -22,7 +22,7 @@ _TOP_OPTIONS = "mode=755,size=64k"
 def cgroup(mount: Mount, relative: str, *, own_namespace: bool, layout: Layout | None = None) -> Iterator[Step]:
     """Steps for *mount*; *relative* is the container's cgroup, for where it has no cgroup namespace.
 
-    Empty: it stays in that of the caller, which may make none, and so it sees that.
+    If it is empty, the container stays in the cgroup of the caller, who may make none, and sees that one.
     """
     layout = layout or hierarchies.layout()
     if layout.mode in ("v2", "none"):
@@ -53,17 +53,17 @@ def _view(
     layout: Layout,
 ) -> Step:
     if own_namespace:
-        # Of a namespace that was joined, a user namespace of the container's own may mount nothing.
+        # A container with a user namespace of its own may not mount what belongs to a namespace that it joined.
         return MountIn("cgroup", target, kind, mount.flags, data, f"{where}/{relative}" if relative else "")
     set_, clear = mount.attributes
     own = f"{where}/{relative}" if relative else ""
-    # It may not have one in this hierarchy, see :mod:`claim_cgroup`.
+    # The container may have no cgroup in this hierarchy: see :mod:`claim_cgroup`.
     source = own if own and os.path.isdir(own) else _ours(where, data, layout)
     return Bind(source, target, attributes=(set_, clear))
 
 
 def _ours(where: str, controllers: str, layout: Layout) -> str:
-    """The directory of our own cgroup in the hierarchy at *where*; *controllers* is empty for v2 (cgroups(7))."""
+    """This process's cgroup directory in the hierarchy at *where*; *controllers* is empty for v2 (cgroups(7))."""
     wanted = set(controllers.split(","))
     for line in filter(None, hierarchies.read("/proc/self/cgroup").split("\n")):
         _, names, path = line.split(":", 2)

@@ -1,12 +1,12 @@
-"""What the first process of a container does in the runtime's copy, between clone and the program.
+"""What the first process of a container does between clone and exec, while it is a copy of the runtime.
 
-It talks with its parent over two pipes, turn by turn: it writes one message, the parent answers with one byte, and end
-of file means that the other is gone. Messages are a letter and a text, see :data:`CREATED` and those below it; that of
-:data:`READY` are the warnings. It waits
-only where the parent has something to do first (:attr:`Ends.awaited`): each turn wakes two processes up, some 0.2 ms.
+It talks with its parent over two pipes, in turns: it writes one message, and the parent answers with one byte. End of
+file means that the other has ended. Messages are a letter and a text, see :data:`CREATED` and those below it; that of
+:data:`READY` are the warnings. It waits for an answer only if the parent has something to do first
+(:attr:`Ends.awaited`): each turn wakes two processes, which takes some 0.2 ms.
 
-It then waits in the exec fifo for ``start``, where it also says how that went: "0" as soon as it is the small program
-of :mod:`stub`, and nothing more if that could execute the container's.
+Then it waits at the exec fifo for ``start``, and reports there: "0" as soon as it is the small program of :mod:`stub`,
+and nothing more if that could execute the container's program.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SIGNALS = 64
 
 @record(kw_only=True)
 class Ends:
-    """Descriptors of the first process: its ends of the pipes, the directory and name of the fifo, and the stub.
+    """What the first process needs: its ends of the pipes, the directory and the name of the fifo, and the stub.
 
     *awaited* are the messages that the parent has to act on before the first process goes on. *hook_stub* is the stub
     for hooks of startContainer, if there are any.
@@ -68,7 +68,7 @@ def tell(fd: int, kind: bytes, text: str = "") -> None:
 
 
 def ask(ends: Ends, kind: bytes, text: str = "") -> None:
-    """Send a message and wait for the answer, if it is awaited. Ends the process if the parent is gone."""
+    """Send a message, and wait for the answer if it is awaited. Ends this process if the parent has ended."""
     if kind not in ends.awaited:
         return
     tell(ends.up, kind, text)
@@ -77,7 +77,7 @@ def ask(ends: Ends, kind: bytes, text: str = "") -> None:
 
 
 def changed_signals() -> tuple[int, ...]:
-    """The signals whose disposition is not the default. Asked in the parent: a copy pays for each page it touches."""
+    """The signals whose disposition is not the default. The parent asks: a copy would have to copy the pages for it."""
     return tuple(
         number
         for number in range(1, _SIGNALS + 1)
@@ -87,7 +87,7 @@ def changed_signals() -> tuple[int, ...]:
 
 
 def reset_signals(changed: tuple[int, ...]) -> None:
-    """Default dispositions and an empty mask: the caller's handlers are not ours, and exec hands on what is ignored."""
+    """Set default dispositions and an empty mask: else the program would inherit which signals the caller ignores."""
     for number in changed:
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
@@ -98,7 +98,7 @@ class StepError(OSError):
 
 
 def run(steps: Sequence[Step]) -> list[str]:
-    """Do *steps*; what did not work and is excused, a line each. Raises :class:`StepError`."""
+    """Do *steps*; return a line for each that failed and is excused. Raises :class:`StepError`."""
     kernel = Kernel()
     excused = []
     for step in steps:
@@ -135,14 +135,14 @@ def become_first(
     run_hooks: RunHooks,
     changed: tuple[int, ...],
 ) -> NoReturn:
-    """Run as the child of clone3. Never returns: ends in the program, or in :data:`SETUP_FAILED`.
+    """Run as the child of clone3. Never returns: it executes the program, or exits with :data:`SETUP_FAILED`.
 
-    Of the descriptors that stay open, *preserve_fds*, the first *listen_fds* are a service manager's. *changed* are the
+    *preserve_fds* descriptors stay open; the first *listen_fds* of them come from a service manager. *changed* are the
     parent's :func:`changed_signals`.
     """
     report = ends.up
     try:
-        # Until the parent has recorded us: it might be killed.
+        # Until the parent has recorded this process: the parent may be killed.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         reset_signals(changed)
         ask(ends, CREATED)
@@ -153,7 +153,7 @@ def become_first(
         run_hooks("createContainer", os.getpid(), -1)
         excused += run(plan.entering)
         ask(ends, LIMITS)
-        excused += run(plan.person)
+        excused += run(plan.credentials)
         path, env = prepare(process, listen_fds)
         if not os.access(ends.fifo, os.W_OK, dir_fd=ends.fifo_directory, effective_ids=True):
             raise PermissionError(errno.EACCES, f"the container's user {process.uid} cannot write to {ends.fifo}")
@@ -161,7 +161,8 @@ def become_first(
         ask(ends, READY, "\n".join(excused))
         os.close(ends.up)
         os.close(ends.down)
-        # Opens when `start` opens the other end. Not by a path from the root: that is the container's by now.
+        # This returns when `start` opens the other end. The path does not begin at the root, which is the container's
+        # by now.
         report = os.open(ends.fifo, os.O_WRONLY | os.O_CLOEXEC, dir_fd=ends.fifo_directory)
         os.close(ends.fifo_directory)
         run_hooks("startContainer", os.getpid(), ends.hook_stub)
@@ -180,7 +181,7 @@ def become(
     """Run as a process that has entered a container: do *steps*, execute *program*, the stub. Never returns.
 
     *steps* are those of :func:`sequence.becoming`, made before entering. What fails is written to *report*, in words or
-    as :func:`stub.said` reads it; *report* is closed by a successful exec.
+    in the form that :func:`stub.said` reads; a successful exec closes *report*.
     """
     try:
         reset_signals(changed_signals())
@@ -200,7 +201,7 @@ def prepare(process: Process, listen_fds: int = 0) -> tuple[str, dict[str, str]]
     """The path of the program, found as the user that the caller is by now, and its environment. Raises OSError."""
     env = dict(process.env)
     overrides = bool(process.capabilities.effective & _DAC_OVERRIDE)
-    # Without a process, the container is never started.
+    # a container without a process is never started
     path = find(process.argv[0], env.get("PATH", _DEFAULT_PATH), overrides=overrides) if process.argv else ""
     if not env.get("HOME"):
         env["HOME"] = home(process.uid)
@@ -214,8 +215,8 @@ def prepare(process: Process, listen_fds: int = 0) -> tuple[str, dict[str, str]]
 def find(name: str, search: str, *, overrides: bool = False) -> str:
     """The path of the program *name*, as execvp(3) finds it. Raises OSError.
 
-    *overrides* says that the caller has CAP_DAC_OVERRIDE. Whether the file can be executed is for execve to say; what
-    access(2) denies is refused here, before anything waits for it.
+    *overrides* says that the caller has CAP_DAC_OVERRIDE. What access(2) denies is refused here, while the creation can
+    still fail; for all else, execve decides.
     """
     if "/" in name:
         _check(name, overrides=overrides)
@@ -241,7 +242,7 @@ def _check(path: str, *, overrides: bool) -> None:
         found = os.stat(path)
     except OSError as error:
         raise OSError(error.errno, f"process.args: {path}: {error.strerror}") from None
-    # Where faccessat2(2) is not to be had, the C library looks at the mode, and knows of no capabilities.
+    # Without faccessat2(2), the C library judges by the file's mode, and ignores capabilities.
     allowed = os.access(path, os.X_OK, effective_ids=True) or (overrides and found.st_mode & 0o111)
     if not stat.S_ISREG(found.st_mode) or not allowed:
         raise PermissionError(errno.EACCES, f"process.args: {path} cannot be executed: permission denied")
@@ -252,7 +253,7 @@ def home(uid: int, *, root: int = -1) -> str:
 
     It is "/" if there is none, or no plain file.
     """
-    # Not of the current directory, which the program's is by now: a file of that name below it is nobody's passwd.
+    # Not relative to the current directory, which is the program's by now: a file etc/passwd in it means nothing.
     top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if root < 0 else root
     try:
         fd = rootfs.find("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK, root=top)
@@ -269,7 +270,7 @@ def home(uid: int, *, root: int = -1) -> str:
         return "/"
     finally:
         os.close(fd)
-    for line in text.split("\n"):  # not splitlines(), which ends one at a form feed or at U+2028, too
+    for line in text.split("\n"):  # not splitlines(), which also splits at a form feed or at U+2028
         fields = line.split(":")
         if len(fields) > 5 and fields[2] == str(uid) and "\0" not in fields[5]:
             return fields[5] or "/"
@@ -280,7 +281,7 @@ def execute(path: str, process: Process, env: dict[str, str], *, report: int, pr
     """Execute the program through the stub; descriptors 3 to 2 + *preserve_fds* stay open. Raises OSError."""
     import fcntl
 
-    # Inheritable, so that the stub has it: it closes it.
+    # inheritable: the stub gets it, and closes it
     end = fcntl.fcntl(report, fcntl.F_DUPFD, 3 + preserve_fds)
     argv = stub.words(end, path, process.argv)
     syscalls.close_range(3 + preserve_fds, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)

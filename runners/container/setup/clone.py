@@ -1,6 +1,7 @@
-"""How the first process comes into its namespaces: by clone3 where they are new, by a helper where some are joined.
+"""How the first process gets into its namespaces: new ones by clone3, existing ones by way of a process in between.
 
-The helper enters those first, and makes the process with CLONE_PARENT, so that it is our child all the same.
+The process in between enters the existing namespaces, and then makes the first process with CLONE_PARENT, so that it is
+a child of the runtime all the same.
 
 Source: setns(2), user_namespaces(7), time_namespaces(7).
 """
@@ -32,7 +33,7 @@ _FILES = {"network": "net", "mount": "mnt", **{kind: kind for kind in ("pid", "u
 class Created:
     """The first process of a container, a child of the caller, and a descriptor of it.
 
-    *warnings* say what of its set-up did not work and is excused.
+    *warnings* name the steps of its set-up that failed and are excused.
     """
 
     pid: int
@@ -43,7 +44,7 @@ class Created:
 def clone(bundle: Bundle, flags: int, born: int, become: Callable[[], NoReturn]) -> Created:
     """Make the process, which calls *become*, in new namespaces by *flags* and in those that *bundle* joins.
 
-    *born* is a descriptor of the v2 cgroup that it starts in, or negative. Raises OSError.
+    *born* is a descriptor of the v2 cgroup in which it starts, or negative. Raises OSError.
     """
     if not any(bundle.namespaces.values()) and not bundle.is_new("time"):
         pid, pidfd = syscalls.clone3(flags, _SIGCHLD, cgroup_fd=born)
@@ -74,11 +75,11 @@ def clone(bundle: Bundle, flags: int, born: int, become: Callable[[], NoReturn])
 
 
 def _join_and_clone(bundle: Bundle, flags: int, born: int, become: Callable[[], NoReturn], numbers: int) -> NoReturn:
-    """In the helper: join namespaces, make the first process as the parent's child, say its number, end."""
+    """In the process in between: join namespaces, make the parent's child, write its number, end."""
     try:
         # Processes in a joined pid or user namespace must not look into a copy of the runtime.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        # Before a joined mount namespace hides them: this file, and Python's modules that the first process may need.
+        # Open and import these before a joined mount namespace hides them: this file, and modules that may be needed.
         clocks = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC) if bundle.is_new("time") else -1
         if bundle.namespaces.get("mount"):
             from ..linux import copy_up, idmap  # noqa: F401
@@ -86,7 +87,7 @@ def _join_and_clone(bundle: Bundle, flags: int, born: int, become: Callable[[], 
         if clocks >= 0:
             _new_time(bundle, clocks)
         if bundle.is_new("user") and os.geteuid():
-            # The parent writes the maps into files that are root's if this is not dumpable.
+            # Must be dumpable: else the files into which the parent writes the id maps belong to root.
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
         pid, _ = syscalls.clone3(flags | syscalls.CLONE_PARENT, 0, cgroup_fd=born)
         if pid == 0:
@@ -101,9 +102,9 @@ def _join_and_clone(bundle: Bundle, flags: int, born: int, become: Callable[[], 
 
 
 def _join(bundle: Bundle) -> None:
-    """Join what has a path. The user namespace comes in the middle: some others need its rights, some those before."""
+    """Join the namespaces with a path; the user namespace in the middle: some need its rights, others the old."""
     paths = {kind: path for kind, path in bundle.namespaces.items() if path}
-    # A path may be anything: without O_NONBLOCK, a pipe would be waited for until somebody writes to it.
+    # The path may be a pipe: without O_NONBLOCK, open would wait until somebody writes to it.
     files = {kind: os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) for kind, path in paths.items()}
     for kind in _changed(bundle):
         if kind in files and _is_ours(files[kind], kind):
@@ -114,7 +115,7 @@ def _join(bundle: Bundle) -> None:
             )
     user = files.pop("user", -1)
     if "mount" in files:
-        files["mount"] = files.pop("mount")  # the last of its round: root and current directory change with it
+        files["mount"] = files.pop("mount")  # last, because it changes the root and the current directory
     later = {}
     for kind, fd in files.items():
         try:
@@ -130,7 +131,7 @@ def _join(bundle: Bundle) -> None:
 
 
 def _changed(bundle: Bundle) -> set[str]:
-    """The kinds of namespaces that the configuration writes something to."""
+    """The kinds of namespaces in which the configuration sets something."""
     kinds = {sysctl_namespace(path) for path, _ in bundle.sysctls}
     return kinds | {"uts"} if bundle.hostname or bundle.domainname else kinds
 
@@ -151,6 +152,6 @@ def _new_time(bundle: Bundle, clocks: int) -> None:
     """time_namespaces(7): the offsets must be there before the first process is. *clocks* is their file."""
     syscalls.unshare(syscalls.CLONE_NEWTIME)
     if bundle.time_offsets:
-        # At once: the kernel takes a write at the file's start alone.
+        # In one write: the kernel only accepts a write at the start of the file.
         os.write(clocks, "\n".join(f"{clock} {s} {ns}" for clock, s, ns in bundle.time_offsets).encode())
     os.close(clocks)

@@ -21,7 +21,7 @@ else:
 
 
 class Sys(Protocol):
-    """The system calls that steps are made of. Those inside an untrusted root (:mod:`rootfs`) end in ``_in``."""
+    """The system calls that steps consist of. Those in an untrusted root (:mod:`rootfs`) end in ``_in``."""
 
     def mount(self, source: str, target: str, kind: str, flags: int, data: str = "", /) -> None:
         """mount(2)."""
@@ -120,7 +120,7 @@ class Sys(Protocol):
         """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING without a name."""
 
     def terminal(self, carrier: int, size: tuple[int, int] | None, uid: int, console: int, plain: int, /) -> None:
-        """Make a terminal, hand its master out over *carrier*; see :func:`pty.inside`."""
+        """Make a terminal, hand its master out over *carrier*; see :func:`pty.make`."""
 
     def attach_root(self, source: str, tree: int, /) -> None:
         """See :func:`rootfs_mounts.attach_root`."""
@@ -262,14 +262,14 @@ class Kernel:
 
     @staticmethod
     def own_streams(uid: int, gid: int) -> None:
-        """fchown(2) of the standard streams that are pipes without a name: any other is a file of the host's."""
+        """fchown(2) of the standard streams that are pipes without a name: any other pipe is a file of the host."""
         for stream in (0, 1, 2):
             try:
                 found = os.fstat(stream)
                 if found.st_uid != uid and stat.S_ISFIFO(found.st_mode) and _nameless(found):
                     os.fchown(stream, uid, gid)
             except OSError as error:
-                # Closed; of a user that is not mapped here: none of these stops a program.
+                # It is closed, or its user is not mapped here: neither stops a program.
                 if error.errno not in (errno.EBADF, errno.EPERM, errno.EINVAL):
                     raise
 
@@ -278,7 +278,7 @@ class Kernel:
         """Make a terminal, hand its master out over *carrier*, and with *console* bind its slave on /dev/console."""
         from ..linux import pty
 
-        slave = pty.inside(carrier, size=size, uid=uid, plain=bool(plain))
+        slave = pty.make(carrier, size=size, uid=uid, plain=bool(plain))
         try:
             if not console:
                 return
@@ -296,7 +296,7 @@ class Kernel:
 
 
 def _nameless(found: os.stat_result) -> bool:
-    """Whether a FIFO is one that pipe(2) has made, and not a file of somebody's."""
+    """Whether a FIFO was made by pipe(2), and is not a file."""
     ends = os.pipe()
     try:
         return found.st_dev == os.fstat(ends[0]).st_dev
@@ -317,11 +317,11 @@ class Applicable(Protocol):
 
     @property
     def excused(self) -> tuple[int, ...]:
-        """Error numbers that are a warning elsewhere; who runs a flat list has nobody to warn."""
+        """Error numbers that are a warning in a full set-up; a flat list of calls has no place for warnings."""
 
 
-class _Tape:
-    """A :class:`Sys` that writes down what is called, with the function of :class:`Kernel` that does it."""
+class _Recorder:
+    """A :class:`Sys` that records each call, with the function of :class:`Kernel` that makes it."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -332,10 +332,10 @@ class _Tape:
 
 
 def flatten(steps: Iterable[Applicable]) -> tuple[tuple[Call, ...], ...]:
-    """The calls of each step. A copied process that runs them touches, so copies, fewer pages than by the steps."""
+    """The calls of each step: a process that is a copy touches, and so copies, fewer pages by these than by steps."""
     flat = []
     for step in steps:
-        tape = _Tape()
+        tape = _Recorder()
         step.apply(tape)  # type: ignore[arg-type]  # it answers to every name
         flat.append(tuple((act, arguments, step.tolerated + step.excused) for act, arguments in tape.calls))
     return tuple(flat)

@@ -1,4 +1,4 @@
-"""Detached mounts that the first process could not open itself: opened by its parent, and handed on as descriptors.
+"""Detached mounts that the first process could not open itself: its parent opens them and passes the descriptors on.
 
 Sources: open_tree(2), mount_setattr(2), mount_namespaces(7), user_namespaces(7).
 """
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from ..config.bundle import Bundle
     from ..config.mounts import Mount
 
-#: Descriptors that are needed beside those of mounts: some ten, and those of the caller.
+#: Descriptors that are needed besides those of mounts: some ten, and those of the caller.
 _OTHER_FILES = 32
 
 
 class Trees:
-    """Descriptors of detached mounts: ours until the first process has them.
+    """Descriptors of detached mounts, kept open until the first process has them.
 
-    With many of them, the soft limit of open files is the hard one meanwhile; *limits* are (soft, hard) as they were.
+    If there are many, the soft limit of open files is raised to the hard one meanwhile; *limits* are (soft, hard) as
+    before.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Trees:
             self.widen()
 
     def widen(self) -> None:
-        """Make all the room that there can be."""
+        """Raise the soft limit of open files to the hard one."""
         if self.limits is None:
             import resource
 
@@ -46,7 +47,7 @@ class Trees:
             resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
 
     def close(self) -> None:
-        """Let go of all, and of the room. Again is no error."""
+        """Close all, and set the limit back. To call it again is no error."""
         while self.fds:
             os.close(self.fds.pop())
         if self.limits is not None:
@@ -59,9 +60,10 @@ class Trees:
 def open_all(bundle: Bundle, opened: Trees) -> dict[int, int]:
     """Detached mounts that the first process could not open itself, by number of the mount; -1 is the root filesystem.
 
-    In a user namespace it may not pass directories of others; no ids but the host's can be mapped from within; and
-    what is to reach the host's mounts has to be of their peer group, which ends where the first process starts. Where
-    the caller may not open one either, as no ordinary user may, the first process tries, as by runc.
+    There are three reasons. In a user namespace, it may not pass through directories of other users. It cannot map
+    owners of files. And a mount that shares events with the host's mounts has to be in their peer group, which the
+    first process has left. If the caller may not open one either, as an ordinary user may not, the first process tries,
+    as with runc.
     """
     trees: dict[int, int] = {}
     alien = "user" in bundle.namespaces and os.geteuid() == 0
@@ -94,11 +96,11 @@ def devices(bundle: Bundle, opened: Trees) -> dict[str, int]:
     """Devices that the first process could not make itself, by path."""
     if "user" not in bundle.namespaces or not bundle.devices:
         return {}
-    from . import lent_devices  # late: few containers have such devices
+    from . import userns_devices  # late: few containers have such devices
 
     if len(bundle.devices) > _OTHER_FILES:
         opened.widen()
-    nodes = lent_devices.nodes(bundle)
+    nodes = userns_devices.nodes(bundle)
     for fd in nodes.values():
         opened.add(fd)
     return nodes
@@ -119,11 +121,11 @@ def _tree(path: str, opened: Trees, *, recursive: bool, apart: bool) -> int:
 
 
 def _users(bundle: Bundle, mount: Mount, known: dict[object, int]) -> int:
-    """A user namespace with the ids by which *mount* maps owners: its own, or the container's. Kept in *known*."""
+    """A user namespace with the ids by which *mount* maps owners: its own, or the container's. *known* is a cache."""
     if mount.identity not in known:
         path = bundle.namespaces.get("user", "")
         if mount.identity is None and path:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not to wait for a pipe
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # the path may be a pipe: do not wait for it
         else:
             from ..linux import idmap
 

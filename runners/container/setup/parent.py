@@ -1,9 +1,8 @@
 """Making a container: the parent's part.
 
-The first process is a copy of this one, made by clone3 in its new namespaces; where namespaces are to be joined, a
-helper in between joins them first, and makes it with CLONE_PARENT, so that it is our child all the same. It goes step
-by step (:mod:`child`) and asks for what only the outside can do: the ids of a user namespace, hooks, resource limits.
-When this returns, it waits for ``start`` in the exec fifo.
+The first process is a copy of this one, made by :func:`clone.clone` in its namespaces. It sets itself up step by step
+(:mod:`child`), and asks the parent for what only a process outside can do: the ids of a user namespace, hooks, resource
+limits. When :func:`create` returns, it waits for ``start`` at the exec fifo.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ __all__ = ["Created", "check_release", "create", "filtering"]
 
 _SIGKILL = 9
 _MESSAGE_BYTES = 1 << 16
-#: A mount can wait for a server on the network, and a cgroup for being thawed.
+#: So long because a mount may wait for a server on the network, and a cgroup until it is thawed.
 _SET_UP_MS = 120_000
 _DEATH_MS = 10_000
 
@@ -60,12 +59,13 @@ def create(
     """Make the container's first process, set up to the point where ``start`` lets it execute its program.
 
     *fifo* is the path of an existing FIFO; *cgroup* exists, and its limits are in force. *console_socket* is a
-    connected unix socket for the terminal's master, or negative; with *shown*, its other end is ours. Of the
-    *preserve_fds* descriptors from 3 on, the first *listen_fds* are a service manager's sockets. *run_hooks* is called
-    with a kind and the first process' number: always for "prestart" and "createRuntime", here; for "createContainer"
-    and "startContainer" in the copy inside, with the number that it has there. It raises OSError. *filters* is a
-    directory for compiled system call filters. *record_root* is called in the caller's mount namespace: see
-    :func:`shared_mounts.attach`; what it records is left. Raises OSError and BundleError; nothing else is left then.
+    connected unix socket for the terminal's master, or negative; with *shown*, this process has its other end and shows
+    the terminal. *preserve_fds* descriptors from 3 on are passed on; the first *listen_fds* of them are a service
+    manager's sockets. *run_hooks* is called with a kind and the first process' number: always for "prestart" and
+    "createRuntime", here; for "createContainer" and "startContainer" in the first process, with the number that it has
+    there. It raises OSError. *filters* is a directory for compiled system call filters. *record_root* is called in the
+    caller's mount namespace: see :func:`shared_mounts.attach`. Raises OSError and BundleError; then nothing is left but
+    what *record_root* recorded.
     """
     if preserve_fds:
         from . import preserved_fds
@@ -82,7 +82,7 @@ def create(
 
             found[-1] = shared_mounts.attach(bundle.rootfs, trees.add, record_root)
         nodes = mount_trees.devices(bundle, trees)
-        planned = sequence.plan(
+        planned = sequence.make(
             bundle,
             cgroup=cgroup.relative if cgroup is not None else "",
             trees=found,
@@ -164,7 +164,7 @@ def _make(
 def _ends(bundle: Bundle, planned: StepSequence, fifo: str, up: int, down: int, opened: list[int]) -> child.Ends:
     """What the first process gets; *opened* gets each descriptor that is opened here. Raises OSError."""
     above, name = os.path.split(fifo)
-    # The first process opens it when it is the container's user already; the directory above is the caller's alone.
+    # The first process opens the fifo as the container's user. Only the caller may list the directory above.
     os.chmod(fifo, 0o622)
     os.chmod(above, 0o711)
     directory = os.open(above or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -193,7 +193,8 @@ def _entrance(cgroup: Cgroup | None) -> tuple[Step | None, int]:
     *files, last = cgroup.entrances()
     born = -1
     if last.endswith("/cgroup.procs"):
-        # Of v2, also beside v1: whoever enters by this file waits for all forks of the machine, some 15 ms.
+        # A v2 cgroup, alone or beside v1: to enter by this file takes some 15 ms, since the kernel stops all forks of
+        # the host.
         born = os.open(os.path.dirname(last), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     else:
         files.append(last)
@@ -201,16 +202,16 @@ def _entrance(cgroup: Cgroup | None) -> tuple[Step | None, int]:
 
 
 def _awaited(bundle: Bundle) -> bytes:
-    """The messages for which the first process stands still: what the parent does then must come before it goes on."""
+    """The messages after which the first process waits: the parent must do something before it may go on."""
     kinds = child.READY
     limits = sequence.limits(bundle.process, pid=0)
     scored = any(isinstance(step, SetOomScore) for step in limits)
-    # An ordinary user may not write the score's file once the process has made itself undumpable.
+    # An ordinary user may not write the file of the OOM score after the process has made itself undumpable.
     if bundle.uids or (scored and os.geteuid()):
         kinds += child.CREATED
     if bundle.hooks.get("prestart") or bundle.hooks.get("createRuntime"):
         kinds += child.HOOKS
-    # Not all at once with the score: a small RLIMIT_NOFILE would be in the way of the mounts.
+    # Not together with the OOM score: with a small RLIMIT_NOFILE the mounts would fail.
     if len(limits) > scored:
         kinds += child.LIMITS
     return kinds
@@ -219,7 +220,7 @@ def _awaited(bundle: Bundle) -> bytes:
 def _attend(
     bundle: Bundle, made: Created, cgroup: Cgroup | None, up: int, down: int, run_hooks: RunHooks, awaited: bytes
 ) -> tuple[str, ...]:
-    """Do the parent's part, and answer what is *awaited*, until the first process is ready; its warnings.
+    """Do the parent's part and answer what is *awaited* until the first process is ready; return its warnings.
 
     Raises OSError with what failed in it.
     """
@@ -232,7 +233,7 @@ def _attend(
         if not poll.poll(_SET_UP_MS):
             frozen = cgroup.frozen_by() if cgroup is not None else ""
             if bundle.hooks.get("createContainer") and not frozen:
-                continue  # hooks have limits of their own, or none
+                continue  # hooks have time limits of their own, or none
             what = f"its cgroup {frozen} is frozen" if frozen else "see what it waits for"
             why = f"the first process of the container is not set up within {_SET_UP_MS // 1000} s: {what}"
             raise TimeoutError(errno.ETIMEDOUT, why, f"/proc/{made.pid}/stack")
@@ -271,18 +272,18 @@ def _kill(made: Created, cgroup: Cgroup | None) -> None:
     try:
         _signal.pidfd_send_signal(made.pidfd, _SIGKILL)
         if cgroup is not None and cgroup.frozen():
-            cgroup.thaw_if_there()  # a frozen process of cgroup v1 dies only once it may run
+            cgroup.thaw_if_there()  # a frozen process of cgroup v1 dies only when it is thawed
     except ProcessLookupError:
         pass
     ended = select.poll()
     ended.register(made.pidfd, select.POLLIN)
-    if ended.poll(_DEATH_MS):  # else whoever removes the container says what holds it
+    if ended.poll(_DEATH_MS):  # else the removal of the container says what it waits for
         os.waitpid(made.pid, 0)
     os.close(made.pidfd)
 
 
 def check_release(data: bytes, path: str = "the program") -> None:
-    """Judge what came out of the exec fifo up to its end: "0" alone is a started program. Raises OSError."""
+    """Check all that came out of the exec fifo: only "0" means that the program was started. Raises OSError."""
     if data == b"0":
         return
     if not data:

@@ -1,7 +1,7 @@
-"""Descriptors that the caller hands on: sockets of a service manager (LISTEN_FDS) and those of ``--preserve-fds``.
+"""Descriptors that the caller passes on: sockets of a service manager (LISTEN_FDS) and those of ``--preserve-fds``.
 
-The sockets come first, from descriptor 3 on (sd_listen_fds(3)); ``--preserve-fds`` counts from behind them, as runc and
-crun have it.
+The sockets come first, from descriptor 3 on (sd_listen_fds(3)). ``--preserve-fds`` counts the descriptors after them,
+as in runc and crun.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def listening(warn: Callable[[str], object]) -> int:
-    """How many sockets a service manager has handed to this process; 0 if they are for another one.
+    """How many sockets a service manager has passed to this process; 0 if they are for another process.
 
-    Without LISTEN_PID, it is an engine that hands them on, by an environment that it made for us; or the variable has
-    come down from somebody who handed them to another, and *warn* is called: the descriptors are not there.
+    If LISTEN_PID is not set, an engine passes them on, with an environment that it made for this process. Or the
+    variable was inherited from a process that passed them to another one: then the descriptors are not open, and *warn*
+    is called.
     """
     text, whose = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
     if not text.isdecimal() or len(text) > 9 or (whose and whose != str(os.getpid())):
@@ -34,7 +35,7 @@ def listening(warn: Callable[[str], object]) -> int:
 
 
 def check(count: int) -> None:
-    """Raise OSError unless *count* descriptors from 3 on are open and the caller's: ours end with execve."""
+    """Raise OSError unless *count* descriptors from 3 on are open, and not close-on-exec, as this runtime's own are."""
     for fd in range(3, 3 + count):
         try:
             given = os.get_inheritable(fd)

@@ -56,11 +56,11 @@ _SHOWING = {"proc": ("pid", "/proc"), "mqueue": ("ipc", "/dev/mqueue")}
 
 
 def filling(bundle: Bundle, cgroup: str, trees: Mapping[int, int], nodes: Mapping[str, int]) -> Iterator[Step]:
-    """The mounts, and the devices and links as soon as their place is there.
+    """The mounts, and the devices and links as soon as /dev is there.
 
-    Not later: by a link of the image, what is mounted afterwards may come to stand in that place, and be the host's.
-    *cgroup* is the container's; *trees* are detached mounts by number, see :func:`sequence.plan`; *nodes* see
-    :mod:`lent_devices`.
+    They must not come later: by a link of the image, a later mount may cover /dev with a directory of the host.
+    *cgroup* is the container's; *trees* are detached mounts by number, see :func:`sequence.make`; *nodes* see
+    :mod:`userns_devices`.
     """
     covers = [i for i, mount in enumerate(bundle.mounts) if below("/dev", mount.target) and not mount.remount]
     place = max(covers, default=-1)
@@ -95,7 +95,7 @@ def _mounted(bundle: Bundle, number: int, cgroup: str, tree: int) -> Iterator[St
 
 
 def filled(mount: Mount, instead: str = "") -> Step:
-    """The file system of *mount*, a tmpfs writable for what comes below it: :func:`closed` ends that."""
+    """The file system of *mount*. A read-only tmpfs stays writable for what comes below it, until :func:`closed`."""
     if mount.kind == "tmpfs":
         mount = replace(mount, flags=mount.flags & ~k.MS_RDONLY)
     if mount.copy_up:
@@ -112,7 +112,7 @@ def changed(mount: Mount) -> Iterator[Step]:
 
 
 def _remounted(mount: Mount) -> Iterator[Step]:
-    """mount(8) with remount: with bind, of the mount alone; what is not named stays as it is."""
+    """remount as in mount(8): with bind, only the mount changes; what is not named stays as it is."""
     if mount.bind:
         yield SetAttributes(mount.target, *mount.attributes)
     else:
@@ -120,16 +120,16 @@ def _remounted(mount: Mount) -> Iterator[Step]:
 
 
 def _instead(mount: Mount, namespaces: Container[str]) -> str:
-    """What of the host's to bind where this user namespace may not mount *mount*: only what shows the same."""
+    """What of the host is bound if this user namespace may not mount *mount*: only what shows the same."""
     if mount.kind == "sysfs":
-        # As crun: the host's is for looking at alone.
+        # as crun: the host's is read-only
         return "/sys" if mount.flags & k.MS_RDONLY else ""
     namespace, path = _SHOWING.get(mount.kind, ("", ""))
     return path if namespace not in namespaces else ""
 
 
 def covered(mounts: tuple[Mount, ...], number: int) -> Iterator[Step]:
-    """Close each read-only tmpfs that the mount of this *number* hides: later nobody could name it."""
+    """Close each read-only tmpfs that the mount of this *number* covers: afterwards no path leads to it."""
     target = mounts[number].target
     for mount in _closing(mounts[:number]):
         if not mounts[number].remount and below(mount.target, target):
@@ -143,12 +143,12 @@ def closed(bundle: Bundle) -> Iterator[Step]:
 
 
 def _closing(mounts: tuple[Mount, ...]) -> list[Mount]:
-    """Each tmpfs that is to be read-only and that no later mount hides."""
+    """Each tmpfs that is to be read-only and that no later mount covers."""
     return _visible(mounts, lambda mount: mount.kind == "tmpfs" and bool(mount.flags & k.MS_RDONLY))
 
 
 def _visible(mounts: tuple[Mount, ...], wanted: Callable[[Mount], bool]) -> list[Mount]:
-    """The mounts that are *wanted* and that no later one hides."""
+    """The mounts that are *wanted* and that no later one covers."""
     found: list[Mount] = []
     for mount in mounts:
         if not mount.remount:
@@ -159,7 +159,7 @@ def _visible(mounts: tuple[Mount, ...], wanted: Callable[[Mount], bool]) -> list
 
 
 def propagated(bundle: Bundle) -> Iterator[Step]:
-    """How all mounts propagate, but for those that the configuration has words for."""
+    """How all mounts propagate, except those for which the configuration says it."""
     mounts, wanted = _visible(bundle.mounts, lambda _: True), bundle.propagation
     worded = [mount.target for mount in bundle.mounts if mount.propagation and (mount.remount or mount in mounts)]
     if not worded:
@@ -172,13 +172,13 @@ def propagated(bundle: Bundle) -> Iterator[Step]:
 
 
 def _dev_is_bound(mounts: tuple[Mount, ...]) -> bool:
-    """Whether /dev is one of the host's, which nobody but the host fills."""
+    """Whether /dev is a bind of the host's: then only the host makes devices in it."""
     found = [mount.bind for mount in mounts if posixpath.normpath(mount.target) == "/dev" and not mount.remount]
     return bool(found) and found[-1]
 
 
 def _unable(bundle: Bundle) -> bool:
-    """Whether mknod(2) makes nothing that could be opened, as in a user namespace: the host's own are bound instead."""
+    """Whether nodes made by mknod(2) cannot be opened, as in a user namespace: then the host's own are bound."""
     return "user" in bundle.namespaces or capabilities.confined()
 
 
@@ -187,7 +187,7 @@ def _dev(bundle: Bundle) -> Iterator[Step]:
     if _dev_is_bound(bundle.mounts):
         return
     unable = _unable(bundle)
-    # What the configuration mounts or lists there, it means.
+    # what the configuration mounts or lists there counts
     listed = {device.path for device in bundle.devices}
     mounted = [mount.target for mount in bundle.mounts if below(mount.target, "/dev")]
     for name, major, minor in DEVICES:

@@ -1,8 +1,8 @@
 """A :class:`Bundle` becomes a tuple of steps, in order, before anything runs.
 
-Here it is set up *in place*, as the OCI runtime does it: while the host's root is still there, so that hooks can see
-both, it gets its mounts, and enters its root then; every path in it is resolved with care (:mod:`rootfs`). The warm
-helper's containers take another order of the same steps: see :mod:`overlay_sequence`.
+This is the order of the OCI runtime: the container gets its mounts while the host's root is still there, so that hooks
+can see both, and then enters its root. Every path in the root is resolved with care (:mod:`rootfs`). The fork server's
+containers do the same steps in another order: see :mod:`overlay_sequence`.
 """
 
 from __future__ import annotations
@@ -63,27 +63,27 @@ _FEW_FILES = 64
 class StepSequence:
     """*clone_flags* are the namespaces that clone3 makes, before any step.
 
-    *inherited* steps hold for every child of the process that does them: only a layered plan has them. *own* are each
-    container's; in place, they are three: *outside* with the host's root still there, *entering*, and *person*. After
-    them the small program of :mod:`stub` makes the calls *last*, which *lastly* says in words.
+    *inherited* steps hold for every child of the process that does them: only the fork server has such steps. *own*
+    are done for each container. They are three groups: *outside*, while the host's root is still there, *entering*,
+    and *credentials*. After them the small program of :mod:`stub` makes the calls *last*; *last_words* describes them.
     """
 
     clone_flags: int
     outside: tuple[Step, ...]
     entering: tuple[Step, ...]
-    person: tuple[Step, ...]
+    credentials: tuple[Step, ...]
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     inherited: tuple[Step, ...] = ()
     last: tuple[Call, ...] = ()
-    lastly: tuple[str, ...] = ()
-    #: The calls before a hook of startContainer: it has what the program has.
+    last_words: tuple[str, ...] = ()
+    #: The calls before a hook of startContainer: the hook gets the same credentials as the program.
     before_hooks: tuple[Call, ...] = ()
 
     @property
     def own(self) -> tuple[Step, ...]:
         """All steps of one container."""
-        return self.outside + self.entering + self.person
+        return self.outside + self.entering + self.credentials
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -92,11 +92,11 @@ class StepSequence:
 
 
 def clone_flags(bundle: Bundle) -> int:
-    """The namespaces that clone3 makes. Two come otherwise: cgroup after joining, time by unshare(2) before."""
+    """The namespaces that clone3 makes. Not two of them: cgroup is made after joining, time before, by unshare(2)."""
     return sum(flag for kind, flag in NAMESPACES.items() if bundle.is_new(kind) and kind not in ("cgroup", "time"))
 
 
-def plan(
+def make(
     bundle: Bundle,
     *,
     cgroup: str = "",
@@ -109,12 +109,12 @@ def plan(
     last_capability: int = -1,
     filtering: Filter | None = None,
 ) -> StepSequence:
-    """All steps to make a container of *bundle* in place.
+    """All steps of a container of *bundle*.
 
-    Joining cgroups is left out: it comes first, see :class:`basic.JoinCgroup`. *cgroup* is the path of the joined one.
+    All but the first, which joins the cgroups: see :class:`basic.JoinCgroup`. *cgroup* is the path of the joined one.
     *trees* are detached mounts that the parent has opened, by number of the mount (-1 is the root filesystem).
-    *console* is a socket for the terminal's master, which with *shown* we show ourselves. With *pivot* false, the root
-    is entered by another way than pivot_root. For the others see :func:`becoming`.
+    *console* is a socket for the terminal's master; with *shown*, this runtime itself shows the terminal. With *pivot*
+    false, the root is entered without pivot_root(2). For the others see :func:`becoming`.
     """
     trees = trees or {}
     outside: list[Step] = [NewSession()]
@@ -136,7 +136,7 @@ def plan(
     entering: list[Step] = [_entrance(bundle, pivot=pivot)]
     if bundle.process.terminal:
         entering.append(Terminal(console, bundle.process.console_size, bundle.process.uid, plain=shown))
-    # Not before: hooks and the terminal may want a place in it.
+    # Not earlier: hooks and the terminal may make files in it.
     entering += rootfs_contents.closed(bundle)
     entering += [Mask(path) for path in bundle.masked]
     entering += [Readonly(path) for path in bundle.readonly]
@@ -146,9 +146,9 @@ def plan(
         clone_flags=clone_flags(bundle),
         outside=tuple(outside),
         entering=tuple(entering),
-        person=last.steps,
+        credentials=last.steps,
         last=last.calls,
-        lastly=last.words,
+        last_words=last.words,
         before_hooks=last.before_hooks,
         argv=bundle.process.argv,
         env=bundle.process.env,
@@ -165,7 +165,7 @@ def _entrance(bundle: Bundle, *, pivot: bool) -> Step:
 
 
 def namespaces(bundle: Bundle) -> Iterator[Step]:
-    """What is done to the new namespaces but the mounts."""
+    """What is set in the new namespaces, except mounts."""
     if bundle.is_new("cgroup"):
         yield UnshareCgroups()
     if bundle.hostname:
@@ -177,7 +177,7 @@ def namespaces(bundle: Bundle) -> Iterator[Step]:
 
 
 def finish_root(bundle: Bundle) -> Iterator[Step]:
-    """What must come after all else in the root."""
+    """What must come last in the root."""
     if bundle.readonly_root:
         yield SetAttributes("/", k.MOUNT_ATTR_RDONLY)
     if bundle.propagation:
@@ -187,9 +187,9 @@ def finish_root(bundle: Bundle) -> Iterator[Step]:
 
 
 def limits(process: Process, *, pid: int) -> tuple[Step, ...]:
-    """What is set for process *pid* from outside, 0 is the caller: inside a user namespace none could be raised.
+    """The limits to set for process *pid* from outside (0 is the caller): in a user namespace, none could be raised.
 
-    Of a limit that comes last (:func:`_late`), that is the room for it.
+    For a limit that is set last (:func:`_late`), only its hard value is raised here, if need be.
     """
     found: list[Step] = []
     if process.oom_score_adj is not None:
@@ -209,7 +209,7 @@ def limits(process: Process, *, pid: int) -> tuple[Step, ...]:
 
 
 def _late(process: Process) -> list[tuple[int, int, int]]:
-    """The limits that Python, which this process is until its last execve, might not live with."""
+    """The limits that come last: Python might fail under them, and this process is Python until its last execve."""
     return [
         each
         for each in process.rlimits
@@ -219,7 +219,7 @@ def _late(process: Process) -> list[tuple[int, int, int]]:
 
 @record
 class Becoming:
-    """How a process inside becomes the configured one: *steps* by itself, then *calls* of :mod:`stub`, in *words*.
+    """How a process becomes the configured one: its own *steps*, then *calls* of :mod:`stub`; *words* describe these.
 
     *before_hooks* are the calls for a hook of startContainer, which is executed in the same way.
     """
@@ -231,23 +231,24 @@ class Becoming:
 
 
 def _carried(process: Process, *, filtered: bool) -> carry.Carried | None:
-    """See :func:`carry.plan`, which is not needed where the sets survive an execve as they are."""
+    """See :func:`carry.needed`, which is not imported if the sets survive an execve as they are."""
     sets = process.capabilities
     plain = sets.bounding == sets.effective == sets.permitted and not sets.inheritable | sets.ambient
     if plain and process.uid == 0 and (process.no_new_privileges or not filtered):
         return None
     from .steps import carry
 
-    return carry.plan(process, filtered=filtered)
+    return carry.needed(process, filtered=filtered)
 
 
 def becoming(
     process: Process, *, bundle: Bundle, last_capability: int = -1, filtering: Filter | None = None
 ) -> Becoming:
-    """What turns a process inside into the configured one: the first (of *bundle*) and each that enters later.
+    """What makes a process in the container the configured one: the first (of *bundle*), and each that enters later.
 
     *filtering* is the filter of ``bundle.seccomp``; without it, the filter is compiled now. *last_capability* is the
-    kernel's; negative: it is asked. Call it outside, before anything is entered. See :func:`limits`, too.
+    kernel's; if negative, the kernel is asked. Call this on the host, before anything is entered. See :func:`limits`,
+    too.
     """
     if last_capability < 0:
         last_capability = capabilities.last_capability()
@@ -278,12 +279,12 @@ def becoming(
     late = [SetLimit(0, *each) for each in _late(process)]
     calls: tuple[Call, ...] = () if carried is None else carried.calls()
     words: tuple[str, ...] = () if carried is None else (plainly.describe(),)
-    # What a hook says goes into a file in memory, for which this limit would hold, too.
+    # What a hook writes goes into a file in memory, to which this limit would apply, too.
     hooks = (*(each.call() for each in late if each.which != RLIMITS["FSIZE"]), *calls)
     calls, words = (*(each.call() for each in late), *calls), (*(each.describe() for each in late), *words)
     if filtering is not None:
-        # The last of all: see the module stub.
+        # The filter is the last of all: see the module stub.
         calls, words = (*calls, filtering.call()), (*words, filtering.describe())
-        if not filtering.listener:  # there is one listener, and it is the program's
+        if not filtering.listener:  # there is only one listener, that of the program
             hooks = (*hooks, filtering.call())
     return Becoming(tuple(found), calls, words, hooks)

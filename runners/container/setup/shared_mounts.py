@@ -1,13 +1,14 @@
 """A container in a mount namespace that is not its own: the caller's, or one that others have set up.
 
-In the caller's namespace its mounts are made where the host sees them, so that all must go again, and nothing else may
-change. They all lie below one mount of the root filesystem on itself. A mount below a shared one appears in every peer
-of that (mount_namespaces(7)); so there are two: the *base*, without what is mounted below it, is all that peers get to
-see, and they lose it with ours; the *tree* lies on it, in a place that has no peers. Both are known by their numbers
-before they are attached, so that whoever finds the state finds them.
+In the caller's namespace, the host sees the container's mounts. So all of them must be removed at the end, and nothing
+else may change. They all lie below one mount of the root filesystem on itself. A mount below a shared one appears in
+every peer of that (mount_namespaces(7)), so there are two. The *base*, without what is mounted below it, is all that
+peers see, and it disappears there when it is unmounted here. The *tree* is mounted on the base, which has no peers. The
+numbers of both are recorded before they are attached, so that they can be found and removed later.
 
-Whoever stands in the root of a chroot(2) and may call it leaves it. A joined namespace of others is therefore entered
-by pivot_root(2), as by crun and runc, which takes the old root away from all in it: never from process 1.
+A process that may call chroot(2) can leave a root that was set by it. So in a joined namespace of others, the root is
+entered by pivot_root(2), as crun and runc do. That takes the old root away from all processes in the namespace; it is
+refused for the namespace of process 1.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _FIX = 'add {"type": "mount"} to linux.namespaces, without a path'
 def settled(bundle: Bundle, warn: Callable[[str], object]) -> Bundle:
     """*bundle*, without its mount namespace if that is the caller's by a path. Raises OciError for what cannot be done.
 
-    *warn* gets what holds the container less tightly than one in a mount namespace of its own.
+    *warn* gets a line for what isolates the container less than a mount namespace of its own.
     """
     path = bundle.namespaces.get("mount", "")
     if path:
@@ -66,7 +67,7 @@ def _is_of(path: str, pid: str) -> bool:
         given = os.stat(path)
         theirs = os.stat(f"/proc/{pid}/ns/mnt")
     except PermissionError:
-        return False  # who may not look at it may not join it
+        return False  # if this user may not read it, it may not join it
     except OSError as error:
         raise OciError("cannot join the mount namespace", reason(error), "see linux.namespaces") from None
     return (given.st_dev, given.st_ino) == (theirs.st_dev, theirs.st_ino)
@@ -81,7 +82,7 @@ def attach(rootfs: str, keep: Callable[[int], object], record: Callable[[str], o
     for recursive in (False, True):
         fd = k.open_tree(rootfs, recursive=recursive)
         keep(fd)
-        # What the host unmounts later must not stay busy in here, and no mount of ours goes out.
+        # A file system that the host unmounts later must not stay mounted here, and no mount made here appears there.
         k.mount_setattr("", propagation=k.MS_SLAVE, recursive=True, dir_fd=fd)
         found.append(fd)
     base, tree = found
@@ -91,13 +92,13 @@ def attach(rootfs: str, keep: Callable[[int], object], record: Callable[[str], o
         k.move_mount(base, place)
     finally:
         os.close(place)
-    # Below a shared mount it has become one, too.
+    # below a shared mount, the new mount is shared, too
     k.mount_setattr("", propagation=k.MS_PRIVATE, dir_fd=base)
     return tree
 
 
 def detach(known: State, warn: Callable[[str], object]) -> None:
-    """Undo :func:`attach` with all that was mounted in it; what is gone is no error. Raises OciError and OSError."""
+    """Undo :func:`attach` and all mounts in it; what is missing is no error. Raises OciError and OSError."""
     namespace, base, tree, directory, path = known.shared_root.split(" ", 4)
     if namespace != _namespace():
         warn(f"the mounts at {path} are in another mount namespace (mnt:[{namespace}]), where {known.name} was made")
@@ -108,7 +109,7 @@ def detach(known: State, warn: Callable[[str], object]) -> None:
 
 
 def _detach(number: str, path: str, directory: str, name: str) -> None:
-    """Unmount *number*, which is at *path* now. It is another if it shows another than *directory*: they are reused."""
+    """Unmount *number*, now at *path*; not if it shows another directory than *directory*, since numbers are reused."""
     place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if _number(place) != number:
@@ -117,7 +118,7 @@ def _detach(number: str, path: str, directory: str, name: str) -> None:
             )
         if _identity(place) != directory:
             return
-        # First: a lazy unmount goes out to the peers of each mount below, which can be the host's own.
+        # First, because a lazy unmount also reaches the peers of each mount below, which can be the host's own.
         k.mount_setattr("", propagation=k.MS_PRIVATE, recursive=True, dir_fd=place)
         k.umount2(f"/proc/self/fd/{place}", k.MNT_DETACH)
     except OSError as error:
@@ -128,7 +129,7 @@ def _detach(number: str, path: str, directory: str, name: str) -> None:
 
 
 def _places() -> dict[str, str]:
-    """Where each mount of the caller's namespace is, by number: its path changes when a directory above is renamed."""
+    """The path of each mount of the caller's namespace, by number: a path changes when a directory above is renamed."""
     return {mount.number: mount.point for mount in entries(read("/proc/self/mountinfo"))}
 
 
@@ -138,7 +139,7 @@ def _identity(fd: int) -> str:
 
 
 def _number(fd: int) -> str:
-    """The number of the mount that *fd* stands on."""
+    """The number of the mount that holds *fd*."""
     for line in read(f"/proc/self/fdinfo/{fd}").splitlines():
         name, _, value = line.partition(":")
         if name == "mnt_id":

@@ -1,17 +1,18 @@
 """The fork server: one small process that has everything ready and makes containers out of children of its own.
 
-It is started once (``python -I -S -E -c ... tare-helper``), reads the configuration, plans the steps, does those that
-children inherit, freezes its heap, forks into as many as it has sockets (one child is set up by each at a time), and
-then serves requests on a SOCK_SEQPACKET socket:
+It is started once (``python -I -S -E -c ... tare-fork-server``), reads the configuration, works out the steps and does
+those that children inherit. Then it forks, so that there is one fork server for each socket (each sets up one child at
+a time), and serves requests on its SOCK_SEQPACKET socket:
 
 ``start HOW CGROUP...``, with the pipes of one instance as ancillary data -> ``ok PID`` and the pidfd; or
-``error ERRNO TEXT``. HOW is :data:`ALONE` or :data:`BESIDE`, if other helpers are at work
+``error ERRNO TEXT``. HOW is :data:`ALONE`, or :data:`BESIDE` if other fork servers are at work
 ``look PID`` -> ``runs`` or ``ended CODE STATUS`` as in waitid(2), without waiting
 ``reap PID`` -> ``ended STATUS`` as in waitpid(2): waits for that child, which the caller has killed
 
-Of its children it keeps the numbers alone: thousands may be alive, and until it reaps one the number is that child's.
-When its socket ends (whoever started it is gone), it kills its containers and exits; when it dies itself, they die with
-it (prctl(2), PR_SET_PDEATHSIG). Requests and replies are single datagrams of texts separated by NUL.
+Of its children it keeps only the process numbers, since thousands may be alive. Until it reaps a child, no other
+process gets that number. When its socket closes, because the process that started it has ended, it kills its containers
+and exits. When it is killed, they die with it (prctl(2), PR_SET_PDEATHSIG). Requests and replies are single datagrams
+of texts separated by NUL.
 """
 
 from __future__ import annotations
@@ -37,18 +38,19 @@ from .root_layer import LAYER, HostHandles, Layer, StandAlone, can_stand_alone, 
 from .vfork import VforkChild, why_not
 
 #: Its argv holds this word, for a reader of ps, and the mark of its owner (:mod:`leftovers`).
-MARKER = "tare-helper"
+MARKER = "tare-fork-server"
 #: A request holds a few cgroup paths, each at most PATH_MAX.
 LARGEST_REQUEST = 1 << 16
 ALONE, BESIDE = "alone", "beside"
 
 
 class Place:
-    """Where a helper runs: wherever the scheduler puts it, or on the one processor that it keeps to beside others.
+    """Where a fork server runs: wherever the scheduler puts it, or on one processor, where others are at work.
 
     A new process is put on the processor that idles most (SD_BALANCE_FORK, sched-domains.rst), and so is, often, one
-    that is woken. Alone, that is well: one idles. Several helpers and their children only change places that way, each
-    time to where nothing of theirs is in the caches: docs/explanation/runtime.md has what that costs.
+    that is woken. A fork server that is alone gains by that: another processor is idle. Several of them and their
+    children would only change places, each time to a processor whose caches hold nothing of theirs.
+    docs/explanation/runtime.md has what that costs.
     """
 
     def __init__(self, number: int) -> None:
@@ -65,16 +67,16 @@ class Place:
 
 
 class Starter:
-    """Makes children that run a program's set-up: they borrow this process's memory where they can, else copy it."""
+    """Makes children that run a program's set-up: in this process's memory (vfork) where that works, else in a copy."""
 
     def __init__(self, program: Program, root: int | None) -> None:
         """*root* is a descriptor of the host's root directory, if this process's is another."""
         self.root = root
         self._program = program
         self._files: tuple[Step | None, int, int, int] = (None, -1, -1, -1)
-        self._borrower: VforkChild | None = None
+        self._vfork: VforkChild | None = None
         if not why_not(program.clone_flags):
-            self._borrower = VforkChild(
+            self._vfork = VforkChild(
                 setup=self._set_up, failed=self._failed, program=program.stub, argv=program.argv, env=program.env
             )
 
@@ -83,13 +85,14 @@ class Starter:
     ) -> tuple[int, int]:
         """Make one: (pid, pidfd). *cgroup_fd* is the v2 cgroup that it is born into, if any. Raises OSError.
 
-        One that borrows has called exec, or ended, when this returns; a copy goes on by itself. Being born into a
-        cgroup is clone3's alone (CLONE_INTO_CGROUP), and that cannot be called from C with another stack: a copy.
+        A child in this process's memory has called exec, or has ended, when this returns; one in a copy goes on by
+        itself. With *cgroup_fd* it is always a copy: only clone3 starts a process in a cgroup (CLONE_INTO_CGROUP), and
+        clone3 cannot be called from C with another stack.
         """
         program = self._program
-        if self._borrower is not None and cgroup_fd < 0:
+        if self._vfork is not None and cgroup_fd < 0:
             self._files = (first, gate, console, status)
-            return self._borrower.start(program.clone_flags)
+            return self._vfork.start(program.clone_flags)
         pid, pidfd = syscalls.clone3(program.clone_flags, signal.SIGCHLD, cgroup_fd=cgroup_fd)
         if pid == 0:
             program.become(first, gate=gate, console=console, status=status)
@@ -113,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
     first, *others = map(int, arguments[0].split(","))
     parent, _owner, base = int(arguments[1]), arguments[2], arguments[3]
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() != parent:  # the parent died before the line above
         return 1
     with socket.socket(fileno=first) as control:
         control.set_inheritable(False)
@@ -122,22 +125,23 @@ def main(arguments: Sequence[str]) -> int:
         except (OSError, BundleError) as error:
             _refuse(control, error)
             return 1
-        # What was set up so far lives as long as the process: keep the collector from touching (so copying) its pages.
+        # What was set up so far lives as long as the process. The garbage collector must not touch its pages: a child
+        # would copy each of them.
         gc.collect()
         gc.freeze()
         gc.disable()
-        twins = [_twin(number, others, control, starter) for number in range(len(others))]
+        forked = [_fork(number, others, control, starter) for number in range(len(others))]
         for each in others:
             os.close(each)
         control.send(f"ready\0{os.getpid()}".encode())
         _serve(control, starter, Place(0))
-        for pid in twins:
+        for pid in forked:
             os.waitpid(pid, 0)  # their sockets end with the same owner
     return 0
 
 
-def _twin(number: int, all_of_them: Sequence[int], first: socket.socket, starter: Starter) -> int:
-    """Fork a helper that serves the socket *number* of *all_of_them*; its pid."""
+def _fork(number: int, all_of_them: Sequence[int], first: socket.socket, starter: Starter) -> int:
+    """Fork another fork server, for the socket *number* of *all_of_them*; its pid."""
     mine = all_of_them[number]
     parent = os.getpid()
     pid = os.fork()
@@ -164,14 +168,14 @@ def _prepare(base: str) -> Starter:
         os.dup2(null.fileno(), 0)
     bundle = parse(config, directory="/")
     held = _held(bundle.rootfs, base)
-    planned = overlay_sequence.plan(
+    planned = overlay_sequence.make(
         bundle,
         base=base,
         last_capability=capabilities.last_capability(),
         processors=frozenset(os.sched_getaffinity(0)),
         held=held,
     )
-    # Python ignores two, nohup and a shell's background jobs others, and exec hands "ignored" on.
+    # Python ignores two signals; nohup and a shell's background jobs ignore others. A program inherits what is ignored.
     child.reset_signals(child.changed_signals())
     _own_mounts()
     kernel = Kernel()
@@ -181,19 +185,20 @@ def _prepare(base: str) -> Starter:
 
 
 def _own_mounts() -> None:
-    # Slave, not private: what the host unmounts later must not stay busy in here. No mount of ours goes out.
+    # Slave, not private: a file system that the host unmounts later must not stay mounted here. No mount made here
+    # appears on the host.
     syscalls.unshare(syscalls.CLONE_NEWNS)
     mount_calls.mount("none", "/", "", mount_calls.MS_REC | mount_calls.MS_SLAVE)
 
 
 def _held(image: str, base: str) -> HostHandles | None:
-    """What to keep of the host without its mounts; None where that cannot be, as a child of ours finds out."""
+    """What is kept of the host where none of its mounts is; None where that is impossible, which a child tries out."""
     if not can_stand_alone():
-        return None  # to try would leave a complaint in the kernel's log
+        return None  # to try it would write a warning to the kernel's log
     try:
         held = hold(image)
     except OSError:
-        return None  # if the image is absent, the layer says so, with the path
+        return None  # if the image is missing, the layer's error names the path
     pid = os.fork()
     if not pid:
         try:
@@ -220,7 +225,7 @@ def _serve(control: socket.socket, starter: Starter, place: Place) -> None:
         if verb == "start":
             _start(control, starter, place, words, fds, children)
         elif verb == "reap":
-            place.choose(ALONE)  # what was started at once is over, and of removals the kernel does most
+            place.choose(ALONE)  # the starts are over, and the kernel does most of a removal
             pid = int(words[0])
             _, status = os.waitpid(pid, 0)
             children.discard(pid)

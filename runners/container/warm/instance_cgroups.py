@@ -1,7 +1,8 @@
-"""The cgroups of instances that differ by their names alone: all but the name is worked out, and opened, once.
+"""The cgroups of instances, which differ only by name: everything but the name is worked out, and opened, once.
 
-Making them is most of what the caller of the warm helper does in a start. Alone, that is hidden behind the helper's
-clone3; of starts at once, which keep all processors busy, it is a sixth.
+To make them is most of what the caller of the fork server does in a start. In a single start that takes no time of its
+own, since the fork server is in clone3 meanwhile. Of many starts at once, which keep all processors busy, it is a
+sixth.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Limits:
 
 
 class InstanceCgroupsV1:
-    """In v1: below one cgroup, and below that of the device rules. A context manager, for its descriptors."""
+    """In v1: below one cgroup, and below the cgroup of the device rules. A context manager."""
 
     def __init__(self, parent: V1, rules: RulesV1 | None, limits: Limits) -> None:
         """Both exist, until this is left."""
@@ -56,7 +57,7 @@ class InstanceCgroupsV1:
             os.close(self._open.popitem()[1])
 
     def of(self, name: str) -> V1:
-        """The cgroup of instance *name* that tells about it."""
+        """The cgroup of instance *name*, by which it is read."""
         return self._parent.child(name)
 
     def entrances(self, name: str) -> list[str]:

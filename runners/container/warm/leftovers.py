@@ -1,9 +1,9 @@
-"""What killed runs left: all that names an owner who is gone. What a live run owns is never touched.
+"""What killed runs have left: all whose name holds an owner that has ended. What a live run owns is never touched.
 
 An owner is the process that started a thing. Its id stands in the thing's name: ``tare-owner-PID`` as the source of a
-mount, as a word of a helper's command line, in the path of a monitor's state and in that of a lease; at the end of a
-cgroup's name; in that of a trial's directory. A container's own processes have no such word, but a root that is such a
-mount.
+mount, as a word of a fork server's command line, in the path of a monitor's state and in that of a lease; at the end of
+a cgroup's name; in that of a trial's directory. A container's own processes have no such word; they are found by their
+root, which is such a mount.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from . import smallest_container
 _OWNER = re.compile(r"(?:^|/)tare-owner-(\d+)(?:$|/)")
 _PROBE = re.compile(r"tare-probe-.*-(\d+)")
 _TRIAL = re.compile(rf"{smallest_container.PREFIX}(\d+)-.*")
-#: :data:`runners.container.warm.fork_server.MARKER`, without that module.
-_HELPER = "tare-helper"
+#: :data:`runners.container.warm.fork_server.MARKER`, without that module, and what it was in older versions.
+_FORK_SERVERS = {"tare-fork-server", "tare-helper"}
 _DEATH_MS = 10_000
 
 
@@ -38,7 +38,7 @@ def mine() -> str:
 
 
 def remove() -> list[str]:
-    """Kill, detach and remove what has an owner who is gone; return the names."""
+    """Kill, unmount and remove what belongs to an owner that has ended; return the names."""
     return [
         *_remove_processes(),
         *_remove_leases(),
@@ -50,7 +50,7 @@ def remove() -> list[str]:
 
 def _remove_processes() -> Iterator[str]:
     for pid, command in processes():
-        # A monitor would report its container's end and clean up; but nobody reads it, and it may be stuck.
+        # A monitor would report its container's end and clean up. But nobody reads its report, and it may hang.
         for each in (*_children(pid), pid):
             _kill(each)
         yield f"process {pid} ({command})"
@@ -68,7 +68,7 @@ def _remove_leases() -> Iterator[str]:
 
 def _remove_mounts() -> Iterator[str]:
     for target in mounts(read("/proc/self/mountinfo")):
-        # A mount that lay on another may have gone with it.
+        # A mount on top of another may have been removed with it.
         with suppress(FileNotFoundError):
             mount_calls.umount2(target, mount_calls.MNT_DETACH)
             yield f"mount {target}"
@@ -109,20 +109,20 @@ def alive(pid: int) -> bool:
 
 
 def orphaned(word: str) -> bool:
-    """Whether *word*, or a directory in it, names an owner who is gone."""
+    """Whether *word*, or a directory in it, names an owner that has ended."""
     found = _OWNER.search(word)
     return found is not None and not alive(int(found[1]))
 
 
 def mounts(mountinfo: str) -> list[str]:
-    """Mount points in *mountinfo* whose source names an owner who is gone; the last mounted first."""
+    """Mount points in *mountinfo* whose source names an owner that has ended; the last mounted first."""
     return [mount.point for mount in entries(mountinfo) if orphaned(mount.source)][::-1]
 
 
 def processes() -> Iterator[tuple[int, str]]:
-    """Helpers and monitors whose owner is gone, and their program. What else names one may be a user's ``tail``."""
+    """Fork servers and monitors whose owner has ended, and their program. Others may be a user's, such as ``tail``."""
     for pid in _all():
-        # PermissionError: with hidepid (proc(5)), the processes of others are none of ours.
+        # PermissionError: with hidepid (proc(5)), the process is another user's
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             command = read(f"/proc/{pid}/cmdline").split("\0")
             if orphaned(_mark(command)):
@@ -130,17 +130,17 @@ def processes() -> Iterator[tuple[int, str]]:
 
 
 def _mark(command: list[str]) -> str:
-    """The word of *command* that names its owner: after a helper's marker, or the directory of a monitor's state."""
-    if _HELPER in command:
+    """The word of *command* that names its owner: a fork server's own word, or the directory of a monitor's state."""
+    if not _FORK_SERVERS.isdisjoint(command):
         return next((word for word in command if _OWNER.fullmatch(word)), "")
     return command[command.index("--root") + 1] if "--root" in command[:-1] else ""
 
 
 def contained() -> Iterator[tuple[int, str]]:
-    """Processes whose root is a mount that names an owner who is gone, and their program: those in containers."""
+    """Processes in containers, with their program: their root is a mount whose source names an owner that has ended."""
     ours = os.readlink("/proc/self/ns/mnt")
     for pid in _all():
-        # OSError: as above; and EINVAL, of one that ends and has no mounts any more.
+        # OSError: as above; and EINVAL for a process that is ending and has no mounts any more
         with suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/mnt") != ours and "/" in mounts(read(f"/proc/{pid}/mountinfo")):
                 yield pid, read(f"/proc/{pid}/comm").strip()

@@ -1,8 +1,8 @@
-"""The plan of the warm helper's containers: an overlay of the root filesystem, entered before anything is mounted.
+"""The steps of the fork server's containers: an overlay of the root filesystem, entered before anything is mounted.
 
-With the overlay as root, a link of the image leads nowhere but into it; what is left are links through /proc to open
-descriptors. Where not even these can be, because a path's directories are plain ones of the image or of a file system
-that was just mounted empty, the plain step is taken: it costs a third of the careful one of :mod:`rootfs`.
+With the overlay as root, a link of the image cannot lead out of it, except by a link of /proc to an open descriptor. A
+path cannot hold such a link if all its directories are plain ones of the image, or of a file system that was just
+mounted empty. Then a plain step is taken, which costs a third of the careful one of :mod:`rootfs`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     Found = Literal["file", "directory", "absent", ""]
     Look = Callable[[str], Found]
 
-#: File systems in which nobody but the kernel, or we, put names: no link of an image is there.
+#: File systems in which only the kernel and this runtime make names: they hold no link of an image.
 _EMPTY = ("proc", "sysfs", "tmpfs", "devpts", "mqueue")
 #: What children get from the helper: done once.
 _INHERITED = (Undumpable, SetGroups, Inherit, DropBounding, NoNewPrivileges)
@@ -64,7 +64,7 @@ _COLD = "start it with tare-oci, crun or runc"
 
 
 def look(path: str) -> Found:
-    """What is at *path* on this host; "" for anything that a link has a part in."""
+    """What is at *path* on this host; "" if a link is part of the path."""
     above, name = os.path.split(path)
     if os.path.realpath(above) != above or os.path.islink(path):
         return ""
@@ -75,7 +75,7 @@ def look(path: str) -> Found:
     return "absent" if name and os.path.isdir(above) else ""
 
 
-def plan(
+def make(
     bundle: Bundle,
     *,
     base: str,
@@ -89,13 +89,13 @@ def plan(
 
     *base* is an existing directory to mount on. The inherited steps are for a process in a mount namespace of its own
     from which no mount goes out to the host's; with *held* it has none of the host's afterwards (:class:`StandAlone`).
-    *processors* are the container's to run on, wherever its parent keeps to (:class:`fork_server.Place`). Raises
-    BundleError for what needs a runtime that stands by while a container is set up.
+    *processors* are those that the container may run on, even if its parent runs on one only
+    (:class:`fork_server.Place`). Raises BundleError for what needs another process while a container is set up.
     """
     _refuse(bundle)
     _refuse_dots(bundle)
     made = _Maker(bundle, look)
-    person = plans.becoming(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
+    credentials = plans.becoming(bundle.process, bundle=bundle, last_capability=last_capability, filtering=filtering)
     limits = plans.limits(bundle.process, pid=0)
     stand: Step = StandApart(base)
     layer = Layer(bundle.rootfs, base)
@@ -103,7 +103,7 @@ def plan(
         stand, layer = StandAlone(base, held), Layer(bundle.rootfs, LAYER, here=True)
     return StepSequence(
         clone_flags=plans.clone_flags(bundle),
-        inherited=(stand, Undumpable(), *(step for step in person.steps if isinstance(step, _INHERITED))),
+        inherited=(stand, Undumpable(), *(step for step in credentials.steps if isinstance(step, _INHERITED))),
         outside=(
             DieWithParent(),
             NewSession(),
@@ -114,16 +114,16 @@ def plan(
             EnterLayer(f"{layer.base}/m", held),
         ),
         entering=(*made.mounts(), *made.rest(), *plans.finish_root(bundle), RunOn(processors)),
-        person=(*limits, *(step for step in person.steps if made.needed(step))),
-        last=person.calls,
-        lastly=person.words,
+        credentials=(*limits, *(step for step in credentials.steps if made.needed(step))),
+        last=credentials.calls,
+        last_words=credentials.words,
         argv=bundle.process.argv,
         env=_environment(bundle),
     )
 
 
 def _environment(bundle: Bundle) -> tuple[tuple[str, str], ...]:
-    """The configured one, with HOME, as :func:`child.prepare` makes it in place."""
+    """The configured environment with HOME, as :func:`child.prepare` makes it for the OCI runtime."""
     env = bundle.process.env
     if any(name == "HOME" and value for name, value in env):
         return env
@@ -163,7 +163,7 @@ def _refuse(bundle: Bundle) -> None:
 
 
 def _refuse_dots(bundle: Bundle) -> None:
-    """What a path with ".." leads to is known only in the root, and is looked up before."""
+    """Refuse a path with "..": where it leads is known only in the root, and here it is looked up before."""
     paths = [(f"mounts[{number}].destination", mount.target) for number, mount in enumerate(bundle.mounts)]
     paths += [("linux.maskedPaths", path) for path in bundle.masked]
     paths += [("linux.readonlyPaths", path) for path in bundle.readonly]
@@ -173,7 +173,7 @@ def _refuse_dots(bundle: Bundle) -> None:
 
 
 class _Maker:
-    """Puts the steps in the root together; remembers what has been mounted so far."""
+    """Puts together the steps in the root, and remembers what has been mounted so far."""
 
     def __init__(self, bundle: Bundle, look: Look) -> None:
         self._bundle = bundle
@@ -182,12 +182,12 @@ class _Maker:
         self._devices = False
 
     def _plain(self, path: str) -> bool:
-        """Whether the directories of *path* lie in a file system that was mounted empty."""
+        """Whether the directories of *path* are in a file system that was mounted empty."""
         above = [target for target in self._covered if path.startswith(f"{target}/")]
         return bool(above) and self._covered[max(above, key=len)] in _EMPTY
 
     def mounts(self) -> Iterator[Step]:
-        """The mounts of the configuration, with the devices as soon as their place is there."""
+        """The mounts of the configuration, and the devices as soon as /dev is there."""
         for number, mount in enumerate(self._bundle.mounts):
             yield from rootfs_contents.covered(self._bundle.mounts, number)
             if mount.kind == "cgroup":
@@ -209,9 +209,9 @@ class _Maker:
     def _mount(self, mount: Mount) -> Iterator[Step]:
         inside = self._plain(mount.target)
         over = any(mount.target.startswith(f"{target}/") for target in self._covered)
-        # What the rootfs has shows in its overlay, too, unless a mount has come over it.
+        # What the root filesystem holds is seen in its overlay, too, unless it is covered by a mount.
         found = "absent" if inside else "" if over else self._look(self._bundle.rootfs + mount.target)
-        # A tmpfs without a mode takes that of the directory: only the careful step looks.
+        # A tmpfs without a mode takes that of its directory, and only the careful step does that.
         plain = found in ("absent", "directory") and (mount.kind != "tmpfs" or "mode=" in mount.data)
         made = rootfs_contents.filled(mount)
         if not plain or not isinstance(made, MountIn):
@@ -255,7 +255,7 @@ class _Maker:
                 hidden = hidden or path
 
     def _shows_host(self, path: str) -> bool:
-        """Whether the kernel shows at *path* what it shows there outside, too."""
+        """Whether *path* shows the same in the container as on the host."""
         return any(
             self._covered.get(top) == kind and path.startswith(f"{top}/") and self._alone(top)
             for top, kind in (("/proc", "proc"), ("/sys", "sysfs"))
@@ -265,7 +265,7 @@ class _Maker:
         return not any(target.startswith(f"{top}/") for target in self._covered)
 
     def needed(self, step: Step) -> bool:
-        """Whether a step of the process is still to be done in each child: its parent is root, at the root."""
+        """Whether each child must still do *step*: its parent is root already, and stands at the root."""
         process = self._bundle.process
         if isinstance(step, ChangeDirectory):
             return process.cwd != "/"

@@ -1,7 +1,7 @@
 """What the new process does between clone and exec: its steps, its standard streams, and the program.
 
-It must import nothing and allocate little: a copied process copies every page that it touches from its parent first.
-One that borrows its parent's memory (:mod:`vfork`) must keep nothing there.
+It must import nothing and allocate little: a process that is a copy has to copy every page that it touches. One that
+runs in its parent's memory (:mod:`vfork`) must leave nothing there.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 #: The exit status of a container whose set-up failed, as in shells' "cannot execute".
 SETUP_FAILED = 126
-#: Where the stub finds the status pipe: the lowest after the standard streams.
+#: Where the stub finds the status pipe: the lowest descriptor after the standard streams.
 _STATUS = 3
 
 
 class Program:
-    """A plan made ready to run in many children."""
+    """A sequence of steps, made ready to run in many children."""
 
     def __init__(self, plan: StepSequence) -> None:
         self.steps = plan.own
@@ -43,8 +43,8 @@ class Program:
     def become(self, first: Step | None, *, gate: int, console: int, status: int) -> NoReturn:
         """Run as the child of clone3, a copy: :meth:`set_up`, then exec. Never returns.
 
-        What fails is written to *status*, naming the step, or as :func:`stub.said` reads it; *status* closes on a
-        successful exec.
+        What fails is written to *status*: the name of the step, or what :func:`stub.said` reads. A successful exec
+        closes *status*.
         """
         try:
             if self.set_up(first, gate=gate, console=console, status=status):
@@ -55,10 +55,10 @@ class Program:
             os._exit(SETUP_FAILED)
 
     def set_up(self, first: Step | None, *, gate: int, console: int, status: int) -> bool:
-        """Wait for *gate*, do *first* and the plan's own steps; whether all went well. *status* has what did not.
+        """Wait for *gate*, do *first* and each container's own steps; whether all succeeded.
 
-        *gate* is a pipe from which one byte means go, and end of file that the parent is gone. *console* becomes stdout
-        and stderr. Nothing is kept in memory, which may be the parent's (:mod:`vfork`).
+        What fails is written to *status*. One byte from *gate*, a pipe, means go; end of file means that the parent has
+        ended. *console* becomes stdout and stderr. Nothing is left in memory, which may be the parent's (:mod:`vfork`).
         """
         if not os.read(gate, 1):
             return False
@@ -72,13 +72,13 @@ class Program:
             os.set_inheritable(status, True)
         else:
             os.dup2(status, _STATUS)
-        # Python opens all its files close-on-exec already; this holds for what it was started with, too.
+        # Python opens all its files close-on-exec; this does it for the descriptors that it was started with, too.
         syscalls.close_range(_STATUS + 1, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
         return True
 
 
 def run(steps: Sequence[Step], calls: Sequence[Sequence[Call]], status: int) -> bool:
-    """Make the *calls* of *steps*; on the first failure, say on *status* which step it was and return False."""
+    """Make the *calls* of *steps*. On the first failure, write to *status* which step it was, and return False."""
     at = 0
     for each in calls:
         for act, arguments, tolerated in each:

@@ -1,19 +1,19 @@
-"""The root of the warm helper's containers: a layer of their own, entered without a walk through the host's processes.
+"""The root of the fork server's containers: a layer of their own, which they enter without a call of pivot_root(2).
 
 pivot_root(2) asks every process of the host whether it stands in the old root (``chroot_fs_refs`` in fs/fs_struct.c):
-0.4 µs for each of a thousand containers, which is more than all the rest of a start may grow. So the helper calls it
-once, for an empty file system, and a child, in its copy of the helper's mounts, puts its layer over that one
+0.4 µs for each of a thousand containers, so each start would take longer than the one before. So the fork server calls
+it once, for an empty file system. A child has a copy of the fork server's mounts, and puts its layer over the empty one
 (:class:`EnterLayer`).
 
-What is below the empty root of the fork server is a question of the kernel. If overlayfs takes a mount that is in no
-namespace, nothing is (:class:`StandAlone`): what a start needs of the host are two descriptors (:class:`HostHandles`).
-Before Linux 6.15 the host's mounts are, and each child lets go of them (:class:`StandApart`). That costs more than the
-call: the kernel waits until no processor looks at the mounts any more (synchronize_rcu_expedited), and children that
-are started at once wait for each other.
+What lies below the empty root of the fork server depends on the kernel. Since Linux 6.15, overlayfs accepts a mount
+that is in no namespace; then nothing lies below (:class:`StandAlone`), and a start needs two descriptors of the host
+(:class:`HostHandles`). Before, the host's mounts lie below, and each child unmounts them (:class:`StandApart`). That
+costs more than pivot_root: the kernel waits until no processor uses the mounts any more (synchronize_rcu_expedited),
+and children that are started at once wait for each other.
 
-What is left is what pivot_root leaves: the container's root lies on one with nothing in it, there the kernel's own
-(ramfs-rootfs-initramfs.rst, "What is rootfs?"), here ours. No way leads below: a path that climbs to the top of a
-namespace goes up to what is mounted there, and so does who enters the namespace anew (setns(2)).
+The result is as after pivot_root: the container's root is mounted on an empty one. There it is the kernel's own
+(ramfs-rootfs-initramfs.rst, "What is rootfs?"), here the fork server's. No path leads to it: one that climbs to the top
+of a namespace ends in what is mounted there, and a process that enters the namespace by setns(2) starts there, too.
 """
 
 # The methods of all steps do what :class:`basic.Step` says.
@@ -31,22 +31,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..setup.kernel import Sys
 
-#: The one directory of the empty root: the host's is below it, for a moment or for good.
+#: The one directory of the empty root. The host's root is mounted there, for a moment or for good.
 _BELOW = "below"
-#: Where who stands alone mounts its layer.
+#: Where a child of :class:`StandAlone` mounts its layer.
 LAYER = f"/{_BELOW}"
 _EMPTY = k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
 
 
 def can_stand_alone() -> bool:
-    """Whether overlayfs takes a mount that is in no namespace: Linux 6.15 (``clone_private_mount``, fs/namespace.c)."""
+    """Whether overlayfs accepts a mount in no namespace: since Linux 6.15 (``clone_private_mount``, fs/namespace.c)."""
     major, minor, *_ = os.uname().release.replace("-", ".").replace("+", ".").split(".")
     return (int(major), int(minor)) >= (6, 15)
 
 
 @record
 class HostHandles:
-    """What of the host is kept by who stands alone: descriptors of its root and of a detached mount of the image."""
+    """What :class:`StandAlone` keeps of the host: descriptors of its root and of a detached mount of the image."""
 
     root: int
     lower: int
@@ -62,7 +62,7 @@ def hold(image: str) -> HostHandles:
 class Layer(Strict):
     """A root of the instance's own at *base*/m: *image* below a writable layer that dies with the mount namespace.
 
-    With *here*, the caller stands in the image, and its path leads nowhere.
+    With *here*, the caller's current directory is the image, which has no path any more.
     """
 
     image: str
@@ -94,10 +94,11 @@ def overlay_options(lower: str, upper: str, work: str) -> str:
 
 @record
 class StandApart(Strict):
-    """In a mount namespace of one's own: an empty root, with the host's in it, which paths go on to start at.
+    """Make an empty root with the host's mounted in it, in a mount namespace of one's own.
 
-    The current directory is the empty root: of what a process stands on, clone(2) with CLONE_NEWNS has a child stand on
-    its own copy, and so the child can reach it. *base* is a directory to mount on for a moment.
+    Absolute paths still start at the host's root. The current directory is the empty root: clone(2) with CLONE_NEWNS
+    puts a child into its own copy of that directory, so the child can reach it. *base* is a directory to mount on for a
+    moment.
     """
 
     base: str
@@ -112,10 +113,10 @@ class StandApart(Strict):
 
 @record
 class StandAlone(Strict):
-    """In a mount namespace of one's own: an empty root, and nothing else. The current directory is *held*'s image.
+    """Make an empty root and nothing else, in a mount namespace of one's own. The current directory is *held*'s image.
 
-    So the image is "." for a child's layer: of all that overlayfs takes for a path, the one that needs neither a mount
-    in the namespace nor /proc. *base* is a directory to mount on for a moment.
+    So a child's layer names the image by ".", the only path for overlayfs that needs neither a mount in the namespace
+    nor /proc. *base* is a directory to mount on for a moment.
     """
 
     base: str
@@ -141,9 +142,10 @@ def _pivot(sys: Sys, base: str) -> None:
 
 @record
 class EnterLayer(Strict):
-    """Make the mount at *path* the root, in a child of who did :class:`StandApart`, or :class:`StandAlone` with *held*.
+    """Make the mount at *path* the root, in a child.
 
-    From here on no symbolic link of the root filesystem leads out of it, and *held* is closed.
+    Its parent has done :class:`StandApart`, or :class:`StandAlone` with *held*. From here on no symbolic link of the
+    root filesystem leads out of it, and *held* is closed.
     """
 
     path: str
@@ -159,9 +161,9 @@ class EnterLayer(Strict):
             sys.close(self.held.lower)
             sys.chdir("/")
         sys.mount(self.path, ".", "", k.MS_MOVE)
-        # "." is still what lies below: a path that starts somewhere does not go up to what is mounted there.
+        # "." is still the directory below the mount: the start of a path is never replaced by what is mounted on it.
         if self.held is None:
             sys.umount2(_BELOW, k.MNT_DETACH)
-        # But ".." does. At the top of the namespace it leads to the top, so this is the moved mount.
+        # But ".." is. At the top of the namespace it stays at the top, so this is the moved mount.
         sys.chroot("..")
         sys.chdir("/")

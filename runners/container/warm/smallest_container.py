@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 #: Long enough for a loaded host; a runtime needs some 10 ms.
 DEADLINE_MS = 10_000
-#: Of the directory's name; what follows is its owner, for whoever finds it later.
+#: How the directory's name begins; its owner's number follows, by which it can be removed later (:mod:`leftovers`).
 PREFIX = "tare-trial-"
 
 
 @contextmanager
 def directory(program: str, name: str) -> Iterator[str]:
-    """Yield a temporary directory with ``rootfs/NAME``, a copy of *program*, beside room for anything else."""
+    """Yield a temporary directory with ``rootfs/NAME``, a copy of *program*; other files may be put beside it."""
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as path:
         os.mkdir(f"{path}/rootfs")
         shutil.copy(program, f"{path}/rootfs/{name.lstrip('/')}")
@@ -43,7 +43,7 @@ def await_word(console: int, word: bytes) -> bool:
 
 
 def hung_up(console: int) -> bool:
-    """Whether every writer of *console* is gone: whoever was started there has ended, or is about to."""
+    """Whether every writer of *console* has closed it: the program that was started has ended, or is about to."""
     ready = select.poll()
     ready.register(console, select.POLLIN)
     return any(events & select.POLLHUP for _, events in ready.poll(0))

@@ -1,22 +1,22 @@
 """A child that sets itself up in its parent's memory, as vfork(2) gives it: no page is copied, now or on a write.
 
-A copied Python child costs a copied page table, some 250 copied pages, and their release at exec: about 1 ms, half of
-what the kernel's own work for a container takes. A child made with CLONE_VM | CLONE_VFORK pays none of it: it runs in
-the parent's memory while the parent stands still, until it execs. Whatever it changes there stays, so Python must be
-left by the child as it was found: every frame that was entered is left again *before* exec.
+A child that is a copy of Python needs a copied page table and some 250 copied pages, which are freed at exec: about 1
+ms, half of what the kernel's own work for a container takes. A child made with CLONE_VM | CLONE_VFORK needs none of
+that: it runs in the parent's memory until it calls exec, and the parent waits meanwhile. Whatever it changes in memory
+stays changed, so the child must leave Python as it found it: it has returned from every Python function *before* exec.
 
-No Python function can do that, since it never returns from exec. So the child runs a chain of contexts
-(makecontext(3)), each on a stack of its own, none of which returns into the next one's frames::
+No Python function can do that, since it would not return from exec. So the child runs one context after the other
+(makecontext(3)), each on a stack of its own::
 
     set-up, a Python callback     ->  execveat(2), plain C     ->  only if that failed:
                                                                   say so, a Python callback  ->  _exit(2)
 
-execveat executes an open file if its path is empty. Until the set-up has succeeded it is not: the call fails, and
-nothing more is said.
+execveat executes an open file if its path is empty. Until the set-up has succeeded, the path is not empty: then the
+call fails, and nothing is reported.
 
 This needs glibc (makecontext with 64-bit arguments: x86-64, aarch64), a process of one thread, and a Python that does
-not ask which stack it is on: 3.14 compares the stack pointer with the thread's own stack, and would refuse.
-:func:`why_not` tells; a plain clone3 is the other way. The third module with ctypes, since it is about nothing else.
+not check its stack: 3.14 compares the stack pointer with the thread's own stack, and would refuse. Where
+:func:`why_not` gives a reason, a plain clone3 is used instead.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LARGE, _SMALL = 1 << 19, 1 << 15
 #: clone(2) takes the flags in an int, of which the last byte is the exit signal.
 _CLONE_FLAGS = 0xFFFFFF00
 _SETUP_FAILED = 126
-#: Another number on each architecture; the others than x86-64 share the generic table.
+#: The number differs by architecture; all but x86-64 use the generic table.
 _SYS_EXECVEAT = 322 if os.uname().machine == "x86_64" else 281
 _AT_EMPTY_PATH = 0x1000
 _NO_NAME = b"x"
@@ -48,7 +48,7 @@ _pointer = ctypes.c_void_p
 
 
 class _Context(ctypes.Structure):
-    """ucontext_t: its head is the same on all architectures of glibc; the rest is the library's, and smaller."""
+    """ucontext_t: its beginning is the same on all architectures of glibc; the rest is only used by the library."""
 
     _fields_ = (
         ("flags", ctypes.c_ulong),
@@ -61,7 +61,7 @@ class _Context(ctypes.Structure):
 
 
 def why_not(clone_flags: int = 0) -> str:
-    """Why a child cannot borrow here; empty when it can."""
+    """Why a child cannot run in its parent's memory here; empty when it can."""
     if sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
         return "this Python looks at its stack"
     if os.uname().machine not in ("x86_64", "aarch64"):
@@ -93,22 +93,23 @@ class VforkChild:
         """
         self._libc = ctypes.PyDLL(None, use_errno=True)
         self._libc.clone.argtypes = (_pointer, _pointer, ctypes.c_int, _pointer, ctypes.POINTER(ctypes.c_int))
-        # Private: a fork of this process must not run on our stacks.
+        # Private: a fork of this process must not write to these stacks.
         self._memory = mmap.mmap(-1, 2 * _LARGE + 3 * _SMALL, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        # One each, though the set-up has left its own when the last two run: makecontext writes to the stack's top.
+        # One for each context, although the first is not used any more when the last two run: makecontext writes to the
+        # top of the stack.
         stacks = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._stacks = (stacks, stacks + _LARGE, stacks + 2 * _LARGE, stacks + 2 * _LARGE + _SMALL)
-        #: clone starts here, and leaves it at once for the first context.
+        #: clone starts on this stack, and goes to the first context at once.
         self._first_stack = stacks + 2 * _LARGE + 3 * _SMALL - 64
         self._contexts = tuple(_Context() for _ in range(4))
         self._program = program
-        #: Empty: the descriptor itself is executed. A name would be one in a directory, which it is not.
+        #: Empty: the descriptor itself is executed. With a name, it would have to be a directory.
         self._path = ctypes.create_string_buffer(1)
         self._argv = _strings(argv)
         self._env = _strings(os.fsencode(f"{name}={value}") for name, value in env.items())
 
         def enter() -> None:
-            # Not before: whatever happens in the set-up, a half-made container must not run.
+            # Only now: if the set-up fails in any way, the program must not run.
             if setup():
                 self._path[0] = b"\0"
 
@@ -124,7 +125,7 @@ class VforkChild:
         self._chain()
         pidfd = ctypes.c_int(-1)
         flags = clone_flags | _CLONE_VM | _CLONE_VFORK | syscalls.CLONE_PIDFD | signal.SIGCHLD
-        # Up to the return of this call the memory is the child's.
+        # Until this call returns, the child uses the memory.
         pid: int = self._libc.clone(
             ctypes.cast(self._libc.setcontext, _pointer),
             self._first_stack,
@@ -138,7 +139,7 @@ class VforkChild:
         return pid, pidfd.value
 
     def _chain(self) -> None:
-        """Make the contexts anew: running one wears it out."""
+        """Make the contexts anew: each can be run once."""
         libc, large = self._libc, _LARGE
         enter, execute, leave, end = self._contexts
         path, argv, env = (ctypes.addressof(each) for each in (self._path, self._argv, self._env))

@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 
-from ...light.dataclasses import Dressed, record
+from ...light.dataclasses import RecordMethods, record
 from ...linux import mount_calls
 from ...linux import syscalls as k
 
@@ -42,19 +42,19 @@ class Step(Protocol):
 
     @property
     def excused(self) -> tuple[int, ...]:
-        """Error numbers with which the container starts all the same, and its log has a warning."""
+        """Error numbers that do not stop the container: its log gets a warning."""
 
 
-class Strict(Dressed):
-    """A step whose every error counts."""
+class Strict(RecordMethods):
+    """A step of which no error is tolerated."""
 
     __slots__ = ()
     tolerated: tuple[int, ...] = ()
     excused: tuple[int, ...] = ()
 
 
-class _IfPresent(Dressed):
-    """A step on a path that this kernel may lack: no error to the OCI specification."""
+class _IfPresent(RecordMethods):
+    """A step on a path that this kernel may lack, which is no error by the OCI specification."""
 
     __slots__ = ()
     tolerated: tuple[int, ...] = (errno.ENOENT, errno.ENOTDIR)
@@ -69,7 +69,7 @@ class JoinCgroup(Strict):
     on the machine, which costs an RCU grace period (kernel/cgroup/cgroup.c, cgroup_attach_lock). In v2 clone3 has put
     the process into its cgroup already (CLONE_INTO_CGROUP), for the same reason.
 
-    With *root*, a descriptor, the absolute paths of *files* start there: the caller's root is another.
+    With *root*, a descriptor, the absolute paths of *files* start there, not at the caller's root.
     """
 
     files: tuple[str, ...]
@@ -85,7 +85,7 @@ class JoinCgroup(Strict):
 
 @record
 class UnshareCgroups(Strict):
-    """Make the joined cgroups the root of what the container sees: hence after joining."""
+    """Make the joined cgroups the root of what the container sees; so it comes after joining them."""
 
     def describe(self) -> str:
         return "unshare the cgroup namespace"
@@ -183,7 +183,7 @@ class MaskDirectory(_IfPresent):
 
     @property
     def tolerated(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Where *like* was masked, *path* was there, too."""
+        """*like* was masked, so *path* exists, too."""
         return () if self.like else _IfPresent.tolerated
 
     def describe(self) -> str:
@@ -212,7 +212,7 @@ class MakeReadonly(_IfPresent):
 
 @record
 class EnterRoot(Strict):
-    """Make *path* the root and let go of the host's mounts.
+    """Make *path* the root, and unmount the host's mounts.
 
     From here on no symbolic link of the root filesystem leads out of it.
     """
@@ -224,7 +224,8 @@ class EnterRoot(Strict):
 
     def apply(self, sys: Sys) -> None:
         sys.chdir(self.path)
-        # The old root lands on top of the new one, "." still names it, and no directory of the rootfs is needed.
+        # The old root is mounted on top of the new one, and "." still names it: no directory of the rootfs is needed
+        # for it.
         sys.pivot_root(".", ".")
         sys.umount2(".", mount_calls.MNT_DETACH)
         sys.chdir("/")
@@ -280,7 +281,7 @@ class SetDomainname(Strict):
 
 @record
 class DieWithParent(Strict):
-    """SIGKILL when the parent dies: it leaves no orphans, even if it is killed itself."""
+    """Get SIGKILL when the parent dies: even a parent that is killed leaves no orphans."""
 
     def describe(self) -> str:
         return "ask to be killed when the parent dies"
@@ -291,7 +292,7 @@ class DieWithParent(Strict):
 
 @record
 class RunOn(Strict):
-    """Run on any of *processors* again, whichever of them the parent keeps to."""
+    """Run on any of *processors* again, even if the parent runs on one only."""
 
     processors: frozenset[int]
 

@@ -1,9 +1,9 @@
-"""Capabilities that reach the last execve, which judges by them whether the program may be executed.
+"""Capabilities that are kept until the last execve, which checks by them whether the program may be executed.
 
 The process executes twice: the small program of :mod:`stub`, and by that the container's. Each execve makes the
 capabilities anew (capabilities(7), "Transformation of capabilities during execve"): root gets what is in the bounding
-or the inheritable set, everybody else the ambient set alone. So what the small program has to hold is carried over
-the first execve in these sets, and it sets the configured ones itself before the second. Two things are carried:
+or the inheritable set, everybody else the ambient set alone. So the capabilities that the small program needs are kept
+over the first execve in these sets, and it sets the configured ones itself before the second. Two things are kept:
 
 - The configured effective set: a user with CAP_DAC_OVERRIDE may execute a file that others may not.
 - CAP_SYS_ADMIN, where a filter is to be installed without no_new_privs (seccomp(2)). The second execve takes it away:
@@ -32,7 +32,7 @@ _SYS_ADMIN = 1 << 21
 
 @record
 class Carried:
-    """*mask* is what the small program must hold; *inheritable* the set that brings it there."""
+    """*mask* is what the small program must hold; *inheritable* is the set by which it gets that."""
 
     mask: int
     inheritable: int
@@ -59,8 +59,8 @@ class Carried:
         )
 
 
-def plan(process: Process, *, filtered: bool) -> Carried | None:
-    """What must be carried for *process*; None where the configured sets survive the first execve as they are."""
+def needed(process: Process, *, filtered: bool) -> Carried | None:
+    """What must be kept for *process*; None if the configured sets survive the first execve as they are."""
     sets = process.capabilities
     extra = _SYS_ADMIN if filtered and not process.no_new_privileges else 0
     survives = sets.ambient
@@ -90,7 +90,7 @@ class Inherit(Strict):
 
 @record
 class Carry(Strict):
-    """Hold what is carried, in the sets that the next execve goes by."""
+    """Set what is kept, in the sets that the next execve goes by."""
 
     carried: Carried
     uid: int

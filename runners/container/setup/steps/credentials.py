@@ -1,4 +1,4 @@
-"""Steps that decide who the program is and what it may: ids, capabilities, limits. The last before exec.
+"""Steps for the program's credentials and limits: user and group ids, capabilities, rlimits. The last before exec.
 
 Order matters: each step needs what a later one takes away. See :func:`sequence.becoming`.
 """
@@ -51,7 +51,7 @@ class Umask(Strict):
 
 @record
 class Undumpable(Strict):
-    """While this is still the runtime's program, nobody in the container may look into it (ptrace(2), /proc/PID).
+    """As long as this process is the runtime's program, the container's others may not read it (ptrace(2), /proc/PID).
 
     exec of a program makes it dumpable again.
     """
@@ -85,10 +85,10 @@ def _names(mask: int) -> str:
 
 @record
 class SetGroups(Strict):
-    """The supplementary groups, instead of those of whoever started us.
+    """The supplementary groups, instead of the caller's.
 
     *may_keep*: in a user namespace of an unprivileged user they can neither be read nor dropped (user_namespaces(7));
-    they stand for nobody there.
+    they give no rights there.
     """
 
     groups: tuple[int, ...] = ()
@@ -126,7 +126,7 @@ class BecomeUser(Strict):
 
 @record
 class BecomeFirstMapped(Strict):
-    """Be the first user and group of a user namespace that was joined, which need not be 0. Capabilities survive it."""
+    """Be the first user and group of a joined user namespace, which need not be 0. Capabilities survive it."""
 
     def describe(self) -> str:
         return "become the first user and group of the user namespace"
@@ -198,7 +198,7 @@ class SetLimit(Strict):
         sys.prlimit(self.pid, self.which, (self.soft, self.hard))
 
     def call(self) -> Call:
-        """The same as a call of the small program that executes others, for itself."""
+        """The same as a call that the stub makes for itself (:mod:`stub`)."""
         import struct
 
         from ...linux.exec_stub import stub  # late: few containers have such limits

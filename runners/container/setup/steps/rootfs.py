@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Propagate(Strict):
     """How mounts of this namespace and of others reach each other; see *propagation* flags of mount(2).
 
-    Slave, not private, for the host's: what the host unmounts later must not stay busy in here. No mount of ours goes
-    out.
+    The host's mounts are slaves, not private: what the host unmounts later must not stay mounted here. No mount made
+    here appears on the host.
     """
 
     propagation: int
@@ -46,7 +46,7 @@ def _word(propagation: int) -> str:
 
 @record
 class AttachRoot(Strict):
-    """Mount the root filesystem on itself (pivot_root(2) wants a mount), and go there. *tree*: see :class:`Bind`."""
+    """Mount the root filesystem on itself (pivot_root(2) needs a mount), and go there. *tree*: see :class:`Bind`."""
 
     path: str
     tree: int = -1
@@ -90,7 +90,7 @@ class Bind(Strict):
 class MountIn(Strict):
     """A file system of the configuration, on a directory that is made if absent.
 
-    *instead* is what of the host's is bound where this user namespace may not mount one of its own; "" is nothing.
+    *instead* is what of the host is bound if this user namespace may not mount its own; "" is nothing.
     """
 
     source: str
@@ -129,7 +129,7 @@ class RemountIn(Strict):
 
 @record
 class EnterCover(Strict):
-    """Go to what has been mounted over the root: it is the root henceforth. *path* is where the host has it."""
+    """Go to what has been mounted over the root: it is the root from now on. *path* is where the host has it."""
 
     path: str
 
@@ -192,7 +192,7 @@ class SetAttributes(Strict):
 
 
 class _IfReachable(Strict):
-    """A step on a path that root itself may not pass: in a user namespace, a directory of somebody who is not in it."""
+    """A step on a path that root may be refused: in a user namespace, a directory of a user who is not in it."""
 
     __slots__ = ()
     excused: tuple[int, ...] = (errno.EACCES,)
@@ -200,7 +200,7 @@ class _IfReachable(Strict):
 
 @record
 class Mask(_IfReachable):
-    """Hide a directory behind an empty one, or a file behind /dev/null; what is absent needs no mask."""
+    """Hide a directory behind an empty one, or a file behind /dev/null; what is missing is no error."""
 
     path: str
 
@@ -213,7 +213,7 @@ class Mask(_IfReachable):
 
 @record
 class Readonly(_IfReachable):
-    """Make a path read-only, with all below it but for what is mounted there; absent is no error."""
+    """Make a path read-only, with all below it except what is mounted there; what is missing is no error."""
 
     path: str
 
@@ -267,7 +267,7 @@ class BindDevice(Strict):
 
 @record
 class LinkIn(Strict):
-    """A symbolic link; what is there already stays, or with *replace* makes room."""
+    """A symbolic link; what is there already stays, or with *replace* is removed."""
 
     target: str
     path: str

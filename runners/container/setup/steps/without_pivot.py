@@ -21,13 +21,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel import Sys
 
-#: File systems that show the kernel. One that is to be seen whole lets a user namespace mount another, without masks.
+#: File systems that show the kernel. If one is visible as a whole, a user namespace may mount another, without masks.
 _WHOLE = ("proc", "sysfs")
 
 
 @record
 class Chroot(Strict):
-    """Make the current directory the root: the mounts of the namespace stay, which belongs to others, too."""
+    """Make the current directory the root. All mounts of the namespace stay, since it belongs to others, too."""
 
     def describe(self) -> str:
         return "chroot to the root filesystem"
@@ -39,7 +39,7 @@ class Chroot(Strict):
 
 @record
 class MoveRoot(Strict):
-    """Move the current directory, a mount, over the root of the namespace: the host's mounts lie hidden below."""
+    """Move the current directory, a mount, over the root of the namespace: it covers the host's mounts."""
 
     def describe(self) -> str:
         return "let go of the host's proc and sysfs, move the root filesystem over / and chroot to it"
@@ -52,26 +52,26 @@ class MoveRoot(Strict):
 
 
 def let_go_of_host() -> None:
-    """Unmount each procfs and sysfs outside the current directory that is whole, or cover it if it is locked.
+    """Unmount each whole procfs and sysfs outside the current directory, or cover it if it is locked.
 
-    The kernel lets a user namespace mount one of its own only where one is to be seen whole (mount_too_revealing,
-    fs/namespace.c): a hidden one of the host's would make all masks void.
+    A user namespace may mount one of its own only if one is visible as a whole (mount_too_revealing, fs/namespace.c).
+    With a covered one of the host, the container could do that, and masks would be useless.
     """
     own = os.getcwd()
     for place in whole(read("/proc/self/mountinfo"), own):
         try:
-            # What lies below goes with it, in this namespace alone: nothing of it is shared any more.
+            # What is mounted below is unmounted with it, only in this namespace: nothing is shared any more.
             k.umount2(place, k.MNT_DETACH)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                continue  # with one above it
+                continue  # with another mount above it
             if error.errno not in (errno.EINVAL, errno.EPERM):
                 raise
             k.mount("tmpfs", place, "tmpfs", k.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
 
 
 def whole(mountinfo: str, own: str) -> list[str]:
-    """Where in *mountinfo* (proc(5)) a procfs or sysfs is mounted whole, but for those in the directory *own*."""
+    """Where in *mountinfo* (proc(5)) a procfs or sysfs is mounted as a whole, except in the directory *own*."""
     above = f"{own.rstrip('/')}/"
     return [
         mount.point

@@ -121,7 +121,7 @@ def test_kernel_parameters_of_the_host_are_refused(name: str) -> None:
 
 def test_ids_of_the_host() -> None:
     ranges = (idmap.Range(0, 1000, 10), idmap.Range(10, 5000, 5))
-    assert [idmap.outside(ranges, number) for number in (0, 9, 10, 14, 15)] == [1000, 1009, 5000, 5004, 0]
+    assert [idmap.on_host(ranges, number) for number in (0, 9, 10, 14, 15)] == [1000, 1009, 5000, 5004, 0]
     assert idmap.first() == idmap.first(os.getpid())
 
 

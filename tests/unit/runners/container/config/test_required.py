@@ -141,7 +141,7 @@ def test_every_limit_of_the_kernel_is_known() -> None:
 
 
 def test_nothing_here_touches_resctrl() -> None:
-    steps = sequence.plan(read(config()), last_capability=40).steps
+    steps = sequence.make(read(config()), last_capability=40).steps
     assert steps
     assert not any("resctrl" in step.describe() for step in steps)
 

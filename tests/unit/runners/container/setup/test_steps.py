@@ -21,7 +21,7 @@ from tare.runners.container.linux import capabilities, mount_calls, syscalls
 from tare.runners.container.reader import BundleError
 from tare.runners.container.seccomp.filters import Filter
 from tare.runners.container.setup.kernel import flatten
-from tare.runners.container.setup.sequence import StepSequence, plan
+from tare.runners.container.setup.sequence import StepSequence, make
 from tare.runners.container.setup.steps import basic, carry, without_pivot
 from tare.runners.container.warm import overlay_sequence, program, root_layer
 
@@ -75,7 +75,7 @@ def look(path: str) -> Found:
 
 def made(last_capability: int = 40, held: root_layer.HostHandles | None = None, **changes: Any) -> StepSequence:
     """The plan of the warm helper."""
-    return overlay_sequence.plan(
+    return overlay_sequence.make(
         bundle(**changes),
         base="/b",
         last_capability=last_capability,
@@ -87,8 +87,8 @@ def made(last_capability: int = 40, held: root_layer.HostHandles | None = None, 
 
 
 def cold(**changes: Any) -> StepSequence:
-    """The plan of the OCI runtime."""
-    return plan(bundle(**changes), last_capability=40, filtering=FILTER)
+    """The steps of the OCI runtime."""
+    return make(bundle(**changes), last_capability=40, filtering=FILTER)
 
 
 def recorded(*what: basic.Step) -> list[tuple[Any, ...]]:
@@ -238,7 +238,7 @@ def test_directories_are_made_where_there_are_none() -> None:
         "/root:fs,1/dev/pts": "directory",
         "/root:fs,1/sys": "absent",
     }
-    planned = overlay_sequence.plan(
+    planned = overlay_sequence.make(
         bundle(),
         base="/b",
         last_capability=40,
@@ -253,7 +253,7 @@ def test_directories_are_made_where_there_are_none() -> None:
 @pytest.mark.parametrize("found", ["", "file"])
 def test_a_link_in_the_image_is_walked_with_care(found: Found) -> None:
     """A plain step is for a place where no link can be; all else goes through the careful one."""
-    planned = overlay_sequence.plan(
+    planned = overlay_sequence.make(
         bundle(), base="/b", last_capability=40, processors=PROCESSORS, look=lambda _: found, filtering=FILTER
     )
     calls = recorded(*planned.own)
@@ -331,7 +331,7 @@ def test_in_place_the_root_is_entered_last() -> None:
 
 
 def test_without_pivot_root_the_rest_is_the_same() -> None:
-    usual, moved = cold(), plan(bundle(), pivot=False, filtering=FILTER, last_capability=40)
+    usual, moved = cold(), make(bundle(), pivot=False, filtering=FILTER, last_capability=40)
     assert recorded(*moved.outside) == recorded(*usual.outside)
     entering = recorded(*moved.entering)
     assert entering[:4] == [
@@ -347,7 +347,7 @@ def test_without_pivot_root_the_rest_is_the_same() -> None:
 def test_in_the_callers_mount_namespace_nothing_of_it_changes(pivot: bool) -> None:
     namespaces = [{"type": kind} for kind in ("pid", "uts")]
     shared = bundle(linux=config()["linux"] | {"namespaces": namespaces})
-    planned = plan(shared, pivot=pivot, filtering=FILTER, last_capability=40)
+    planned = make(shared, pivot=pivot, filtering=FILTER, last_capability=40)
     calls = recorded(*planned.own)
     assert not [call for call in calls if call[0] in ("mount", "pivot_root", "umount2", "let_go_of_host")]
     assert recorded(*planned.entering)[:2] == [("chroot", "."), ("chdir", "/")]
@@ -382,7 +382,7 @@ def test_both_ways_mount_and_mask_the_same() -> None:
 
 
 def person_of(**changes: Any) -> list[tuple[Any, ...]]:
-    return recorded(*cold(process=config()["process"] | changes).person)
+    return recorded(*cold(process=config()["process"] | changes).credentials)
 
 
 def test_user_then_capabilities_then_ambient() -> None:
@@ -451,7 +451,7 @@ def test_both_execs_leave_what_one_would(
         return gained | ambient, inheritable, ambient
 
     process = replace(bundle().process, uid=uid, capabilities=sets, no_new_privileges=quiet)
-    carried = carry.plan(process, filtered=filtered)
+    carried = carry.needed(process, filtered=filtered)
     if carried is None:
         held, inherited, around = execve(permitted, inheritable, ambient)
         assert held == effective, "execve judges by what is configured"
@@ -479,7 +479,7 @@ def test_limits_are_set_from_outside() -> None:
         ("prlimit", 77, 4, (0, 1)),
     ]
     assert ("write", "/proc/self/oom_score_adj", "-500") in recorded(*limits(read, pid=0))
-    assert "RLIMIT" not in str(cold(process=process).person)
+    assert "RLIMIT" not in str(cold(process=process).credentials)
 
 
 #: Small, as RLIMIT_NAME, soft, hard and its number; the last was set while this was still Python.

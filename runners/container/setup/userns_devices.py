@@ -1,8 +1,9 @@
 """Device nodes for a container with a user namespace: made outside of it, and handed in as detached mounts.
 
-mknod(2) inside makes nothing that could be opened. A node on a file system that was mounted outside can be, and has the
-mode and the owner that are asked for. So a helper mounts a tmpfs in a mount namespace of its own, which nobody else
-sees and which ends with it; its descriptors are ours, since it shares our table.
+In a user namespace, a node that mknod(2) makes cannot be opened. A node on a file system that was mounted outside can
+be, and it has the mode and the owner of the configuration. So a process in between mounts a tmpfs in a mount namespace
+of its own, which nobody else sees and which ends with the process. It shares the table of descriptors with the runtime,
+so the runtime has the descriptors that it opens.
 
 Source: mknod(2), clone(2), open_tree(2), user_namespaces(7).
 """
@@ -30,7 +31,7 @@ _PLACE = "/dev"
 
 
 def nodes(bundle: Bundle) -> dict[str, int]:
-    """Descriptors by path, for the devices of *bundle* that it cannot make itself; none where we cannot either.
+    """Descriptors by path, for the devices of *bundle* that it cannot make itself; none if the runtime cannot either.
 
     Raises OSError.
     """
@@ -56,7 +57,7 @@ def nodes(bundle: Bundle) -> dict[str, int]:
 
 
 def _make(devices: Sequence[Device], bundle: Bundle, report: int) -> NoReturn:
-    """In the helper: make the nodes, say an error number (or 0) and the descriptors of their mounts, end."""
+    """In the process in between: make the nodes, write an error number or 0 and their mounts' descriptors, end."""
     from ..linux import idmap
 
     number, fds = errno.EIO, []
@@ -67,13 +68,13 @@ def _make(devices: Sequence[Device], bundle: Bundle, report: int) -> NoReturn:
         for i, device in enumerate(devices):
             path = f"{_PLACE}/{i}"
             os.mknod(path, device.mode, os.makedev(device.major, device.minor))
-            os.chown(path, idmap.outside(bundle.uids, device.uid), idmap.outside(bundle.gids, device.gid))
+            os.chown(path, idmap.on_host(bundle.uids, device.uid), idmap.on_host(bundle.gids, device.gid))
             fds.append(mount_calls.open_tree(path))
         number = 0
     except OSError as error:
         number = error.errno or errno.EIO
     finally:
-        # They are the parent's, too: what it does not get it must not have.
+        # The parent has these descriptors, too: it must not keep one that it is not told of.
         if number:
             for fd in fds:
                 os.close(fd)
