@@ -1,12 +1,12 @@
-"""What is measured. Each runner is one module; this table is the one line that a new runner adds."""
+"""What is measured. Each runner is one module, and one line in this table."""
 
 from __future__ import annotations
 
 from tare.runners import registry
 from tare.runners.base import Runner
 
-#: Name in a scenario -> module, or module:object where one module drives several programs.
-#: Imported only when asked for: a container-only host has no libvirt.
+#: Name in a scenario -> module, or module:object if one module runs several programs. A module is imported only when it
+#: is used: a host for containers alone has no libvirt.
 REGISTRY: dict[str, str] = {
     "null": "tare.runners.null",
     "process": "tare.runners.process",

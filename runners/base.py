@@ -1,8 +1,8 @@
-"""The vocabulary that every runner speaks: what is asked for, what is possible, what was started.
+"""The types that every runner uses: what is asked for, what is possible, what was started.
 
-No logic lives here. A runner is a *module* that satisfies :class:`Runner` (PEP 544: modules may implement protocols);
-it never reads a clock, never sleeps to wait for readiness, never prints. The engine reads the clock, and tells a runner
-nothing about the experiment it is part of.
+There is no logic here. A runner is a *module* that satisfies :class:`Runner` (PEP 544: modules may implement
+protocols); it never reads a clock, never sleeps to wait for readiness, never prints. The engine reads the clock, and
+tells a runner nothing about the experiment it is part of.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-#: All that tare makes on a host bears this prefix, so that ``tare clean`` can tell ours from yours.
+#: The names of all that tare makes on a host begin with this, so that ``tare clean`` removes nothing else.
 PREFIX = "tare-"
 
 #: What a runner puts between the host and the workload, outermost first; nothing for a bare process. A report never
 #: merges results of different layers. :mod:`runners.layers` has the words, and what is asked about them.
 Layers = tuple[str, ...]
 
-#: How a virtual machine's instructions are run; ``None`` for everything that is not a virtual machine.
+#: How a virtual machine's instructions are executed; ``None`` for everything that is not a virtual machine.
 Accelerator = Literal["kvm", "tcg"]
 
-#: The engine's stamp: a runner calls ``mark("created")`` and the engine reads its clock.
+#: Sets a time stamp: a runner calls ``mark("created")`` and the engine reads its clock.
 Mark = Callable[[str], None]
 
 #: Free-form, already validated options of one subject (the ``options`` table of a scenario).
@@ -72,7 +72,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scratch:
-    """Where one subject's instances may leave traces; all of it is gone when the run is over.
+    """Where one subject's instances may make files and cgroups; all of it is removed when the run is over.
 
     ``directory`` is an empty directory of the subject's own (short: unix socket paths end at 107 bytes). ``cache``
     outlives runs and holds what is expensive to make (guest kernel, initramfs, payload binary), keyed by digest.
@@ -110,10 +110,10 @@ class Support:
 
 
 class Instance(Protocol):
-    """One running subject, valid inside the ``with launch(...)`` block that made it.
+    """One running subject, valid in the ``with launch(...)`` block that made it.
 
-    Leaving the block forces the stop (SIGKILL, or ``virDomainDestroy``), calls ``mark("stopped")`` once no process of
-    the instance runs any more, then removes all that the start made.
+    At the end of the block the instance is killed (SIGKILL, or ``virDomainDestroy``); ``mark("stopped")`` is called
+    once no process of it runs any more; then all that the start made is removed.
     """
 
     @property
@@ -125,7 +125,7 @@ class Instance(Protocol):
         """The instance's own cgroup directory in the ``cpuacct`` (v1) or unified (v2) hierarchy, if it has one."""
 
     def pids(self) -> frozenset[int]:
-        """Every host process that this instance costs now: payload, shim, monitor, emulator."""
+        """Every process on the host that belongs to this instance now: payload, shim, monitor, emulator."""
 
     def explain(self) -> str:
         """What the backend knows of an early death (exit status, its standard error); empty when nothing."""
@@ -147,8 +147,8 @@ class Prepared:
 
     ``manifest`` maps a file name (``config.json``, ``domain.xml``, ``argv.txt``) to its text, for the run's record.
     ``resident_pids`` are processes that stay between starts and serve every instance (a fork server). ``daemon_pids``
-    are those of an engine's own that were there before and stay after (libvirtd, dockerd). ``pause_s`` is for how long
-    an instance may leave the host's memory alone, and then change it again of itself.
+    are those of an engine's own that were there before and stay after (libvirtd, dockerd). ``pause_s`` is the longest
+    time between two changes that an instance makes to the host's memory by itself.
     """
 
     launch: Launch
@@ -169,7 +169,7 @@ class Runner(Protocol):
     OPTIONS: Mapping[str, Option]
 
     def probe(self, options: Options, cache: Path) -> Support:
-        """Try, do not assume: whether this runner works here. Never raises; leaves nothing behind."""
+        """Find out, by trying it, whether this runner works here. Never raises; leaves nothing behind."""
 
     def prepare(self, spec: Spec, options: Options, scratch: Scratch) -> AbstractContextManager[Prepared]:
         """Do all that can be done once, before any clock runs. Raises :class:`RunnerError`."""

@@ -1,12 +1,12 @@
-"""Runner "bwrap": bubblewrap, which makes namespaces and mounts, and no cgroups. Used as its users use it.
+"""Runner "bwrap": bubblewrap, which makes namespaces and mounts, and no cgroups. It is run as its users run it.
 
     bwrap --unshare-pid ... --proc /proc --dev /dev ... --info-fd N -- /payload
 
 The program stays as the monitor of its child. ``created`` is stamped when it has written the child's number to its
 info-fd. The walls are as near to the containers' configuration
 (:func:`runners.container.config.defaults.default_config`) as bubblewrap's options go: the
-same namespaces, capabilities, masked paths and system call filter. What it cannot do is left out and said: no limits
-(whoever wants them starts it in a cgroup), no /sys (it mounts no sysfs), no own keyring.
+same namespaces, capabilities, masked paths and system call filter. What it cannot do is left out, and the report says
+so: no limits (for these, it must be started in a cgroup), no /sys (it mounts no sysfs), no keyring of its own.
 
 The root is an overlay with a writable layer in memory where this bubblewrap has ``--tmp-overlay`` (0.11); else a tmpfs
 in which each entry of the root filesystem is bound read-only.
@@ -37,13 +37,13 @@ OPTIONS: Mapping[str, Option] = {"binary": Option("path of the program; default:
 
 WALLS = (*frame.NAMESPACES, *frame.PRIVILEGES, "masked /proc")
 _START_MS = 60_000
-_FILTER = "@FILTER@"  # stands in the arguments where each start has descriptors of its own
+_FILTER = "@FILTER@"  # a placeholder in the arguments for the descriptors of each start
 _INFO = "@INFO@"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Starter:
-    """Starts sandboxes; *argv* holds words in place of the descriptors of a start."""
+    """Starts sandboxes; *argv* holds placeholders for the descriptors of a start."""
 
     argv: tuple[str, ...]
     filter: Path | None
@@ -93,7 +93,7 @@ def _child(info: int, monitor: subprocess.Popen[bytes], console: int) -> int:
 
 
 def arguments(binary: str, spec: Spec, *, overlay: bool, filtered: bool) -> tuple[str, ...]:
-    """bwrap's whole command line, with words in place of the descriptors of a start."""
+    """bwrap's whole command line, with placeholders for the descriptors of a start."""
     words = [binary, "--unshare-pid", "--unshare-uts", "--unshare-ipc", "--unshare-net", "--unshare-cgroup"]
     words += ["--hostname", "tare", "--new-session", "--die-with-parent", "--as-pid-1", "--clearenv"]
     for name, value in spec.env:
@@ -177,5 +177,5 @@ def _fix(_said: str) -> str:
 
 
 def sweep() -> Sequence[str]:
-    """Nothing can be left: a sandbox dies with its monitor, and that with whoever started it (--die-with-parent)."""
+    """Nothing can be left: a sandbox dies with its monitor, and the monitor with its parent (--die-with-parent)."""
     return ()

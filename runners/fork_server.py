@@ -1,9 +1,9 @@
-"""Runner "container": our own runtime, started warm, by a small fork server that has everything ready.
+"""Runner "container": our own runtime, started warm: a small fork server has everything ready.
 
 :func:`prepare` starts the fork servers (:mod:`runners.launch.fork_client`). A launch is one message to one of them,
-with the ends of three pipes: *gate* (go), *console*, *status* (what failed). While the fork server is inside clone3,
-which takes about a millisecond for the network namespace alone, this process makes the instance's cgroups; then it
-opens the gate.
+with the ends of three pipes: *gate* (go), *console*, *status* (what failed). While the fork server is in clone3, which
+takes about a millisecond for the network namespace alone, this process makes the instance's cgroups; then it opens the
+gate.
 
 Thousands may be alive at once, so each holds little: two descriptors here (its console, and its process by a pidfd),
 none in the fork server. The gate is closed after the start, *status* once the program runs.
@@ -42,12 +42,12 @@ _STOP_MS = 20_000
 
 
 class _Report:
-    """What a child says of its set-up: its status pipe, which a successful exec closes at the other end."""
+    """What a child reports of its set-up: the status pipe, whose other end a successful exec closes."""
 
     def __init__(self, fd: int, program: str) -> None:
         self._fd = fd
         self._program = program
-        self._lock = threading.Lock()  # a later start looks at it, too, perhaps while it is closed
+        self._lock = threading.Lock()  # a later start reads it, too, perhaps while it is being closed
         self.text = ""
 
     def ended(self) -> bool:
@@ -62,7 +62,7 @@ class _Report:
             return self._fd < 0
 
     def close(self) -> None:
-        """Whatever may still come."""
+        """Close the pipe, even if more may come."""
         with self._lock:
             self._close()
 
@@ -90,7 +90,7 @@ class _Container:
         return self.group.path if self.group is not None else None
 
     def pids(self) -> frozenset[int]:
-        """Its processes; the fork server serves all instances and is counted as resident."""
+        """Its processes, without the fork server, which serves all instances and is in ``resident_pids``."""
         if self.group is not None:
             return self.group.pids()
         return frozenset() if _ended(self.pidfd, 0) else frozenset({self.pid})
@@ -100,7 +100,7 @@ class _Container:
         self.report.ended()
         if self.report.text:
             return self.report.text.strip()
-        # The descriptors of a dying process are closed a moment before its end can be waited for.
+        # A process closes its descriptors a moment before its parent can wait for its end.
         if not _ended(self.pidfd, _STOP_MS if smallest_container.hung_up(self.console) else 0):
             return ""
         words, _ = self.server.ask(f"look\0{self.pid}")
@@ -113,7 +113,7 @@ class _Container:
         frame.reclaim(self.group, self.name, size_bytes)
 
     def stop(self) -> None:
-        """SIGKILL the first process, with which the kernel kills all others of its pid namespace; await its end."""
+        """Kill the first process, and with it all others of its pid namespace; wait for its end."""
         drain.leave(self.console)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -142,16 +142,16 @@ class _Starter:
         self._servers = servers
         self._spec = spec
         self._groups = groups
-        #: Of those whose program may not run yet; each start looks which have come that far.
+        #: The reports of those whose program may not run yet; each start checks them.
         self._reports: list[_Report] = []
         self._one_looks = threading.Lock()
         self._of_thread = threading.local()
         self._threads = itertools.count()
 
     def _server(self) -> fork_client.ForkServer:
-        """Each thread's own, as far as they go: a fork server that sets up a container for one cannot reap for another.
+        """This thread's own fork server, if there are enough: one that sets up a container cannot reap meanwhile.
 
-        One thread stays with one: its memory is in the caches.
+        A thread keeps its fork server, whose memory is in the caches.
         """
         mine: fork_client.ForkServer | None = getattr(self._of_thread, "server", None)
         if mine is None:
@@ -165,7 +165,8 @@ class _Starter:
         if groups is not None:
             stack.callback(groups.remove, name)
         with ExitStack() as theirs:
-            # Their ends must be closed here: end of file on ours means that they died. The gate is used once.
+            # The other ends must be closed here: end of file at this end means that the child has died. The gate is
+            # used once.
             gates = theirs.enter_context(ExitStack())
             gate_out, gate = frame.pipe(ours=gates, theirs=theirs, we="write")
             console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
@@ -182,7 +183,7 @@ class _Starter:
                 entrances = groups.entrances(name)
 
             def meanwhile() -> None:
-                with gates:  # if this fails, the end of the file sends the child home: the fork server waits for it
+                with gates:  # if this fails, end of file makes the child exit: the fork server waits for that
                     if isinstance(groups, InstanceCgroupsV1):
                         _create(groups, name)
                     os.write(gate, b"g")
@@ -194,7 +195,7 @@ class _Starter:
         return _Container(name, console, groups.of(name) if groups is not None else None, pid, pidfd, report, warm)
 
     def _report(self) -> tuple[_Report, int]:
-        """A child's report, and the end of its pipe that is the child's."""
+        """A child's report, and the end of its pipe for the child."""
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         report = _Report(reader, self._spec.argv[0])
@@ -213,7 +214,7 @@ def _create(groups: InstanceCgroupsV1 | InstanceCgroupsV2, name: str) -> None:
 
 
 def _groups(scratch: Scratch, spec: Spec, stack: ExitStack) -> InstanceCgroupsV1 | InstanceCgroupsV2 | None:
-    """Where the instances get their cgroups, with the device rules if there is a way to enforce them."""
+    """The cgroups of the instances, with the device rules if these can be enforced."""
     parent = frame.parent(scratch)
     if parent is None:
         return None
@@ -280,15 +281,17 @@ def _fix(_said: str) -> str:
 
 
 def _children() -> str:
-    """How the fork server's children get their memory: it decides about a millisecond."""
+    """How the fork server's children get their memory, which makes a difference of about a millisecond."""
     if cgroups.mode() == "v2":
         return "copy the fork server's memory, because they are born in their cgroup"
     why = vfork.why_not()
-    return f"copy the fork server's memory, because {why}" if why else "borrow the fork server's memory"
+    return (
+        f"copy the fork server's memory, because {why}" if why else "run in the fork server's memory until exec (vfork)"
+    )
 
 
 def sweep() -> Sequence[str]:
-    """See :meth:`runners.base.Runner.sweep`: fork servers whose tare is gone. Their containers die with them."""
+    """See :meth:`runners.base.Runner.sweep`: fork servers whose tare has ended. Their containers die with them."""
     try:
         return leftovers.remove()
     except OSError as error:

@@ -1,15 +1,15 @@
 """Layers of isolation: what lies between the host and a workload, and the questions that are asked about it.
 
 A runner names its layers, outermost first: ``()`` for a bare process, ``("container",)``, ``("vm", "container")`` for a
-container in a virtual machine. The words are open: a new one needs no change here, it is shown under its own name.
-Whoever has a question asks one of these functions; nobody else compares the words.
+container in a virtual machine. The list of words is open: a new one needs no change here, and is shown under its own
+name. Other modules call these functions, and never compare the words.
 """
 
 from __future__ import annotations
 
 from tare.runners.base import Layers
 
-#: The runner of the null baseline: it starts nothing, so that what is measured of it is the instrument's own part.
+#: The runner of the null baseline: it starts nothing, so its figures are the instrument's own part.
 NULL = "null"
 
 CONTAINER, SANDBOX, VM = "container", "sandbox", "vm"
@@ -19,7 +19,7 @@ _BARE = "process"
 
 
 def is_null(runner: str) -> bool:
-    """Whether the runner of that name is the null baseline, which measures the instrument and is nobody's answer."""
+    """Whether the runner of that name is the null baseline, which measures only the instrument."""
     return runner == NULL
 
 

@@ -1,4 +1,4 @@
-"""The null baseline: an instance that is ready at once and consists of nothing. It measures the instrument itself."""
+"""The null baseline: an instance that is ready at once and has no process. It measures the instrument itself."""
 
 from __future__ import annotations
 

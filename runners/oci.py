@@ -1,4 +1,4 @@
-"""Runners "crun", "runc" and "container-cold": an OCI runtime's own program, used as a user uses it.
+"""Runners "crun", "runc" and "container-cold": an OCI runtime's own program, run as a user runs it.
 
 One class, many binaries; the last one is ours (``tare-oci``), of which each start is a fresh Python.
 
@@ -9,7 +9,7 @@ then
 
 in the foreground: the program stays as the monitor of its container. ``created`` is stamped when it has written the
 pid-file, which is how it tells a caller that the container exists. The configuration is the one that our own runtime
-gets (:func:`runners.container.config.bundle.default_config`), so the contracts are equal line by line.
+gets (:func:`runners.container.config.bundle.default_config`), so the contracts are equal.
 
 The stop is SIGKILL to the container's first process; the monitor then sees its child's end, removes cgroup and state,
 and exits: this is what it does when a container ends by itself. ``crun delete --force NAME`` follows only if state is
@@ -40,7 +40,7 @@ from tare.runners.container.warm.root_layer import overlay_options
 from tare.runners.launch import frame, monitored
 
 WALLS = (*frame.WALLS, frame.DEVICE_RULES)
-_NAME = "@NAME@"  # stands in the configuration's template where each instance has its own name
+_NAME = "@NAME@"  # a placeholder in the template of the configuration for the name of each instance
 _START_MS = 60_000
 _VERSION_S = 10
 _DELETE_S = 20
@@ -56,10 +56,10 @@ class _Starter:
     rootfs: str
     parent: cgroups.Cgroup | None
     pid_files: Path
-    #: An inotify descriptor on *pid_files*. One for all launches: closing one waits for a grace period of the kernel
-    #: (fsnotify_destroy_group, synchronize_srcu), some 10 ms that no user of the runtime pays.
+    #: An inotify descriptor on *pid_files*. One for all launches: to close one waits for a grace period of the kernel
+    #: (fsnotify_destroy_group, synchronize_srcu), some 10 ms, which is not part of a start.
     watch: int
-    #: Its events are for whoever waits, so one launch waits at a time.
+    #: Only one launch at a time waits for its events, since it would get those of another.
     waiting: threading.Lock
 
     @property
@@ -118,8 +118,8 @@ def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console
     poll.register(pidfd, select.POLLIN)
     try:
         while True:
-            # Before any event, too: another launch, at the same time, may have read ours. crun writes the file in
-            # place, by one write, runc renames it into place: what can be read as a number is complete.
+            # Read it even before an event: another launch may have read that. crun writes the file by one write, and
+            # runc renames it into place: so a number in it is complete.
             with suppress(FileNotFoundError, ValueError):
                 return int(file.read_text())
             ready = poll.poll(_START_MS)
@@ -150,7 +150,7 @@ def _fix(said: str) -> str:
 
 
 def hybrid_fix(layout: cgroups.Layout) -> str:
-    """Commands that bind to v1 what crun 1.8 will not see in v2 beside v1: every controller that v2 still holds."""
+    """Commands that bind to v1 every controller that v2 still has: crun 1.8 does not find them in v2 beside v1."""
     if layout.v2 is None or not layout.v1:
         return ""
     above = Path(next(iter(layout.v1.values()))).parent
@@ -169,7 +169,7 @@ class Oci:
     }
 
     def __init__(self, name: str, *, typical_s: float, ours: str = "") -> None:
-        """*ours* is a program that is installed with this package, so beside its Python."""
+        """*ours*: the program is installed with this package, in the same directory as its Python."""
         self.name = name
         self.TYPICAL_S = typical_s
         self._ours = ours
@@ -248,7 +248,7 @@ class Oci:
             )
 
     def sweep(self) -> Sequence[str]:
-        """See :meth:`runners.base.Runner.sweep`: monitors whose tare is gone, with their containers, and mounts."""
+        """See :meth:`runners.base.Runner.sweep`: monitors whose tare has ended, with their containers, and mounts."""
         try:
             return leftovers.remove()
         except OSError as error:

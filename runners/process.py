@@ -1,7 +1,7 @@
-"""A bare process: fork and exec, nothing else. It is the tare that every other subject is compared with.
+"""A bare process: fork and exec, nothing else. Every other subject can be compared with it.
 
 With the option ``limit = "cgroup"`` each has a cgroup of its own with the grant's limits, as a container has, and
-nothing else of a container: it tells what the limits alone do. It gets there by way of a gate
+nothing else of a container: so it shows what the limits alone do. It gets into it by a gate
 (:mod:`runners.launch.exec_gate`).
 """
 
@@ -39,7 +39,7 @@ class _Process:
 
     console: int
     pid: int
-    group: cgroups.Cgroup | None = None  # else it lives in the run's own
+    group: cgroups.Cgroup | None = None  # else it is in the run's own
 
     @property
     def cgroup(self) -> Path | None:
@@ -52,11 +52,9 @@ class _Process:
 
     def explain(self) -> str:
         """How it ended, and whether its limit did that; empty while it runs."""
-        if smallest_container.hung_up(
-            self.console
-        ):  # a dying process closes it a moment before its end can be waited for
+        if smallest_container.hung_up(self.console):  # a process closes it a moment before its end can be waited for
             self._await_end()
-        # WNOWAIT: the zombie stays, for the stop to reap.
+        # WNOWAIT: the zombie stays, and the stop reaps it.
         end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if end is None:
             return ""
@@ -98,7 +96,7 @@ def _oom_kills(group: cgroups.Cgroup) -> int:
 
 
 def probe(options: Options, cache: Path) -> Support:
-    """Possible wherever the payload can be built; with a limit, where one can be started in a cgroup: that is tried."""
+    """Works wherever the payload can be built; with a limit, this tries to start one in a cgroup."""
     limited = options.get("limit") == "cgroup"
     no_cgroups = cgroups.usable() if limited else ""
     if no_cgroups:
@@ -143,7 +141,7 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
                 theirs.callback(os.close, writer)
                 null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
                 theirs.callback(os.close, null)
-                pid = os.posix_spawn(  # vfork inside: does not pay for the size of this process
+                pid = os.posix_spawn(  # uses vfork: takes the same time however large this process is
                     argv[0],
                     argv,
                     dict(spec.env),
@@ -152,7 +150,7 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
                         (os.POSIX_SPAWN_DUP2, writer, 1),
                         (os.POSIX_SPAWN_DUP2, writer, 2),
                     ),
-                    setpgroup=0,  # Ctrl-C is for tare, which then ends it in order
+                    setpgroup=0,  # Ctrl-C is for tare, which then ends it itself
                     setsigdef=exec_gate.DEFAULTED,
                 )
             instance = _Process(reader, pid)
@@ -200,5 +198,5 @@ def _limited(argv: tuple[str, ...], spec: Spec, scratch: Scratch) -> Launch:
 
 
 def sweep() -> Sequence[str]:
-    """Nothing by a name of ours: a process left behind is found in the run's cgroup."""
+    """Nothing to find by name: a process left behind is found in the run's cgroup."""
     return ()

@@ -1,4 +1,4 @@
-"""What the runtime cannot do, in words: *what* was tried, *why* it failed, and how to *fix* it."""
+"""The errors of the runtime: *what* was tried, *why* it failed, and how to *fix* it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ class OciError(Exception):
 
 
 def reason(error: OSError) -> str:
-    """The path and the reason of *error*, in the order of a shell's messages."""
+    """The path and the reason of *error*, in the order of a shell's messages: ``path: reason``."""
     said = error.strerror or str(error)
     return f"{error.filename}: {said}" if error.filename else said

@@ -1,7 +1,7 @@
-"""Reading decoded JSON so that no key is missed: what nobody takes becomes a warning, with its name.
+"""Reads decoded JSON so that no key is missed: a key that no code takes becomes a warning.
 
-A runtime must not fail on properties that it does not know (OCI config.md, "Extensibility"). One list of warnings
-belongs to all readers of one configuration, so that each is said once.
+A runtime must not fail on properties that it does not know (OCI config.md, "Extensibility"). All readers of one
+configuration share one list of warnings, so that each warning appears once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 SEE = "see config.md of the OCI specification"
-#: What JSON calls the types that it is read as.
+#: Python's types -> how JSON's are called in messages.
 _KINDS = {
     dict: "an object",
     list: "a list",
@@ -36,7 +36,7 @@ class BundleError(ValueError):
 
 
 class Reader:
-    """Takes keys out of one JSON object; :meth:`done` warns of what nobody took. *warnings* gets a line for each."""
+    """Takes keys out of one JSON object; :meth:`done` warns of the others. *warnings* gets a line for each."""
 
     def __init__(self, value: object, where: str, warnings: list[str] | None = None) -> None:
         if not isinstance(value, dict):
@@ -50,7 +50,7 @@ class Reader:
         return f"{self.where}.{key}" if self.where else key
 
     def take(self, key: str, kind: type[_T], default: _T | None = None) -> _T:
-        """The value of *key*, which must be of *kind*; null is as good as absent. Raises BundleError."""
+        """The value of *key*, which must be of *kind*; null counts as absent. Raises BundleError."""
         value = self._left.pop(key, None)
         if value is None:
             value = default
@@ -63,11 +63,11 @@ class Reader:
         return value
 
     def ignore(self, key: str) -> None:
-        """Take *key* without a look at it."""
+        """Take *key*, whatever its value."""
         self._left.pop(key, None)
 
     def left(self) -> tuple[str, ...]:
-        """The keys that nobody has taken yet."""
+        """The keys that are not taken yet."""
         return tuple(self._left)
 
     def lacks(self, key: str) -> bool:
@@ -79,7 +79,7 @@ class Reader:
         return not self._left.get(key)
 
     def below(self, key: str, default: object = None) -> Reader:
-        """The object at *key*; null is as good as absent."""
+        """The object at *key*; null counts as absent."""
         value = self._left.pop(key, None)
         return Reader(default if value is None else value, self.at(key), self.warnings)
 
@@ -108,18 +108,18 @@ class Reader:
         return {name: str(value) for name, value in values.items()}
 
     def warn(self, key: str, why: str) -> None:
-        """Note that *key* is not in force, and why. Said twice, it stands once."""
+        """Add a warning that *key* is not in force, and why. The same warning is added only once."""
         line = f"{self.at(key)}: {why}"
         if line not in self.warnings:
             self.warnings.append(line)
 
     def done(self) -> None:
-        """Warn of what nobody took and what is not empty."""
+        """Warn of each key that was not taken and is not empty."""
         for key, value in self._left.items():
             if value not in (None, False, "", [], {}):
                 self.warn(key, "is not known here and is ignored")
 
 
 def _kind(value: object) -> str:
-    """What *value* is in JSON's words."""
+    """The type of *value*, for a message."""
     return "null" if value is None else _KINDS[type(value)]

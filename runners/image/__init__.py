@@ -1,1 +1,1 @@
-"""One root filesystem, many shapes: a directory, an initramfs, a guest kernel beside it; all cached by digest."""
+"""The root filesystem in several forms (directory, initramfs) and the guest kernel, cached by digest."""

@@ -1,8 +1,8 @@
-"""Reads an x86 kernel image: its release, the kernel packed inside, and whether that one boots by PVH.
+"""Reads an x86 kernel image: its release, the compressed kernel in it, and whether that boots by PVH.
 
 Sources: Documentation/arch/x86/boot.rst (the setup header) and include/xen/interface/elfnote.h in the kernel's source.
-A firmware that is handed the packed image lets the guest unpack it, in the middle of the start that is timed. QEMU can
-start the unpacked ELF file directly where it carries the PVH entry note.
+If a firmware gets the packed image, the guest unpacks it during the start that is timed. QEMU can start the unpacked
+ELF file directly if it has the PVH entry note.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAGIC = (
 
 
 class Unreadable(Exception):  # noqa: N818 - a finding about a file
-    """The image may well boot, but the kernel inside cannot be taken out; the message says why."""
+    """The image may boot, but the kernel in it cannot be unpacked; the message says why."""
 
 
 def check(image: bytes, origin: str) -> None:
@@ -50,7 +50,7 @@ def check(image: bytes, origin: str) -> None:
 
 
 def release(image: bytes) -> str:
-    """What ``uname -r`` would say in a guest that boots *image*; empty when the image does not tell."""
+    """What ``uname -r`` would print in a guest that boots *image*; empty if the image does not hold it."""
     (offset,) = struct.unpack_from("<H", image, 0x20E)
     if not offset:
         return ""
@@ -59,7 +59,7 @@ def release(image: bytes) -> str:
 
 
 def unpack(image: bytes) -> bytes:
-    """The kernel inside the bzImage *image*, an ELF file. Raises :class:`Unreadable`."""
+    """The kernel in the bzImage *image*, an ELF file. Raises :class:`Unreadable`."""
     setup_sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = (setup_sectors + 1) * 512 + offset

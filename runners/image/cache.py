@@ -1,4 +1,4 @@
-"""Where expensive things are kept between runs, and how they get there whole.
+"""A cache for what takes long to make, kept between runs.
 
 Every entry's name holds a digest of what it was made from. An entry appears by one rename, so a reader sees all of it
 or nothing, and two runs that make the same entry at once do no harm.
@@ -32,7 +32,7 @@ def cache_dir() -> Path:
         return base / "tare"
     try:
         return Path.home() / ".cache" / "tare"
-    except RuntimeError as error:  # HOME is not set, and the user stands in no passwd
+    except RuntimeError as error:  # HOME is not set, and the user is not in passwd(5)
         raise RunnerError("there is no directory for the cache", str(error), _OWN) from error
 
 

@@ -69,13 +69,13 @@ class _Writer:
 def write(stream: BinaryIO, *trees: Path) -> None:
     """Write *trees* and :data:`DEVICES` to *stream*; of a path that two trees have, the later one's is taken.
 
-    Sockets are left out; nothing of a tree is followed or changed.
+    Sockets are left out; no link is followed, and no tree is changed.
     """
     entries: dict[str, tuple[Path, os.stat_result] | None] = {"dev": None, **dict.fromkeys(DEVICES)}
     for tree in trees:
         entries.update((path, (tree / path, status)) for path, status in walk(tree) if path not in DEVICES)
     writer = _Writer(stream)
-    # Sorted by components, so that a directory comes before what is in it even where a name sorts before "/".
+    # Sorted by components, so that a directory comes before its entries even if a name sorts before "/".
     for path in sorted(entries, key=lambda path: path.split("/")):
         entry = entries[path]
         if path in DEVICES:

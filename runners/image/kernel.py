@@ -1,4 +1,4 @@
-"""The guest kernel: the distribution's own, taken out of its package into the cache; nothing is installed.
+"""The guest kernel: the distribution's own, unpacked from its package into the cache; nothing is installed.
 
 ``python -m tare.runners.image.kernel [--package FILE.deb]`` prints the kernel's path. It asks apt for the package the
 first time; from then on it answers from the cache, at once and without a network.
@@ -37,7 +37,7 @@ _BOOT_FILE = re.compile(r"\./boot/(?:vmlinuz|vmlinux)-(?P<release>[^/]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Packaged:
-    """What a package is opened for: the kernel as it lies in it, and its virtio modules by name."""
+    """What is read from a package: the kernel as it is, and its virtio modules by name."""
 
     release: str
     image: bytes
@@ -135,7 +135,7 @@ def _load(directory: Path) -> Kernel:
 
 
 def _is_whole(directory: Path) -> bool:
-    """Whether it says what is built in: entries that an older tare made do not."""
+    """Whether it lists the built-in modules: entries of an older tare do not."""
     return (directory / "modules" / modules.LIST).exists()
 
 

@@ -1,8 +1,8 @@
-"""Modules of the guest kernel: which it needs for a device, in which order, and the tree that loads them.
+"""Modules of the guest kernel: which ones a device needs, in which order, and a directory that loads them.
 
 A distribution's kernel has virtio as modules, or has some of it built in (Debian 13's cloud kernel: the PCI bus). They
-are taken out of its package with the kernel, and laid above the root filesystem in the initramfs of those machines that
-have such a device: others stay as small as they were.
+are unpacked from its package with the kernel, and added to the initramfs of machines with such a device; other machines
+do not get larger.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The built-in root filesystem, as small as can be: the payload, and the directories that runners mount on."""
+"""The built-in root filesystem: only the payload, and the directories that runners mount on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def payload_root(cache: Path) -> Path:
         root.mkdir()
         for directory, mode in _DIRECTORIES.items():
             (root / directory).mkdir()
-            (root / directory).chmod(mode)  # not through mkdir: the umask would take bits away
+            (root / directory).chmod(mode)  # not by mkdir: the umask would clear bits
         for path, text in _FILES.items():
             (root / path).write_text(text)
             (root / path).chmod(0o644)

@@ -1,10 +1,10 @@
-"""Reading on where nobody waits for a word any more: what a workload writes must cost every subject the same.
+"""Reads consoles after their readiness mark: what a workload writes must cost every subject the same.
 
-A workload whose output nobody reads stands still once the pipe is full (64 KiB, pipe(7)), and its monitor with it when
-it has something to say at the stop. So a console is read from its start to its end: until the readiness mark by who
-waits for that, and then here, in one thread for all. Nothing is kept but what :data:`Sink` keeps of it.
+If nobody reads its output, a workload stops once the pipe is full (64 KiB, pipe(7)), and so does its monitor if that
+writes something at the end. So a console is read from its start to its end: until the readiness mark by the code that
+waits for it, and then here, in one thread for all. Only what a :data:`Sink` keeps of it is kept.
 
-Who closes a console does it by :func:`close`: another's may have its number a moment later.
+A console must be closed by :func:`close`: a moment later, another descriptor may have its number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import cache as once
 Sink = Callable[[bytes], None]
 
 _READ_BYTES = 65536
-#: So often at most is a descriptor read that :func:`catch_up` is for: one that is written without end has no rest.
+#: How often :func:`catch_up` reads a descriptor at most: one that is written without end is never empty.
 _MOST_READS = 64
 
 
@@ -46,7 +46,7 @@ class _Drain:
     def __init__(self) -> None:
         self._poll = select.epoll()
         self._sinks: dict[int, Sink] = {}
-        #: Held while a descriptor is read, so that none is closed, and its number given to another, meanwhile.
+        #: Held while a descriptor is read, so that it is not closed, and its number reused, meanwhile.
         self._lock = threading.Lock()
         threading.Thread(target=self._run, name="drain", daemon=True).start()
 
@@ -78,12 +78,12 @@ class _Drain:
                         self._read(fd)
 
     def _read(self, fd: int) -> bool:
-        """Whether there was something."""
+        """Whether there was something to read."""
         try:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return False
-        except OSError:  # ECONNRESET: a socket's way to say that the other side died
+        except OSError:  # ECONNRESET: a socket reports so that the other side died
             data = b""
         if data:
             self._sinks[fd](data)
@@ -113,7 +113,7 @@ def catch_up(fd: int) -> None:
 
 
 def leave(fd: int) -> None:
-    """Read *fd* no more. Before a kill: its end need not wake the other thread while the removal is timed."""
+    """Stop reading *fd*: before a kill, so that its end does not wake the other thread in a timed removal."""
     _the().leave(fd)
 
 

@@ -1,13 +1,13 @@
-"""A process in a cgroup of its own, into which nothing is charged but what its program touches.
+"""A process in a cgroup of its own, which is charged only for the memory that its program touches.
 
 Memory is charged to the cgroup in which a process is when it touches a page, and stays there when the process moves.
-A program that is moved after its start has touched most of its pages outside, and one that a copy of the harness turns
-into brings pages of the copy along. So a gate (``exec_gate.c``, static, compiled once) is started where the harness is,
-moved once it waits, and then let go: it executes the program, whose memory is new and is charged inside.
+A program that is moved after its start has touched most of its pages in the former cgroup. A copy of tare that executes
+the program has touched pages, too. So a gate (``exec_gate.c``, static, compiled once) is started in tare's own cgroup,
+moved when it waits, and then told to go on: it executes the program, whose memory is new and is charged to its cgroup.
 
-A shell could be the gate (``read go; exec "$@"``), or 60 bytes of machine code: all three were let search the payload's
-least memory by single pages, eight times each, and found the same, 100 to 112 KiB (Linux 6.18, cgroup v1). A shell adds
-to the environment and says in its own words what fails; machine code is to be written for each architecture.
+A shell could be the gate (``read go; exec "$@"``), or 60 bytes of machine code: with each of the three, a search for
+the payload's least memory by single pages, eight times, found the same, 100 to 112 KiB (Linux 6.18, cgroup v1). A shell
+adds to the environment and has its own error messages; machine code has to be written for each architecture.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tare.runners import payload
 from tare.runners.base import RunnerError
 from tare.runners.container.cgroup import cgroups
 
-#: What a program must not inherit as ignored: Python ignores two, nohup and a shell's background jobs three more.
+#: Signals that a program must not inherit as ignored: Python ignores two, nohup and a shell's background jobs three
+#: more.
 DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 #: How long a gate, which has nothing else to do, may take for an answer: struct timeval, seconds and microseconds.
 _LIMIT = struct.pack("ll", 20, 0)
@@ -52,11 +53,11 @@ class WaitingProcess:
         does not answer.
         """
         try:
-            self.link.recv(1)  # it waits: until then it touches pages of its own
+            self.link.recv(1)  # it waits now: before that, it touches pages
             group.add(self.pid)
             self.link.send(b"g")
             said = self.link.recv(4)
-        except ConnectionError:  # it died before it had read
+        except ConnectionError:  # it died before it read
             return
         except BlockingIOError:
             why = "the gate, which starts it, does not answer"

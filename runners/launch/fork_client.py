@@ -1,6 +1,6 @@
-"""The near end of the fork server (``runners/container/warm/fork_server.py``): starting it, and talking to it.
+"""The client of the fork server (``runners/container/warm/fork_server.py``): starts it, and sends it requests.
 
-There are as many fork servers as processors, forked from the first: one stands still while it sets up a container.
+There are as many fork servers as processors, forked from the first: each sets up one container at a time.
 They are resident (``Prepared.resident_pids``); they and their containers die with this process.
 """
 
@@ -27,20 +27,20 @@ _CODE = (
     "from container.warm.fork_server import main; sys.exit(main(sys.argv[3:]))"
 )
 _START_S = 20
-#: How long it may take for an answer: struct timeval, seconds and microseconds. No wait of a launch is for ever.
+#: How long it may take for an answer: struct timeval, seconds and microseconds. No launch waits for ever.
 _LIMIT = struct.pack("ll", 60, 0)
 _STOP_S = 20
 _MOST = 8
 
 
 class ForkServer:
-    """Answers requests in their order; several may wait in its socket, so that it need not wait for the next."""
+    """A fork server. It answers requests in their order; several may wait in its socket, so that it is never idle."""
 
     def __init__(self, control: socket.socket, log: Path) -> None:
         self.pid = 0
         self._control = control
         self._log = log
-        #: Held by who sends, and until the last request that was sent has been answered.
+        #: Held while a request is sent, and until the last request has been answered.
         self._sending, self._last = threading.Lock(), threading.Lock()
         self._sent = self._answered = 0
 
@@ -50,7 +50,7 @@ class ForkServer:
         return self._sent - self._answered
 
     def await_ready(self) -> None:
-        """Read its first words, which say who it is."""
+        """Read its first message, which says what it is."""
         self._control.settimeout(_START_S)
         words, _ = self.ask("")
         self.pid = int(words[1])
@@ -76,11 +76,11 @@ class ForkServer:
         answer, received = self.ask("\0".join(("start", BESIDE if beside else ALONE, *cgroups)), fds, attempt)
         pid = int(answer[1])
         if failures or not received:
-            os.kill(pid, signal.SIGKILL)  # the fork server has not reaped it: its number is nobody else's
+            os.kill(pid, signal.SIGKILL)  # the fork server has not reaped it, so no other process has its number
             for fd in received:
                 os.close(fd)
             self.reap(pid)
-            # Without a failure it is the pidfd that the kernel has dropped: no descriptor was left for it.
+            # Without an error: the kernel has dropped the pidfd, since this process may open no more descriptors.
             raise failures[0] if failures else OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return pid, received[0]
 
@@ -97,7 +97,7 @@ class ForkServer:
                 with self._sending:
                     if message:
                         socket.send_fds(self._control, [message.encode()], fds)
-                    # Who sends next reads next: answers come in the order of the questions.
+                    # The next sender is the next reader: answers come in the order of the requests.
                     before, self._last = self._last, answered
                     self._sent += 1
                 meanwhile()
@@ -105,12 +105,12 @@ class ForkServer:
                     data, received, _, _ = socket.recv_fds(self._control, LARGEST_REQUEST, 1, socket.MSG_CMSG_CLOEXEC)
                     self._answered += 1
             except BlockingIOError as error:
-                self._control.close()  # a late answer would be taken for another question's
+                self._control.close()  # a late answer would be taken for that of another request
                 raise self._gone("it does not answer") from error
             except OSError as error:
                 raise self._gone(str(error)) from error
             except BaseException:
-                # Interrupted between question and answer: the next answer would be taken for another question's.
+                # Interrupted between request and answer: the next answer would be taken for that of another request.
                 # Without its socket the fork server kills its containers and exits.
                 self._control.close()
                 raise
@@ -124,7 +124,7 @@ class ForkServer:
 
     def reap(self, pid: int) -> None:
         """Have it wait for its child *pid*, which was killed."""
-        with suppress(RunnerError):  # the fork server is gone, and whoever adopted its children reaps them
+        with suppress(RunnerError):  # the fork server has ended, and the process that adopted its children reaps them
             self.ask(f"reap\0{pid}")
 
     def _gone(self, why: str) -> RunnerError:
@@ -132,7 +132,7 @@ class ForkServer:
         return RunnerError("the fork server is gone", log[-500:] or why, "run again; `tare clean` removes leftovers")
 
     def close(self) -> None:
-        """End of file: it kills what is left, and exits."""
+        """Close its socket: it kills what is left, and exits."""
         self._control.close()
 
 
@@ -168,7 +168,7 @@ def start(config: str, directory: Path, stack: ExitStack) -> list[ForkServer]:
                 pass_fds=sockets,
                 env={},
                 cwd="/",
-                start_new_session=True,  # Ctrl-C is for tare, which then ends its fork server in order
+                start_new_session=True,  # Ctrl-C is for tare, which then ends its fork server itself
             )
     stack.callback(_await_end, process)
     for server in servers:

@@ -1,6 +1,6 @@
-"""What the launchers of containers share: the walls by name, the frame of a start, and the trial that a probe makes.
+"""What runners of containers share: the names of the walls, what surrounds a start, and the trial of a probe.
 
-A backend of containers says how one instance is started (a :data:`Start`); :func:`launcher` makes a launch of it.
+A runner defines how one instance is started (a :data:`Start`); :func:`launcher` makes a launch of it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Startable(Instance, Protocol):
     """An instance that can be stopped."""
 
     def stop(self) -> None:
-        """Force its end, and return when no process of it runs any more. Raises RunnerError."""
+        """Kill it, and return when no process of it runs any more. Raises RunnerError."""
 
 
-#: Starts the instance of that name and leaves on the stack the removal of all that the start made.
+#: Starts the instance of that name, and puts on the stack the removal of all that the start made.
 Start = Callable[[str, ExitStack], Startable]
 
 
@@ -66,7 +66,7 @@ def launcher(start: Start) -> Launch:
 
 
 def pipe(*, ours: ExitStack, theirs: ExitStack, we: Literal["read", "write"]) -> tuple[int, int]:
-    """A pipe whose one end is closed with *ours* and the other with *theirs*. What we read does not block.
+    """A pipe: *ours* closes one end, *theirs* the other. Reading this process's end does not block.
 
     It may be handed to :func:`runners.launch.drain.take`.
     """
@@ -89,7 +89,7 @@ def program(asked: str, fix: str, *, path: str | None = None) -> str:
 
 
 def parent(scratch: Scratch) -> cgroups.Cgroup | None:
-    """The run's cgroup, which is there afterwards; None where instances get none. Raises RunnerError."""
+    """The run's cgroup, which exists afterwards; None if instances get none. Raises RunnerError."""
     if scratch.cgroup is None:
         return None
     try:
@@ -109,7 +109,7 @@ def prove(
     grouped: bool,
     fix: Callable[[str], str],
 ) -> None:
-    """Start one instance of the payload, and remove it. Raises RunnerError with *fix* of what was said.
+    """Start one instance of the payload, and remove it. Raises RunnerError with *fix* of the error's text.
 
     *grouped* says whether it gets a cgroup; *label* stands in the names of all that is made.
     """
@@ -129,7 +129,7 @@ def _try(
     *,
     grouped: bool,
 ) -> str | None:
-    """None when it came up, else what was said."""
+    """None if it started, else the error's text."""
     with smallest_container.directory(os.fspath(payload.binary(cache)), payload.PATH) as place, ExitStack() as stack:
         if grouped:
             stack.callback(cgroups.at(name).remove)
@@ -155,5 +155,5 @@ def reclaim(group: cgroups.Cgroup | None, name: str, size_bytes: int) -> None:
 
 
 def need_root() -> str:
-    """What to do about a refusal that root would not get."""
+    """The advice for a call that is refused only to users other than root."""
     return "" if os.geteuid() == 0 else "run as root: sudo tare ..."

@@ -1,4 +1,4 @@
-"""A container whose runtime's program stays in the foreground as its monitor, as podman's conmon or a shell keeps it.
+"""A container whose runtime stays in the foreground as its monitor, as under podman's conmon or a shell.
 
 That is how crun, runc, tare-oci and bwrap are measured.
 """
@@ -26,7 +26,7 @@ _TAIL_BYTES = 2000
 
 @dataclass(slots=True, kw_only=True)
 class Monitored:
-    """A started container; see :class:`runners.base.Instance`. The monitor's own words are on its console, too."""
+    """A started container; see :class:`runners.base.Instance`. The monitor's own messages are on its console, too."""
 
     name: str
     console: int
@@ -49,8 +49,8 @@ class Monitored:
         return self.group.pids() | {self.monitor.pid}
 
     def explain(self) -> str:
-        """The monitor's exit status, which is its container's; what it said is on the console."""
-        # The monitor holds the console too: its descriptors close a moment before its end can be waited for.
+        """The monitor's exit status, which is its container's; its messages are on the console."""
+        # The monitor has the console open, too: it closes a moment before the monitor's end can be waited for.
         if smallest_container.hung_up(self.console):
             try:
                 self.monitor.wait(_STOP_S)
@@ -63,8 +63,8 @@ class Monitored:
         frame.reclaim(self.group, self.name, size_bytes)
 
     def stop(self) -> None:
-        """SIGKILL the first process, with which the kernel kills its pid namespace; await the monitor's end."""
-        # The number was told to us: if the container ended at once, another process may have it by now.
+        """Kill the first process, and with it all of its pid namespace; wait for the monitor's end."""
+        # The number came in a message: if the container ended at once, another process may have it by now.
         if self.pidfd is not None and parent_of(self.pid) == self.monitor.pid:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -80,9 +80,9 @@ class Monitored:
 
 @contextmanager
 def started(argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a monitor, which hands its standard streams on to its container.
+    """Start a monitor, which passes its standard streams on to its container.
 
-    If the block, which is for its container to come, raises, then the monitor is killed.
+    If the block, in which the caller waits for the container, raises, the monitor is killed.
     """
     monitor = subprocess.Popen(
         argv,
@@ -90,7 +90,7 @@ def started(argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = ()) 
         stdout=console,
         stderr=console,
         pass_fds=tuple(pass_fds),
-        process_group=0,  # Ctrl-C is for tare, which then ends it in order
+        process_group=0,  # Ctrl-C is for tare, which then ends it itself
     )
     try:
         yield monitor
@@ -103,7 +103,7 @@ def started(argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = ()) 
 def ask(*words: str, limit_s: float, fix: str = "") -> str:
     """What the program *words* writes to its standard output. Raises RunnerError when it fails, with *fix*.
 
-    One that takes longer than *limit_s* has failed, too: it is killed, with what it started in its process group.
+    If it takes longer than *limit_s*, it is killed, with its process group, and has failed.
     """
     said = " ".join(words)
     try:
@@ -132,7 +132,7 @@ def ask(*words: str, limit_s: float, fix: str = "") -> str:
 
 
 def await_end(monitor: subprocess.Popen[bytes]) -> None:
-    """Wait for the end of a *monitor* that closed what only its end should. Raises RunnerError where it runs on."""
+    """Wait for the end of a *monitor* that closed its console. Raises RunnerError if it runs on."""
     try:
         monitor.wait(_STOP_S)
     except subprocess.TimeoutExpired:

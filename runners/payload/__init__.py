@@ -16,12 +16,12 @@ from tare.runners.base import RunnerError
 from tare.runners.image.cache import keep
 
 SOURCE = Path(__file__).with_name("payload.c")
-#: No -Werror: a newer compiler's new warning must keep nobody from running tare. Our tests have it.
+#: No -Werror: a new warning of a newer compiler must not stop users. The tests use it.
 FLAGS = ("-static", "-Os", "-Wall", "-Wextra", "-std=gnu11", "-s")
 
 _COMPILER_S = 120
 
-#: The payload's path inside every root filesystem.
+#: The payload's path in every root filesystem.
 PATH = "/payload"
 
 Release = bool | Literal["lazily"]
@@ -112,7 +112,7 @@ def _compile(source: Path, built: Path) -> None:
             text=True,
             errors="replace",
             check=False,
-            env={**os.environ, "LC_ALL": "C"},  # for its reason is looked at
+            env={**os.environ, "LC_ALL": "C"},  # its reason is checked
             timeout=_COMPILER_S,
         )
     except (subprocess.TimeoutExpired, OSError) as error:

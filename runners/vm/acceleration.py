@@ -1,9 +1,9 @@
-"""Whether KVM carries a stock Linux guest here, found out by letting it.
+"""Whether KVM can run an unchanged Linux guest here, found out by a boot.
 
 That /dev/kvm opens, that KVM_CREATE_VM works and that libvirt offers ``kvm`` prove nothing: on some nested hosts the
-guest's firmware runs, a hundred times too slowly, and its kernel never arrives. So the real guest kernel is booted with
-the payload, and its first mark has to come within a deadline. What was found holds until the host is booted again, and
-is kept in the cache.
+guest's firmware runs a hundred times too slowly, and its kernel is never reached. So the real guest kernel is booted
+with the payload, and its first mark has to come within a deadline. The result is valid until the host is booted again,
+and is kept in the cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tare.runners.vm.connection import Hypervisor
 from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Machine, domain_xml
 from tare.runners.vm.guest import Guest, running
 
-#: A guest under KVM says its first word within a second or two, even nested; emulation takes two to four.
+#: A guest under KVM writes its first line within a second or two, even nested; emulation takes two to four.
 DEADLINE_S = 10.0
 _MEMORY_BYTES = 256 << 20
 _DEVICE = Path("/dev/kvm")
@@ -32,7 +32,7 @@ _DEVICE = Path("/dev/kvm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """``cpu`` is the processor model with which a guest got through; if ``None``, ``why`` none did, and the ``fix``."""
+    """``cpu`` is the processor model with which a guest started; if ``None``, ``why`` none did, and the ``fix``."""
 
     cpu: Cpu | None
     why: str
@@ -80,7 +80,7 @@ def _key(hypervisor: Hypervisor, machine: Machine, kernel: Kernel) -> str:
 
 
 def _try(hypervisor: Hypervisor, machine: Machine, boot: DirectBoot, directory: Path) -> tuple[Proof, bool]:
-    """Boot with each processor model; the second value is false when no guest ran at all, and nothing was learnt."""
+    """Boot with each processor model; the second value is false if no guest ran at all, so that nothing is known."""
     reasons = []
     ran = False
     models: tuple[Cpu, ...] = ("host", "host-plain")
@@ -102,7 +102,7 @@ def _try(hypervisor: Hypervisor, machine: Machine, boot: DirectBoot, directory: 
 
 
 def first_mark(hypervisor: Hypervisor, hardware: Hardware, boot: DirectBoot, directory: Path) -> str:
-    """Why a guest does not say its first mark in time; empty when it does. Raises RunnerError if it does not start."""
+    """Why a guest does not write its first mark in time; empty if it does. Raises RunnerError if it does not start."""
     name = f"{PREFIX}proof-{os.getpid()}"
 
     def describe(console: Path, log: Path) -> str:
@@ -143,4 +143,4 @@ def _read(console: int) -> bytes:
 
 
 def _ignore(_phase: str) -> None:
-    """A proof is no measurement."""
+    """Ignore the mark: a proof is no measurement."""

@@ -1,4 +1,4 @@
-"""The virtual machine: a stock Linux kernel started directly by QEMU, through libvirt, with the payload as its init."""
+"""The virtual machine: an unchanged Linux kernel, started by QEMU through libvirt, with the payload as its init."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ OPTIONS: Mapping[str, Option] = {
         choices=BALLOONS,
     ),
 }
-#: Debian's cloud kernel 6.1 boots with so much, and does not with 64 MiB.
+#: Debian's cloud kernel 6.1 boots with this much, and not with 64 MiB.
 _LEAST_MEMORY_BYTES = 72 << 20
 #: The guest's kernel looks for free blocks to report so long after some were freed, and again after as long
 #: (mm/page_reporting.c, PAGE_REPORTING_DELAY).
@@ -146,7 +146,7 @@ def _check_host() -> None:
 
 
 def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Accelerator, Cpu, str]:
-    """Accelerator, processor model, and what is known of KVM. Raises RunnerError where KVM is demanded in vain."""
+    """Accelerator, processor model, and what is known of KVM. Raises RunnerError if KVM is demanded and fails."""
     if wanted.accelerator == "tcg":
         return "tcg", "max", "not tried: the scenario asks for emulation"
     with _stage(hypervisor) as directory:
@@ -170,7 +170,7 @@ def _accelerate(hypervisor: Hypervisor, wanted: _Wanted, kernel: Kernel, cache: 
 
 @contextmanager
 def _stage(hypervisor: Hypervisor) -> Iterator[Path]:
-    """A directory that QEMU can reach: a daemon runs it as a user who passes neither $HOME nor mkdtemp's 0700."""
+    """A directory that QEMU can read: a daemon runs it as a user who may enter neither $HOME nor mkdtemp's 0700."""
     made = make_directory()
     try:
         if hypervisor.embedded is None:
@@ -192,7 +192,7 @@ def _reachable(hypervisor: Hypervisor, file: Path, directory: Path) -> Path:
 
 @contextmanager
 def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
-    """Make the initramfs, connect, settle the accelerator; what is left for a start is libvirt's createXML."""
+    """Make the initramfs, connect, choose the accelerator; a start is then only libvirt's createXML."""
     wanted = _options(options)
     _check_host()
     _check_spec(spec)
@@ -237,7 +237,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
 
 
 def _drivers(wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
-    """What the initramfs has above the root filesystem, for the devices that *wanted* names. Raises RunnerError."""
+    """What the initramfs has besides the root filesystem, for the devices in *wanted*. Raises RunnerError."""
     if wanted.balloon == "none":
         return ()
     if kernel.modules is None:
@@ -265,7 +265,7 @@ def _check_spec(spec: Spec) -> None:
 
 
 def sweep() -> Sequence[str]:
-    """Kill the QEMUs of runs that are gone; remove their cgroups and directories."""
+    """Kill the QEMUs of runs that have ended; remove their cgroups and directories."""
     return leftovers.sweep()
 
 

@@ -1,11 +1,11 @@
-"""The only door to libvirt: connections, the event loop, and errors turned into ours.
+"""All calls of libvirt: connections, the event loop, and its errors as RunnerError.
 
 libvirt-python may be absent; then :func:`connect` raises a RunnerError that says so, and importing this module is
 still fine.
 
-The embedded driver (https://libvirt.org/drvqemu.html#embedded-driver) runs libvirt's QEMU driver inside this process,
-with all its state below one directory. A process can have only one such directory for all its life, so it is made on
-first use and removed at exit.
+The embedded driver (https://libvirt.org/drvqemu.html#embedded-driver) runs libvirt's QEMU driver in this process, with
+all its state below one directory. A process can have only one such directory for all its life, so it is made on first
+use and removed at exit.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ Connection: TypeAlias = Any
 
 #: The option value that stands for the embedded driver.
 EMBEDDED = "qemu:///embed"
-#: How our short-lived directories begin; the process that made it follows, so that others know when it is left over.
+#: How our short-lived directories begin; the number of the process that made it follows, so that it can be removed when
+#: that has ended.
 DIRECTORY_PREFIX = f"{PREFIX}vm-"
 
 # ``stdio_handler``: QEMU's output goes straight to a file. Otherwise it goes to virtlogd: root has none that could be
@@ -114,7 +115,7 @@ class Hypervisor:
                 raise RunnerError(f"libvirt could not destroy the domain {domain.name()}", str(error)) from error
 
     def memory_bytes(self, domain: Domain) -> int:
-        """What *domain* has of its grant now: all but what its balloon holds. Raises RunnerError."""
+        """The memory that *domain* has now: its grant without what its balloon holds. Raises RunnerError."""
         try:
             return int(domain.info()[2]) << 10
         except libvirt.libvirtError as error:
@@ -204,7 +205,7 @@ def _open(uri: str, address: str, root: Path | None) -> Hypervisor:
 
 
 def _plain(message: str) -> str:
-    """A libvirt error on one line: what QEMU said is quoted in it with its times and line ends."""
+    """A libvirt error on one line: it quotes QEMU's messages with their times and line ends."""
     return "; ".join(re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z ", "", message).splitlines())
 
 
@@ -229,7 +230,7 @@ def _dotted(version: int) -> str:
 
 @once
 def _start_event_loop() -> None:
-    """Give libvirt the thread that its drivers depend on: the embedded one reads QEMU's monitor in it."""
+    """Start the thread of libvirt's event loop, in which the embedded driver reads QEMU's monitor."""
     # Errors are raised as exceptions; without this they are printed as well.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     libvirt.virEventRegisterDefaultImpl()

@@ -19,8 +19,8 @@ MACHINES: tuple[Machine, ...] = ("q35", "pc")
 #: ``max`` is all that QEMU can emulate.
 Cpu = Literal["host", "host-plain", "max"]
 
-#: How memory that the guest has no use for gets back to the host: not at all; by a virtio balloon, which takes what the
-#: host asks for; or by free page reporting (virtio 1.2, 5.5.6.7), by which the guest tells of it unasked.
+#: How memory that the guest does not use gets back to the host: not at all; by a virtio balloon, which takes what the
+#: host asks for; or by free page reporting (virtio 1.2, 5.5.6.7), by which the guest reports it by itself.
 Balloon = Literal["none", "virtio", "free-page-reporting"]
 BALLOONS: tuple[Balloon, ...] = ("none", "virtio", "free-page-reporting")
 

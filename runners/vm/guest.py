@@ -1,4 +1,4 @@
-"""One virtual machine from its start to the last trace of it."""
+"""One virtual machine, from its start to the removal of all that it left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tare.runners.vm.reaper import adopting, reaping
 
 #: sun_path of unix(7), without the final NUL.
 _SOCKET_PATH_BYTES = 107
-#: libvirt sends SIGTERM, SIGKILL after 10 s, and gives up after another 20 s; beyond that nothing will end QEMU.
+#: libvirt sends SIGTERM, SIGKILL after 10 s, and gives up after another 20 s; after that, nothing can end QEMU.
 _GONE_DEADLINE_MS = 35_000
 _TAIL_LINES = 15
 _LOG_BYTES = 4000
@@ -50,11 +50,11 @@ class Guest:
     domain: Domain
 
     def pids(self) -> frozenset[int]:
-        """QEMU; libvirt starts no helper for a guest that has neither network nor block devices."""
+        """QEMU; libvirt starts no other process for a guest that has neither network nor block devices."""
         return frozenset({self.emulator_pid})
 
     def explain(self) -> str:
-        """How QEMU ended, if it did; what it said; and the last lines of the guest kernel's own console."""
+        """How QEMU ended, if it did; its messages; and the last lines of the guest kernel's own console."""
         parts = []
         if self.emulator_status:
             parts.append(f"QEMU ended with exit code {os.waitstatus_to_exitcode(self.emulator_status[0])}")
@@ -97,7 +97,7 @@ _QEMU_LINE = re.compile(r"(?:[-\d]+T[:.\d]+Z )?(?P<text>(?:qemu-\S+|KVM|emulatio
 
 
 def emulator_messages(log: str) -> list[str]:
-    """What QEMU said in libvirt's log of a domain, without the command line that libvirt writes first."""
+    """QEMU's messages in libvirt's log of a domain, without the command line that libvirt writes first."""
     last_start = log.rpartition("-msg timestamp=on")[2]
     matches = map(_QEMU_LINE.match, last_start.splitlines())
     return [match["text"] for match in matches if match and "terminating on signal" not in match["text"]][-_TAIL_LINES:]

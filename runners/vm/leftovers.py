@@ -1,7 +1,7 @@
 """What virtual machines leave on a host: their cgroups, and after a crash their processes and directories.
 
-Ours are told by name: a domain begins with ``tare-``, and its console socket's name holds the process that started it,
-so that a run which is still alive is left in peace.
+They are known by name: a domain's begins with ``tare-``, and the name of its console socket holds the number of the
+process that started it, so a run that is still alive is not touched.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tare.runners.container.cgroup.mountinfo import visible
 from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
-#: What a run (bench.host.workspace) or a proof (runners.vm.acceleration) calls its guests.
-#: A user's own may be called ``tare-lab``.
+#: What a run (bench.host.workspace) or a proof (runners.vm.acceleration) calls its guests. A user's own guest may be
+#: called ``tare-lab``.
 _RUNS = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{6}}|proof)-\d+")
 _EMULATOR = re.compile(r"qemu(-system-.+|-kvm)?|kvm")
 _CONSOLE = re.compile(r"path=[^,]*/con-(?P<owner>\d+)-\d+")
@@ -71,7 +71,7 @@ def _memberships(text: str) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def unmade_machine_cgroups() -> Iterator[None]:
-    """Remove libvirt's parent of all domains' cgroups again if it was not there before: libvirt itself never does."""
+    """Remove libvirt's parent of all domains' cgroups if it was not there before: libvirt itself never does."""
     mounts = cgroup_mounts(Path("/proc/self/mountinfo").read_text())
     before = _machine_cgroups(mounts)
     try:
@@ -95,7 +95,7 @@ def _remove_empty(directories: Iterable[Path]) -> list[Path]:
 
 
 def daemons() -> frozenset[int]:
-    """The libvirt daemons that run here: they serve every domain, and stay."""
+    """The libvirt daemons that run here: they serve every domain, and run on."""
     names = {"libvirtd", "virtqemud", "virtlogd"}
     found = set()
     for entry in Path("/proc").iterdir():
@@ -106,7 +106,7 @@ def daemons() -> frozenset[int]:
 
 
 def sweep() -> list[str]:
-    """Kill QEMUs of ours whose run is gone, then remove their cgroups and the directories of runs that are gone."""
+    """Kill tare's QEMUs whose run has ended, then remove their cgroups and the directories of such runs."""
     removed = []
     for pid, name in _orphans():
         with suppress(ProcessLookupError):
@@ -122,7 +122,7 @@ def sweep() -> list[str]:
 
 
 def guest_name(command: list[str]) -> str:
-    """The domain's name if *command*, the words of ``/proc/PID/cmdline``, is a QEMU of ours; else an empty string."""
+    """The domain's name if *command*, the words of ``/proc/PID/cmdline``, is a QEMU of tare; else an empty string."""
     if not command or not _EMULATOR.fullmatch(Path(command[0]).name) or "-name" not in command[:-1]:
         return ""
     match = _GUEST.match(command[command.index("-name") + 1])
@@ -136,7 +136,7 @@ def owner(command: list[str]) -> int | None:
 
 
 def _may_end(entry: Path) -> bool:
-    """Whether this user may remove the directory *entry*, or kill the process: what is another's is left to them."""
+    """Whether this user may remove the directory *entry*, or kill the process; those of other users are not touched."""
     return os.geteuid() in (0, entry.lstat().st_uid)
 
 

@@ -1,8 +1,8 @@
-"""Being the parent of the QEMU that libvirt's embedded driver daemonizes, and reaping it when it ends.
+"""Makes this process the parent of the QEMU that libvirt's embedded driver daemonizes, and reaps it when it ends.
 
-Otherwise it falls to PID 1, and libvirt, which asks kill(2) whether a process is still there, waits for as long as that
-one leaves zombies lying about: seconds with the simple inits of containers and microVMs, for ever without any. It would
-wait in the same way for a QEMU that dies before createXML has returned; so the watch begins before there is a process.
+Otherwise PID 1 becomes its parent. libvirt asks kill(2) whether the process still exists, so it waits until PID 1 reaps
+the zombie: seconds with the simple inits of containers and microVMs, and for ever if PID 1 reaps none. It would wait in
+the same way for a QEMU that dies before createXML has returned; so the watch begins before there is a process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EVENTS_BYTES = 4096
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Let orphans of this process's children become its children; only while QEMU starts, as others' are not wanted."""
+    """Let orphans of this process's children become its children, only while QEMU starts."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     try:
         yield
@@ -60,7 +60,7 @@ def _watch(pid_file: Path, events: int, cancelled: int, status: list[int]) -> No
     while pid is None:
         if events not in _ready(events, cancelled):
             return
-        os.read(events, _EVENTS_BYTES)  # of any domain's file; which one does not matter
+        os.read(events, _EVENTS_BYTES)  # an event for the file of any domain
         with suppress(OSError, ValueError):
             pid = int(pid_file.read_text())
     try:

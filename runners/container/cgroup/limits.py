@@ -68,7 +68,7 @@ def writes(resources: Resources, group: V1 | V2, warn: Callable[[str], None]) ->
     if resources.pids:
         found.append(target.put("pids.limit", "pids.max", resources.pids if resources.pids > 0 else "max"))
     for size, limit in resources.huge_pages:
-        for name in (f"hugetlb.{size}", f"hugetlb.{size}.rsvd"):  # since Linux 5.7; runc does so, too
+        for name in (f"hugetlb.{size}", f"hugetlb.{size}.rsvd"):  # as runc: reserved pages, too (Linux 5.7)
             each = target.put("hugepageLimits", f"{name}.{target.hugetlb}", limit)
             if not name.endswith(".rsvd") or os.path.exists(each.path):
                 found.append(each)

@@ -47,7 +47,7 @@ def start(call: Call) -> int:
 
 
 def _await_ready(relay: Relay, known: State) -> None:
-    """Return when the container is ready, or has ended, and the service manager has been told."""
+    """Wait until the container is ready or has ended, and tell the service manager."""
     from ..lifecycle import state
 
     pidfd = state.open_process(known)
@@ -73,7 +73,7 @@ def run(call: Call) -> int:
         return _run_detached(call, make.make(call.store, call.log, asked))
     from ..linux import syscalls
 
-    # Orphans of a container that shares our pid namespace come to us, to be reaped.
+    # Orphans of a container without a pid namespace of its own become children of this process, which reaps them.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     loaded = stored_config.load(asked.bundle, network=asked.network)
     config, _ = loaded
@@ -87,7 +87,7 @@ def run(call: Call) -> int:
 
 
 def _interruptible() -> None:
-    """Have SIGTERM and SIGHUP undo what is half made, as SIGINT does: each raises KeyboardInterrupt."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does: then what is half made is undone."""
     import _signal  # type: ignore[import-not-found]
 
     for number in (_signal.SIGTERM, _signal.SIGHUP):
@@ -96,7 +96,7 @@ def _interruptible() -> None:
 
 
 def _connect(path: str) -> int:
-    from ..linux import pty  # late: most containers have none
+    from ..linux import pty  # imported late: most containers have none
 
     return pty.connect(path)
 
@@ -130,7 +130,7 @@ def _run_detached(call: Call, made: Made) -> int:
 
 
 def _run(call: Call, made: Made, carrier: int = -1) -> int:
-    """Start what is made, stay until its end, delete it. *carrier* brings its terminal, if not negative."""
+    """Start what is made, wait for its end, delete it. *carrier*, if not negative, is the socket for its terminal."""
     try:
         if carrier < 0:
             status = _stay(call, made)
@@ -151,7 +151,7 @@ def _run(call: Call, made: Made, carrier: int = -1) -> int:
 def _stay(call: Call, made: Made, proxy: pty.Proxy | None = None) -> int:
     from . import foreground
 
-    # From before the start on: the program may ask for a signal at once.
+    # Signals are passed on from before the start: the program may expect one at once.
     with foreground.Signals() as signals:
         relay = start_stage.relay(call.store, made.state)
         _start(call, made)
@@ -167,10 +167,10 @@ def _start(call: Call, made: Made) -> None:
 
 
 def _undo(call: Call, made: Made) -> None:
-    """Remove what was made: whatever ends us, nobody would look after it."""
+    """Remove what was made: after the end of this process, nobody would."""
     try:
         make.hold()
-    finally:  # it raises what came just before
+    finally:  # it may raise KeyboardInterrupt for a signal that came just before
         _remove(call, made)
 
 
@@ -178,10 +178,13 @@ def _remove(call: Call, made: Made) -> None:
     try:
         lock = call.store.lock(made.state.name)
     except OciError:
-        return  # somebody deleted it while it ran
+        return  # it was deleted while it ran
     try:
         known = call.store.read(made.state.name)
-        if (known.pid, known.pid_start) == (made.state.pid, made.state.pid_start):  # else another of the same name
+        if (known.pid, known.pid_start) == (
+            made.state.pid,
+            made.state.pid_start,
+        ):  # else it is another container with the same name
             destroy.destroy(call.store, call.log, made.state, config=made.config)
     finally:
         os.close(lock)
@@ -193,7 +196,7 @@ def _request(call: Call) -> Request:
     return Request(
         name=call.name(),
         bundle=bundle,
-        pid_file=os.path.abspath(pid_file) if pid_file else "",  # hooks run in another directory
+        pid_file=os.path.abspath(pid_file) if pid_file else "",  # a hook runs in another directory
         preserve_fds=options.number("preserve-fds"),
         listen_fds=_listening(call),
         new_keyring=not options.on("no-new-keyring"),

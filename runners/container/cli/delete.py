@@ -23,7 +23,7 @@ _RTMIN, _RTMAX = signal.SIGRTMIN, signal.SIGRTMAX
 
 
 def number_of(text: str) -> int:
-    """The signal called *text*: TERM, SIGTERM, 15, RTMIN+3; 0 is none, and a question (kill(2)). Raises OciError."""
+    """The signal called *text*: TERM, SIGTERM, 15, RTMIN+3; 0 only checks the process (kill(2)). Raises OciError."""
     word = text.upper().removeprefix("SIG")
     if _is_number(word) and int(word) < signal.NSIG:
         return int(word)
@@ -39,7 +39,7 @@ def number_of(text: str) -> int:
 
 
 def _is_number(text: str) -> bool:
-    """Whether *text* can be the number of a signal: of thousands of digits Python makes no number."""
+    """Whether *text* can be the number of a signal: Python refuses to convert thousands of digits."""
     return text.isascii() and text.isdecimal() and len(text) < _DIGITS
 
 
@@ -66,14 +66,14 @@ def kill(call: Call) -> int:
 
 
 def _thaw(known: State) -> None:
-    """A frozen process of cgroup v1 dies only once it may run."""
+    """A frozen process of cgroup v1 dies only when it is thawed."""
     group = claim_cgroup.group_of(known)
     if group is not None and group.frozen():
-        group.thaw_if_there()  # the runtime in the foreground removes what it sees end
+        group.thaw_if_there()  # the runtime in the foreground has removed it meanwhile
 
 
 def _kill_all(store: Store, known: State, number: int) -> int:
-    """Every process of the container; a stopped one may still have some, if it has no pid namespace of its own."""
+    """Send the signal to every process of the container. A stopped one without a pid namespace may still have some."""
     group = claim_cgroup.group_of(known)
     if group is None:
         raise OciError(f"cannot signal all processes of {known.name}", "it has no cgroup to find them in")
@@ -100,7 +100,7 @@ def delete(call: Call) -> int:
     try:
         lock = call.store.lock(name)
     except OciError:
-        call.store.directory(name)  # a name that is none is an error all the same
+        call.store.directory(name)  # a text that cannot be a name is an error all the same
         if force and not os.path.exists(call.store.directory(name)):
             return 0
         raise
@@ -117,14 +117,14 @@ def _delete(call: Call, name: str, *, force: bool) -> int:
         if not force:
             raise
         if not os.path.lexists(call.store.file(name, state.STATE)):
-            call.store.remove(name)  # its creation was killed before anything else existed
+            call.store.remove(name)  # its creation was killed before it had made anything else
             return 0
         from ..lifecycle import salvage
 
         known = salvage.salvaged(call.store, name)
     checkpoint("delete:begin")
     status = call.store.status(known)
-    # A created one has run nothing of its own; runc and crun delete it, too.
+    # A created container has not run its program yet; runc and crun delete it, too.
     if status not in ("stopped", "created") and not force:
         why = f"it is {status}"
         raise OciError(f"cannot delete container {name} that is not stopped", why, f"delete --force {name}")

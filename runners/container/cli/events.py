@@ -1,9 +1,9 @@
 """The verb events: what a container uses, a line of JSON at each interval, and a line when its memory ran out.
 
-The kernel tells of both ends of a wait: the container's by a pidfd, a shortage of memory by a descriptor. So nothing is
-looked at between the lines, and no short-lived shortage is missed. On v1 that is an eventfd registered with
-memory.oom_control (memory.rst, 10), which is told when the killer is switched off, too, and the processes wait; on v2,
-where they cannot be kept waiting, a poll of memory.events, whose oom_kill then has grown (cgroup-v2.rst).
+The kernel reports both events by a descriptor: the container's end by a pidfd, and a shortage of memory. So nothing is
+polled between the lines, and no short shortage is missed. On v1, the second descriptor is an eventfd registered with
+memory.oom_control (memory.rst, 10); it is also signalled when the OOM killer is off and the processes wait. On v2,
+where the killer cannot be off, it is memory.events, whose oom_kill has grown when poll reports it (cgroup-v2.rst).
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def events(call: Call) -> int:
 
 
 def duration_ns(text: str) -> int:
-    """A length of time as Go writes it (``1m30s``, ``1.5h``, ``100ms``), in nanoseconds. Raises OciError.
+    """A duration as Go writes it (``1m30s``, ``1.5h``, ``100ms``), in nanoseconds. Raises OciError.
 
-    More than nothing, and less than the 2**63 ns of a Go program.
+    It must be more than 0, and less than the 2**63 ns of a Go program.
     """
     import re
 
@@ -94,7 +94,7 @@ def _follow(known: State, group: Cgroup, pidfd: int, shortage: Shortage | None, 
         poll.register(shortage.fd, shortage.mask)
     due = time.monotonic_ns() + interval_ns
     while True:
-        left_ms = -((time.monotonic_ns() - due) // 10**6)  # rounded up: never a wait of 0 before it is due
+        left_ms = -((time.monotonic_ns() - due) // 10**6)  # rounded up: a wait of 0 would end before the line is due
         ready = dict(poll.poll(max(0, min(left_ms, LONGEST_MS))))
         if shortage is not None and shortage.fd in ready:
             if shortage.came():
@@ -107,10 +107,10 @@ def _follow(known: State, group: Cgroup, pidfd: int, shortage: Shortage | None, 
         if now < due:
             continue
         data = counters.collect(group)
-        if _ended(pidfd):  # the cgroup may be gone, and its zeros are no figures
+        if _ended(pidfd):  # the cgroup may be removed, and its zeros are no figures
             return
         _say("stats", known, data)
-        due += -(-(now - due + 1) // interval_ns) * interval_ns  # a line that was missed is not made up for
+        due += -(-(now - due + 1) // interval_ns) * interval_ns  # a missed line is not printed later
 
 
 def _ended(pidfd: int) -> bool:
@@ -120,14 +120,14 @@ def _ended(pidfd: int) -> bool:
 
 
 class Shortage:
-    """Tells by a descriptor, :attr:`fd`, ready for :attr:`mask`, that the memory of *group* ran out. Raises OSError."""
+    """Has a descriptor of which poll reports :attr:`mask` when the memory of *group* runs out. Raises OSError."""
 
     def __init__(self, group: Cgroup) -> None:
         by_eventfd = isinstance(group, V1)
         name = "memory.oom_control" if by_eventfd else "memory.events"
         self._file = os.open(group.file("memory", name), os.O_RDONLY | os.O_CLOEXEC)
         self.fd, self.mask = self._file, select.POLLPRI
-        #: Whether the cgroup was removed, which wakes us, too: nothing will come any more.
+        #: Whether the cgroup was removed, which poll reports, too: no more events will come.
         self.gone = False
         try:
             if by_eventfd:
@@ -139,7 +139,7 @@ class Shortage:
             raise
 
     def came(self) -> bool:
-        """Whether it ran out since the last call."""
+        """Whether memory ran out since the last call."""
         if self.fd != self._file:
             os.eventfd_read(self.fd)
             self._count()
@@ -149,7 +149,7 @@ class Shortage:
 
     def _count(self) -> int:
         try:
-            # From the start of the file, which also makes the kernel wait for the next change.
+            # From the start of the file: this read also makes the kernel report the next change.
             return counters.flat(os.pread(self._file, 4096, 0).decode()).get("oom_kill", 0)
         except OSError as error:
             if error.errno != errno.ENODEV:
@@ -158,7 +158,7 @@ class Shortage:
             return 0
 
     def close(self) -> None:
-        """Let go; the kernel forgets an eventfd that is closed."""
+        """Close the descriptors; the kernel removes a closed eventfd by itself."""
         os.close(self._file)
         if self.fd != self._file:
             os.close(self.fd)

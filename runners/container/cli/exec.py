@@ -1,4 +1,4 @@
-"""The verb exec: another program in a running container, as its options or a file say; and waiting for its end."""
+"""The verb exec: runs another program in a running container, by options or by a file, and waits for its end."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from ..light.argparse import Parsed
     from .main import Call
 
-_FAILED = 255  # as runc: no exit status of a program that ran, mostly
+_FAILED = 255  # as runc: most programs never exit with it
 
 
 def execute(call: Call) -> int:
-    """Run another program in a container; the exit status is its, 255 if it did not start."""
+    """Run another program in a container; returns its exit status, or 255 if it did not start."""
     try:
         return _execute(call)
     except (OciError, BundleError) as error:
@@ -45,7 +45,7 @@ def _execute(call: Call) -> int:
     name = call.name(more=True)
     known = call.store.read(name)
     config = stored_config.stored(call.store, known)
-    config = make.within_reach(config)  # said when it was created
+    config = make.within_reach(config)  # these warnings were written when it was created
     wanted = _process(call, config.process)
     wanted = make.within_reach(replace(config, process=wanted), call.log).process
     target = _target(call, known)
@@ -92,7 +92,7 @@ def _target(call: Call, known: State) -> int:
 
 
 def _process(call: Call, base: Process) -> Process:
-    """What is to be started in a container whose own process is *base*."""
+    """The process to start in a container whose own process is *base*."""
     options, warnings = call.options, list[str]()
     path = options.text("process")
     if path:
@@ -111,7 +111,7 @@ def _process(call: Call, base: Process) -> Process:
 
 
 def _by_file(file: Reader, base: Process) -> Process:
-    """As the file says; as runc, what it lacks of these is the container's: without, there would be none at all."""
+    """The process in the file. As in runc, some keys that it lacks are taken from the container."""
     kept: dict[str, object] = {}
     for key, name in (("capabilities", "capabilities"), ("oomScoreAdj", "oom_score_adj"), ("rlimits", "rlimits")):
         if file.lacks(key):
@@ -120,7 +120,7 @@ def _by_file(file: Reader, base: Process) -> Process:
 
 
 def _by_options(options: Parsed, base: Process, warnings: list[str]) -> Process:
-    """The container's own process with another program, and with what the options change."""
+    """The container's own process with another program, and with the changes of the options."""
     argv = tuple(options.words[1:])
     if not argv:
         raise OciError("no program given", "", "name one, or give --process")
@@ -153,7 +153,7 @@ def _user(text: str, base: Process) -> tuple[int, int]:
 
 
 def _id(option: str, text: str) -> int:
-    """The number of a user or a group. One more than the highest means "leave it" to the kernel: setresuid(2)."""
+    """The number of a user or a group. The number after the highest means "no change" to the kernel: setresuid(2)."""
     number = int(text) if text.isdecimal() and len(text) < 100 else -1
     if not 0 <= number <= process.HIGHEST_ID:
         raise OciError(option, f"{text[:100]!r} is not a number from 0 to {process.HIGHEST_ID}", "give one")
@@ -161,7 +161,7 @@ def _id(option: str, text: str) -> int:
 
 
 def _with(kept: Capabilities, names: list[str], uid: int, warnings: list[str]) -> Capabilities:
-    """For a user that is not root also in the ambient set, and so in the inheritable one: there is no other way."""
+    """For a user that is not root also in the ambient set, and so in the inheritable one: else exec would drop it."""
     more = mask_of(Reader({"--cap": names}, "", warnings), "--cap")
     inherited = more if uid else 0
     return Capabilities(
@@ -176,7 +176,7 @@ def _with(kept: Capabilities, names: list[str], uid: int, warnings: list[str]) -
 def _in_terminal(entry: exec_process.Entry) -> int:
     ours, theirs = terminals.pair()
     try:
-        # It may look at its size at once, before the proxy has set it.
+        # The program may read the terminal's size at once, before the proxy has set it.
         sized = replace(entry.process, console_size=terminals.own_size())
         pid = exec_process.enter(replace(entry, console=theirs, process=sized, shown=True))
         os.close(theirs)

@@ -7,14 +7,14 @@ from ..config.bundle import NAMESPACES
 from ..linux import capabilities
 from ..seccomp import filters
 
-#: What engines ask for by name.
+#: The annotations that engines ask for by name.
 _ANNOTATIONS = {"org.opencontainers.runc.checkpoint.enabled": "false"}
 
 
 def structure(newest: str) -> dict[str, object]:
     """The features structure of the OCI specification (features.md); *newest* is the version of it known here.
 
-    It says what this program can do, whatever the machine that it runs on can.
+    It says what this program can do, not what the host allows.
     """
     return {
         "ociVersionMin": "1.0.0",

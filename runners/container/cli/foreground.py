@@ -1,4 +1,4 @@
-"""Staying with a container until it ends: signals go to it, its orphans are reaped, its terminal is shown."""
+"""Waits for a container's end in the foreground: passes signals on, reaps orphans, shows the terminal."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the module itself imports enum: 3 ms
 
-#: Not for the container: what the kernel does not let us catch, what says something about us, and job control.
+#: Not for the container: signals that cannot be caught, those that are about this process itself, and job control.
 _OURS = frozenset(
     getattr(signal, name)
     for name in (
         "SIGKILL SIGSTOP SIGPIPE SIGURG SIGSEGV SIGBUS SIGFPE SIGILL SIGTRAP SIGSYS SIGABRT SIGTTIN SIGTTOU SIGXFSZ"
     ).split()
 )
-#: What ends a program that does nothing about it, and is sent for that.
+#: Signals that are sent to end a program, and do so by default.
 _ENDS = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
 
 
 class Signals:
-    """From ``with`` on, signals are kept as bytes in a pipe, to be handed on; also those that the caller has blocked.
+    """In the ``with`` block, signals are written to a pipe as bytes, to be passed on; also those that were blocked.
 
-    Afterwards they are still caught, and mean nothing: a container's removal is not to be left half done.
+    Afterwards they are still caught, and ignored: the container's removal must not be interrupted.
     """
 
     def __enter__(self) -> Signals:
@@ -54,7 +54,7 @@ class Signals:
         os.close(self._end)
 
     def take(self) -> bytes:
-        """The numbers that came since."""
+        """The signals that came since the last call."""
         try:
             return os.read(self.pipe, 4096)
         except BlockingIOError:
@@ -62,7 +62,7 @@ class Signals:
 
 
 def _noted(_number: int, _frame: object) -> None:
-    """The byte in the pipe says it."""
+    """Do nothing: the byte in the pipe is enough."""
 
 
 def attend(pid: int, pidfd: int, signals: Signals, proxy: Proxy | None = None, relay: Relay | None = None) -> int:
@@ -86,7 +86,7 @@ def attend(pid: int, pidfd: int, signals: Signals, proxy: Proxy | None = None, r
             elif relay is not None and fd == relay.fileno():
                 relay.move()
             elif proxy is not None and not proxy.move(fd):
-                # Nobody has the terminal open: the program may run on without it.
+                # Nobody has the terminal open. The program may run on without it.
                 proxy = None
                 break
     if proxy is not None:
@@ -126,7 +126,7 @@ def _reap(pid: int) -> int | None:
 
 
 def _drain(proxy: Proxy, signals: Signals) -> None:
-    """What the container wrote last is still in the terminal. Where nobody reads it, a signal may end this."""
+    """Copy what the container wrote last, still in the terminal. If nobody reads it, a signal ends this wait."""
     while True:
         behind = proxy.out in proxy.sources()
         ready = select.poll()

@@ -1,4 +1,4 @@
-"""The verbs that only look: state, list, ps, features, spec."""
+"""The verbs that change no container: state, list, ps, features, spec."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def state(call: Call) -> int:
 
 
 def _report(known: State, status: str) -> dict[str, object]:
-    """What runc says, in its order: callers in Go want pid even where the specification leaves it out."""
+    """The keys of runc, in its order: callers in Go need pid even where the specification allows to omit it."""
     report = known.report(status)
     return {
         "ociVersion": known.oci_version,

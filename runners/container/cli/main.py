@@ -1,4 +1,4 @@
-"""``tare-oci``: the command line that conmon, containerd's shim and people use; one verb, one function, imported late.
+"""``tare-oci``: the command line for people, conmon and containerd's shim. Each verb's function is imported late.
 
 The interface is runc's where callers depend on it: global options before the verb, the text of ``--version``, errors
 in ``--log`` and on stderr, the exit status of a container as the exit status of ``run`` and ``exec``.
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 VERSION = "0.1.0"
-#: The newest version of the OCI runtime specification that is known here.
+#: The newest version of the OCI runtime specification that this program knows.
 SPEC = "1.2.1"
 
 GLOBAL = (
-    Option("root", "DIR", help="where containers are recorded"),
-    Option("log", "FILE", help="write messages there; without it, warnings go to standard error"),
+    Option("root", "DIR", help="the directory for the states of containers"),
+    Option("log", "FILE", help="write messages to this file; without it, warnings go to standard error"),
     Option("log-format", "FORMAT", help="text or json"),
     Option("log-level", "LEVEL", help="error, warning, info or debug (default: warning)"),
-    Option("debug", help="say what is done, as --log-level debug"),
-    Option("systemd-cgroup", help="refused: cgroups are driven directly"),
-    Option("cgroup-manager", "NAME", help="cgroupfs or disabled, as crun's"),
-    Option("rootless", "WHEN", help="accepted, as runc does; the user and the configuration decide"),
+    Option("debug", help="the same as --log-level debug"),
+    Option("systemd-cgroup", help="refused: this runtime writes cgroups itself"),
+    Option("cgroup-manager", "NAME", help="cgroupfs or disabled, as in crun"),
+    Option("rootless", "WHEN", help="accepted and ignored: the user and the configuration decide"),
     Option("version", short="v", help="show the version"),
-    Option("help", short="h", help="show this"),
+    Option("help", short="h", help="show this help"),
 )
 
 
 @record(kw_only=True)
 class Call:
-    """What a verb is given."""
+    """The options and words of a verb."""
 
     store: state.Store
     log: Log
@@ -58,7 +58,7 @@ class Call:
 
 @record(kw_only=True)
 class Verb:
-    """*where* is module:function; *in_order*: options end at the first word that is none."""
+    """*where* is module:function; with *in_order*, options end at the first word that is not an option."""
 
     where: str
     arguments: str
@@ -68,55 +68,57 @@ class Verb:
 
 
 _BUNDLE = Option("bundle", "DIR", "b", "the directory with config.json (default: here)")
-_PID_FILE = Option("pid-file", "FILE", help="write the first process's number there")
+_PID_FILE = Option("pid-file", "FILE", help="write the number of the first process to this file")
 _CONSOLE = Option("console-socket", "PATH", help="send the terminal's master to this socket")
-_PRESERVE = Option("preserve-fds", "N", help="hand on descriptors 3 to 3+N-1")
+_PRESERVE = Option("preserve-fds", "N", help="pass on descriptors 3 to 3+N-1")
 _MAKE = (
     _BUNDLE,
     _PID_FILE,
     _CONSOLE,
     _PRESERVE,
-    Option("no-pivot", help="enter the root by MS_MOVE and chroot: where / is a ramfs; less tight"),
+    Option("no-pivot", help="enter the root by MS_MOVE and chroot, for a / on ramfs; isolates less"),
     Option("no-new-keyring", help="keep the caller's session keyring"),
     Option("network", "MODE", help="none, host or bridge, whatever the configuration says"),
-    Option("nat", help="with --network bridge: outwards under the host's address"),
-    Option("no-subreaper", help="accepted: only run in the foreground is one"),
+    Option("nat", help="with --network bridge: packets leave with the host's address"),
+    Option("no-subreaper", help="accepted and ignored: only run in the foreground is a subreaper"),
 )
 _FORMAT = Option("format", "FORMAT", "f", "table or json")
 _LIMITS = (
     Option("resources", "FILE", "r", "linux.resources as JSON; - is standard input; all other limits are ignored"),
-    Option("memory", "SIZE", help="bytes, or with k, m, g, t, p; -1 lifts it and --memory-swap"),
-    Option("memory-swap", "SIZE", help="memory and swap together; -1 lifts it"),
-    Option("memory-reservation", "SIZE", help="what it keeps when memory is short"),
-    Option("kernel-memory", "SIZE", help="ignored: kernels took it away"),
-    Option("kernel-memory-tcp", "SIZE", help="of buffers of TCP; cgroup v1 alone"),
-    Option("cpu-period", "US", help="in which --cpu-quota may be used"),
-    Option("cpu-quota", "US", help="processor time in each period; -1 lifts it"),
-    Option("cpu-burst", "US", help="what may be saved up on top of the quota"),
-    Option("cpu-share", "N", help="weight among others, 2 to 262144"),
-    Option("cpu-shares", "N", help="the same"),
-    Option("cpu-idle", "0|1", help="1: run when nobody else does"),
-    Option("cpu-rt-period", "US", help="for real-time processes; cgroup v1 alone"),
-    Option("cpu-rt-runtime", "US", help="for real-time processes; cgroup v1 alone"),
-    Option("cpuset-cpus", "LIST", help="processors: 0-3,8"),
-    Option("cpuset-mems", "LIST", help="memory nodes"),
-    Option("pids-limit", "N", help="processes and threads; -1 lifts it"),
+    Option("memory", "SIZE", help="bytes, or with k, m, g, t, p; -1 removes this limit and --memory-swap"),
+    Option("memory-swap", "SIZE", help="memory and swap together; -1 removes the limit"),
+    Option("memory-reservation", "SIZE", help="memory that it keeps when the host's is short"),
+    Option("kernel-memory", "SIZE", help="ignored: newer kernels have no such limit"),
+    Option("kernel-memory-tcp", "SIZE", help="memory of TCP buffers; only with cgroup v1"),
+    Option("cpu-period", "US", help="the period of --cpu-quota"),
+    Option("cpu-quota", "US", help="processor time in each period; -1 removes the limit"),
+    Option("cpu-burst", "US", help="unused quota that may be used later"),
+    Option("cpu-share", "N", help="weight against other cgroups, 2 to 262144"),
+    Option("cpu-shares", "N", help="the same as --cpu-share"),
+    Option("cpu-idle", "0|1", help="1: run only when no other cgroup does"),
+    Option("cpu-rt-period", "US", help="the period of --cpu-rt-runtime; only with cgroup v1"),
+    Option("cpu-rt-runtime", "US", help="time of real-time processes in each period; only with cgroup v1"),
+    Option("cpuset-cpus", "LIST", help="processors that it may use: 0-3,8"),
+    Option("cpuset-mems", "LIST", help="memory nodes that it may use"),
+    Option("pids-limit", "N", help="processes and threads; -1 removes the limit"),
     Option("blkio-weight", "N", help="weight for block devices, 10 to 1000"),
     Option("l3-cache-schema", "TEXT", help="refused: Intel RDT"),
     Option("mem-bw-schema", "TEXT", help="refused: Intel RDT"),
 )
 
 VERBS = {
-    "create": Verb(where="create:create", arguments="NAME", meaning="Make a container that waits.", options=_MAKE),
+    "create": Verb(
+        where="create:create", arguments="NAME", meaning="Make a container, which waits for start.", options=_MAKE
+    ),
     "start": Verb(where="create:start", arguments="NAME", meaning="Let a created container run its program."),
     "run": Verb(
         where="create:run",
         arguments="NAME",
-        meaning="Create, start, wait, delete; the exit status is the container's.",
+        meaning="Create, start, wait, delete; exit with the container's status.",
         options=(
             *_MAKE,
-            Option("detach", short="d", help="do not wait"),
-            Option("keep", help="do not delete it afterwards"),
+            Option("detach", short="d", help="return as soon as it runs"),
+            Option("keep", help="do not delete the container afterwards"),
             Option("explain", help="print the steps and run nothing"),
         ),
     ),
@@ -124,14 +126,14 @@ VERBS = {
     "kill": Verb(
         where="delete:kill",
         arguments="NAME [SIGNAL]",
-        meaning="Send a signal (TERM).",
-        options=(Option("all", short="a", help="to every process of the container"),),
+        meaning="Send a signal to a container (default: TERM).",
+        options=(Option("all", short="a", help="send it to every process of the container"),),
     ),
     "delete": Verb(
         where="delete:delete",
         arguments="NAME",
         meaning="Remove a stopped container.",
-        options=(Option("force", short="f", help="kill it first; an unknown name is not an error"),),
+        options=(Option("force", short="f", help="kill the container first; an unknown name is not an error"),),
     ),
     "exec": Verb(
         where="exec:execute",
@@ -139,29 +141,29 @@ VERBS = {
         meaning="Run another program in a running container.",
         in_order=True,
         options=(
-            Option("process", "FILE", "p", "the process object of a configuration"),
-            Option("cwd", "DIR", help="its directory"),
-            Option("env", "NAME=VALUE", "e", "add to its environment", many=True),
-            Option("user", "UID[:GID]", "u", "its user and group"),
+            Option("process", "FILE", "p", "a file with the process object of a configuration"),
+            Option("cwd", "DIR", help="the directory in which the program starts"),
+            Option("env", "NAME=VALUE", "e", "add to the environment of the program", many=True),
+            Option("user", "UID[:GID]", "u", "user and group of the program"),
             Option("additional-gids", "GID", "g", "one more group", many=True),
             Option("cap", "CAP_NAME", "c", "one more capability", many=True),
             Option("no-new-privs", help="set no_new_privs"),
-            Option("tty", short="t", help="give it a terminal"),
-            Option("detach", short="d", help="do not wait"),
+            Option("tty", short="t", help="give the program a terminal"),
+            Option("detach", short="d", help="return as soon as it runs"),
             _PID_FILE,
             _CONSOLE,
             _PRESERVE,
-            Option("ignore-paused", help="also in a paused container, where it waits"),
+            Option("ignore-paused", help="in a paused container, wait until it is resumed"),
             Option("process-label", "LABEL", help="refused: SELinux"),
             Option("apparmor", "PROFILE", help="refused: AppArmor"),
-            Option("no-subreaper", help="accepted"),
-            Option("cgroup", "[CONTROLLERS:]PATH", help="in a cgroup below the container's", many=True),
+            Option("no-subreaper", help="accepted and ignored"),
+            Option("cgroup", "[CONTROLLERS:]PATH", help="run in a cgroup below the container's", many=True),
         ),
     ),
     "ps": Verb(
         where="inspect:ps",
         arguments="NAME [OPTIONS OF PS]",
-        meaning="List its processes.",
+        meaning="List the processes of a container.",
         options=(_FORMAT,),
         in_order=True,
     ),
@@ -174,27 +176,31 @@ VERBS = {
     "events": Verb(
         where="events:events",
         arguments="NAME",
-        meaning="Print what it uses at each interval, and when its memory runs out, as lines of JSON.",
+        meaning="Print a line of JSON at each interval, and at each shortage of memory.",
         options=(
-            Option("interval", "TIME", help="between two lines: 500ms, 5s (default), 1m30s"),
-            Option("stats", help="print one line and end"),
+            Option("interval", "TIME", help="time between two lines: 500ms, 5s (default), 1m30s"),
+            Option("stats", help="print one line and exit"),
         ),
     ),
-    "pause": Verb(where="pause:pause", arguments="NAME", meaning="Stop all its processes from running."),
-    "resume": Verb(where="pause:resume", arguments="NAME", meaning="Let them run again."),
-    "update": Verb(where="update:update", arguments="NAME", meaning="Change its limits.", options=_LIMITS),
+    "pause": Verb(where="pause:pause", arguments="NAME", meaning="Freeze all processes of a container."),
+    "resume": Verb(
+        where="pause:resume", arguments="NAME", meaning="Let the processes of a paused container run again."
+    ),
+    "update": Verb(
+        where="update:update", arguments="NAME", meaning="Change the limits of a container.", options=_LIMITS
+    ),
     "features": Verb(where="inspect:features", arguments="", meaning="Print what this runtime can do as JSON."),
     "spec": Verb(
         where="inspect:spec",
         arguments="",
         meaning="Write a config.json to start from.",
-        options=(_BUNDLE, Option("rootless", help="for an ordinary user")),
+        options=(_BUNDLE, Option("rootless", help="write it for an ordinary user")),
     ),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks; return the exit status. Does not raise for bad input."""
+    """Run the command line; returns the exit status. Does not raise for bad input."""
     _own_children()
     messages = Log()
     try:
@@ -219,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _unforeseen(error: Exception) -> str:
-    """A fault of this program, in one line: what, where, and how to tell of it."""
+    """An error in this program itself, in one line: what, where, and how to report it."""
     place, trace = "", error.__traceback__
     while trace is not None:
         place, trace = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}", trace.tb_next
@@ -229,9 +235,9 @@ def _unforeseen(error: Exception) -> str:
 
 
 def _own_children() -> None:
-    """Be told of the ends of our children, whatever the caller does about its own: exec hands on what is ignored.
+    """Get SIGCHLD for our children, even if the caller ignores or blocks it, which a program inherits.
 
-    Ignored, SIGCHLD has the kernel throw their statuses away (wait(2)); blocked, it would never come.
+    If SIGCHLD is ignored, the kernel drops their exit statuses (wait(2)); if it is blocked, it never comes.
     """
     import _signal  # type: ignore[import-not-found]
 
@@ -277,7 +283,7 @@ def _function(where: str) -> Callable[[Call], int]:
 
 
 def _version() -> str:
-    """Lines in the form that engines and scripts know of runc, and crun's line of what is built in."""
+    """Lines in the form of runc, which engines and scripts parse, and crun's line of features."""
     python = sys.version.split()[0]
     return f"tare-oci version {VERSION}\ncommit: {VERSION}\nspec: {SPEC}\npython: {python}\n+CAP +SECCOMP +EBPF\n"
 
@@ -292,7 +298,7 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
-    data = text.encode("utf-8", "surrogateescape")  # a path of the host may be no text
+    data = text.encode("utf-8", "surrogateescape")  # a path of the host may not be UTF-8
     while data:
         data = data[os.write(1, data) :]
 

@@ -1,4 +1,4 @@
-"""The verbs pause and resume, and what a frozen cgroup means to the others."""
+"""The verbs pause and resume."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def resume(call: Call) -> int:
 
 
 def group_in(call: Call, verb: str, statuses: tuple[str, ...]) -> Cgroup:
-    """The cgroup of the container in *call*, for *verb*, which takes these *statuses*. Raises OciError."""
+    """The cgroup of the container in *call*, for *verb*, which accepts these *statuses*. Raises OciError."""
     name = call.name()
     lock = call.store.lock(name)
     try:

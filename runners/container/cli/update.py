@@ -1,6 +1,7 @@
-"""The verb update: other limits for a container that exists, as runc's and crun's flags or as JSON say them.
+"""The verb update: changes the limits of a container, by the flags of runc and crun, or by JSON.
 
-What is not named stays as it is, also of a pair: the kernel's files know it, so nothing of an update is stored.
+A limit that is not named stays as it is, also one of a pair: it is read from the kernel's files, so no update is
+stored.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _read(path: str) -> object:
 
 
 def asked(options: Parsed) -> dict[str, dict[str, object]]:
-    """The flags as ``linux.resources``. Raises OciError for what is not a number, no size."""
+    """The flags as ``linux.resources``. Raises OciError for a text that is not a number or a size."""
     found: dict[str, dict[str, object]] = {}
     for flag, (section, key, read) in FLAGS.items():
         text = options.text(flag)
@@ -68,7 +69,7 @@ def asked(options: Parsed) -> dict[str, dict[str, object]]:
 
 
 def number_of(text: str) -> int:
-    """A whole number, negative ones included. Raises ValueError."""
+    """A whole number, which may be negative. Raises ValueError."""
     if not (text.isascii() and text.removeprefix("-").isdecimal()):
         raise ValueError(f"{text!r} is not a number")
     return int(text)
@@ -86,7 +87,8 @@ def size_of(text: str) -> int:
     return (int(whole + fraction) << 10 * power) // int(f"1{'0' * len(fraction)}")
 
 
-#: Flag -> (section of ``linux.resources``, key, reader of its text). Two spellings of one stand together.
+#: Flag -> (section of ``linux.resources``, key, reader of its text). Two names of the same limit are next to each
+#: other.
 FLAGS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "memory": ("memory", "limit", size_of),
     "memory-swap": ("memory", "swap", size_of),
@@ -109,7 +111,7 @@ FLAGS: dict[str, tuple[str, str, Callable[[str], object]]] = {
 
 
 def _flag(where: str) -> str:
-    """The flag that *where* in the configuration came from."""
+    """The flag from which the key *where* of the configuration was made."""
     for flag, (section, key, _) in FLAGS.items():
         if where == f"linux.resources.{section}.{key}":
             return f"--{flag}"

@@ -1,1 +1,1 @@
-"""``config.json`` becomes a Bundle, and what is written where nobody has one."""
+"""Reads ``config.json`` into a Bundle, and writes configurations of our own."""

@@ -1,9 +1,9 @@
-"""An OCI configuration (``config.json``) as a frozen :class:`Bundle`, or refused by the name of what cannot be done.
+"""An OCI configuration (``config.json``) as a frozen :class:`Bundle`, or an error that names what cannot be done.
 
-Three kinds of keys: what is read here is in force later. What is known and impossible here raises
-:class:`BundleError`, with its path in the file and what to do. What is not known is ignored, as the specification
-demands (config.md, "Extensibility"), but never silently: :attr:`Bundle.warnings` names it. Annotations are kept for
-whoever asks for the state and mean nothing to this runtime.
+There are three kinds of keys. A key that is read here is in force later. A key that the specification knows and this
+runtime cannot do raises :class:`BundleError`, with its path in the file and what to do. An unknown key is ignored, as
+the specification demands (config.md, "Extensibility"), with a warning in :attr:`Bundle.warnings`. Annotations are only
+shown in the state; they mean nothing to this runtime.
 
 Source: the OCI runtime specification 1.2 (config.md, config-linux.md).
 """
@@ -42,11 +42,11 @@ NAMESPACES = {
     "user": k.CLONE_NEWUSER,
     "time": k.CLONE_NEWTIME,
 }
-#: There where the kernel's SELinux is in use.
+#: Exists if the kernel's SELinux is in use.
 _SELINUX = "/sys/fs/selinux/enforce"
 #: Sections that the specification has for other platforms.
 PLATFORMS = ("windows", "solaris", "vm", "zos", "freebsd")
-#: Keys of ``linux`` that promise what is not done here. The last two are of version 1.3 of the specification.
+#: Keys of ``linux`` that this runtime cannot do. The last two are of version 1.3 of the specification.
 _IMPOSSIBLE = {
     "intelRdt": "this runtime does not drive resctrl, the file system of Intel RDT",
     "netDevices": "this runtime does not move network devices",
@@ -81,7 +81,7 @@ class Bundle:
     cgroup: str
     resources: Resources
     seccomp: Profile | None
-    #: What of the configuration is not in force, a line each.
+    #: One line for each part of the configuration that is not in force.
     warnings: tuple[str, ...] = ()
 
     def is_new(self, kind: str) -> bool:
@@ -92,7 +92,7 @@ class Bundle:
 def parse(config: object, *, directory: str, twice: Iterable[str] = ()) -> Bundle:
     """The :class:`Bundle` of a decoded ``config.json``; relative paths are below *directory*. Raises BundleError.
 
-    *twice* are names that stood twice in one object of the text.
+    *twice* are names that were twice in one object of the text.
     """
     top = Reader(config, "")
     for name in twice:
@@ -198,7 +198,7 @@ def _impossible(linux: Reader) -> None:
 def _hooks(top: Reader) -> dict[str, tuple[Hook, ...]]:
     if top.lacks("hooks"):
         return {}
-    from . import hooks  # late, as all that most configurations do without
+    from . import hooks  # imported late, as everything that most configurations do not need
 
     return hooks.parse(top.below("hooks", {}))
 
@@ -246,7 +246,7 @@ def _ids(linux: Reader, namespaces: dict[str, str], process: Process) -> tuple[t
     if not new:
         if (uids or gids) and "user" not in namespaces:
             linux.warn("uidMappings" if uids else "gidMappings", "is ignored: the container has no user namespace")
-        return (), ()  # a joined one has its own
+        return (), ()  # a joined namespace has its own ids
     if not uids and not gids:
         linux.warn("uidMappings", "is missing: the container has one user, who is the caller outside")
         return (idmap.Range(process.uid, os.geteuid(), 1),), (idmap.Range(process.gid, os.getegid(), 1),)

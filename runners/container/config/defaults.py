@@ -40,10 +40,10 @@ MASKED_PATHS = (
 )
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-#: moby, oci/namespaces.go; "cgroup" is docker's default on a host with cgroup v2 alone, and ours everywhere.
+#: moby, oci/namespaces.go; "cgroup" is docker's default only on a host with cgroup v2, and ours everywhere.
 NAMESPACES = ("mount", "pid", "uts", "ipc", "network", "cgroup")
 
-#: Enough for any payload of ours, and an end to a fork bomb.
+#: Enough for any payload of tare, and a limit for a fork bomb.
 PIDS_LIMIT = 512
 
 

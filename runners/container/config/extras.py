@@ -11,8 +11,8 @@ from .process import number
 _CLOCKS = ("monotonic", "boottime")
 #: personality(2)
 _DOMAINS = {"LINUX": 0, "LINUX32": 8}
-#: Kernel parameters that a namespace has of its own (namespaces(7)): start of the path -> namespace. All others are the
-#: host's.
+#: Kernel parameters that belong to a namespace (namespaces(7)): start of the path -> namespace. All others belong to
+#: the host.
 _SYSCTLS = {
     "net/": "network",
     "fs/mqueue/": "ipc",
@@ -40,7 +40,7 @@ class Device:
 
 
 def time_offsets(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, int, int], ...]:
-    """(clock, seconds, nanoseconds) that a new time namespace is ahead of the host. Raises BundleError."""
+    """(clock, seconds, nanoseconds): how far a new time namespace is ahead of the host. Raises BundleError."""
     found = []
     offsets = linux.below("timeOffsets", {})
     for clock in offsets.left():
@@ -61,7 +61,7 @@ def time_offsets(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, 
 
 
 def devices(linux: Reader) -> tuple[Device, ...]:
-    """The device nodes beside the standard ones. Raises BundleError."""
+    """The device nodes in addition to the standard ones. Raises BundleError."""
     found = []
     for item in linux.each("devices"):
         path, kind = item.take("path", str), item.take("type", str)
@@ -81,7 +81,7 @@ def devices(linux: Reader) -> tuple[Device, ...]:
 
 
 def sysctls(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """(path, value) of kernel parameters that the container has of its own. Raises BundleError for the host's."""
+    """(path, value) of kernel parameters of the container's namespaces. Raises BundleError for those of the host."""
     found = []
     for name, value in linux.pairs("sysctl").items():
         where = f"{linux.at('sysctl')}.{name}"
@@ -104,7 +104,7 @@ def sysctls(linux: Reader, namespaces: dict[str, str]) -> tuple[tuple[str, str],
 
 
 def _sysctl_path(name: str) -> str:
-    """sysctl(8): the first separator decides which of dot and slash separates; the other stands for the first."""
+    """sysctl(8): the first dot or slash in the name is the separator; the other one then stands for it in a part."""
     first = next((letter for letter in name if letter in "./"), "/")
     if first == "/":
         return name.strip("/")
@@ -112,7 +112,7 @@ def _sysctl_path(name: str) -> str:
 
 
 def sysctl_namespace(path: str) -> str:
-    """The kind of namespace that has the kernel parameter at *path* of its own; "" if the whole host has it."""
+    """The kind of namespace to which the kernel parameter at *path* belongs; "" if it belongs to the whole host."""
     name = path.removeprefix(_PROC_SYS)
     return next((kind for start, kind in _SYSCTLS.items() if name.startswith(start)), "")
 
@@ -121,7 +121,7 @@ def personality(item: Reader) -> int:
     """The argument of personality(2). Raises BundleError."""
     domain, flags = item.take("domain", str), item.texts("flags")
     item.done()
-    if flags:  # the specification knows none yet
+    if flags:  # the specification has no flags yet
         item.warn("flags", f"{' '.join(flags)} are not known here and are ignored")
     if domain not in _DOMAINS:
         raise BundleError(item.at("domain"), f"unknown domain {domain!r}", f"use one of {', '.join(_DOMAINS)}")

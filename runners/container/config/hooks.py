@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    #: Runs the hooks of a kind for a process number, by a stub if that is not negative.
+    #: Runs the hooks of a kind for a process number; the third argument is the stub that executes them, or negative.
     RunHooks = Callable[[str, int, int], None]
 
 #: In the order of a container's life.
@@ -25,7 +25,7 @@ KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "post
 class Hook:
     """One program. *args* is its argv, with the name; empty means *path* alone. *timeout_s* None is no limit.
 
-    *env* None is the environment of where it runs: the caller's on the host, the configured one inside.
+    If *env* is None, it gets the caller's environment on the host, and the configured one in the container.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Hook:
 
 
 def parse(section: Reader) -> dict[str, tuple[Hook, ...]]:
-    """The ``hooks`` object of a configuration, by kind; those without any are left out. Raises BundleError."""
+    """The ``hooks`` object of a configuration, by kind; kinds without hooks are left out. Raises BundleError."""
     found = {}
     for kind in KINDS:
         if entries := section.each(kind):

@@ -1,4 +1,4 @@
-"""The list ``mounts`` of a configuration: words of mount(8) become flags of the kernel's two mount interfaces."""
+"""The list ``mounts`` of a configuration: options of mount(8) become flags of the kernel's two mount interfaces."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _WORDS = {
     "nosymfollow": (k.MS_NOSYMFOLLOW, 0, k.MOUNT_ATTR_NOSYMFOLLOW, 0),
     "symfollow": (0, k.MS_NOSYMFOLLOW, 0, k.MOUNT_ATTR_NOSYMFOLLOW),
 }
-#: Of a file system, not of a mount (word -> MS_* to set, MS_* to clear): they mean nothing to a bind.
+#: Options of a file system, not of a mount (word -> MS_* to set, MS_* to clear); a bind ignores them.
 _OF_FILE_SYSTEM = {
     "sync": (k.MS_SYNCHRONOUS, 0),
     "async": (0, k.MS_SYNCHRONOUS),
@@ -52,8 +52,8 @@ _OF_FILE_SYSTEM = {
     "noiversion": (0, k.MS_I_VERSION),
 }
 _ALL_OF_FILE_SYSTEM = sum(on for on, _ in _OF_FILE_SYSTEM.values())
-#: For whoever reads fstab(5), not for the kernel: mount(8) does not hand them on. Those that let ordinary users mount
-#: imply others.
+#: Options for programs that read fstab(5): mount(8) does not pass them to the kernel. Those that let ordinary users
+#: mount imply others.
 _SECURE = ("nosuid", "nodev", "noexec")
 _OF_FSTAB: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("defaults", "auto", "noauto", "nouser", "nousers", "noowner", "nogroup", "nofail", "_netdev"), ()),
@@ -77,10 +77,10 @@ class Mount:
     with *recursive*, of what is mounted below it, too. *attributes* of mount_setattr(2) are (set, clear) for the mount,
     *attributes_below* for all below, too. *propagation* are flags of mount(2), set one after another.
 
-    With *remount* nothing comes: what is mounted there changes, with *bind* the mount alone, else its file system, too,
-    which loses the flags *cleared* of mount(2).
+    With *remount*, nothing new is mounted: what is mounted there changes; with *bind* only the mount, else its file
+    system, too, which loses the flags *cleared* of mount(2).
 
-    With *idmap*, owners are mapped by *identity*, uid and gid ranges; None is by the container's own user namespace.
+    With *idmap*, owners are mapped by *identity*, uid and gid ranges; if None, by the container's own user namespace.
     """
 
     source: str
@@ -102,7 +102,7 @@ class Mount:
 
 
 def parse(item: Reader, *, directory: str) -> Mount:
-    """One :class:`Mount`; a relative source of a bind stands below *directory*. Raises :class:`BundleError`."""
+    """One :class:`Mount`; a relative source of a bind is below *directory*. Raises :class:`BundleError`."""
     target = _target(item)
     kind, source, options = item.take("type", str, ""), item.take("source", str, ""), item.texts("options")
     if "\0" in source or "\0" in kind:
@@ -147,7 +147,7 @@ def _target(item: Reader) -> str:
 
 
 def from_root(path: str) -> str:
-    """*path* from the root of the container, in order; "..", where a link may stand before it, is the kernel's."""
+    """*path* from the root of the container, normalized, except ".." after a name that may be a link."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     while parts[:1] == [".."]:
         del parts[0]
@@ -156,7 +156,7 @@ def from_root(path: str) -> str:
 
 
 def _check(item: Reader, words: _Words, kind: str, source: str) -> None:
-    """Refuse what cannot be mounted as it stands. Raises BundleError."""
+    """Refuse a mount that is impossible as configured. Raises BundleError."""
     if words.copy_up and (words.bind or words.remount or kind != "tmpfs"):
         raise BundleError(item.at("options"), "tmpcopyup is for tmpfs alone", SEE)
     if words.remount:
@@ -167,12 +167,12 @@ def _check(item: Reader, words: _Words, kind: str, source: str) -> None:
         raise BundleError(item.at("type"), "is missing, and the options have no bind", SEE)
 
 
-#: File systems that are a namespace's: only where that is new is there another than the host's. "" is never new.
+#: File systems that belong to a namespace: only in a new one they differ from the host's. "" is never new.
 _SHARED = {"proc": "pid", "mqueue": "ipc", "sysfs": "network", "cgroup": "", "cgroup2": ""}
 
 
 def settled(mounts: tuple[Mount, ...], namespaces: Mapping[str, str], top: Reader) -> tuple[Mount, ...]:
-    """*mounts*, of which no remount changes a file system that the host uses, too: *top* warns of what is left out."""
+    """*mounts*, in which no remount changes a file system that the host uses, too; *top* warns of what is left out."""
     found = list(mounts)
     for number, mount in enumerate(mounts):
         if mount.remount and not mount.bind and not _is_own(mounts[:number], mount.target, namespaces):
@@ -184,7 +184,7 @@ def settled(mounts: tuple[Mount, ...], namespaces: Mapping[str, str], top: Reade
 
 
 def _is_own(before: tuple[Mount, ...], target: str, namespaces: Mapping[str, str]) -> bool:
-    """Whether what the mounts *before* have put on *target* is a file system of the container alone."""
+    """Whether what the mounts *before* put on *target* is a file system that only the container uses."""
     last = next((mount for mount in reversed(before) if not mount.remount and below(target, mount.target)), None)
     if last is None or last.bind or last.target != target:
         return False
@@ -219,7 +219,7 @@ def _identity(item: Reader) -> tuple[tuple[Range, ...], tuple[Range, ...]] | Non
 
 
 class _Words:
-    """The options of one mount, read one after another: of two that contradict each other, the later counts."""
+    """The options of one mount, read in order: of two that contradict each other, the later counts."""
 
     def __init__(self, item: Reader, *, bind: bool) -> None:
         self.item = item
@@ -259,7 +259,7 @@ class _Words:
         self.cleared = (self.cleared & ~on) | off
 
     def _other(self, word: str) -> None:
-        """An option for a file system. A bind has none of its own: the kernel would not look at it either."""
+        """Take an option for a file system. A bind ignores it, and so would the kernel."""
         if self.bind:
             self.item.warn("options", f"{word!r} means nothing to a bind: ignored")
         else:
@@ -267,7 +267,7 @@ class _Words:
 
 
 def words() -> list[str]:
-    """Every option that a mount may have, sorted; others are handed to its file system."""
+    """Every option that a mount may have, sorted; others are passed to its file system."""
     below = (f"r{word}" for word in _WORDS)
     rest = ("bind", "rbind", "remount", "defaults", "tmpcopyup", "idmap", "ridmap")
     return sorted({*_WORDS, *below, *PROPAGATION, *_OF_FILE_SYSTEM, *rest})

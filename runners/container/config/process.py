@@ -1,4 +1,4 @@
-"""The object ``process`` of a configuration: the program, and the person that it is."""
+"""The object ``process`` of a configuration: the program and its credentials."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ HIGHEST_ID = (1 << 32) - 2
 
 @record(kw_only=True)
 class Process:
-    """One program inside a container, as configured. *umask* None means 022; *oom_score_adj* None leaves it.
+    """One program in a container, as configured. *umask* None means 022; *oom_score_adj* None leaves it unchanged.
 
     *rlimits* are (number, soft, hard), -1 is no limit. *io_priority* is a value of ioprio_set(2). *affinity* are the
-    processors of what ``exec`` starts, before and after it joins the cgroup; none is no wish.
+    processors for a program of ``exec``, before and after it joins the cgroup; empty leaves them unchanged.
 
     Without *argv*, there is nothing to start: :data:`NOTHING`.
     """
@@ -59,7 +59,7 @@ class Process:
     affinity: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
 
 
-#: What a configuration without ``process`` has: it can be created and deleted, and not started.
+#: For a configuration without ``process``: the container can be created and deleted, and not started.
 NOTHING = Process(
     argv=(),
     env=(),
@@ -96,7 +96,7 @@ def parse(process: Reader) -> Process:
         raise BundleError(process.at("selinuxLabel"), NO_SELINUX, "remove it")
     if not terminal:
         process.ignore("consoleSize")
-    process.ignore("commandLine")  # of Windows
+    process.ignore("commandLine")  # for Windows
     made = Process(
         argv=argv,
         env=_environment(process),
@@ -125,7 +125,7 @@ def _environment(process: Reader) -> tuple[tuple[str, str], ...]:
 
 
 def number(reader: Reader, key: str, default: int | None = None, *, low: int = 0, high: int = HIGHEST_ID) -> int:
-    """The integer at *key*, from *low* to *high*; *default* may be outside."""
+    """The integer at *key*, from *low* to *high*; *default* need not be in this range."""
     value = reader.take(key, int, default)
     if not low <= value <= high and value != default:
         raise BundleError(reader.at(key), f"must be from {low} to {high}", SEE)
@@ -152,7 +152,7 @@ def _size(process: Reader) -> tuple[int, int] | None:
 
 
 def _oom_score(process: Reader) -> int | None:
-    # Zero is a demand: it takes back what the caller has.
+    # 0 is a value of its own: it resets what the caller has
     value = number(process, "oomScoreAdj", 2000, low=-1000, high=1000)
     return None if value == 2000 else value
 
@@ -176,7 +176,7 @@ def _rlimits(process: Reader) -> tuple[tuple[int, int, int], ...]:
 
 
 def _shares(process: Reader) -> _Shares:
-    """The objects that most configurations do not have."""
+    """Read the objects that most configurations do not have."""
     if all(map(process.lacks, ("ioPriority", "scheduler", "execCPUAffinity"))):
         return {"io_priority": None, "scheduler": None}
     from . import scheduling

@@ -1,6 +1,6 @@
-"""How processors and block devices are shared out to a program: ``scheduler``, ``ioPriority``, ``execCPUAffinity``.
+"""A program's share of processors and block devices: ``scheduler``, ``ioPriority``, ``execCPUAffinity``.
 
-They are objects of ``process`` in a configuration; most have none of them, so this is imported where one is there.
+They are objects of ``process`` in a configuration. Most have none of them, so this is imported only for one that has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .process import number
 
 #: linux/ioprio.h
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-#: linux/sched.h. The kernel has reserved 4 for SCHED_ISO, and never had it.
+#: linux/sched.h. 4 is reserved for SCHED_ISO, which no kernel has.
 POLICIES = {
     "SCHED_OTHER": 0,
     "SCHED_FIFO": 1,
@@ -29,7 +29,7 @@ FLAGS = {
     "SCHED_FLAG_KEEP_POLICY": 0x08,
     "SCHED_FLAG_KEEP_PARAMS": 0x10,
 }
-#: The specification has the names of these, and no field for the number that the kernel wants with them.
+#: The specification names these flags, and has no field for the number that the kernel needs with them.
 _WITHOUT_VALUE = ("SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX")
 _LARGEST = (1 << 64) - 1
 #: More processors than any kernel can be built for.
@@ -88,7 +88,7 @@ def io_priority(item: Reader) -> int:
 
 
 def affinity(item: Reader) -> tuple[frozenset[int], frozenset[int]]:
-    """The object ``execCPUAffinity``: processors before and after the cgroup is joined; none is no wish."""
+    """The object ``execCPUAffinity``: processors before and after the cgroup is joined; empty leaves them unchanged."""
     made = tuple(_processors(item, key) for key in ("initial", "final"))
     item.done()
     return made[0], made[1]

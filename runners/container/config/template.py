@@ -1,4 +1,4 @@
-"""The configuration that ``tare-oci spec`` writes: a shell, with few rights as in runc's, to be edited."""
+"""The configuration that ``tare-oci spec`` writes, to be edited: a shell with few rights, as runc's."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def specimen(*, rootless: bool) -> dict[str, object]:
         cpus=0,
     )
     config["process"]["terminal"] = True
-    # As runc's: whoever starts from it expects few rights, an image that stays as it is, and sees its cgroups.
+    # As runc's: users expect few rights, a read-only root, and mounts of the cgroups.
     config["process"]["capabilities"] = {name: list(_CAPABILITIES) for name in ("bounding", "effective", "permitted")}
     config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024}]
     config["root"]["readonly"] = True
-    # And no filter: a tool that is tried in the container (unshare, mount) is told by the kernel what it may not.
+    # And no filter: for a tool that is tried in the container (unshare, mount), the kernel decides.
     del config["linux"]["seccomp"]
-    # And as runc's: with cgroup v1 it sees its place in the host's hierarchies, whoever adds a namespace.
+    # And as runc's: with cgroup v1, the container sees its path in the host's hierarchies.
     linux = config["linux"]
     if hierarchies.layout().mode != "v2":
         linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "cgroup"]
     if rootless:
-        # One id of the caller's is all that needs no newuidmap; devpts cannot give its devices to group 5 then.
+        # One id, the caller's own, needs no newuidmap. Then devpts cannot give its devices to group 5.
         linux["namespaces"].append({"type": "user"})
         for key, number in (("uidMappings", os.geteuid()), ("gidMappings", os.getegid())):
             linux[key] = [{"containerID": 0, "hostID": number, "size": 1}]

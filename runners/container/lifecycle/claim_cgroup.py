@@ -1,7 +1,8 @@
-"""Taking a container's cgroup: whether it is fit, and what is made of it where the runtime lacks rights or controllers.
+"""A container's cgroup: whether it can be used, and what is made where the runtime lacks rights or controllers.
 
-The runtime may run in a container itself, whose cgroup file systems are read-only or fewer than the host's, or as a
-user to whom some were given. What nobody asked for is then left out with a warning; what was asked for is refused.
+The runtime may run in a container itself, where cgroup file systems are read-only or fewer than on the host, or as a
+user who may write to some. Then what the configuration does not ask for is left out with a warning, and what it asks
+for is refused.
 
 Source: the OCI runtime specification (config-linux.md, "Control groups"; what it says of a frozen and a used cgroup).
 """
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from ..config.bundle import Bundle
     from .state import State, Store
 
-#: The file of a container whose cgroup other containers share, or did (:mod:`shared_cgroup`).
+#: The file of a container whose cgroup other containers use or have used, too (:mod:`shared_cgroup`).
 MARK = "shares-cgroup"
-#: The links of a directory without others in it.
+#: The number of links of a directory without directories in it.
 _EMPTY = 2
 _NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -44,11 +45,11 @@ def is_frozen(known: State) -> bool:
 
 
 def place(store: Store, config: Bundle, name: str, warn: Callable[[str], None]) -> str:
-    """The path of the container's cgroup; empty where none can be made and none is asked for. Raises OciError.
+    """The path of the container's cgroup; empty if none can be made and none is asked for. Raises OciError.
 
-    *warn* gets a line where that is not for want of the user's rights, but of any hierarchy.
-    A cgroup that exists must be fit: one that is frozen would stop the first process before it has done anything. Of
-    processes in it, those of containers in *store* are left alone, with a warning; others would die with the container.
+    *warn* gets a line if no hierarchy is mounted, but not if only the user's rights are missing. A cgroup that exists
+    is refused if it is frozen, which would stop the first process before it has done anything, or if it holds
+    processes, which would die with the container. Only those of containers in *store* may be there, with a warning.
     """
     from ..linux import capabilities
 
@@ -88,7 +89,7 @@ def place(store: Store, config: Bundle, name: str, warn: Callable[[str], None]) 
 
 
 def tenant(store: Store, known: State, group: Cgroup) -> str:
-    """Another container of *store* in a cgroup below *group*, that of *known*, which ends with it; mostly empty."""
+    """Another container of *store*, in a cgroup below *group*, that of *known*: it would end, too. Mostly empty."""
     if not any(os.path.isdir(path) and os.stat(path).st_nlink > _EMPTY for path in group.directories()):
         return ""
     for name in store.names():
@@ -111,9 +112,9 @@ def shared(store: Store, known: State) -> bool:
 
 
 def claim(group: Cgroup, config: Bundle, warn: Callable[[str], None]) -> Cgroup | None:
-    """Make *group*, as far as this process may; what was made, or None. *warn* gets a line for what was left out.
+    """Make *group*, as far as this process may; what was made, or None. *warn* gets a line for each thing left out.
 
-    Raises OciError for what was asked and cannot be, and OSError.
+    Raises OciError for what was asked for and cannot be done, and OSError.
     """
     try:
         group.create()
@@ -155,7 +156,7 @@ def _by_hierarchy(group: V1) -> list[tuple[str, ...]]:
 
 
 def _unified(group: V1) -> bool:
-    """Whether the directory in the v2 hierarchy beside v1's, which limits nothing, could be made."""
+    """Whether the directory in the v2 hierarchy, which stands beside v1's and limits nothing, could be made."""
     if not group.unified or group.layout.v2 is None:
         return False
     try:

@@ -27,9 +27,9 @@ SIGKILL = 9
 def destroy(
     store: Store, messages: log.Log, known: State, *, config: Bundle | None = None, checkpoints: bool = True
 ) -> None:
-    """Kill what is left of the container, remove its cgroup and its state, run its poststop hooks. Raises OciError.
+    """Kill the container's processes, remove its cgroup and its state, run its poststop hooks. Raises OciError.
 
-    *config* None reads the stored one. The caller holds the lock.
+    If *config* is None, the stored one is read. The caller holds the lock.
     """
     passed = checkpoint if checkpoints else _pass
     try:
@@ -50,7 +50,7 @@ def destroy(
         if config is None:
             try:
                 config = stored_config.stored(store, known)
-            except OciError as error:  # a creation that was killed at once
+            except OciError as error:  # for a creation that was killed at its start
                 messages.warning(f"no poststop hooks run: {error}")
         store.remove(known.name)
     except OSError as error:
@@ -61,14 +61,14 @@ def destroy(
 
 
 def _pass(_name: str) -> None:
-    """No place to die: a creation that failed is being undone."""
+    """Not a place at which a test may kill: a creation that failed is being undone."""
 
 
 def _kill(store: Store, known: State, group: Cgroup | None) -> None:
-    """SIGKILL every process of the container, and await their ends."""
+    """Send SIGKILL to every process of the container, and wait for their ends."""
     pidfd = state.open_process(known)
     try:
-        # Mostly nobody is left: then the directories go at once, and need not be looked into.
+        # Mostly no process is left: then the directories can be removed at once, and need not be read.
         if pidfd is None and group is not None and hierarchies.removed(group.directories()):
             return
         tenant = claim_cgroup.tenant(store, known, group) if group is not None else ""
@@ -81,9 +81,9 @@ def _kill(store: Store, known: State, group: Cgroup | None) -> None:
 
             shared_cgroup.end(group, known.pid)
         if pidfd is not None:
-            send_signal(pidfd, SIGKILL)  # with a pid namespace, the kernel kills all others with it
+            send_signal(pidfd, SIGKILL)  # in a pid namespace of its own: the kernel kills all others with it
         if group is not None and not shared:
-            group.kill()  # lets a frozen one go, too: before that nobody in it can die
+            group.kill()  # thaws a frozen one, too: a frozen process cannot die
         if pidfd is not None:
             ended = select.poll()
             ended.register(pidfd, select.POLLIN)

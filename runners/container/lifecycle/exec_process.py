@@ -1,8 +1,9 @@
 """Another program in the namespaces and the cgroup of a running container.
 
-Three processes: we wait; a copy of us enters the namespaces, of which the pid namespace only takes its children; its
-child, which is ours too (CLONE_PARENT), enters the cgroup and becomes the program by the steps of the first process.
-Neither may be looked into from inside while it is still this program (prctl(2), PR_SET_DUMPABLE).
+There are three processes. This one waits. A copy of it enters the namespaces; the pid namespace holds only its
+children. Its child, made with CLONE_PARENT and so a child of this process, enters the cgroup and becomes the program by
+the steps of the first process. While the two are still this program, the container's processes may not read them
+(prctl(2), PR_SET_DUMPABLE).
 """
 
 from __future__ import annotations
@@ -53,16 +54,16 @@ class Entry:
     listen_fds: int
     filters: str
     known: State
-    #: Whether we show its terminal ourselves.
+    #: Whether this process itself shows its terminal.
     shown: bool = False
     pid_file: str = ""
-    #: Whether it may wait for the resumption of a paused container, without a limit.
+    #: Whether it may wait until a paused container is resumed, without a limit of time.
     patient: bool = False
 
 
 def enter(entry: Entry) -> int:
     """Start the program; return its pid once it has been executed. Raises OciError with the step that failed."""
-    # Before anything is entered: it reads the host's files.
+    # Before anything is entered, since it reads the host's files.
     agent = listener.connect(entry.config.seccomp)
     filtering = parent.filtering(entry.config, entry.filters)
     last = sequence.becoming(entry.process, bundle=entry.config, filtering=filtering)
@@ -101,14 +102,14 @@ def enter(entry: Entry) -> int:
 
 
 def end(number: int) -> None:
-    """Kill the program, our child: who is told of a failure does not expect it to run."""
-    os.kill(number, destroy.SIGKILL)  # not waited for: the number is still its own
+    """Kill the program, our child: after an error, nobody expects it to run."""
+    os.kill(number, destroy.SIGKILL)  # not reaped yet: the number is still its own
     os.waitpid(number, 0)
 
 
 def _follow(entry: Entry, agent: int, helper: int, numbers: int, report: int) -> tuple[int, bytes]:
-    """The program's number, 0 if it got none, and what is said until it runs: nothing, or what failed."""
-    # In a paused container it waits for its resumption, which --ignore-paused asks for.
+    """The program's number, or 0 if it has none, and what is written until it runs: nothing, or what failed."""
+    # With --ignore-paused, it waits in a paused container until that is resumed.
     limit_ms = None if entry.patient else _ENTER_MS
     number, said = 0, b""
     try:
@@ -121,14 +122,16 @@ def _follow(entry: Entry, agent: int, helper: int, numbers: int, report: int) ->
     except BaseException:
         for pid in (helper, number):
             if pid:
-                os.kill(pid, destroy.SIGKILL)  # ours, and not waited for: the numbers are still theirs
+                os.kill(
+                    pid, destroy.SIGKILL
+                )  # children of this process and not reaped yet: the numbers are still theirs
         raise
     os.waitpid(helper, 0)
     return number, said
 
 
 def _next(pipe: int, limit_ms: int | None) -> bytes:
-    """What comes next out of *pipe*. Raises OciError if that is nothing for too long."""
+    """What comes next out of *pipe*. Raises OciError if nothing comes for too long."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     if not poll.poll(limit_ms):
@@ -138,19 +141,20 @@ def _next(pipe: int, limit_ms: int | None) -> bytes:
 
 
 def _join(entry: Entry, steps: tuple[Step, ...], program: int, report: int, numbers: int) -> NoReturn:
-    """In the copy: enter, make the child, say its number, end."""
+    """In the copy: enter the namespaces, make the child, write its number, end."""
     try:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         before, after = entry.process.affinity
         if before:
             child.run((RunOn(before),))
         doors = None if entry.group is None else Entrances(entry.group, entry.first, entry.entrances)
-        # Always, also where it is ours already: the call fails if the process has ended, and the number is another's.
+        # Also a namespace that this process is in already: the call fails if the process has ended, and its number is
+        # reused.
         flags = NAMESPACES["mount"]
         for kind in entry.config.namespaces:
             flags |= NAMESPACES[kind]
         root = _root(entry)
-        # Inside a user namespace no limit could be raised; and a limit of open files must not be in the way of these.
+        # In a user namespace no limit could be raised; and with a low limit of open files these would fail.
         child.run(sequence.limits(entry.process, pid=0))
         syscalls.setns(entry.target, flags)
         if root >= 0:
@@ -179,20 +183,20 @@ def _join(entry: Entry, steps: tuple[Step, ...], program: int, report: int, numb
 
 
 def _root(entry: Entry) -> int:
-    """The first process' root directory, where it may be another than that of its mount namespace; else -1."""
+    """The first process' root directory, if it may be another than that of its mount namespace; else -1."""
     if entry.config.is_new("mount"):
         return -1
     return os.open(f"/proc/{entry.first}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _before(entry: Entry) -> Iterator[Step]:
-    """What comes before the steps that the first process takes, too."""
+    """The steps that come before those of the first process."""
     yield NewSession()
     yield NewKeyring()
     if "user" in entry.config.namespaces:
         yield SetGroups(may_keep=True)
         yield BecomeUser(*_first(entry.known))
-    yield Undumpable()  # a change of ids takes it back
+    yield Undumpable()  # a change of ids resets it
     if entry.config.personality is not None:
         yield SetPersonality(entry.config.personality)
     if entry.process.terminal:

@@ -28,11 +28,11 @@ else:
 
 _SAID_BYTES = 2000
 _SIGPIPE, _SIGXFSZ, _SIGSYS = 13, 25, 31
-#: A wait of poll(2) is a C int of milliseconds; a longer one is waited in parts.
+#: poll(2) takes its time as a C int of milliseconds; a longer wait is done in parts.
 LONGEST_MS = 24 * 3600 * 1000
 #: linux/fcntl.h
 _F_ADD_SEALS, _F_SEAL_GROW = 1033, 4
-#: linux/memfd.h: all that vm.memfd_noexec=2 lets through; before Linux 6.3 it is unknown.
+#: linux/memfd.h: vm.memfd_noexec=2 allows nothing else; before Linux 6.3 the flag is unknown.
 _MFD_NOEXEC_SEAL = 8
 
 
@@ -54,7 +54,7 @@ def run_kind(
     try:
         os.chdir(known.bundle)  # where runc and crun run them
     except OSError:
-        pass  # the bundle may be gone by the end
+        pass  # the bundle may have been removed by then
     run(config.hooks[kind], text, kind=kind, excuse=excuse)
 
 
@@ -69,8 +69,8 @@ def run(
 ) -> None:
     """Run *hooks* of *kind* in order, *state* (JSON) on their stdin. Raises OSError for the first that fails.
 
-    *env* is for those that have none of their own. With *excuse*, it is called with what failed, and the next is run.
-    *program* is a stub (:mod:`stub`) that executes them, if not negative.
+    *env* is for hooks without an environment of their own. If *excuse* is given, it is called with what failed, and the
+    next hook is run. *program* is a stub (:mod:`stub`) that executes them, if not negative.
     """
     for hook in hooks:
         try:
@@ -87,13 +87,13 @@ def _spawn(hook: Hook, env: Mapping[str, str], given: int, said: int, program: i
     if pid:
         return pid
     try:
-        os.setpgid(0, 0)  # a group of its own: what it starts ends with it when its time is over
-        for number in (_SIGPIPE, _SIGXFSZ):  # Python ignores both, and exec hands that on
+        os.setpgid(0, 0)  # a group of its own: what it starts is killed with it when its time is over
+        for number in (_SIGPIPE, _SIGXFSZ):  # Python ignores both, and a program inherits that
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for stream, fd in enumerate((given, said, said)):
             os.dup2(fd, stream)
-        # Also what the caller had open and did not mean for hooks.
+        # also what the caller had open, which is not for hooks
         syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
         argv = hook.args or (hook.path,)
         if program < 0 and not argv[0]:
@@ -110,7 +110,7 @@ def _spawn(hook: Hook, env: Mapping[str, str], given: int, said: int, program: i
 
 
 def _run(hook: Hook, state: bytes, kind: str, env: Mapping[str, str], program: int) -> None:
-    # Files in memory, not pipes: neither a hook that reads nothing nor one that says much can make us wait.
+    # Files in memory, not pipes: so a hook that reads nothing, or writes much, cannot make this process wait.
     failed = f"error running hook {kind} {hook.path}: it"
     given, said = _memory("tare-hook-state"), _memory("tare-hook-output")
     try:
@@ -127,7 +127,7 @@ def _run(hook: Hook, state: bytes, kind: str, env: Mapping[str, str], program: i
                 how += " (bad system call: the filter does not allow what it does)"
             raise ChildProcessError(f"{failed} {how}{': ' if text else ''}{text}")
     except OSError as error:
-        if error.errno is None:  # our own words, of those above
+        if error.errno is None:  # this program's own message, of those above
             raise
         raise OSError(f"{failed} cannot be run: {reason(error)}") from None
     finally:
@@ -147,7 +147,7 @@ def _memory(name: str) -> int:
 
 
 def _close_for_good(said: int) -> None:
-    """Nobody reads it any more: what a hook has left running must not fill memory with what it writes."""
+    """Nobody reads it any more: a process that a hook has left must not fill memory with what it writes."""
     fcntl.fcntl(said, _F_ADD_SEALS, _F_SEAL_GROW)
     os.ftruncate(said, 0)
 
@@ -157,7 +157,7 @@ def _environment(pairs: Iterable[str]) -> Mapping[str, str]:
 
 
 def _wait(pid: int, timeout_s: int | None) -> int | None:
-    """The exit status of our child *pid*, negative for a signal; None if it had to be killed for its time."""
+    """The exit status of our child *pid*, negative for a signal; None if it was killed because its time was over."""
     if timeout_s is not None:
         pidfd = os.pidfd_open(pid)
         try:
@@ -169,7 +169,7 @@ def _wait(pid: int, timeout_s: int | None) -> int | None:
         finally:
             os.close(pidfd)
         if not in_time:
-            os.killpg(pid, 9)  # led by our child, not yet waited for: the number is still its own
+            os.killpg(pid, 9)  # led by our child, which is not reaped yet: the number is still its own
             os.waitpid(pid, 0)
             return None
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,4 +1,4 @@
-"""Errors where callers look for them: a line in the file of ``--log`` in the form they parse, and one on stderr.
+"""Errors where callers look for them: one line in the file of ``--log``, in the form that they parse, one on stderr.
 
 containerd's shim takes the last JSON line with level "error" as its message (and refuses a time that is not RFC 3339);
 podman looks for certain words in either place.
@@ -13,10 +13,10 @@ from ..errors import OciError, reason
 from ..light import json
 
 FORMATS = ("text", "json")
-#: From little to much, as crun's ``--log-level``; runc has the other two beside.
+#: From few messages to many, as crun's ``--log-level``; runc has the other two besides.
 LEVELS = ("error", "warning", "info", "debug")
 _GO_SPELLS = ("No such file or directory", "Permission denied", "Operation not permitted", "Not a directory")
-#: The log is kept above the descriptors that ``--preserve-fds`` may mean.
+#: The log gets a descriptor above those that ``--preserve-fds`` may pass on.
 _HIGH = 512
 
 
@@ -46,7 +46,7 @@ class Log:
             _stderr(f"tare-oci: {text}")
 
     def warning(self, text: str) -> None:
-        """What failed and did not stop us."""
+        """What failed and did not stop the runtime."""
         self._write("warning", text)
 
     def debug(self, text: str) -> None:
@@ -59,7 +59,7 @@ class Log:
         return self._most >= LEVELS.index("debug")
 
     def _write(self, level: str, text: str) -> None:
-        """One line in the file, or where there is none on stderr, as runc does."""
+        """Write one line to the file, or to stderr if there is no file, as runc does."""
         if LEVELS.index(level) > self._most:
             return
         moment = now()
@@ -77,7 +77,7 @@ class Log:
 
 
 def _open(path: str) -> int:
-    """The file of ``--log``, to append to: opened once, for it may be a pipe."""
+    """The file of ``--log``, to append to: opened only once, since it may be a pipe."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except (OSError, ValueError) as error:
@@ -94,7 +94,7 @@ def _open(path: str) -> int:
 
 
 def now(at_ns: int | None = None) -> str:
-    """A moment (now, if not given) as RFC 3339 in UTC, to the nanosecond."""
+    """A time (now, if not given) as RFC 3339 in UTC, to the nanosecond."""
     seconds, fraction = divmod(time.time_ns() if at_ns is None else at_ns, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:09d}Z"
 
@@ -103,4 +103,4 @@ def _stderr(line: str) -> None:
     try:
         os.write(2, f"{line}\n".encode(errors="backslashreplace"))
     except OSError:
-        pass  # nobody reads it: whoever started us closed its end
+        pass  # nobody reads it: the caller has closed its end

@@ -1,7 +1,8 @@
 """The first stage of a container's life: it is made, and waits for its start. The verbs create and run call this.
 
-It can be killed at any moment: what exists is recorded before it is made (the cgroup's name) or before it can outlive
-us (the first process is recorded while it still dies with its parent), so that :func:`destroy.destroy` finds it all.
+The runtime can be killed at any moment: everything is recorded before it is made (the cgroup's name), or before it can
+outlive the runtime (the first process, while it still dies with its parent). So :func:`destroy.destroy` finds all of
+it.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ _INTERRUPT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 @record(kw_only=True)
 class Request:
-    """What ``create`` and ``run`` were asked. *console* is a connected socket for the terminal's master, or -1.
+    """What ``create`` and ``run`` were asked for. *console* is a connected socket for the terminal's master, or -1.
 
-    *shown* says that its other end is ours: we show the terminal.
+    *shown* says that this process has the other end of it, and shows the terminal.
 
     *network* is one of :data:`bridge.MODES`; empty takes the configuration as it is.
     """
@@ -53,7 +54,7 @@ class Request:
 
 @record(kw_only=True)
 class Made:
-    """A container that waits for its start. Signals are held, see :func:`hold`; *mask* is for :func:`release`."""
+    """A container that waits for its start. Signals are blocked, see :func:`hold`; *mask* is for :func:`release`."""
 
     state: State
     config: Bundle
@@ -68,10 +69,10 @@ def make(
     loaded: tuple[Bundle, bytes] | None = None,
     beside: Callable[[], object] = lambda: None,
 ) -> Made:
-    """Create the container *asked*; on any failure, nothing of it is left. Raises OciError; returns with signals held.
+    """Create the container *asked*; on any failure, nothing of it is left. Raises OciError.
 
-    *loaded* is what :func:`stored_config.load` returned, if that was done already. *beside* is called while the first
-    process sets itself up on another processor.
+    It returns with signals blocked. *loaded* is what :func:`stored_config.load` returned, if it was called already.
+    *beside* is called while the first process sets itself up on another processor.
     """
     checkpoint("create:start")
     config, text = loaded or stored_config.load(asked.bundle, network=asked.network)
@@ -92,12 +93,12 @@ def make(
 
 
 def hold() -> frozenset[int]:
-    """Let no signal raise KeyboardInterrupt until :func:`release`, which is given what this returns."""
+    """Block the signals that raise KeyboardInterrupt until :func:`release`, which is given what this returns."""
     return frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT))
 
 
 def release(mask: frozenset[int]) -> None:
-    """What came since :func:`hold` raises KeyboardInterrupt here; what the caller had blocked stays so."""
+    """A signal since :func:`hold` raises KeyboardInterrupt here; what the caller had blocked stays blocked."""
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -110,7 +111,7 @@ def _record_and_fill(
     beside: Callable[[], object],
     mask: frozenset[int],
 ) -> Made:
-    """With signals held at both ends: at any moment somebody knows of what there is, and undoes it."""
+    """Create it with signals blocked, so that at any moment what exists is known and can be undone."""
     lock = store.add(asked.name)
     try:
         known = _first_state(store, messages, config, asked)
@@ -146,7 +147,7 @@ def _record_and_fill(
 
 
 def within_reach(config: Bundle, messages: log.Log | None = None) -> Bundle:
-    """*config* with the capabilities that the caller has to give; *messages* gets a warning for others (config.md)."""
+    """*config* without the capabilities that the caller lacks; *messages* gets a warning for those (config.md)."""
     if "user" in config.namespaces:
         return config
     from ..linux import capabilities
@@ -271,5 +272,5 @@ class _Record:
 
 
 def filters(store: Store) -> str:
-    """The directory for compiled system call filters: no name of a container has an @."""
+    """The directory for compiled system call filters; no container's name holds an @."""
     return f"{store.root}/@seccomp"

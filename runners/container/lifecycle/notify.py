@@ -1,9 +1,10 @@
-"""A service manager that wants to be told when the container is ready: NOTIFY_SOCKET (sd_notify(3)).
+"""Tells a service manager when the container is ready: NOTIFY_SOCKET (sd_notify(3)).
 
-The container cannot be given the manager's own socket: a manager looks at which process a message comes from, and the
-container's are not its service's. So, as runc does, the container gets a socket of ours, in a directory that is bound
-into it, and what it says there is passed on. In the foreground all that a service may say about itself is; a detached
-``start`` (or ``run``) waits until the container is ready, or has ended, and names its first process as the main one.
+The container cannot use the manager's own socket: a manager checks which process a message comes from, and the
+container's processes do not belong to the service. So, as in runc, the container gets a socket of the runtime, in a
+directory that is bound into it, and the runtime passes messages on. In the foreground, all that a service may say about
+itself is passed on. A detached ``start`` (or ``run``) waits until the container is ready or has ended, and names its
+first process as the main one.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ else:
 #: The directory in the state of a container, and the one inside it; the socket in both.
 DIRECTORY, _INSIDE, _NAME = "notify", "/run/notify", "notify.sock"
 _VARIABLE = "NOTIFY_SOCKET"
-#: What a service says about itself (sd_notify(3)). Not MAINPID, whose number would be the container's, nor FDSTORE.
+#: What a service says about itself (sd_notify(3)). Not MAINPID, whose number would be that in the container's pid
+#: namespace, and not FDSTORE.
 _PASSED = (b"READY=", b"STATUS=", b"STOPPING=", b"RELOADING=", b"ERRNO=", b"WATCHDOG=", b"EXTEND_TIMEOUT_USEC=")
 _LARGEST = 1 << 16
 
 
 def manager() -> str:
-    """The socket of the service manager that started us; empty if there is none, or none that can be reached."""
+    """The socket of the service manager that started this process; empty if there is none, or it cannot be reached."""
     path = os.environ.get(_VARIABLE, "")
     return path if path[:1] in ("/", "@") else ""
 
@@ -65,11 +67,11 @@ class Relay:
             at = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 if os.path.exists(path):
-                    os.unlink(path)  # of a start that was interrupted
+                    os.unlink(path)  # left by a start that was interrupted
                 self._socket.bind(f"/proc/self/fd/{at}/{_NAME}")
             finally:
                 os.close(at)
-            os.chmod(path, 0o777)  # whoever the program is
+            os.chmod(path, 0o777)  # whatever user the program is
         except BaseException:
             self._socket.close()
             raise
@@ -81,7 +83,7 @@ class Relay:
         self._socket.close()
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The descriptor to wait for."""
         return self._socket.fileno()
 
     def move(self) -> bool:
@@ -92,7 +94,7 @@ class Relay:
         return _ready(lines)
 
     def await_ready(self, pid: int, pidfd: int) -> None:
-        """Wait until process *pid*, or one that it started, says that it is ready, and tell the manager; or its end."""
+        """Wait until process *pid*, or one that it started, is ready, and tell the manager; or until *pid* ends."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(pidfd, select.POLLIN)

@@ -1,6 +1,7 @@
-"""Ending a container whose state cannot be read any more: damaged on its disk, or written by who knows whom.
+"""Ends a container whose state file cannot be read: it is damaged, or it was not written by this program.
 
-To forget it would leave its processes to nobody. So what is left of the state is taken, piece by piece.
+If the state were only removed, the container's processes would stay. So each part of the state that can be read is
+used.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .state import Store
 
-#: What a container is ended by, and the kind of each.
+#: The parts by which a container is ended, and the type of each.
 _PIECES = {"pid": int, "pid_start": int, "cgroup": str, "lease": str, "shared_root": str, "bundle": str, "rootfs": str}
 
 
 def salvaged(store: Store, name: str) -> State:
-    """The container *name* by what its damaged state still says. Raises OciError where it says too little to end it."""
+    """The container *name*, by what its damaged state still holds. Raises OciError if that is too little to end it."""
     try:
         value = _object(store.file(name, STATE))
     except OSError as error:
@@ -44,7 +45,7 @@ def salvaged(store: Store, name: str) -> State:
 
 
 def _check_empty(store: Store, name: str) -> None:
-    """Refuse to forget processes: those of the cgroup that the container must have had, if it had one."""
+    """Raise OciError if processes would be left in the cgroup that the container must have had, if it had one."""
     try:
         linux = _object(store.file(name, CONFIG)).get("linux")
     except OSError:

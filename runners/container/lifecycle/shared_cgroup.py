@@ -1,8 +1,8 @@
-"""A cgroup that several containers share: what is done to one of them leaves the processes of the others alone.
+"""A cgroup of several containers: what is done to one of them does not touch the processes of the others.
 
-Each of them has a file beside its state, ``claiming.MARK``, so that the removal of one that shares nothing costs no
-more than a look. Its processes are told from others' by their mount namespace: a pid namespace may be shared on purpose
-(the containers of a pod), and in one of its own the kernel ends all with the first.
+Each of them has a file beside its state, :data:`claim_cgroup.MARK`; the removal of a container without it only has to
+look for that file. A container's processes are known by their mount namespace. A pid namespace would not do: it may be
+shared on purpose (the containers of a pod), and if it is not, the kernel ends all of its processes with the first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def others(store: Store, name: str, path: str) -> list[str]:
 
 
 def join(store: Store, name: str, path: str) -> list[str]:
-    """The :func:`others`, marked with *name*, which is to share their cgroup."""
+    """Return the :func:`others`, and mark them and *name*, which is going to use their cgroup."""
     found = others(store, name, path)
     for each in (*found, name) if found else ():
         try:
@@ -49,9 +49,9 @@ def join(store: Store, name: str, path: str) -> list[str]:
 
 
 def end(group: Cgroup, first: int) -> None:
-    """SIGKILL all processes in *group* of the container whose first is *first*; await their ends. Raises OSError.
+    """Kill all processes in *group* of the container whose first is *first*; wait for their ends. Raises OSError.
 
-    A frozen cgroup runs again: else they could not die (v1).
+    A frozen cgroup is thawed: else they could not die (v1).
     """
     members = _members(group, first)
     hierarchies.send_kill(members())
@@ -61,7 +61,7 @@ def end(group: Cgroup, first: int) -> None:
 
 
 def send(group: Cgroup, first: int, number: int) -> None:
-    """Send them the signal *number*."""
+    """Send the same processes the signal *number*."""
     if number == _SIGKILL:
         end(group, first)
         return
@@ -73,7 +73,7 @@ def send(group: Cgroup, first: int, number: int) -> None:
 
 
 def _members(group: Cgroup, first: int) -> Callable[[], frozenset[int]]:
-    """What finds them, also after *first* has ended."""
+    """A function that finds the processes, also after *first* has ended."""
     space = _space(first)
 
     def found() -> frozenset[int]:
@@ -83,7 +83,7 @@ def _members(group: Cgroup, first: int) -> Callable[[], frozenset[int]]:
 
 
 def _space(pid: int) -> str:
-    """The mount namespace of process *pid*; empty where it has ended, is another user's, or has our own."""
+    """The mount namespace of process *pid*; empty if it has ended, is another user's, or is in this process's own."""
     try:
         found = os.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:

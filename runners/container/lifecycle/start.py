@@ -1,4 +1,4 @@
-"""The second stage of a container's life: it is let go, and runs its program. The verbs start and run call this."""
+"""The second stage of a container's life: it is released, and runs its program. The verbs start and run call this."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from .notify import Relay
 
 _EXECUTE_MS = 60_000
-#: How long a start waits before it looks whether the container can answer at all.
+#: How long a start waits before it checks whether the container can answer at all.
 _LOOK_MS = 1000
 
 
 def relay(store: Store, known: State) -> Relay | None:
-    """The socket by which the container tells a service manager that it is ready; None where none wants to know."""
+    """The socket by which the container tells a service manager that it is ready; None if there is no manager."""
     if not os.environ.get("NOTIFY_SOCKET") or not os.path.isdir(store.file(known.name, "notify")):
         return None
     from . import notify
@@ -48,9 +48,9 @@ def start(store: Store, messages: log.Log, known: State, config: Bundle) -> None
 
 
 def _release(fifo: str, known: State, config: Bundle) -> None:
-    """Open the other end, at which the first process waits, and read what becomes of it. Raises OciError.
+    """Open the fifo, at which the first process waits, and read how its start goes. Raises OciError.
 
-    It writes "0" before it executes the program, which closes its end; a text after (or without) that is why it failed.
+    It writes "0" before it executes the program, which closes its end; a text after (or without) "0" is why it failed.
     """
     failed = f"cannot start the container {known.name}"
     pidfd = state.open_process(known)
@@ -61,7 +61,7 @@ def _release(fifo: str, known: State, config: Bundle) -> None:
         if config.seccomp is not None and config.seccomp.listener:
             from ..seccomp import listener
 
-            # Before it is let go: without an agent, nothing is to run.
+            # Before it is released: without an agent, nothing may run.
             agent = listener.connect(config.seccomp)
         said = _follow(fifo, pidfd, known, config, agent)
     finally:
@@ -76,14 +76,14 @@ def _release(fifo: str, known: State, config: Bundle) -> None:
 
 
 def _ended(known: State) -> str:
-    """Why the first process may have ended without a word."""
+    """Why the first process may have ended without a message."""
     from ..cgroup import counters
 
     return counters.ended("its first process has ended", claim_cgroup.group_of(known))
 
 
 def _check_running(known: State, config: Bundle, *, executed: bool) -> None:
-    """Say why a started container does not answer, if that will not pass. Raises OciError."""
+    """Raise OciError, with the reason, if a started container will never answer."""
     failed = f"cannot start the container {known.name}"
     group = claim_cgroup.group_of(known)
     if group is not None and group.frozen():
@@ -94,7 +94,7 @@ def _check_running(known: State, config: Bundle, *, executed: bool) -> None:
 
 
 def _follow(fifo: str, pidfd: int, known: State, config: Bundle, agent: int) -> bytes:
-    """All that the first process says, from its release to its program's start. Raises OciError."""
+    """All that the first process writes, from its release to its program's start. Raises OciError."""
     end = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     said = b""
     try:
@@ -102,7 +102,7 @@ def _follow(fifo: str, pidfd: int, known: State, config: Bundle, agent: int) -> 
         poll.register(end, select.POLLIN)
         poll.register(pidfd, select.POLLIN)
         while True:
-            # Before "0" its hooks run, which have limits of their own.
+            # Before "0" its hooks run, which have time limits of their own.
             ready = dict(poll.poll(_EXECUTE_MS if said else _LOOK_MS))
             if not ready:
                 _check_running(known, config, executed=bool(said))
@@ -116,7 +116,7 @@ def _follow(fifo: str, pidfd: int, known: State, config: Bundle, agent: int) -> 
 
                 listener.hand_on(agent, config.seccomp, known.pid, known.report("created"))
             said += part
-            # Nothing to read before it has opened its end, or after it has closed it: the end of file, or its death.
+            # There is nothing to read before it has opened its end, or after it has closed it, or has died.
             if not part and (said or pidfd in ready or ready.get(end, 0) & select.POLLHUP):
                 return said
     finally:

@@ -1,9 +1,9 @@
-"""Containers that are known here: one directory each below ``--root``, which outlives the process that made it.
+"""The containers that are known here: one directory each below ``--root``, kept after the runtime has ended.
 
-``state.json`` is replaced by rename, so a reader sees the old one or the new one. Whoever changes a container holds
-its lock; the lock belongs to the process (fcntl(2), F_SETLK), so that no copy of it, such as the container's first
-process, keeps it. A process is named by its number and the moment of its start: a number that was used again since
-is never signalled.
+``state.json`` is replaced by rename, so a reader sees the old one or the new one. A process that changes a container
+holds its lock. The lock belongs to that process alone (fcntl(2), F_SETLK), so no copy of it, such as the container's
+first process, keeps it. A process is identified by its number and its time of start, so that another process with the
+same number never gets a signal.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 STATE, CONFIG, FIFO, _LOCK = "state.json", "config.json", "exec.fifo", "lock"
-_KINDS = {"annotations": dict, "owner_uid": int, "pid": int, "pid_start": int}  # all others are texts
-#: How long a container may be changed by one process while another wants to: longer than hooks usually take.
+_KINDS = {"annotations": dict, "owner_uid": int, "pid": int, "pid_start": int}  # all other fields are texts
+#: How long a process waits for another that changes the same container: longer than hooks usually take.
 _LOCK_S = 60
 #: As runc's names.
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -52,7 +52,7 @@ class State:
     shared_root: str = ""
 
     def report(self, status: str) -> dict[str, object]:
-        """The state as the OCI specification defines it (runtime.md), which hooks read, too."""
+        """The state as the OCI specification defines it (runtime.md); hooks get it, too."""
         said: dict[str, object] = {"ociVersion": self.oci_version, "id": self.name, "status": status}
         if self.pid and status != "stopped":
             said["pid"] = self.pid
@@ -66,7 +66,7 @@ class Store:
         self.root = root
 
     def directory(self, name: str) -> str:
-        """Where the container *name* is kept. Raises OciError for what can be no name."""
+        """The directory of the container *name*. Raises OciError for a text that cannot be a name."""
         if not _LETTERS.issuperset(name) or name in ("", ".", ".."):
             raise OciError(f"container {name!r}", "cannot be a name", "use letters, digits and _ + - .")
         return f"{self.root}/{name}"
@@ -76,13 +76,13 @@ class Store:
         return f"{self.directory(name)}/{which}"
 
     def add(self, name: str) -> int:
-        """Make the directory of a new container; return its lock. Raises OciError if there is one already."""
+        """Make the directory of a new container, and return its lock. Raises OciError if the container exists."""
         directory = self.directory(name)
         try:
             try:
                 os.mkdir(directory, 0o711)
             except FileNotFoundError:
-                # Nobody else may come by: a container's own directory is open for the fifo in it (setup/parent.py).
+                # Nobody else may pass: the directory of each container is open, for the fifo in it (setup/parent.py).
                 os.makedirs(self.root, 0o700, exist_ok=True)
                 os.mkdir(directory, 0o711)
         except FileExistsError:
@@ -96,7 +96,7 @@ class Store:
         """Wait for the lock of the container *name* and return it. Raises OciError if there is no such container."""
         directory = self.directory(name)
         try:
-            # A creation that was killed at once may have left no file to lock.
+            # A creation that was killed at its start may have left no file to lock.
             lock = self._open_lock(directory)
         except FileNotFoundError:
             raise _unknown(name, self.root) from None
@@ -114,7 +114,7 @@ class Store:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() < deadline:
-                    time.sleep(0.01)  # fcntl(2) has no wait with a limit
+                    time.sleep(0.01)  # fcntl(2) has no wait with a limit of time
                     continue
                 name, why = os.path.basename(directory), f"process {_holder(lock)} has been changing it for {_LOCK_S} s"
                 os.close(lock)
@@ -148,7 +148,7 @@ class Store:
         return new
 
     def remove(self, name: str) -> None:
-        """Forget the container *name*; what is gone already is no error. The lock's file goes last."""
+        """Remove the directory of container *name*; what is missing is no error. The lock's file is removed last."""
         directory = self.directory(name)
         while True:
             try:
@@ -159,7 +159,7 @@ class Store:
                 if not os.path.exists(directory):
                     return
             except OSError as error:
-                if error.errno != errno.ENOTEMPTY:  # someone who asks for the lock makes the file anew
+                if error.errno != errno.ENOTEMPTY:  # a process that wants the lock makes the file anew
                     raise
             else:
                 return
@@ -184,7 +184,7 @@ class Store:
 
 
 def _judged(value: object) -> State:
-    """The state in a decoded file, without what a newer version wrote beside. Raises ValueError and TypeError."""
+    """The state in a decoded file, without keys of newer versions. Raises ValueError and TypeError."""
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     made = State(**{name: value[name] for name in fields(State) if name in value})
@@ -196,7 +196,7 @@ def _judged(value: object) -> State:
 
 
 def _holder(lock: int) -> int:
-    """Who holds the lock of a file: fcntl(2), F_GETLK, on struct flock."""
+    """The process that holds the lock of a file: fcntl(2), F_GETLK, on struct flock."""
     asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     holder: int = struct.unpack("hhqqi4x", fcntl.fcntl(lock, fcntl.F_GETLK, asked))[4]
     return holder
@@ -218,7 +218,7 @@ def _unknown(name: str, root: str) -> OciError:
 
 
 def default_root() -> str:
-    """Where states are kept: below /run, or the user's own directory there (XDG base directories)."""
+    """The default of ``--root``: below /run, or in the user's own directory there (XDG base directories)."""
     if os.geteuid() == 0:
         if "XDG_RUNTIME_DIR" not in os.environ:
             return "/run/tare-oci"
@@ -230,7 +230,7 @@ def default_root() -> str:
 
 
 def read_bytes(path: str, flags: int = 0) -> bytes:
-    """All of a file. With O_NONBLOCK in *flags*, a pipe that nobody writes to is empty, and not waited for."""
+    """All of a file. With O_NONBLOCK in *flags*, a pipe without a writer is empty: this does not wait for one."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         parts = []
@@ -242,7 +242,7 @@ def read_bytes(path: str, flags: int = 0) -> bytes:
 
 
 def place_file(path: str, text: str, mode: int = 0o600) -> None:
-    """Write a file that readers see whole or not at all."""
+    """Write a file so that readers see all of it or nothing."""
     directory, _, last = path.rpartition("/")
     temporary = f"{directory or '.'}/.{last}.{os.getpid()}"
     try:
@@ -258,7 +258,7 @@ def place_file(path: str, text: str, mode: int = 0o600) -> None:
         try:
             os.unlink(temporary)
         except OSError:
-            pass  # it was not even made
+            pass  # it was not made
         raise OSError(error.errno, error.strerror, path) from None
 
 
@@ -283,7 +283,7 @@ def open_process(state: State) -> int | None:
         if error.errno == errno.EINVAL:  # the number is a thread of another process now
             return None
         raise
-    # The descriptor pins the process; only after that does comparing say anything.
+    # The descriptor holds the process, so its number cannot be reused from now on: compare only now.
     if start_time(state.pid) != state.pid_start:
         os.close(pidfd)
         return None

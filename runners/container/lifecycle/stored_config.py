@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load(directory: str, *, network: str = "") -> tuple[Bundle, bytes]:
-    """The configuration in *directory*, read and judged, and its text; with *network*, a mode. Raises OciError."""
+    """The configuration in *directory*, read and checked, and its text; *network* is a mode or "". Raises OciError."""
     path = f"{directory}/config.json"
     try:
         text = state.read_bytes(path, os.O_NONBLOCK)
@@ -42,7 +42,7 @@ def _with_network(text: bytes, mode: str, path: str) -> bytes:
 
 
 def judge(text: bytes, directory: str, path: str) -> Bundle:
-    """The configuration *text* of the bundle in *directory*. Raises OciError that names *path*."""
+    """The configuration in *text*, of the bundle in *directory*. Raises OciError with *path* in it."""
     from ..config import bundle
 
     twice: list[str] = []
@@ -58,7 +58,7 @@ def judge(text: bytes, directory: str, path: str) -> Bundle:
 
 
 def stored(store: Store, known: State) -> Bundle:
-    """The configuration that the container was made of. Raises OciError."""
+    """The configuration from which the container was made. Raises OciError."""
     path = store.file(known.name, state.CONFIG)
     try:
         return judge(state.read_bytes(path), known.bundle, path)

@@ -1,4 +1,4 @@
-"""The command line's words, taken apart: options as GNU writes them. Replaces ``argparse``, which saves 5.6 ms."""
+"""Parses the command line: options in GNU's form. Replaces ``argparse``, which saves 5.6 ms."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Option:
 
 
 class Parsed:
-    """What was given."""
+    """The options and words that were given."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[str]] = {}
         self.words: list[str] = []
 
     def add(self, name: str, value: str) -> None:
-        """Note one occurrence."""
+        """Add one occurrence."""
         self._values.setdefault(name, []).append(value)
 
     def on(self, name: str) -> bool:
-        """Whether the switch *name* was given, and not as ``--name=false``. Raises OciError for no truth value."""
+        """Whether the switch *name* was given, and not as ``--name=false``. Raises OciError for another value."""
         text = self._values.get(name, ["false"])[-1]
         if text not in _TRUE and text not in _FALSE:
             raise OciError(f"--{name}", f"{text!r} is neither true nor false", f"write --{name} or --{name}=false")
@@ -60,7 +60,7 @@ class Parsed:
         return int(text)
 
 
-#: More is no count of anything here, and of thousands of digits Python makes no number.
+#: No count here is larger, and Python refuses to convert thousands of digits.
 _DIGITS = 9
 
 
@@ -72,7 +72,7 @@ def parse(
     in_order: bool = False,
     elsewhere: Iterable[Option] = (),
 ) -> Parsed:
-    """Take the options out of *words*, up to ``--``; with *in_order*, up to the first word that is no option.
+    """Take the options out of *words*, up to ``--``; with *in_order*, up to the first word that is not an option.
 
     Long options may have one dash, as in runc, and short switches may be joined, as in crun. *what* names the command
     in messages; *elsewhere* are options that stand before it. Raises OciError.

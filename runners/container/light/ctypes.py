@@ -1,7 +1,7 @@
 """As much of ctypes as system calls need, by the same names. Replaces ``ctypes``, which saves 2.2 ms.
 
 ``import ctypes`` defines some forty types and looks for libraries. The C module below, ``_ctypes``, is all that is used
-here. A test holds that it behaves as ctypes does.
+here. A test checks that it behaves as ctypes does.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def create_string_buffer(content: bytes, size: int) -> Array[c_char]:
 
 
 class _Function(_ctypes.CFuncPtr):
-    """A function of C that keeps the interpreter lock, and errno for :func:`get_errno`; it returns an int."""
+    """A function of C, called with the interpreter lock held. It returns an int; :func:`get_errno` has its errno."""
 
     _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI | _ctypes.FUNCFLAG_USE_ERRNO
     _restype_ = c_int

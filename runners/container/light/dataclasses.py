@@ -1,8 +1,8 @@
-"""Frozen values, as of ``dataclasses``. Replaces it, which saves 10 ms, and 0.3 ms more for each of some fifty classes.
+"""Frozen records. Replaces ``dataclasses``, which saves 10 ms, and 0.3 ms more for each of some fifty classes.
 
-``dataclasses`` imports ``inspect``, ``re`` and ``enum``, and compiles source for every class: together that is more
-than all system calls of a start. The decorator here makes what the runtime
-uses of it, and type checkers treat it as the same thing (PEP 681).
+``dataclasses`` imports ``inspect``, ``re`` and ``enum``, and compiles source for every class: together that takes
+longer than all system calls of a start. The decorator here does what the runtime needs of it, and type checkers treat
+it in the same way (PEP 681).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     @dataclass_transform(frozen_default=True)
     def record(*, kw_only: bool = False) -> Callable[[type[_T]], type[_T]]: ...
     def record(cls: type[_T] | None = None, /, *, kw_only: bool = False) -> Any:
-        """See below."""
+        """See the implementation below."""
 
 else:
 
@@ -47,7 +47,7 @@ def replace(value: _T, **changes: object) -> _T:
 
 
 def _build(cls: type, *, kw_only: bool) -> type:
-    """Dress *cls* itself: a second class, which ``__slots__`` would need, takes longer to make than the first."""
+    """Add the methods to *cls* itself: ``__slots__`` would need a second class, which takes longer to make."""
     own = cls.__dict__
     new = tuple(own.get("__annotations__", ()))
     dressed: Any = cls
@@ -61,7 +61,7 @@ def _build(cls: type, *, kw_only: bool) -> type:
     dressed.__record_positional__ = not kw_only
     setattr(cls, "__match_args__", () if kw_only else new)  # noqa: B010 - mypy forbids the other way
     if issubclass(cls, RecordMethods):
-        if own.get("__hash__", _hash) is None:  # a class that defines __eq__ alone: Python sets it so
+        if own.get("__hash__", _hash) is None:  # Python sets it to None in a class that defines only __eq__
             dressed.__hash__ = _hash
         return cls
     dressed.__init__ = _init
@@ -71,7 +71,7 @@ def _build(cls: type, *, kw_only: bool) -> type:
         dressed.__eq__ = _eq
     if "__repr__" not in own:
         dressed.__repr__ = _repr
-    if own_hash is None:  # also where a class defines __eq__ alone: Python sets it so
+    if own_hash is None:  # Python sets it to None in a class that defines only __eq__
         dressed.__hash__ = _hash
     return cls
 
@@ -118,9 +118,9 @@ def _repr(self: Any) -> str:
 
 
 class RecordMethods:
-    """What :func:`record` gives to a class: one that inherits it is made faster (40 classes: 0.1 ms).
+    """The methods of a record. A class that inherits them is made faster (40 classes: 0.1 ms).
 
-    Each attribute that is set on a class has Python work over the whole type.
+    For each attribute that is set on a class, Python updates the whole type.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""The names of capabilities as in a configuration, and sets of them as the kernel has them: bit masks."""
+"""Capabilities: their names in a configuration, and the kernel's sets of them, as bit masks."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Capabilities:
 def parse(sets: Reader) -> Capabilities:
     """The object ``process.capabilities``. Raises BundleError.
 
-    What the kernel does not know or would refuse must not stop a container (config.md, "capabilities"): it is left out,
-    with a warning.
+    A capability that the kernel does not know or would refuse must not stop a container (config.md, "capabilities"): it
+    is left out, with a warning.
     """
     made = Capabilities(
         **{name: mask_of(sets, name) for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
     )
     sets.done()
-    # capabilities(7): what is effective must be permitted, what is ambient must be inheritable, too. capset(2): what is
-    # inheritable must be in the bounding set.
+    # capabilities(7): an effective capability must be permitted, an ambient one must be inheritable, too. capset(2): an
+    # inheritable one must be in the bounding set.
     inheritable = made.inheritable & made.bounding
     bounds = {
         "inheritable": ("bounding", made.bounding),
@@ -63,9 +63,9 @@ def mask_of(sets: Reader, key: str) -> int:
 
 
 def grantable(wanted: Capabilities) -> tuple[Capabilities, str]:
-    """What of *wanted* the caller can hand on, having no more itself, and the names of the rest; "" where it is all.
+    """The capabilities of *wanted* that the caller has and so can grant, and the names of the others, or "".
 
-    That is so in its own user namespace. In one that is made or entered, it has all that the kernel knows.
+    That is for the caller's own user namespace. In one that is made or entered, it has all that the kernel knows.
     """
     from . import syscalls
 
@@ -83,8 +83,8 @@ def names(mask: int) -> list[str]:
 
 
 def confined() -> bool:
-    """Whether we are in a user namespace, where root is no root of the host's: rootless podman starts us in one."""
-    # The first namespace's is one line, which maps every id to itself.
+    """Whether this process is in a user namespace, where root is not the host's: rootless podman starts it in one."""
+    # The map of the first namespace is one line, which maps every id to itself.
     return read("/proc/self/uid_map").split() != ["0", "0", str((1 << 32) - 1)]
 
 

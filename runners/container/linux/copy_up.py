@@ -1,4 +1,4 @@
-"""Copying what an image has at a place to the tmpfs that comes over it (the mount option tmpcopyup)."""
+"""Copies what an image has at a path to the tmpfs that is mounted over it (the mount option tmpcopyup)."""
 
 from __future__ import annotations
 

@@ -10,16 +10,16 @@ import os
 
 
 def read(path: str) -> str:
-    """The text of a kernel file. Raises OSError; FileNotFoundError also if its cgroup goes while it is read."""
-    # Not open(): its stat, ioctl and seeks are of no use here, and a start reads some fifty of these.
+    """The text of a kernel file. Raises OSError; FileNotFoundError also if its cgroup is removed while it is read."""
+    # Not open(): it also calls stat, ioctl and lseek, which are not needed, and a start reads some fifty files.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         text = b""
         while part := os.read(fd, 1 << 16):
             text += part
     except OSError as error:
-        # kernfs answers ENODEV once the directory of an open file has been removed, which is no other error than to
-        # come a moment later: OSError of ENOENT is FileNotFoundError.
+        # kernfs answers ENODEV once the directory of an open file has been removed. A moment later, open would fail by
+        # ENOENT: so it is raised as that, a FileNotFoundError.
         number = errno.ENOENT if error.errno == errno.ENODEV else error.errno
         raise OSError(number, os.strerror(number or 0), path) from None
     finally:
@@ -33,14 +33,14 @@ def write(path: str, text: str) -> None:
     try:
         os.write(fd, text.encode())
     except OSError as error:
-        # write(2) knows no path, and a bare "Device or resource busy" helps nobody.
+        # the error of write(2) has no path, and without one "Device or resource busy" does not help
         raise OSError(error.errno, f"cannot write {text!r}: {error.strerror}", path) from None
     finally:
         os.close(fd)
 
 
 def write_if_there(path: str, text: str) -> None:
-    """:func:`write`, for a cgroup that others may remove at any moment: then nothing is left to be done.
+    """:func:`write`, for a cgroup that others may remove at any moment: then there is nothing to do.
 
     Not part of :func:`write`: ENODEV is also how a controller refuses a device that the host does not have.
     """

@@ -1,4 +1,4 @@
-"""Users of a container and users of the host: ranges of ids, written to a new user namespace by its parent.
+"""Maps users of a container to users of the host: ranges of ids, which a parent writes to a new user namespace.
 
 Source: user_namespaces(7), newuidmap(1).
 """
@@ -42,7 +42,7 @@ def parse(reader: Reader, key: str) -> tuple[Range, ...]:
 
 
 def root(ranges: tuple[Range, ...]) -> int:
-    """The id to be while the container is set up: 0, or the lowest there is."""
+    """The id to use while the container is set up: 0, or the lowest that is mapped."""
     return min(each.container for each in ranges)
 
 
@@ -63,7 +63,7 @@ def covers(ranges: tuple[Range, ...], number: int) -> bool:
 
 
 def on_host(ranges: tuple[Range, ...], number: int) -> int:
-    """The host's id for the id *number* of the container; 0, which is nobody inside, if there is none."""
+    """The host's id for the id *number* of the container; 0, which the container does not know, if there is none."""
     return next((r.host + number - r.container for r in ranges if r.container <= number < r.container + r.size), 0)
 
 
@@ -74,8 +74,9 @@ def _lines(ranges: tuple[Range, ...]) -> str:
 def write(pid: int, uids: tuple[Range, ...], gids: tuple[Range, ...]) -> None:
     """Give the new user namespace of *pid* its ids. Raises OSError.
 
-    Root writes them. Others may map their own id alone, with setgroups(2) switched off (a group that takes rights away
-    could be left by it); all else is for newuidmap and newgidmap, which know /etc/subuid and /etc/subgid.
+    Root writes them. Other users may map only their own id, with setgroups(2) switched off (by which a process could
+    leave a group that takes rights away). For all else there are newuidmap and newgidmap, which read /etc/subuid and
+    /etc/subgid.
     """
     _write(pid, "gid", gids, own=os.getegid())
     _write(pid, "uid", uids, own=os.geteuid())
@@ -93,7 +94,7 @@ def _write(pid: int, which: str, ranges: tuple[Range, ...], *, own: int) -> None
         except PermissionError:
             if alone:
                 raise
-    _helper(pid, which, ranges)
+    _by_program(pid, which, ranges)
 
 
 def _put(path: str, text: str) -> None:
@@ -106,7 +107,7 @@ def _put(path: str, text: str) -> None:
         os.close(fd)
 
 
-def _helper(pid: int, which: str, ranges: tuple[Range, ...]) -> None:
+def _by_program(pid: int, which: str, ranges: tuple[Range, ...]) -> None:
     name = f"new{which}map"
     words = [name, str(pid), *(str(part) for each in ranges for part in (each.container, each.host, each.size))]
     said_out, said_in = os.pipe()
@@ -139,7 +140,7 @@ def namespace(uids: tuple[Range, ...], gids: tuple[Range, ...]) -> int:
     if pid == 0:
         try:
             os.close(writer)
-            os.read(reader, 1)  # end of file: the parent has opened the namespace, or is gone
+            os.read(reader, 1)  # end of file: the parent has opened the namespace, or has ended
         finally:
             os._exit(0)
     try:

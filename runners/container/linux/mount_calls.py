@@ -91,7 +91,7 @@ def open_tree(path: str, *, recursive: bool = False, dir_fd: int = AT_FDCWD) -> 
 
 
 def move_mount(tree: int, target: int) -> None:
-    """move_mount(2): attach the detached *tree* on what the descriptor *target* stands for."""
+    """move_mount(2): attach the detached *tree* to the file or directory of the descriptor *target*."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
     if library.syscall(c_long(_SYS_MOVE_MOUNT), c_long(tree), b"", c_long(target), b"", c_long(flags)) < 0:
         error = failed("move_mount")

@@ -1,7 +1,8 @@
-"""Pseudo-terminals: made inside a container, handed out over the console socket, and shown on the caller's own.
+"""Pseudo-terminals: made in a container, sent over the console socket, and shown on the caller's own terminal.
 
-The container's side opens ``/dev/ptmx`` of its own devpts, so that ``ttyname`` inside finds the device, and sends the
-master to whoever asked for a terminal (conmon, containerd's shim, or our own foreground) as SCM_RIGHTS (unix(7)).
+The container's side opens ``/dev/ptmx`` of its own devpts, so that ``ttyname`` in the container finds the device, and
+sends the master to the program that asked for a terminal (conmon, containerd's shim, or our own foreground) as
+SCM_RIGHTS (unix(7)).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _ONLCR = 0x4
 _LONGEST = 107
 #: Documentation/admin-guide/devices.txt: /dev/ptmx.
 _PTMX = (5, 2)
-#: What a socket or a pipe that poll(2) calls writable takes without a wait (pipe(7), PIPE_BUF).
+#: What a socket or a pipe accepts without a wait when poll(2) reports it writable (pipe(7), PIPE_BUF).
 _AT_ONCE = 4096
 
 
@@ -95,21 +96,21 @@ def make(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0, pla
     """Make a terminal in the container's devpts, send its master over *carrier*, and make it the caller's own.
 
     The caller leads a session without a terminal (setsid(2)), and its root is the container's. *size* is (rows,
-    columns); *uid* becomes the owner. Streams 0, 1 and 2 are the terminal afterwards. *plain* leaves line ends as they
-    are: another terminal, or a pipe, comes after it. Returns the slave, open, for who wants to mount it on
-    ``/dev/console``. Raises OSError.
+    columns); *uid* becomes the owner. Streams 0, 1 and 2 are the terminal afterwards. With *plain* it does not change
+    line ends, since its output goes to another terminal, or to a pipe. Returns the slave, open, so that it can be
+    mounted on ``/dev/console``. Raises OSError.
     """
     import fcntl
 
     master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         found = os.fstat(master)
-        # An image without a /dev of ours may have put anything there: nothing but a real master goes to the host.
+        # If /dev comes from the image, /dev/ptmx may be anything: only a real master may be sent to the host.
         if not stat.S_ISCHR(found.st_mode) or (os.major(found.st_rdev), os.minor(found.st_rdev)) != _PTMX:
             raise OSError(errno.ENOTTY, "is not the pseudo-terminal multiplexer", "/dev/ptmx")
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         (number,) = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, struct.pack("I", 0)))
-        # By the master and not by a path: /dev/pts/N could be another's.
+        # By the master and not by a path: /dev/pts/N could be another terminal.
         slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         if size is not None and any(size):
             fcntl.ioctl(slave, _TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
@@ -131,8 +132,8 @@ def make(carrier: int, *, size: tuple[int, int] | None = None, uid: int = 0, pla
 class Proxy:
     """The caller's terminal (or pipes) in front of a container's: raw mode, bytes both ways, and its size.
 
-    No write waits: who reads nothing, on either side, holds up neither the other direction nor signals. What cannot be
-    written yet is kept, and no more is read meanwhile.
+    No write waits: if one side reads nothing, the other direction and signals go on. What cannot be written yet is
+    kept, and no more is read meanwhile.
     """
 
     def __init__(self, master: int) -> None:
@@ -150,9 +151,9 @@ class Proxy:
             import tty
 
             self._before = termios.tcgetattr(0)
-            # At once, without a wait for what was written before: nobody may be reading that.
+            # at once, without waiting until former output is read: perhaps nobody reads it
             tty.setraw(0, termios.TCSANOW)
-            # The container's terminal leaves line ends to this one: see make().
+            # this terminal changes line ends, not the container's: see make()
             raw = termios.tcgetattr(0)
             raw[1] = self._before[1]
             termios.tcsetattr(0, termios.TCSANOW, raw)
@@ -184,7 +185,7 @@ class Proxy:
         """The descriptors to wait for, each with its events (poll(2))."""
         wanted = {self.master: (0 if self._said else select.POLLIN) | (select.POLLOUT if self._typed else 0)}
         if not wanted[self.master]:
-            del wanted[self.master]  # it would tell of its end all the time
+            del wanted[self.master]  # poll would report its end again and again
         if self._said:
             wanted[self.out] = select.POLLOUT
         if self._input and not self._typed:
@@ -192,7 +193,7 @@ class Proxy:
         return wanted
 
     def move(self, ready: int) -> bool:
-        """Move what the descriptor *ready* has or takes; False when the container's side has hung up."""
+        """Read from the descriptor *ready*, or write to it; False when the container's side has hung up."""
         if ready == self.out:
             self._show()
             return True
@@ -210,7 +211,7 @@ class Proxy:
             pass
         if not self._typed:
             self._input = False
-            self._typed = b"\x04"  # the end of input, as a terminal says it (VEOF)
+            self._typed = b"\x04"  # the end of input, as a terminal sends it (VEOF)
 
     def _feed(self) -> None:
         try:
@@ -218,7 +219,7 @@ class Proxy:
         except BlockingIOError:
             pass
         except OSError:
-            self._typed = b""  # hung up: reading it will say so
+            self._typed = b""  # it has hung up: the next read reports that
 
     def _listen(self) -> bool:
         try:
@@ -236,12 +237,12 @@ class Proxy:
         except BlockingIOError:
             pass
         except OSError:
-            # Nobody reads it any more. The program goes on, as it would with a terminal whose window is covered.
+            # Nobody reads the output any more. The program goes on, as with a terminal that nobody looks at.
             self._heard, self._said = False, b""
 
 
 def _apart(fd: int) -> int:
-    """A descriptor for what *fd* writes to: where a write could wait, opened anew, so that O_NONBLOCK is ours alone."""
+    """A descriptor for what *fd* writes to; opened anew if a write could wait, so that O_NONBLOCK is set only here."""
     try:
         kind = os.fstat(fd).st_mode
         if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):

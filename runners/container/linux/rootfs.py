@@ -1,11 +1,11 @@
-"""Inside a root filesystem that nobody trusts: paths are resolved so that no link in it leads out of it.
+"""Paths in an untrusted root filesystem: they are resolved so that no link in it leads out of it.
 
-The current directory is the root here: of the bundle's rootfs while the host's root is still there, of the container
-after pivot_root. openat2(2) with RESOLVE_IN_ROOT takes absolute links and ".." as a chroot would, and refuses magic
-links (/proc/self/fd/7, /proc/1/root): these lead to the object itself, whatever the root. What was found is then used
-by its descriptor, so that nothing can be exchanged in between, and no /proc is needed.
+The current directory is the root: the bundle's rootfs while the host's root is still there, and the container's root
+after pivot_root. openat2(2) with RESOLVE_IN_ROOT resolves absolute links and ".." as in a chroot, and refuses magic
+links (/proc/self/fd/7, /proc/1/root), which lead to the object itself, whatever the root is. What was found is then
+used by its descriptor, so nobody can replace it in between, and no /proc is needed.
 
-What is mounted there is in :mod:`rootfs_mounts`, device nodes are in :mod:`rootfs_devices`.
+Mounts are made in :mod:`rootfs_mounts`, device nodes in :mod:`rootfs_devices`.
 
 Sources: openat2(2), path_resolution(7).
 """
@@ -24,19 +24,20 @@ if TYPE_CHECKING:
 
 _IN_ROOT = k.RESOLVE_IN_ROOT | k.RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
-#: Links to nowhere that one path may lead over; as many as the kernel follows (path_resolution(7)).
+#: How many links to missing files one path may hold; as many as the kernel follows (path_resolution(7)).
 _MOST_LINKS = 40
-#: The error number of what was done in another way than asked for: a step may be excused with it. No call here has it.
+#: The error number for what was done in another way than asked for, which a step may excuse. No system call here
+#: returns it.
 OTHERWISE = errno.EADV
 
 
 def find(path: str, flags: int = os.O_PATH, *, links: bool = True, root: int = k.AT_FDCWD) -> int:
-    """A descriptor of what is at *path*; with *links* false, no link may stand in it. Raises OSError."""
+    """A descriptor of what is at *path*; with *links* false, the path may hold no link. Raises OSError."""
     return k.openat2(path, flags, _IN_ROOT if links else _IN_ROOT | k.RESOLVE_NO_SYMLINKS, dir_fd=root)
 
 
 def directory(path: str, *, links: bool = True, nowhere: bool = True) -> int:
-    """A descriptor of the directory *path*, made with those above it where there is nothing. Raises OSError.
+    """A descriptor of the directory *path*, which is made, with those above it, if missing. Raises OSError.
 
     For *links* see :func:`find`, for *nowhere* :func:`made`.
     """
@@ -48,7 +49,7 @@ def _make_directory(name: str, parent: int) -> None:
 
 
 def file(path: str) -> int:
-    """A descriptor (O_PATH) of the file *path*; an empty one is made where there is nothing. Raises OSError."""
+    """A descriptor (O_PATH) of the file *path*; if it is missing, an empty one is made. Raises OSError."""
     return made(path, _make_file)
 
 
@@ -60,10 +61,10 @@ def _make_file(name: str, parent: int) -> None:
 def made(
     path: str, make: Callable[[str, int], None], flags: int = os.O_PATH, *, links: bool = True, nowhere: bool = True
 ) -> int:
-    """A descriptor of what is at *path*; where there is nothing, *make* is called with a name and its directory.
+    """A descriptor of what is at *path*; if that is missing, *make* is called with a name and its directory.
 
-    A link to *nowhere* is followed, too: images have /etc/resolv.conf -> ../run/... and bring no /run. What it asks for
-    is made, inside the root. Raises OSError.
+    A link to a missing file is followed, too, at most *nowhere* times: images have /etc/resolv.conf -> ../run/... and
+    no /run. Its target is made, in the root. Raises OSError.
     """
     for _ in range(_MOST_LINKS):
         try:
@@ -72,12 +73,12 @@ def made(
             above, name = posixpath.split(path.rstrip("/"))
             if not name:
                 raise
-        if name == "..":  # of what is not there, and so no link: nothing of it need be made
+        if name == "..":  # of a missing file, and so not of a link: no more need be made
             path = posixpath.dirname(above)
             continue
         parent = directory(above, links=links, nowhere=nowhere)
         try:
-            if name != ".":  # of that, the way there was missing
+            if name != ".":  # of that, a directory above was missing
                 make(name, parent)
                 return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except FileExistsError:
@@ -92,7 +93,7 @@ def made(
 
 
 def _link(name: str, parent: int) -> str:
-    """Where the link *name* leads to; *name* itself if it is none, but was made by somebody a moment ago."""
+    """The target of the link *name*; *name* itself if it is not a link, but was made by somebody a moment ago."""
     try:
         return os.readlink(name, dir_fd=parent)
     except OSError as error:
@@ -107,7 +108,7 @@ def mkdir_in(path: str) -> None:
 
 
 def link_in(target: str, path: str, replace: int, /) -> None:
-    """symlink(2); whatever is at *path* already stays, or with *replace* makes room, if it is no mount."""
+    """symlink(2); whatever is at *path* stays, or with *replace* is removed, unless it is a mount."""
     above, name = posixpath.split(path)
     parent = directory(above, nowhere=False)
     try:
@@ -133,7 +134,7 @@ def _replace(target: str, name: str, parent: int) -> None:
 
 
 def chdir_in(path: str, /) -> None:
-    """chdir(2) that no magic link leads astray: a directory of the host left open would be its way out."""
+    """chdir(2) without magic links: by one, an open directory of the host would lead out of the root."""
     try:
         place = find(path, _DIRECTORY)
     except OSError as error:

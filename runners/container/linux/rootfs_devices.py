@@ -1,6 +1,6 @@
-"""Device nodes inside a root filesystem that nobody trusts: made, or bound where the kernel lets nobody make them.
+"""Device nodes in an untrusted root filesystem: made, or bound if the kernel does not let this process make them.
 
-What is there already is never changed: it may be a node of the host's that a mount has brought.
+An existing node is never changed: by a mount, it may be the host's own.
 
 Sources: mknod(2), OCI config-linux.md ("Devices").
 """
@@ -17,10 +17,10 @@ from .rootfs import OTHERWISE, directory, file, made
 
 
 def device_in(path: str, mode: int, number: int, uid: int, gid: int, standard: int, /) -> None:
-    """mknod(2) of a device with its kind in *mode*; without the right to, the host's of the same name is bound.
+    """mknod(2) of a device with its kind in *mode*; if that is not allowed, the host's of the same name is bound.
 
-    The same device there already is no error, but OSError with :data:`rootfs.OTHERWISE` if it looks otherwise; another
-    file is one, or makes room for a *standard* device.
+    If the same device exists, that is no error, but OSError with :data:`rootfs.OTHERWISE` if its mode or owner differs.
+    Another file is an error, or is replaced by a *standard* device.
     """
 
     def make(name: str, parent: int) -> None:
@@ -42,7 +42,7 @@ def device_in(path: str, mode: int, number: int, uid: int, gid: int, standard: i
 
 
 def _keep(path: str, mode: int, number: int, owner: tuple[int, int], make: object, standard: int) -> None:
-    """Judge what is at *path*, or where a link there leads to."""
+    """Check what is at *path*, or at the target of a link there."""
     place = made(path, make)  # type: ignore[arg-type]  # the function of the only caller
     try:
         found = os.fstat(place)
@@ -65,7 +65,7 @@ def _same(found: os.stat_result, mode: int, number: int) -> bool:
 
 
 def bound_device_in(path: str, mode: int, number: int, /) -> None:
-    """Bind the host's device *path* in the same place, without the rights that no device needs."""
+    """Bind the host's device *path* at the same path, nosuid and noexec."""
     try:
         tree = k.open_tree(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Mounts inside a root filesystem that nobody trusts: made and changed where :mod:`rootfs` finds their places.
+"""Mounts in an untrusted root filesystem: made and changed at paths that :mod:`rootfs` resolves.
 
 Sources: mount(2), open_tree(2), move_mount(2), mount_setattr(2), mount_namespaces(7).
 """
@@ -15,15 +15,15 @@ from .rootfs import OTHERWISE, directory, file, find
 
 _NULL = os.makedev(1, 3)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
-#: The same bits in mount(2), in mount_setattr(2), and as statfs(2) tells them.
+#: Flags with the same bits in mount(2), mount_setattr(2) and statfs(2).
 _COMMON = k.MS_RDONLY | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
 _NAMES = {k.MS_RDONLY: "ro", k.MS_NOSUID: "nosuid", k.MS_NODEV: "nodev", k.MS_NOEXEC: "noexec"}
-#: statfs(2), "f_flags": another bit than MS_NOSYMFOLLOW.
+#: statfs(2), "f_flags": not the bit of MS_NOSYMFOLLOW.
 _ST_NOSYMFOLLOW = 0x2000
 
 
 def attach_root(source: str, tree: int, /) -> None:
-    """Mount the root filesystem (*tree*, or what is at *source*) on itself, and go there: it is the root henceforth."""
+    """Mount the root filesystem (*tree*, or what is at *source*) on itself, and go there: it is the root then."""
     if tree < 0:
         tree = open_source(source, recursive=True)
     try:
@@ -40,14 +40,14 @@ def attach_root(source: str, tree: int, /) -> None:
 
 
 def mount_in(source: str, target: str, kind: str, flags: int, data: str, instead: str, /) -> None:
-    """mount(2) of a file system on the directory *target*, made if absent.
+    """mount(2) of a file system on the directory *target*, which is made if missing.
 
-    Where the kernel refuses it in this user namespace, the host's *instead* is bound, and OSError with
-    :data:`rootfs.OTHERWISE` says so; so it does of owners that do not exist here.
+    If the kernel refuses it in this user namespace, *instead* of the host is bound, and OSError with
+    :data:`rootfs.OTHERWISE` says so; the same error is raised for owners that do not exist here.
     """
     if kind == "tmpfs":
         data = _with_mode(target, data)
-    # procfs and sysfs by a link could come to stand where the masks and the program do not look.
+    # By a link, procfs and sysfs could be mounted at another path than masks and the program expect.
     place = directory(target, links=kind not in ("proc", "sysfs"))
     try:
         _mount_on(place, source, kind, flags, data, target)
@@ -68,13 +68,13 @@ def mount_in(source: str, target: str, kind: str, flags: int, data: str, instead
 
 
 def _with_mode(target: str, data: str) -> str:
-    """The options of a tmpfs: it has the permissions of the directory that it covers, as crun and runc have it."""
+    """The options of a tmpfs: as in crun and runc, it gets the permissions of the directory that it covers."""
     if "mode=" in data:
         return data
     try:
         place = find(target, os.O_PATH | os.O_DIRECTORY)
     except OSError:
-        return data  # a new one: the kernel's 1777
+        return data  # a new directory: the kernel's default is 1777
     try:
         mode = f"mode={stat.S_IMODE(os.fstat(place).st_mode):o}"
     finally:
@@ -111,7 +111,7 @@ def _mount_on(place: int, source: str, kind: str, flags: int, data: str, name: s
 
 
 def _bind_on(place: int, source: str, flags: int) -> None:
-    """Bind the host's *source*, with all below it, on *place*, each with the attributes in *flags* of mount(2)."""
+    """Bind the host's *source*, and all mounts below it, on *place*, each with the attributes in *flags* (mount(2))."""
     tree = open_source(source, recursive=True)
     try:
         k.mount_setattr("", attributes=flags & _COMMON, recursive=True, dir_fd=tree)
@@ -123,7 +123,7 @@ def _bind_on(place: int, source: str, flags: int) -> None:
 
 
 def remount_in(target: str, flags: int, clear: int, data: str, /) -> None:
-    """Change the file system that is mounted at *target*; flags that it has stay, but for *clear* (mount(8))."""
+    """Change the file system that is mounted at *target*; its flags stay, except *clear* (mount(8))."""
     place = find(target)
     try:
         has = os.fstatvfs(place).f_flag
@@ -140,7 +140,7 @@ def copy_up_in(target: str, flags: int, data: str, /) -> None:
     try:
         _mount_on(below, "tmpfs", "tmpfs", flags, data, target)
         above = find(target, os.O_RDONLY | os.O_DIRECTORY)
-        # "." of the descriptor is what lies below the mount: only names lead across mounts.
+        # "." of the descriptor is the directory below the mount: only a path that ends in a name enters a mount.
         before = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
         try:
             from .copy_up import copy  # late: few mounts ask for it
@@ -154,7 +154,7 @@ def copy_up_in(target: str, flags: int, data: str, /) -> None:
 
 
 def propagate_in(target: str, propagation: int, /) -> None:
-    """Set how mounts on *target* propagate: flags of mount(2)."""
+    """Set how mounts below *target* propagate: flags of mount(2)."""
     place = find(target)
     try:
         k.mount_setattr("", propagation=propagation & ~k.MS_REC, recursive=bool(propagation & k.MS_REC), dir_fd=place)
@@ -167,7 +167,7 @@ def propagate_in(target: str, propagation: int, /) -> None:
 def attributes_in(target: str, attributes: int, clear: int, recursive: int, /) -> None:
     """Set and clear attributes of the mount at *target*, or with *recursive* of those below it, too.
 
-    OSError with :data:`rootfs.OTHERWISE` says that the kernel does not let go of one: see :func:`_set`.
+    OSError with :data:`rootfs.OTHERWISE` says that one could not be cleared: see :func:`_set`.
     """
     place = find(target)
     try:
@@ -180,10 +180,10 @@ def attributes_in(target: str, attributes: int, clear: int, recursive: int, /) -
 
 
 def _set(place: int, change: tuple[int, int], *, recursive: bool = False) -> int:
-    """Set and clear attributes; those that stay although they were to be cleared.
+    """Set and clear attributes; returns those that could not be cleared.
 
-    What a mount had when a user namespace got to see it is locked there (mount_namespaces(7)). Whoever may not take it
-    away gets the mount with it, as by runc.
+    The attributes that a mount had when it was copied to a user namespace's mount namespace are locked there
+    (mount_namespaces(7)). They stay, as with runc.
     """
     attributes, clear = change
     try:
@@ -219,7 +219,7 @@ def bind_in(
 ) -> None:
     """Attach *tree* (negative: what is at *source*) at *target*, which is made if absent, with its final attributes.
 
-    They are set before anybody can reach it: there is no moment at which a read-only mount is writable. OSError with
+    They are set before a path leads to the mount: so a read-only mount is never writable. OSError with
     :data:`rootfs.OTHERWISE`: as :func:`attributes_in`.
     """
     given, locked = tree >= 0, 0
@@ -243,19 +243,19 @@ def bind_in(
     finally:
         os.close(tree)
     for word in propagation:
-        # After it was attached: what is shared before would come back as a copy of itself.
+        # After it was attached: a mount that is shared earlier would be attached twice.
         propagate_in(target, word)
     _say_locked(locked, target)
 
 
 def _in_turn(tree: int, place: int, *, recursive: bool) -> None:
-    """Put a copy in the place of *tree*, which was opened before all other mounts: their order is to be seen.
+    """Replace *tree*, which was opened before all other mounts, by a copy: so mounts are listed in their order.
 
     Since Linux 6.8 mountinfo is sorted by the numbers that mounts got when they were made, not attached.
     """
     copy = k.open_tree("", recursive=recursive, dir_fd=tree)
     try:
-        # Else what is mounted below would go with it from where it was opened: the host.
+        # Else the unmount would also reach what is mounted below it on the host, where it was opened.
         k.mount_setattr("", propagation=k.MS_PRIVATE, recursive=True, dir_fd=tree)
         root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -270,7 +270,7 @@ def _in_turn(tree: int, place: int, *, recursive: bool) -> None:
 
 
 def mask_in(path: str, /) -> None:
-    """Hide what is at *path*: a directory behind an empty one, a file behind /dev/null. Absent is no error."""
+    """Hide what is at *path*: a directory behind an empty one, a file behind /dev/null. A missing one is no error."""
     place = _there(path)
     if place is None:
         return
@@ -290,7 +290,7 @@ def mask_in(path: str, /) -> None:
 
 
 def _there(path: str) -> int | None:
-    """A descriptor of what is at *path*; None if nothing is."""
+    """A descriptor of what is at *path*; None if it is missing."""
     try:
         return find(path)
     except OSError as error:
@@ -310,7 +310,7 @@ def _null() -> int:
 
 
 def readonly_in(path: str, /) -> None:
-    """Bind *path* on itself, read-only; mounts below it stay as they are. Absent is no error."""
+    """Bind *path* on itself, read-only; mounts below it stay as they are. A missing one is no error."""
     place = _there(path)
     if place is None:
         return

@@ -2,9 +2,9 @@
 
 Those about mounts are in :mod:`mount_calls`; those that few programs need are in :mod:`rare_calls`.
 
-C is called through :mod:`ctypes`, a light ctypes. Each wrapper raises OSError with the path it was given, and with
-prose where the kernel's answer misleads. Calls keep the interpreter lock, so that the child which :func:`clone3` makes
-(a copy of the calling thread alone) owns the lock that it needs to go on.
+C is called through :mod:`light.ctypes`. Each wrapper raises OSError with the path it was given, and with a better text
+where the kernel's own misleads. Calls keep the interpreter lock: the child of :func:`clone3`, a copy of only the
+calling thread, needs the lock to go on.
 
 Constants: linux/sched.h, linux/prctl.h, linux/capability.h, linux/close_range.h, linux/openat2.h, linux/bpf.h,
 linux/keyctl.h, linux/sockios.h.
@@ -60,7 +60,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _SYS_CLONE3, _SYS_OPENAT2 = 435, 437
 AT_FDCWD = -100
 
-#: Older calls have a number of their own on each architecture; all but x86-64 share the generic table.
+#: The number of an older call differs by architecture; all but x86-64 use the generic table.
 _SYS_KEYCTL, _SYS_BPF = (250, 321) if os.uname().machine == "x86_64" else (219, 280)
 _SYS_SECCOMP = 317 if os.uname().machine == "x86_64" else 277
 _SYS_IOPRIO_SET = 251 if os.uname().machine == "x86_64" else 30
@@ -88,7 +88,7 @@ _libc.syscall.restype = _long
 
 
 def failed(call: str, path: str | None = None) -> OSError:
-    """The OSError of the last call; the kernel's EPERM and ENOSYS are explained, since both say little."""
+    """The OSError of the last call; EPERM and ENOSYS are explained, since their own texts say little."""
     number = ctypes.get_errno()
     text = f"{call}: {os.strerror(number)}"
     if number == errno.EPERM:
@@ -148,7 +148,8 @@ def openat2(path: str, flags: int, resolve: int, *, dir_fd: int = AT_FDCWD) -> i
         fd: int = _libc.syscall(_long(_SYS_OPENAT2), _long(dir_fd), name, how, ctypes.c_size_t(len(how)))
         if fd >= 0:
             return fd
-        # With RESOLVE_IN_ROOT, "..": the kernel cannot be sure because something was renamed or mounted meanwhile.
+        # With RESOLVE_IN_ROOT, "..": the kernel could not resolve it safely, since something was renamed or mounted
+        # meanwhile.
         if ctypes.get_errno() != errno.EAGAIN:
             break
     raise failed("openat2", path)
@@ -184,7 +185,7 @@ def capability_sets(effective: int, permitted: int, inheritable: int) -> tuple[b
 
 
 def inherit(mask: int) -> None:
-    """Add *mask* to the caller's inheritable set, with nothing else changed but that what it may have is effective."""
+    """Add *mask* to the caller's inheritable set. All that is permitted becomes effective; nothing else changes."""
     permitted, inheritable = capabilities()
     capset(permitted, permitted, inheritable | mask)
 
@@ -227,7 +228,7 @@ def clone3(flags: int, exit_signal: int, *, cgroup_fd: int = -1) -> tuple[int, i
 
 def link_up(interface: str) -> None:
     """Set IFF_UP of *interface* in the caller's network namespace (netdevice(7))."""
-    # Any socket will do. Not of the module _socket, which would be loaded for this alone.
+    # Any socket will do. Not by the module _socket, which would be loaded only for this.
     carrier: int = _libc.socket(_AF_INET, _SOCK_DGRAM | os.O_CLOEXEC, 0)
     if carrier < 0:
         raise failed("socket", interface)
@@ -263,7 +264,7 @@ def bpf_load_device_program(instructions: bytes) -> int:
 
 
 def bpf_attach_device_program(cgroup_fd: int, program_fd: int) -> None:
-    """bpf(2), BPF_PROG_ATTACH of a CGROUP_DEVICE program, beside those that are there."""
+    """bpf(2), BPF_PROG_ATTACH of a CGROUP_DEVICE program, in addition to those that are attached."""
     _bpf(_BPF_PROG_ATTACH, struct.pack("=IIII", cgroup_fd, program_fd, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI))
 
 

@@ -1,10 +1,10 @@
 """A container's network: ``none`` (loopback alone), ``host`` (no namespace), ``bridge`` (a veth pair to a bridge).
 
-The bridge ``tare-br0`` is made for the first container that asks for it and goes with the last. Who has which address
-stands in one file of leases, changed under a lock. What a container gets is removed by its name alone, so a runtime
-that was killed in the middle leaves nothing that ``teardown`` does not find.
+The bridge ``tare-br0`` is made for the first container that asks for it, and removed with the last. One file of leases
+says which container has which address; it is changed under a lock. All that a container gets can be removed by its name
+alone, so ``teardown`` finds all that a killed runtime has left.
 
-NAT is an option: it needs forwarding, which is a setting of the whole host and is never changed from here.
+NAT is an option: it needs forwarding, a setting of the whole host, which this module never changes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 MODES = ("none", "host", "bridge")
 BRIDGE = "tare-br0"
-#: The name of the link inside.
+#: The name of the link in the container.
 INTERFACE = "eth0"
-#: Where leases are kept, gone with the boot as the links are.
+#: Where leases are kept; like the links, they are gone after a reboot.
 STATE = "/run/tare-network"
-#: A network holds 1021 containers: a bridge has at most 1024 ports (net/bridge/br_private.h, BR_MAX_PORTS).
+#: A network has room for 1021 containers: a bridge has at most 1024 ports (net/bridge/br_private.h, BR_MAX_PORTS).
 BITS = 22
 _SIZE = 1 << 32 - BITS
 #: Networks to choose from, in 10.214.0.0/16.
@@ -37,7 +37,7 @@ _FIRST, _CHOICES = 10 << 24 | 214 << 16, 1 << BITS - 16
 
 @record(kw_only=True)
 class Lease:
-    """What one container has: *offset* is its address's place in the network that starts at *base*."""
+    """The lease of one container: its address is *base*, the network's, plus *offset*."""
 
     name: str
     base: int
@@ -46,7 +46,7 @@ class Lease:
 
     @property
     def address(self) -> str:
-        """Its own address."""
+        """The container's address."""
         return dotted(self.base + self.offset)
 
     @property
@@ -56,12 +56,12 @@ class Lease:
 
     @property
     def link(self) -> str:
-        """The host's end of its pair."""
+        """The name of the host's end of its veth pair."""
         return f"tare-v{self.offset}"
 
     @property
     def network(self) -> str:
-        """The network of all of them, as in 10.214.0.0/22."""
+        """The network of all containers, such as 10.214.0.0/22."""
         return f"{dotted(self.base)}/{BITS}"
 
 
@@ -83,7 +83,7 @@ def configure(config: Mapping[str, Any], mode: str) -> dict[str, Any]:
 def setup(pid: int, name: str, *, nat: bool = False, state: str = STATE) -> Lease:
     """Connect the network namespace of process *pid*, container *name*, to the bridge. Raises OSError.
 
-    Whoever fails leaves nothing. *name* must be free. With *nat*, what leaves the host bears the host's address.
+    If it fails, nothing is left. *name* must be free. With *nat*, packets leave the host with the host's address.
     """
     namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -104,7 +104,7 @@ def setup(pid: int, name: str, *, nat: bool = False, state: str = STATE) -> Leas
 
 
 def teardown(name: str, *, state: str = STATE) -> bool:
-    """Remove all that :func:`setup` made for *name*, and the bridge after the last; whether there was anything."""
+    """Remove all that :func:`setup` made for *name*, and after the last the bridge; whether there was anything."""
     if not os.path.exists(f"{state}/leases"):
         return False
     with _Leases(state) as leases, Netlink() as here:
@@ -116,7 +116,7 @@ def teardown(name: str, *, state: str = STATE) -> bool:
 
 
 def names(*, state: str = STATE) -> list[str]:
-    """All containers that are connected."""
+    """The names of all connected containers."""
     if not os.path.exists(f"{state}/leases"):
         return []
     with _Leases(state) as leases:
@@ -126,7 +126,7 @@ def names(*, state: str = STATE) -> list[str]:
 def _connect(here: Netlink, there: Netlink, lease: Lease, namespace: int) -> None:
     bridge = here.index(BRIDGE)
     if not bridge:
-        # Locally administered (the second bit), and the same for the same network.
+        # A locally administered address (the second bit), which is always the same for the same network.
         here.add_bridge(BRIDGE, b"\x02\x54" + (lease.base + 1).to_bytes(4, "big"))
         bridge = here.index(BRIDGE)
         here.add_address(bridge, lease.gateway, BITS)
@@ -149,7 +149,7 @@ def _disconnect(here: Netlink, leases: _Leases, lease: Lease) -> None:
 
 
 class _Leases:
-    """The file of leases, locked: one line each, ``OFFSET NAT NAME``, below the line of the network."""
+    """The file of leases, locked: the network's line, then one line for each lease, ``OFFSET NAT NAME``."""
 
     def __init__(self, state: str) -> None:
         self._file = f"{state}/leases"
@@ -181,13 +181,13 @@ class _Leases:
         if not name or "\n" in name:
             raise OSError(errno.EINVAL, "cannot be the name of a container", name)
         taken = {each.offset for each in self.all}
-        # 0 is the network, 1 the bridge, the last one reaches all.
+        # 0 is the network, 1 the bridge, the last one the broadcast address.
         offset = next((each for each in range(2, _SIZE - 1) if each not in taken), 0)
         if not offset:
             raise OSError(errno.EADDRNOTAVAIL, "all addresses are taken: delete containers", self._file)
         base = self.all[0].base if self.all else free_network(_routes())
         lease = Lease(name=name, base=base, offset=offset, nat=nat)
-        # Before anything is made: what a kill leaves behind then has a name to remove it by.
+        # Before anything is made: then what a kill leaves can be removed by this name.
         self._write([*self.all, lease])
         return lease
 
@@ -211,7 +211,7 @@ def _routes() -> str:
 
 
 def free_network(routes: str) -> int:
-    """The first of our networks that nothing in *routes* (the text of /proc/net/route) leads into, or holds."""
+    """The first of our networks that overlaps no network in *routes* (the text of /proc/net/route)."""
     taken = list(_networks(routes))
     for base in range(_FIRST, _FIRST + _CHOICES * _SIZE, _SIZE):
         if not any(start < base + _SIZE and base <= start + (~mask & 0xFFFFFFFF) for start, mask in taken):
@@ -224,7 +224,7 @@ def _networks(routes: str) -> Iterable[tuple[int, int]]:
         fields = row.split()
         # The kernel prints the four bytes as a number of its own byte order.
         start, mask = (int.from_bytes(bytes.fromhex(fields[i])[::_ORDER], "big") for i in (1, 7))
-        if mask:  # a default route leads everywhere and into nothing
+        if mask:  # a default route, which leads to no network
             yield start, mask
 
 

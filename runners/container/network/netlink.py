@@ -1,7 +1,7 @@
 """Route netlink: the few messages that a container's network is made of, each acknowledged by the kernel.
 
-Only what :mod:`bridge` needs, IPv4 only. A socket belongs for good to the network namespace in which it was made, so
-one can be opened inside a container's (:func:`in_namespace`) and used from here.
+Only what :mod:`bridge` needs, and only IPv4. A socket always belongs to the network namespace in which it was made, so
+one can be opened in a container's namespace (:func:`in_namespace`) and used from here.
 
 Sources: netlink(7), rtnetlink(7), linux/if_link.h, linux/veth.h, linux/rtnetlink.h.
 """
@@ -51,7 +51,7 @@ def packed(address: str) -> bytes:
 
 
 class Netlink:
-    """A socket of the namespace that it is made in. Every method raises OSError, naming what was asked for."""
+    """A socket of the namespace in which it is made. Every method raises OSError that names the request."""
 
     def __init__(self) -> None:
         self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, 0)
@@ -78,7 +78,7 @@ class Netlink:
         return found
 
     def add_bridge(self, name: str, hardware: bytes) -> None:
-        """Make a bridge with the address *hardware*: one of its own does not change as ports come and go."""
+        """Make a bridge with the address *hardware*: without one, its address would change with its ports."""
         info = _attribute(_INFO_KIND, b"bridge")
         body = _LINK.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _text(name))
         body += _attribute(_IFLA_ADDRESS, hardware) + _attribute(_IFLA_LINKINFO, info)
@@ -98,7 +98,7 @@ class Netlink:
         self._ask(_RTM_NEWLINK, _ACK, _LINK.pack(0, 0, index, _UP, _UP), f"bring up link {index}")
 
     def delete(self, name: str) -> bool:
-        """Delete the link *name*, of a pair both ends; whether there was one."""
+        """Delete the link *name*, and the other end of a pair; whether there was one."""
         body = _LINK.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _text(name))
         try:
             self._ask(_RTM_DELLINK, _ACK, body, f"delete the link {name}")
@@ -115,7 +115,7 @@ class Netlink:
         self._new(_RTM_NEWADDR, body, f"add the address {address}/{bits}")
 
     def add_default_route(self, gateway: str) -> None:
-        """Send everything that has no other way to *gateway*."""
+        """Send all packets without another route to *gateway*."""
         body = struct.pack(
             "=BBBBBBBBI", _socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, _UNICAST, 0
         )

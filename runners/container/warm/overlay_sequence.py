@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 #: File systems in which only the kernel and this runtime make names: they hold no link of an image.
 _EMPTY = ("proc", "sysfs", "tmpfs", "devpts", "mqueue")
-#: What children get from the helper: done once.
+#: Steps that the fork server does once, for all its children.
 _INHERITED = (Undumpable, SetGroups, Inherit, DropBounding, NoNewPrivileges)
 _COLD = "start it with tare-oci, crun or runc"
 

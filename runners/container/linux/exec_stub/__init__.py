@@ -1,1 +1,1 @@
-"""A small program in machine code that is the container's process last before its own program."""
+"""A small program in machine code, which the container's process runs last before its own program."""

@@ -1,23 +1,23 @@
 """The instructions of the small program of :mod:`stub`, for the machines that it is written for.
 
-Their sources are x86_64.S and aarch64.S, beside this file; the bytes stand here, since a host need have no assembler.
+The sources are x86_64.S and aarch64.S in this directory; the bytes are here, since a host may have no assembler.
 
 The program goes through a table at :data:`DATA_AT` + 16, of rows of eight words: the number of a system call (negative:
 the end), five arguments, one unused, and flags. Flags: the low byte says in words what the call is for
 (:data:`stub.WHAT`), :data:`REPORT` puts the report's descriptor in the place of the first argument, :data:`LISTENER`
 stores the call's result plus one at :data:`DATA_AT` and waits, without a system call, for a number that is not zero
-at :data:`DATA_AT` + 8. It looks 2**28 times, no more, since whoever should write it may be dead: that is eight seconds
-where the processor pauses for some hundred cycles each time, and far less where it does not. Then it calls execve.
-What fails is written to the report, as ``flags << 16 | errno``; where a filter forbids even to exit, it runs into an
-instruction that kills it.
+at :data:`DATA_AT` + 8. It reads at most 2**28 times, since the process that should write the number may have died: that
+takes eight seconds if the processor pauses for some hundred cycles each time, and far less if it does not. Then it
+calls execve. What fails is written to the report, as ``flags << 16 | errno``. If a filter forbids even exit, an invalid
+instruction kills it.
 
 Registers at entry: the stack pointer is at argc, argv..., NULL, envp..., NULL (System V ABI). The two bytes of
-``argv[0]`` are the report's descriptor as (byte - 1) * 255 + byte - 1: a byte of zero would end the text.
+``argv[0]`` are the report's descriptor as (byte - 1) * 255 + byte - 1: a zero byte would end the text.
 """
 
 from __future__ import annotations
 
-#: In the file: two headers of programs, then the instructions, in a room that all machines' fit into, then the data.
+#: In the file: two program headers; the instructions, with enough space for those of any machine; the data.
 HEADERS = 64 + 2 * 56  # struct Elf64_Ehdr and two Elf64_Phdr
 ROOM = 256
 #: The file is mapped twice: for the processor to execute, and to read and write the data.
@@ -33,7 +33,7 @@ NUMBERS = {
     "aarch64": {"fcntl": 25, "write": 64, "prctl": 167, "capset": 91, "seccomp": 277, "prlimit64": 261},
 }
 
-#: What the two sources beside this file are assembled to. A test does it again, and says what belongs here.
+#: The two sources in this directory, assembled. A test assembles them again, and prints what belongs here.
 _CODE = {
     "x86_64": bytes.fromhex(
         "8b1c244c8b642408450fb62c2441ffcd4569edff000000410fb6442401458d6c"

@@ -1,14 +1,14 @@
-"""A small program that executes another one: what a container's process is last before its program.
+"""A small program that executes another one: a container's process runs it last before its own program.
 
-While a copy of the runtime waits in the container, ``/proc/self/exe`` is the host's Python. A program that is named so
-(``#!/proc/self/exe`` in an image) would be that file, run with the image's libraries, and could wait and overwrite it
-(CVE-2019-5736). So the runtime first becomes this program, out of a file in memory that nobody can write
+While a copy of the runtime waits in the container, ``/proc/self/exe`` is the host's Python. An image whose program
+begins with ``#!/proc/self/exe`` would run that file with the image's libraries, and could wait and overwrite it
+(CVE-2019-5736). So the runtime first executes this program, out of a file in memory that nobody can write
 (:mod:`unnamed_file`), and it executes the container's.
 
-It also makes the calls that must come last: limits that Python could not live with (RLIMIT_AS), the capabilities as
-configured, and the filter of system calls. So a filter
-need allow nothing but what the program itself needs: after it there is one call, execve, and if that fails a write and
-an exit. A profile may be older than this runtime, or know a handful of calls, or hand each of them to an agent.
+It also makes the calls that must come last: limits under which Python would fail (RLIMIT_AS), the capabilities as
+configured, and the filter of system calls. So a filter need only allow what the program itself needs: after it there is
+one call, execve, and if that fails a write and an exit. A profile may be older than this runtime, allow only a few
+calls, or send each call to an agent.
 
 It is called with ``argv`` = (the number of a descriptor, path, arguments...); see :mod:`machine_code`. What fails is
 written to that descriptor, which closes on a successful execve; it then exits with 127.
@@ -24,10 +24,10 @@ from ...light.dataclasses import record
 from . import unnamed_file
 from .machine_code import CODE_BASE, DATA_AT, DATA_BASE, HEADERS, LISTENER, MACHINES, NUMBERS, REPORT, ROOM, code
 
-#: What its calls are for, by the number that it reports.
+#: The number that it reports -> what failed.
 EXECUTE, DESCRIPTOR, CAPABILITIES, FILTER, LIMIT = range(5)
 WHAT = ("execute {}", "hand on the descriptor for errors", "set the capabilities", "filter system calls", "set a limit")
-#: Where the number of the descriptor of a listener appears, plus one, and where to let the program go on.
+#: Addresses: of the number of a listener's descriptor, plus one, and of the word that lets the program go on.
 LISTENER_AT, GO_AT = DATA_AT, DATA_AT + 8
 _LARGEST = 255 * 255 - 1
 _F_SETFD, _FD_CLOEXEC = 2, 1
@@ -38,8 +38,8 @@ _WORD = (1 << 64) - 1
 class Call:
     """A system call by *name* (of :data:`machine_code.NUMBERS`); *what* it is for is one of the numbers above.
 
-    Of *arguments*, at most five, a number is passed as it is, and bytes by their address. A pair of bytes is passed by
-    the address of the first, which ends with the address of the second (struct sock_fprog).
+    There are at most five *arguments*. A number is passed as it is, bytes by their address. A pair of bytes is passed
+    by the address of the first, to which the address of the second is appended (struct sock_fprog).
     """
 
     what: int
@@ -53,7 +53,7 @@ def _machine() -> str:
 
 
 def why_not() -> str:
-    """Why there is no such program here; empty where there is."""
+    """Why there is no such program for this machine; empty if there is."""
     machine = _machine()
     return (
         ""
@@ -63,7 +63,7 @@ def why_not() -> str:
 
 
 def image(calls: tuple[Call, ...] = (), *, announce: bool = False) -> bytes:
-    """The program as an ELF file, which makes *calls* before it executes. Raises OSError on an unknown machine.
+    """The program as an ELF file, which makes *calls* before it executes another. Raises OSError on an unknown machine.
 
     With *announce* it writes "0" to the report first: from then on the process is this program.
     """
@@ -120,7 +120,7 @@ def words(report: int, path: str, argv: tuple[str, ...]) -> list[bytes]:
 
 
 def said(data: bytes, path: str) -> str:
-    """What the program wrote, in words; what is no error number of it is returned as text."""
+    """What the program wrote, in words; a text that is not its error number is returned as it is."""
     if len(data) != 4:
         return data.decode(errors="replace").strip()
     (number,) = struct.unpack("=I", data)

@@ -1,9 +1,8 @@
-"""A file without a name that can be executed and that nobody can write: where a program of our own making lies.
+"""A file without a name that can be executed and that nobody can write, for a program that is made at run time.
 
-memfd_create(2) makes it, and seals keep it as it is. Where the host forbids to execute such files (the sysctl
-``vm.memfd_noexec`` is 2, Documentation/admin-guide/sysctl/vm.rst), it lies on a file system of its own, which is
-mounted nowhere and read-only: even root in the container, who finds the file as ``/proc/PID/exe``, cannot open it for
-writing.
+memfd_create(2) makes it, and seals forbid changes. If the host forbids to execute such files (the sysctl
+``vm.memfd_noexec`` is 2, Documentation/admin-guide/sysctl/vm.rst), it is in a file system of its own, read-only and
+mounted nowhere: even root in the container, who finds the file as ``/proc/PID/exe``, cannot open it for writing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Children that borrow their parent's memory: they run what they are told, and leave the parent as it was."""
+"""Children that run in their parent's memory: they do what they are told, and leave the parent as it was."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def programs() -> Iterator[Callable[[str], int]]:
 
 
 @pytest.fixture
-def borrower(programs: Callable[[str], int]) -> Make:
+def vfork_child(programs: Callable[[str], int]) -> Make:
     """Makes one whose child runs a script."""
     if why := vfork.why_not():
         pytest.skip(f"not on this machine: {why}")
@@ -66,17 +66,17 @@ def status_of(made: vfork.VforkChild) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_the_program_gets_its_words_and_its_environment(borrower: Make) -> None:
-    made = borrower(script='test "$1" = "o ne" && test "$NAME" = "va=lue" && exit 3')
+def test_the_program_gets_its_words_and_its_environment(vfork_child: Make) -> None:
+    made = vfork_child(script='test "$1" = "o ne" && test "$NAME" = "va=lue" && exit 3')
     assert status_of(made) == 3
 
 
-def test_one_borrower_makes_many_children(borrower: Make) -> None:
-    made = borrower()
+def test_one_object_makes_many_children(vfork_child: Make) -> None:
+    made = vfork_child()
     assert [status_of(made) for _ in range(50)] == [7] * 50
 
 
-def test_the_set_up_runs_in_the_child_and_is_done_before_exec(borrower: Make) -> None:
+def test_the_set_up_runs_in_the_child_and_is_done_before_exec(vfork_child: Make) -> None:
     reader, writer = os.pipe()
     parent = os.getpid()
 
@@ -85,53 +85,53 @@ def test_the_set_up_runs_in_the_child_and_is_done_before_exec(borrower: Make) ->
         os.chdir("/")
         return True
 
-    assert status_of(borrower(setup, script='test "$(pwd)" = / && exit 4')) == 4
+    assert status_of(vfork_child(setup, script='test "$(pwd)" = / && exit 4')) == 4
     os.close(writer)
     assert os.read(reader, 100) == b"child"
     os.close(reader)
     assert os.getcwd() != "/", "directories are not shared, memory is"  # noqa: PTH109
 
 
-def test_its_memory_is_the_parents(borrower: Make) -> None:
+def test_its_memory_is_the_parents(vfork_child: Make) -> None:
     seen: list[int] = []
 
     def setup() -> bool:
         seen.append(1)
         return True
 
-    made = borrower(setup)
+    made = vfork_child(setup)
     assert [status_of(made), status_of(made)] == [7, 7]
     assert seen == [1, 1]
 
 
-def test_a_set_up_that_says_no_is_not_followed_by_exec_nor_by_a_word(borrower: Make) -> None:
+def test_a_set_up_that_says_no_is_not_followed_by_exec_nor_by_a_word(vfork_child: Make) -> None:
     said: list[int] = []
-    assert status_of(borrower(lambda: False, said.append)) == 126
+    assert status_of(vfork_child(lambda: False, said.append)) == 126
     assert said == []
 
 
-def test_a_set_up_that_raises_is_not_followed_by_exec(borrower: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_up_that_raises_is_not_followed_by_exec(vfork_child: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     raised: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda each: raised.append(str(each.exc_value)))
 
     def setup() -> bool:
         raise ValueError("half-made")
 
-    assert status_of(borrower(setup)) == 126
+    assert status_of(vfork_child(setup)) == 126
     assert raised == ["half-made"]
 
 
-def test_an_exec_that_fails_is_told_with_its_error_number(borrower: Make, tmp_path: Path) -> None:
+def test_an_exec_that_fails_is_told_with_its_error_number(vfork_child: Make, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("no program")
     text.chmod(0o755)
     said: list[int] = []
-    made = borrower(failed=said.append, path=str(text))
+    made = vfork_child(failed=said.append, path=str(text))
     assert [status_of(made), status_of(made)] == [126, 126]
     assert said == [errno.ENOEXEC, errno.ENOEXEC]
 
 
-def test_exceptions_within_the_set_up_leave_the_parents_alone(borrower: Make) -> None:
+def test_exceptions_within_the_set_up_leave_the_parents_alone(vfork_child: Make) -> None:
     def setup() -> bool:
         try:
             os.stat("/absent")  # noqa: PTH116
@@ -139,7 +139,7 @@ def test_exceptions_within_the_set_up_leave_the_parents_alone(borrower: Make) ->
             return True
         return False
 
-    made = borrower(setup)
+    made = vfork_child(setup)
     try:
         raise KeyError("mine")
     except KeyError as error:
@@ -147,8 +147,8 @@ def test_exceptions_within_the_set_up_leave_the_parents_alone(borrower: Make) ->
         assert sys.exception() is error  # noqa: PT017 - it is not about the error
 
 
-def test_a_namespace_that_may_not_be_made_is_an_error_and_no_child(borrower: Make) -> None:
-    made = borrower()
+def test_a_namespace_that_may_not_be_made_is_an_error_and_no_child(vfork_child: Make) -> None:
+    made = vfork_child()
     impossible = 0x10000000 | 0x00000200  # CLONE_NEWUSER with CLONE_FS, clone(2): EINVAL
     with pytest.raises(OSError, match="clone"):
         made.start(impossible)
