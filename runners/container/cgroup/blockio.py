@@ -67,7 +67,7 @@ def _weight(reader: Reader, key: str) -> int:
 
 def _no_leaf(reader: Reader) -> None:
     if reader.take("leafWeight", int, 0):
-        reader.warn("leafWeight", "ignored: Linux 5.0 took it away with the CFQ scheduler")
+        reader.warn("leafWeight", "ignored: Linux 5.0 removed it with the CFQ scheduler")
 
 
 def _devices(reader: Reader, key: str) -> Iterator[tuple[Reader, str]]:

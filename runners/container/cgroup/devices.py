@@ -91,7 +91,7 @@ def _rule(item: Reader) -> Rule:
     if not _mask(access):
         raise BundleError(item.at("access"), f"{access!r} is not made of r, w and m", SEE)
     if access.strip("rwm"):
-        item.warn("access", f"of {access!r} the letters r, w and m count")
+        item.warn("access", f"of {access!r} only the letters r, w and m are used")
     numbers = {}
     for key in ("major", "minor"):
         numbers[key] = item.take(key, int, -1)
@@ -184,7 +184,7 @@ def _amend(default: bool, exceptions: dict[Rule, int], device: Rule, access: int
         if not device.covers(known):
             raise BundleError(
                 "linux.resources.devices",
-                "takes one device out of a rule for many, which cgroup v1 cannot say",
+                "takes one device out of a rule for many, which cgroup v1 cannot express",
                 "put the wider rule last, or list the devices one by one",
             )
         if mask & ~access:

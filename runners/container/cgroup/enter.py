@@ -86,7 +86,9 @@ def below(group: Cgroup, asked: list[str]) -> tuple[str, ...]:
     for text in asked:
         words, colon, path = text.rpartition(":")
         if not colon and len(asked) > 1:
-            raise OciError("--cgroup", f"{text!r} stands beside others, without a controller", "write CONTROLLER:PATH")
+            raise OciError(
+                "--cgroup", f"{text!r} is given without a controller, beside others", "write CONTROLLER:PATH"
+            )
         if ".." in path.split("/") or ":" in words:
             raise OciError("--cgroup", f"{path} is not a sub cgroup path", "give one below the container's")
         paths.update(dict.fromkeys(words.split(","), "/".join(word for word in path.split("/") if word)))

@@ -168,7 +168,7 @@ class _V1:
         for interface, priority in asked.priorities:
             found.append(self.put("network.priorities", "net_prio.ifpriomap", f"{interface} {priority}"))
         if asked.unified:
-            why = "invalid configuration: it is for cgroup v2, and this host drives v1"
+            why = "invalid configuration: it is for cgroup v2, and this host uses v1"
             raise BundleError(where("unified"), why, "use memory, cpu, pids, blockIO")
         return found
 

@@ -140,9 +140,9 @@ def _memory(reader: Reader) -> Memory:
     if 0 < swap < limit:
         raise BundleError(reader.at("swap"), "is memory and swap together: not below limit", f"make it {limit} or more")
     if _number(reader, "kernel"):
-        reader.warn("kernel", "ignored: Linux 5.16 took it away")
+        reader.warn("kernel", "ignored: Linux 5.16 removed it")
     if not reader.take("useHierarchy", bool, True):
-        reader.warn("useHierarchy", "ignored: Linux 5.11 took the other way away")
+        reader.warn("useHierarchy", "ignored: since Linux 5.11, hierarchies are always used")
     swappiness = reader.take("swappiness", int, _NO_LIMIT)
     if not 0 <= swappiness <= 100 and swappiness not in (_NO_LIMIT, _MINUS_ONE_UNSIGNED):
         raise BundleError(reader.at("swappiness"), "is not from 0 to 100", SEE)

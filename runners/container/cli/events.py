@@ -168,5 +168,5 @@ def _shortage(call: Call, group: Cgroup) -> Shortage | None:
     try:
         return Shortage(group)
     except OSError as error:  # no memory controller, or a kernel without cgroup.event_control (PREEMPT_RT)
-        call.log.warning(f"events: a shortage of memory will not be told: {reason(error)}")
+        call.log.warning(f"events: a shortage of memory will not be reported: {reason(error)}")
         return None

@@ -48,7 +48,7 @@ _SELINUX = "/sys/fs/selinux/enforce"
 PLATFORMS = ("windows", "solaris", "vm", "zos", "freebsd")
 #: Keys of ``linux`` that this runtime cannot do. The last two are of version 1.3 of the specification.
 _IMPOSSIBLE = {
-    "intelRdt": "this runtime does not drive resctrl, the file system of Intel RDT",
+    "intelRdt": "this runtime does not use resctrl, the file system of Intel RDT",
     "netDevices": "this runtime does not move network devices",
     "memoryPolicy": "this runtime sets no NUMA policy",
 }
@@ -248,7 +248,7 @@ def _ids(linux: Reader, namespaces: dict[str, str], process: Process) -> tuple[t
             linux.warn("uidMappings" if uids else "gidMappings", "is ignored: the container has no user namespace")
         return (), ()  # a joined namespace has its own ids
     if not uids and not gids:
-        linux.warn("uidMappings", "is missing: the container has one user, who is the caller outside")
+        linux.warn("uidMappings", "is missing: the container has one user, who is the caller on the host")
         return (idmap.Range(process.uid, os.geteuid(), 1),), (idmap.Range(process.gid, os.getegid(), 1),)
     if not uids or not gids:
         raise BundleError(

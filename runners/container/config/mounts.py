@@ -261,7 +261,7 @@ class _Words:
     def _other(self, word: str) -> None:
         """Take an option for a file system. A bind ignores it, and so would the kernel."""
         if self.bind:
-            self.item.warn("options", f"{word!r} means nothing to a bind: ignored")
+            self.item.warn("options", f"{word!r} has no effect on a bind: ignored")
         else:
             self.data.append(word)
 

@@ -58,11 +58,15 @@ def scheduler(item: Reader) -> Scheduler:
     """The object ``scheduler``. Raises BundleError."""
     policy = item.take("policy", str)
     if policy not in POLICIES:
-        raise BundleError(item.at("policy"), f"{policy!r} is in no kernel", f"use one of {', '.join(POLICIES)}")
+        raise BundleError(item.at("policy"), f"{policy!r} exists in no kernel", f"use one of {', '.join(POLICIES)}")
     flags = 0
     for i, name in enumerate(item.texts("flags")):
         if name not in FLAGS:
-            why = "needs a value, which has no field" if name in _WITHOUT_VALUE else "is not a flag of sched_setattr(2)"
+            why = (
+                "needs a value, for which the specification has no field"
+                if name in _WITHOUT_VALUE
+                else "is not a flag of sched_setattr(2)"
+            )
             raise BundleError(f"{item.at('flags')}[{i}]", f"{name!r} {why}", f"use some of {', '.join(FLAGS)}")
         flags |= FLAGS[name]
     made = Scheduler(

@@ -73,7 +73,7 @@ def place(store: Store, config: Bundle, name: str, warn: Callable[[str], None]) 
         # runc's words, which callers may know.
         why = f"container's cgroup unexpectedly frozen: {frozen}"
         raise OciError(
-            "linux.cgroupsPath", why, "let it run first (write THAWED to its freezer.state, in v2 0 to cgroup.freeze)"
+            "linux.cgroupsPath", why, "thaw it first (write THAWED to its freezer.state, in v2 0 to cgroup.freeze)"
         )
     inside = group.pids()
     if inside:

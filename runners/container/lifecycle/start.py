@@ -87,7 +87,9 @@ def _check_running(known: State, config: Bundle, *, executed: bool) -> None:
     failed = f"cannot start the container {known.name}"
     group = claim_cgroup.group_of(known)
     if group is not None and group.frozen():
-        raise OciError(failed, f"its cgroup is frozen: {group.frozen_by()}", "let it run first")
+        raise OciError(
+            failed, f"its cgroup is frozen: {group.frozen_by()}", "thaw it first (tare-oci resume, if it was paused)"
+        )
     if executed:
         why = f"{config.process.argv[0]} is not executed within {_EXECUTE_MS // 1000} s"
         raise OciError(failed, why, "see what its execve waits for")

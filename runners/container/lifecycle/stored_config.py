@@ -52,7 +52,7 @@ def judge(text: bytes, directory: str, path: str) -> Bundle:
     except BundleError as error:
         raise OciError(f"{path}: {error.where}", error.why, error.fix) from None
     except ValueError as error:
-        raise OciError(f"{path} is no JSON", str(error), "correct it") from None
+        raise OciError(f"{path} is not JSON", str(error), "correct it") from None
     except RecursionError:
         raise OciError(path, "is nested too deeply", "correct it") from None
 

@@ -83,7 +83,7 @@ def made(
                 return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except FileExistsError:
             if not nowhere:
-                raise OSError(errno.EEXIST, "is a link to nowhere", path) from None
+                raise OSError(errno.EEXIST, "is a link to a missing file", path) from None
             path = posixpath.join(above, _link(name, parent))
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None

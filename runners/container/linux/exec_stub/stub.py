@@ -26,7 +26,7 @@ from .machine_code import CODE_BASE, DATA_AT, DATA_BASE, HEADERS, LISTENER, MACH
 
 #: The number that it reports -> what failed.
 EXECUTE, DESCRIPTOR, CAPABILITIES, FILTER, LIMIT = range(5)
-WHAT = ("execute {}", "hand on the descriptor for errors", "set the capabilities", "filter system calls", "set a limit")
+WHAT = ("execute {}", "pass on the descriptor for errors", "set the capabilities", "filter system calls", "set a limit")
 #: Addresses: of the number of a listener's descriptor, plus one, and of the word that lets the program go on.
 LISTENER_AT, GO_AT = DATA_AT, DATA_AT + 8
 _LARGEST = 255 * 255 - 1
