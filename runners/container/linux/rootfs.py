@@ -63,8 +63,8 @@ def made(
 ) -> int:
     """A descriptor of what is at *path*; if that is missing, *make* is called with a name and its directory.
 
-    A link to a missing file is followed, too, at most *nowhere* times: images have /etc/resolv.conf -> ../run/... and
-    no /run. Its target is made, in the root. Raises OSError.
+    With *nowhere*, a link to a missing file is followed, too: images have /etc/resolv.conf -> ../run/... and no /run.
+    Its target is made, in the root. Raises OSError.
     """
     for _ in range(_MOST_LINKS):
         try:
@@ -73,12 +73,12 @@ def made(
             above, name = posixpath.split(path.rstrip("/"))
             if not name:
                 raise
-        if name == "..":  # of a missing file, and so not of a link: no more need be made
+        if name == "..":  # ".." of a missing directory, which is no link: only the path above is needed
             path = posixpath.dirname(above)
             continue
         parent = directory(above, links=links, nowhere=nowhere)
         try:
-            if name != ".":  # of that, a directory above was missing
+            if name != ".":  # ".": a directory above was missing, and is made by now
                 make(name, parent)
                 return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except FileExistsError:

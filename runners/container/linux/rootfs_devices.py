@@ -20,7 +20,7 @@ def device_in(path: str, mode: int, number: int, uid: int, gid: int, standard: i
     """mknod(2) of a device with its kind in *mode*; if that is not allowed, the host's of the same name is bound.
 
     If the same device exists, that is no error, but OSError with :data:`rootfs.OTHERWISE` if its mode or owner differs.
-    Another file is an error, or is replaced by a *standard* device.
+    Another file is an error; with *standard*, the host's device is bound over it instead.
     """
 
     def make(name: str, parent: int) -> None:
