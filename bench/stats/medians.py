@@ -61,9 +61,17 @@ def interval_of(
 
     *statistic* maps medians, shape (resamples, columns), to numbers, shape (resamples,). (None, None) below 3 rounds.
     """
+    return intervals_of(rounds, (statistic,), resamples)[0]
+
+
+def intervals_of(
+    rounds: Floats, statistics: Sequence[Callable[[Floats], Floats]], resamples: int = 1999
+) -> list[tuple[float | None, float | None]]:
+    """:func:`interval_of` for each of *statistics*, of the same draws."""
     if len(rounds) < LEAST:
-        return None, None
-    return percentiles(statistic(draws(list(rounds.T), paired=True, resamples=resamples)))
+        return [(None, None)] * len(statistics)
+    drawn = draws(list(rounds.T), paired=True, resamples=resamples)
+    return [percentiles(statistic(drawn)) for statistic in statistics]
 
 
 def percentiles(found: Floats) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require
 from tests.unit.reports.fixture import subject, write_run
+from tests.unit.reports.ramps_fixture import LARGE, large
 
 
 @pytest.fixture(params=["null", "process", "container"])
@@ -77,15 +78,19 @@ def test_loading_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     assert benchmark(store.load, path).samples
 
 
-#: Runs, as (subjects, rounds): seven numbers a start. A scenario may have 10 000 rounds at most.
-RUNS = {"12 rounds": (3, 12), "a million numbers": (15, 9530)}
+#: Runs of starts, as (subjects, rounds): seven numbers a start. A scenario may have 10 000 rounds at most.
+STARTS = {"12 rounds": (3, 12), "a million numbers": (15, 9530)}
+#: Runs of ramps, as (what there is very much of, experiment): a million numbers each.
+RAMPS = {f"{experiment}, {shape}": (shape, experiment) for shape in LARGE for experiment in ("memory", "density")}
 
 
-@pytest.fixture(params=RUNS)
+@pytest.fixture(params=[*STARTS, *RAMPS])
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if not request.config.getoption("benchmark_enable") and request.param != "12 rounds":
         pytest.skip("a million numbers are for nox -s bench")
-    count, rounds = RUNS[request.param]
+    if request.param in RAMPS:
+        return large(tmp_path / "run", *RAMPS[request.param])
+    count, rounds = STARTS[request.param]
     runners = ("process", "container", "crun")
     subjects = [subject(runners[n % 3], f"{runners[n % 3]}-{n // 3}" if n > 2 else "") for n in range(count)]
     return write_run(tmp_path / "run", subjects, rounds=rounds)

@@ -137,9 +137,26 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
         analysis=found,
         derived=tuple(_derived(run, read, table)),
         unclaimed=_unclaimed(unseen, found.refused),
-        notes=read.notes,
+        notes=(*read.notes, *_left_out(run, read, dense=dense)),
         drawn=Drawn(read=read, table=table, used=used),
     )
+
+
+def _left_out(run: Run, read: Ramps, *, dense: bool) -> Iterator[str]:
+    """What tables and curves of a very large run do not show one by one."""
+    for subject in read.subjects():
+        counts = set(read.host.index[read.host.index.get_level_values("subject") == subject].get_level_values("n"))
+        if len(counts) > ramps.MOST_COUNTS:
+            yield (
+                f"{subject} was read at {len(counts)} counts. Tables and curves show {ramps.MOST_COUNTS} of them, "
+                "with the first, the last and those of the largest residuals; lines and figures use all of them."
+            )
+    for subject, some in verification.ended(run).items() if dense else ():
+        if len(some) > verification.MOST_RAMPS:
+            yield (
+                f"{subject}: {len(some)} ramps ended. The predictions of {verification.MOST_RAMPS} of them are shown, "
+                "with those that reached the fewest and the most instances."
+            )
 
 
 def _needs(

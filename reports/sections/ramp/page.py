@@ -29,6 +29,8 @@ from tare.reports.sections.ramp.memory.model import Margin, MemoryLayers, Owner
 
 #: Towers that stand side by side; more would be too narrow to read.
 _MOST_TOWERS = 4
+#: Of so many rounds each residual is shown; of more, the least and the most.
+_MOST_ROUNDS = 100
 _BALANCE = "Host memory an instance, by owner"
 
 FILTERS: Mapping[str, Callable[..., str]] = {
@@ -88,6 +90,7 @@ def context(analysed: Analysed) -> dict[str, Any]:
         "counters": {name: slopes.COUNTERS[name] for name in counters},
         "parts": list(dict.fromkeys(part for row in report.analysis.ledger for part in row.parts)),
         "refused": refused,
+        "most_rounds": _MOST_ROUNDS,
         "rules": margin_words.rules(found for found in report.analysis.constancy if found.subject not in refused),
         "extrapolated": sentences.EXTRAPOLATED,
         "course_of": _course(report),

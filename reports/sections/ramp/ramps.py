@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
+import numpy as np
 import pandas as pd
 
 from tare.bench.records.rows import Serves
@@ -14,6 +16,9 @@ from tare.reports.analysis import tables
 #: How the names begin of what the window after settling and the reading itself show, and of what a payload sees.
 _WINDOW = ("window_", "host_busy_", "pressure_", "sampling_")
 _INSIDE = "inside_"
+
+#: So many counts of a subject have a row of their own in a table, or a point on a curve. Lines and figures use all.
+MOST_COUNTS = 60
 
 _KEYS = ["subject", "round", "n"]
 _PROGRAM = ["role", "serves"]
@@ -94,6 +99,17 @@ def read(run: Run) -> Ramps:
         inside=_wide(frame[up & inside], _KEYS),
         notes=tuple(notes),
     )
+
+
+def chosen(counts: Iterable[int]) -> list[int]:
+    """At most :data:`MOST_COUNTS` of *counts*, rising: all of them, or some evenly, with the first and the last."""
+    return evenly(sorted(set(counts)), MOST_COUNTS)
+
+
+def evenly(values: Sequence[int], most: int) -> list[int]:
+    """At most *most* of *values*, evenly by their places, with the first and the last."""
+    places = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
+    return [values[place] for place in places]
 
 
 def one(frame: pd.DataFrame, subject: str, number: int) -> pd.DataFrame:

@@ -22,6 +22,8 @@ EXTRAPOLATED = (
 )
 #: So many processors that other work uses more, or less, are worth a word.
 _OTHERS = 0.05
+#: So many readings are named one by one.
+_MOST_NAMED = 12
 BILLED_BY_COUNT = "memory is compared at the number reached, because another rule ended the ramp"
 
 
@@ -222,6 +224,8 @@ def _grounds(row: DensityRow) -> str:
 
 
 def _at(readings: Sequence[int]) -> str:
+    if len(readings) > _MOST_NAMED:
+        return f"from {len(readings)} readings at {readings[0]} to {readings[-1]}"
     return f"from the readings at {', '.join(map(str, readings))}"
 
 

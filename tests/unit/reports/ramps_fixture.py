@@ -320,7 +320,7 @@ LARGE: Mapping[str, tuple[Sequence[Climber], int]] = {
     "many starts": (
         [
             process(counts=(1, 2, 5, 10, 100, 1000, 10_000, 100_000), noise=64 * KIB, watched=True),
-            container(counts=(1, 2, 5, 10, 100, 1000, 10_000, 100_000), noise=64 * KIB, watched=True),
+            container(burden=PROCESS, counts=(1, 2, 5, 10, 100, 1000, 10_000, 100_000), noise=64 * KIB, watched=True),
         ],
         5,
     ),

@@ -11,6 +11,8 @@ import pytest
 from tare import reports
 from tare.bench.records import store
 from tare.reports.charts import marks
+from tare.reports.sections.ramp.density.verification import MOST_RAMPS
+from tare.reports.sections.ramp.ramps import MOST_COUNTS
 from tests.unit.reports import fixture as synthetic
 from tests.unit.reports import ramps_fixture as ramps
 
@@ -72,3 +74,60 @@ def test_only_some_of_very_many_failures_are_shown_one_by_one(tmp_path: Path) ->
     page = reports.html(reports.analyse(run))
     assert page.count("The end of <code>logs/") == 200
     assert "And 50 more" in page
+
+
+def test_a_ramp_of_very_many_counts_has_a_bounded_report_that_says_so(tmp_path: Path) -> None:
+    counts = range(1, 401)
+    burden = ramps.Burden(each={"payload": 44 * ramps.KIB, "slab": 300 * ramps.KIB})
+    many = ramps.container(burden=burden, counts=counts, watched=True, descends=True, noise=64 * ramps.KIB)
+    analysed = reports.analyse(store.load(ramps.write(tmp_path / "run", [many], probe="density", rounds=3)))
+    found = analysed.report.analysis
+    read = [row.n for row in found.ledger]
+    assert (read[0], read[-1], len(read) <= MOST_COUNTS + 2) == (1, 400, True)
+    assert all(len(curve.points) <= MOST_COUNTS + 1 for curve in found.curves)
+    assert len(found.margins) < MOST_COUNTS
+    # Nothing is lost: every start and every removal is in one of the points.
+    ready = next(curve for curve in found.curves if curve.metric == "ready_seconds")
+    assert sum(point.readings for point in ready.points) == 3 * 400
+    down = found.descents[0].points
+    assert sum(point.removed for point in down) == 400
+    assert sum(point.removal_seconds or 0.0 for point in down) == pytest.approx(0.4)
+    # The lines rest on all counts.
+    line = next(line for line in found.fits if line.counter == "host_change")
+    assert (len(line.numbers), line.b) == (400, pytest.approx(344 * ramps.KIB, rel=0.01))
+    page = reports.html(analysed)
+    assert "from 79 readings at 2 to 80; memory would" in page
+    assert "was read at 401 counts. Tables and curves show 60 of them" in page
+    assert all(len(re.findall("<use|<path", figure)) <= MOST_ELEMENTS for figure in figures(page))
+
+
+def test_the_farthest_residual_keeps_its_row_among_very_many(tmp_path: Path) -> None:
+    path = ramps.write(tmp_path / "run", [ramps.container(counts=range(1, 201))], rounds=1)
+    samples = path / "samples.jsonl"
+    lines = samples.read_bytes().splitlines(keepends=True)
+    place = next(at for at, line in enumerate(lines) if b'"host_anon_bytes"' in line and b'"n":78' in line)
+    lines[place] = re.sub(rb'"value":[0-9.e+]+', b'"value":0.0', lines[place])
+    samples.write_bytes(b"".join(lines))
+    rows = reports.build(store.load(path)).analysis.ledger
+    assert max(rows, key=lambda row: abs(row.residual_bytes)).n == 78
+
+
+def test_very_many_ramps_of_a_subject_are_predicted_for_some_and_the_ends_are_among_them(tmp_path: Path) -> None:
+    path = ramps.write(tmp_path / "run", [ramps.container()], probe="density", rounds=120)
+    outcomes = path / "outcomes.jsonl"
+    lines = outcomes.read_bytes().splitlines(keepends=True)
+    lines[76] = lines[76].replace(b'"reached":50', b'"reached":20')
+    outcomes.write_bytes(b"".join(lines))
+    analysed = reports.analyse(store.load(path))
+    rows = analysed.report.analysis.density
+    assert len(rows) <= MOST_RAMPS
+    assert (rows[0].round, rows[-1].round) == (1, 120)
+    assert [row.round for row in rows if row.reached == 20] == [77]
+    assert f"container: 120 ramps ended. The predictions of {MOST_RAMPS} of them are shown" in reports.html(analysed)
+
+
+@pytest.mark.parametrize("counts", [(1, 2, 5, 10, 100, 1000), (2, 3, 4, 5000)])
+def test_the_last_of_few_counts_may_be_many_times_the_one_before(tmp_path: Path, counts: tuple[int, ...]) -> None:
+    path = ramps.write(tmp_path / "run", [ramps.process(counts=counts)], probe="density", rounds=3)
+    (found,) = reports.build(store.load(path)).analysis.constancy
+    assert (found.split, found.end) == counts[-2:]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise, takewhile
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from tare.reports import words
 from tare.reports.sections.ramp.density import verification
 from tare.reports.sections.ramp.density.model import Curve, CurvePoint, DensityRow
 from tare.reports.sections.ramp.prediction import FIFTH
-from tare.reports.sections.ramp.ramps import Ramps
+from tare.reports.sections.ramp.ramps import Ramps, chosen
 
 TAKEN = "taken_bytes"
 READY = "ready_seconds"
@@ -59,7 +60,7 @@ def curves(read: Ramps, taken: pd.DataFrame, rows: Iterable[DensityRow], process
         }
         for metric, values in found.items():
             if values:
-                yield _curve(subject, metric, values, knees.get(subject))
+                yield _curve(subject, metric, _joined(values), knees.get(subject))
 
 
 def _curve(subject: str, metric: str, values: _Values, memory_knee: int | None) -> Curve:
@@ -91,6 +92,17 @@ def _knee(points: tuple[CurvePoint, ...], unit: str) -> tuple[int | None, str]:
     return off[-1].n, f"above {told}; up to a fifth of the largest number it was {was}"
 
 
+def _joined(values: _Values) -> _Values:
+    """Of very many counts, those between two that have a point join the latter: no extreme is lost."""
+    kept = chosen(values)
+    if len(kept) == len(values):
+        return values
+    found: _Values = {n: [] for n in kept}
+    for n, some in values.items():
+        found[kept[bisect_left(kept, n)]] += some
+    return found
+
+
 def _own(window: pd.DataFrame, processors: int) -> pd.DataFrame:
     """The share of all processors that the instances used themselves: in each ramp less its window before the first.
 
@@ -106,12 +118,11 @@ def _own(window: pd.DataFrame, processors: int) -> pd.DataFrame:
 def _starts(starts: pd.DataFrame, subject: str, counts: list[int]) -> _Values:
     """The starts from one count to the next, at the latter."""
     mine = starts[starts["subject"] == subject]
-    found: _Values = {}
-    for below, n in pairwise([0, *counts]):
-        some = mine[(mine["n"] > below) & (mine["n"] <= n)]["value"].tolist()
-        if some:
-            found[n] = some
-    return found
+    mine = mine[mine["n"] > 0]
+    places = np.searchsorted(counts, mine["n"])
+    seen = places < len(counts)
+    grouped = mine["value"][seen].groupby(places[seen])
+    return {counts[int(str(place))]: some.tolist() for place, some in grouped}
 
 
 def _of(frame: pd.DataFrame, subject: str, metric: str) -> _Values:

@@ -11,7 +11,7 @@ from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.sections.ramp.density.model import Descent, DescentPoint
 from tare.reports.sections.ramp.memory import ledger
-from tare.reports.sections.ramp.ramps import Ramps
+from tare.reports.sections.ramp.ramps import Ramps, chosen
 
 
 def descents(read: Ramps, refused: Container[str]) -> Iterator[Descent]:
@@ -41,10 +41,12 @@ def _descent(read: Ramps, subject: str, *, balanced: bool) -> Iterator[Descent]:
     seconds = {**_medians(down["removal_seconds"]), 0: _medians(ends["removal_seconds"])[top]}
     taken[0], still[top], still[0] = 0.0, taken[top], _medians(_below(ground, ends))[top]
     points = [DescentPoint(n=top, up_bytes=taken[top], down_bytes=still[top])]
-    for above, n in pairwise(sorted(still, reverse=True)):
+    counts = sorted(still, reverse=True)
+    for above, n in pairwise(chosen(still)[::-1]):
+        took = sum(seconds[m] for m in counts[counts.index(above) + 1 : counts.index(n) + 1])
         point = DescentPoint(
-            n=n, up_bytes=taken[n], down_bytes=still[n], removed=above - n, removal_seconds=seconds[n],
-            each_seconds=seconds[n] / (above - n),
+            n=n, up_bytes=taken[n], down_bytes=still[n], removed=above - n, removal_seconds=took,
+            each_seconds=took / (above - n),
         )  # fmt: skip
         points.append(point)
     total = _medians(ends["teardown_seconds"])[top]
@@ -62,7 +64,8 @@ def _of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
 def _timed(frame: pd.DataFrame) -> set[int]:
     """The rounds of which every removal is timed: of one in which the measuring process did not run, none is."""
     times = frame.reindex(columns=["removal_seconds"]).iloc[:, 0]
-    return {int(str(number)) for number, some in times.groupby(level="round") if some.notna().all()}
+    whole = times.notna().groupby(level="round").all()
+    return {int(str(number)) for number in whole.index[whole]}
 
 
 def _of_rounds(frame: pd.DataFrame, rounds: Collection[int]) -> pd.DataFrame:
@@ -77,7 +80,7 @@ def _below(ground: pd.Series, frame: pd.DataFrame) -> pd.Series:
 
 def _medians(values: pd.Series) -> dict[int, float]:
     """Over rounds, by number."""
-    return {int(str(n)): float(some.median()) for n, some in values.groupby(level="n")}
+    return {int(str(n)): float(value) for n, value in values.groupby(level="n").median().items()}
 
 
 def _sentence(top: int, total: float, points: list[DescentPoint], *, balanced: bool) -> str:

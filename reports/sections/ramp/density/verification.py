@@ -32,6 +32,9 @@ from tare.reports.sections.ramp.ramps import Ramps
 #: So many readings at the end must leave the line.
 LEAST_OFF = 2
 
+#: So many ramps of a subject are held against their predictions, each by itself.
+MOST_RAMPS = 12
+
 MEMORY_RULES = ("memory floor", "memory budget")
 CPU_RULE = "processor floor"
 AVAILABLE = "host_available_bytes"
@@ -41,10 +44,11 @@ SATURATED = 0.95
 
 
 def predictions(run: Run, read: Ramps, taken: pd.DataFrame) -> Iterator[tuple[Outcome, Predictions]]:
-    """What each ramp that ended ok, and was read on its way, says of one more instance; *taken* is :func:`used`."""
-    for outcome in tables.last_outcomes(run).values():
-        if outcome.kind != "measured" or outcome.status != "ok" or not outcome.stopped_by:
-            continue
+    """What each ramp that ended ok, and was read on its way, says of one more instance; *taken* is :func:`used`.
+
+    Of very many ramps of a subject, :data:`MOST_RAMPS`.
+    """
+    for outcome in _shown(run):
         mine, host = (_mine(frame, outcome) for frame in (taken, read.host))
         if 0 not in host.index or len(host) < 2:
             continue
@@ -61,6 +65,25 @@ def predictions(run: Run, read: Ramps, taken: pd.DataFrame) -> Iterator[tuple[Ou
                 own_processors=_busy(window) * number,
             ),
         )
+
+
+def ended(run: Run) -> dict[str, list[Outcome]]:
+    """The ramps of each subject that ended ok, by a rule."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in tables.last_outcomes(run).values():
+        if outcome.kind == "measured" and outcome.status == "ok" and outcome.stopped_by:
+            found.setdefault(outcome.subject, []).append(outcome)
+    return found
+
+
+def _shown(run: Run) -> Iterator[Outcome]:
+    """All ramps, or of very many some evenly, with those that reached the least and the most."""
+    for mine in ended(run).values():
+        if len(mine) <= MOST_RAMPS:
+            yield from mine
+            continue
+        ends = {place(range(len(mine)), key=lambda at: mine[at].reached) for place in (min, max)}
+        yield from (mine[at] for at in sorted(ends | set(ramps.evenly(range(len(mine)), MOST_RAMPS - len(ends)))))
 
 
 def rows(

@@ -16,7 +16,7 @@ from tare.bench.stats import estimate, medians
 from tare.bench.stats.medians import Floats
 from tare.reports import words
 from tare.reports.sections.ramp.memory.model import GivenBack, LedgerRow, ProgramMemory
-from tare.reports.sections.ramp.ramps import Program, Ramps
+from tare.reports.sections.ramp.ramps import Program, Ramps, chosen
 
 #: A residual balances below this part of the change, or below so much for each instance, whichever is larger.
 MOST_FRACTION = 0.05
@@ -95,15 +95,25 @@ def programs(read: Ramps, metric: str) -> pd.DataFrame:
 
 
 def rows(table: pd.DataFrame, programs: Iterable[Program]) -> Iterator[LedgerRow]:
-    """One row a subject and number of instances, over all rounds that read it; *programs* are all that were read."""
+    """One row a subject and count, over all rounds that read it; *programs* are all that were read.
+
+    Of a subject that was read at very many counts, some have a row: see :func:`reports.sections.ramp.ramps.chosen`.
+    """
     if table.empty:
         return
     known = {f"{ANONYMOUS}{program}": program for program in programs}
     for subject in dict.fromkeys(table.index.get_level_values("subject")):
         mine = table[table.index.get_level_values("subject") == subject]
-        numbers = mine.index.get_level_values("n")
-        for n in sorted(set(numbers)):
-            yield _row(str(subject), int(n), mine[numbers == n], known)
+        for n in sorted(_shown(mine)):
+            yield _row(str(subject), n, mine.xs(n, level="n", drop_level=False), known)
+
+
+def _shown(mine: pd.DataFrame) -> set[int]:
+    """The counts that have a row: all, or some of very many, and those with the largest residuals of any round."""
+    counts = [int(n) for n in mine.index.get_level_values("n")]
+    found = set(chosen(counts))
+    left = mine[RESIDUAL].fillna(0.0).to_numpy()
+    return found if found == set(counts) else found | {counts[int(left.argmin())], counts[int(left.argmax())]}
 
 
 def is_part(column: str) -> bool:
@@ -167,14 +177,12 @@ def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program]
     matrix = group[[HOST, *parts]].fillna(0.0).to_numpy(dtype="float64")
     middle = np.median(matrix, axis=0)
     change, residual = float(middle[0]), float(middle[0] - middle[1:].sum())
-    low, high = medians.interval_of(matrix, _left)
-    flow, fhigh = medians.interval_of(matrix, _fraction)
+    (low, high), (flow, fhigh) = medians.intervals_of(matrix, (_left, _fraction))
     around = estimate.estimate(matrix[:, 0].tolist())
     allowed = allowed_bytes(change, n)
     balanced = abs(residual) <= allowed
-    lefts = [float(_left(line)) for line in matrix]
-    shares = [float(_fraction(line)) for line in matrix]
-    each = [abs(left) <= allowed_bytes(float(line[0]), n) for left, line in zip(lefts, matrix, strict=True)]
+    lefts, shares = _left(matrix), _fraction(matrix)
+    each = np.abs(lefts) <= np.maximum(MOST_FRACTION * np.abs(matrix[:, 0]), MOST_EACH_BYTES * n)
     return LedgerRow(
         subject=subject,
         n=n,
@@ -195,12 +203,12 @@ def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program]
         residual_fraction_high=fhigh,
         allowed_bytes=allowed,
         balanced=balanced,
-        rounds_balanced=sum(each),
+        rounds_balanced=int(each.sum()),
         rounds=len(matrix),
-        round_residual_bytes=tuple(lefts),
-        round_residual_fraction=tuple(shares),
+        round_residual_bytes=tuple(lefts.tolist()),
+        round_residual_fraction=tuple(shares.tolist()),
         within_fraction=MOST_FRACTION,
-        rounds_within=sum(abs(share) <= MOST_FRACTION for share in shares),
+        rounds_within=int((np.abs(shares) <= MOST_FRACTION).sum()),
         available_change_bytes=float(group[AVAILABLE].median()),
         guest_ram_bytes=float(group[GUEST].fillna(0.0).median()) if GUEST in group else 0.0,
         why="" if balanced else _refusal(n, change, residual, allowed),

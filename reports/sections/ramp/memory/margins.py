@@ -14,6 +14,7 @@ from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports.sections.ramp.memory import ledger, margin_words, slopes
 from tare.reports.sections.ramp.memory.model import Constancy, Margin, Moved
 from tare.reports.sections.ramp.prediction import FIFTH, noise_bytes
+from tare.reports.sections.ramp.ramps import chosen
 
 #: By number alive, rising: every column of :func:`reports.sections.ramp.memory.slopes.weights`.
 Readings = dict[int, dict[str, float]]
@@ -63,6 +64,7 @@ def _subjects(table: pd.DataFrame) -> Iterator[tuple[str, Readings, int]]:
         return
     for subject in dict.fromkeys(table.index.get_level_values("subject")):
         mine = table[table.index.get_level_values("subject") == subject]
+        mine = mine[mine.index.get_level_values("n").isin(chosen(mine.index.get_level_values("n")))]
         middle = mine.groupby(level="n").median().sort_index().dropna(axis="columns", how="all").fillna(0.0)
         readings = {
             int(n): dict(zip(map(str, middle.columns), map(float, row), strict=True))
@@ -96,7 +98,8 @@ def _steps(readings: Readings) -> list[tuple[int, int]]:
 def _constancy(subject: str, readings: Readings, *, emulated: bool) -> Constancy:
     numbers = [n for n in readings if n > 1]
     start, end = numbers[0], numbers[-1]
-    split = next(n for n in numbers[1:] if n >= end * FIFTH)
+    # Where the last step passes all but a fifth, it alone is what comes late.
+    split = next((n for n in numbers[1:-1] if n >= end * FIFTH), numbers[-2])
     early, late = _each(readings, start, split), _each(readings, split, end)
     was, became = early[slopes.KEPT], late[slopes.KEPT]
     spread = _spread_bytes(noise_bytes(_kept(readings)[-len(numbers) :]), start, split, end)

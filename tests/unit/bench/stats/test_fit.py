@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tare.bench.stats.fit import fit
+from tare.bench.stats.fit import fit, robust
 
 
 def line(a: float, b: float, seed: int, spread: float = 0.0, bend: float = 0.0) -> list[tuple[float, float]]:
@@ -50,3 +50,12 @@ def test_two_rounds_have_no_interval_and_two_points_no_line() -> None:
         fit([[(1, 1.0), (2, 2.0), (5, 3.0)]])
     with pytest.raises(ValueError, match="no data"):
         fit([])
+
+
+@pytest.mark.parametrize("count", [400, 401, 5000])
+def test_a_line_through_very_many_points_is_found_by_some_of_their_pairs(count: int) -> None:
+    rng = random.Random(3)
+    points = [(float(n), 100.0 + 7.0 * n + rng.gauss(0, 20)) for n in rng.sample(range(count), count)]
+    # One reading in ten went wrong.
+    points[::10] = [(n, y + 10_000) for n, y in points[::10]]
+    assert robust(points).b == pytest.approx(7.0, rel=0.01)
