@@ -18,7 +18,7 @@ from tare.reports.analysis.model import Compared, Counts, Figure
 
 EMULATED = "software-emulated: not comparable with an accelerated VM"
 
-#: Said of a phase whose both marks were read at once: shorter than the instrument can tell.
+#: For a phase whose two marks were read at once: it is shorter than the instrument can see.
 TOGETHER = "at once"
 
 #: C0 and C1 controls, and what Unicode keeps for itself: XML 1.0 section 2.2 forbids most, terminals obey some.

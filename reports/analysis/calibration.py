@@ -1,6 +1,6 @@
-"""Weighing the scale: what a run says about the instrument itself (docs/explanation/method.md, rule 15).
+"""What a run says about the instrument itself (docs/explanation/method.md, rule 15).
 
-Three things can be in a run: a null subject, whose readiness is the instrument's own weight; subjects with a known
+Three things can be in a run: a null subject, whose time to ready is what the instrument adds; subjects with a known
 delay before ready, which must be recovered; pairs of the same subject, between which no difference may be called.
 """
 

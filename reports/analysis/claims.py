@@ -30,7 +30,7 @@ def no_answer(subjects: Sequence[SubjectFigures], metric: str) -> Claim | None:
 
 
 def several_modes(subjects: Iterable[SubjectFigures]) -> Iterator[str]:
-    """One sentence for each figure whose values lie in several heaps."""
+    """One sentence for each figure whose values have several modes."""
     for subject in subjects:
         for figure in subject.figures:
             if figure.modes:

@@ -25,7 +25,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mode(Part, frozen=True, kw_only=True):
-    """One of several heaps of values: its median, in the unit of the metric, and its share of the single starts."""
+    """One of several modes: its median, in the unit of the metric, and its share of the single starts."""
 
     value: float
     share: float
@@ -173,7 +173,7 @@ class Lead(Part, frozen=True, kw_only=True):
 
 
 class Delay(Part, frozen=True, kw_only=True):
-    """A known delay, weighed: seconds asked for, seconds recovered (median of paired differences), and their gap."""
+    """A known delay, measured: seconds asked for, seconds recovered (median of paired differences), and their gap."""
 
     subject: str
     without: str
@@ -196,7 +196,10 @@ class SamePair(Part, frozen=True, kw_only=True):
 
 
 class Calibration(Part, frozen=True, kw_only=True):
-    """How well the instrument weighs. ``null_seconds`` is its own weight; empty parts were not measured in this run."""
+    """How well the instrument measures. ``null_seconds`` is what it adds itself.
+
+    Empty parts were not measured in this run.
+    """
 
     resolution_seconds: float
     null_subject: str = ""
@@ -211,7 +214,7 @@ class Calibration(Part, frozen=True, kw_only=True):
 
     @property
     def measured(self) -> bool:
-        """Whether this run holds anything to weigh the scale with."""
+        """Whether this run holds anything that tests the instrument."""
         return bool(self.null_subject or self.delays or self.pairs)
 
 

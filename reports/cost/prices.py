@@ -46,7 +46,7 @@ class OwnHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A price book. ``example`` is not empty when its prices are nobody's; ``reserve_mib`` is what a machine keeps."""
+    """A price book. ``example`` is not empty when its prices are made up; ``reserve_mib`` is what a machine keeps."""
 
     schema: Literal[1]
     kind: Literal["menu", "host"]

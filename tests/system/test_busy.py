@@ -63,7 +63,7 @@ def counts() -> list[int]:
 
 
 def values(run: Run, subject: str, metric: str) -> dict[int, float]:
-    """The values by their numbers of instances, on the way up."""
+    """The values by their numbers of instances, of the scale-up."""
     rows = (one for one in run.samples if not one.role and not one.stage)
     return {one.n: one.value for one in rows if (one.subject, one.metric) == (subject, metric)}
 

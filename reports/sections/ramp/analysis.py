@@ -1,4 +1,4 @@
-"""Everything that a report says of a ramp: the account, the lines, who owns what, density, money."""
+"""Everything that a report says of a ramp: the ledger, the lines, who owns what, density, money."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RampAnalysis(Row, frozen=True, kw_only=True):
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """Subjects whose account does not balance at their largest number, and why nothing may be claimed of them."""
+        """Subjects whose ledger does not balance at their largest count, and why nothing may be claimed of them."""
         return refused(self.ledger)
 
 
@@ -87,7 +87,7 @@ class Drawn:
 
 
 def refused(rows: tuple[LedgerRow, ...]) -> Mapping[str, str]:
-    """Subjects whose account does not balance at their largest number, and why nothing may be claimed of them."""
+    """Subjects whose ledger does not balance at their largest count, and why nothing may be claimed of them."""
     found = {subject: ledger.largest(rows, subject) for subject in dict.fromkeys(row.subject for row in rows)}
     return {subject: row.why for subject, row in found.items() if row is not None and not row.balanced}
 
@@ -103,7 +103,10 @@ def _unseen(table: pd.DataFrame, fits: Iterable[CounterLine]) -> Iterator[tuple[
 
 
 def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
-    """The whole account of *run*. *sizes*: hosts to predict for besides; *dense*: whether it asks how many fit."""
+    """Everything that a report says of the ramps of *run*.
+
+    *sizes*: hosts to predict for besides; *dense*: whether it asks how many fit.
+    """
     header = run.header
     read = ramps.read(run)
     changes = ledger.changes(read)

@@ -119,7 +119,7 @@ def _metrics(report: Report) -> set[str]:
 
 
 def _curve_rows(report: Report) -> dict[tuple[str, int], dict[str, CurvePoint]]:
-    """(subject, number alive) -> metric -> point, in the order of the report."""
+    """(subject, count) -> metric -> point, in the order of the report."""
     found: dict[tuple[str, int], dict[str, CurvePoint]] = {}
     for curve in report.analysis.curves:
         for point in curve.points:
@@ -151,7 +151,10 @@ def _share(owner: Owner, stack: MemoryLayers) -> str:
 
 
 def _guest_share(report: Report) -> str:
-    """How much of guest memory the payload can be, by a container with the same payload; where nobody looked inside."""
+    """How much of guest memory the payload can be, by a container with the same payload.
+
+    Empty where guest memory was read from inside.
+    """
     seen = {view.subject for view in report.analysis.inside}
     guests = [stack for stack in report.analysis.layers_memory if stack.kernels == 2 and stack.subject not in seen]
     labels = {subject.label: subject for subject in report.subjects}

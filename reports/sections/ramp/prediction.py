@@ -94,7 +94,7 @@ class Prediction(Line):
 
 
 def predict(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = MEMORY) -> Prediction | str:
-    """The line through the first fifth of *readings* (number alive, what they take), or why there is none.
+    """The line through the first fifth of *readings* (count, what they take), or why there is none.
 
     Where these bend, the first ones are left out until the rest lie on a line, as far as their noise lets one see: the
     first instances find room that earlier work left in the kernel's slabs, and what is asked is what comes after.
@@ -113,7 +113,7 @@ def predict(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = 
 
 
 def unseen(readings: Sequence[tuple[float, float]]) -> str:
-    """Why the memory that one more takes, by (number alive, bytes), may be zero as well; empty where it may not."""
+    """Why the memory that one more takes, by (count, bytes), may be zero as well; empty where it may not."""
     line = _line(readings, _noise(readings, MEMORY.still), MEMORY.still)
     change = readings[-1][1] - readings[0][1]
     if abs(line.b) > line.slope_within:
@@ -141,7 +141,7 @@ def _line(readings: Sequence[tuple[float, float]], noise: float, still: float) -
 
 
 def _unseen(line: Prediction, change: float, gauge: Gauge) -> str:
-    """Why the slope of *line*, whose ends differ by *change*, cannot be told from zero; empty where it can."""
+    """Why the slope of *line*, whose ends differ by *change*, may be zero; empty where it is not."""
     if line.b <= 0:
         return gauge.none
     return "" if line.slope_within < line.b else _too_small(line, change, gauge)

@@ -1,4 +1,4 @@
-"""What was read on a ramp, as tables: the host by number alive, the programs, the cgroups, the starts."""
+"""What was read on a ramp, as tables: the host by count, the programs, the cgroups, the starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEYS = ["subject", "round", "n"]
 _PROGRAM = ["role", "serves"]
 _TEXTS = ("subject", *_PROGRAM)
 
-#: Counters that every tare read with all others at each number: without one of them there is no account.
+#: Counters that every tare read with all others at each number: without one of them there is no ledger.
 _NEEDED = (
     "host_total_bytes", "host_free_bytes", "host_available_bytes", "host_percpu_lists_bytes", "host_anon_bytes",
 )  # fmt: skip
@@ -43,7 +43,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ramps:
-    """Readings of the ramps that ended ok. Bytes and seconds, indexed by subject, round and number alive.
+    """Readings of the ramps that ended ok. Bytes and seconds, indexed by subject, round and count.
 
     ``host`` has the host's counters from n = 0 on, ``down`` the same with n left on the scale-down, ``after`` once all
     were removed (n = how many there had been). ``programs`` is indexed by the two fields of :class:`Program`, too;
@@ -90,7 +90,7 @@ def read(run: Run) -> Ramps:
     notes: list[str] = []
     return Ramps(
         host=_whole(_wide(frame[up & host], _KEYS), "", notes),
-        down=_whole(_wide(frame[frame["stage"] == "down"], _KEYS), " on the way down", notes),
+        down=_whole(_wide(frame[frame["stage"] == "down"], _KEYS), " on the scale-down", notes),
         after=_whole(_wide(frame[frame["stage"] == "after"], _KEYS), " once all were removed", notes),
         programs=_wide(frame[up & ~whole], [*_KEYS, *_PROGRAM]),
         whole=_wide(frame[up & whole & ~(host | window | inside | start)], _KEYS),
@@ -113,7 +113,7 @@ def evenly(values: Sequence[int], most: int) -> list[int]:
 
 
 def one(frame: pd.DataFrame, subject: str, number: int) -> pd.DataFrame:
-    """The readings of one ramp, by number alive; empty when there are none."""
+    """The readings of one ramp, by count; empty when there are none."""
     names = frame.index.get_level_values("subject"), frame.index.get_level_values("round")
     return frame[(names[0] == subject) & (names[1] == number)].droplevel(["subject", "round"])
 

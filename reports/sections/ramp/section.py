@@ -27,7 +27,7 @@ class Ramp(Standard):
     dense: bool = False
 
     def analyse(self, run: Run, sizes: Sequence[Any]) -> Groundwork:
-        """The account of the host's memory, the lines, who owns what, how many fit, and what they cost."""
+        """The ledger of the host's memory, the lines, who owns what, how many fit, and what they cost."""
         from tare.reports.sections.ramp import analysis
 
         if not self.dense:
@@ -63,7 +63,7 @@ class Ramp(Standard):
         return page.context(analysed)
 
     def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
-        """How many fit, and the account at the largest number."""
+        """How many fit, and the ledger at the largest count."""
         from tare.reports.sections.ramp import text
 
         return text.tables(report, shown, width)

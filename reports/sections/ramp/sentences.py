@@ -1,4 +1,4 @@
-"""The sentences of a report on memory and density. None says more than its rows; what is refused is said calmly."""
+"""The sentences of a report on memory and density. None says more than its rows; what is refused is said plainly."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _without_others(one: Compared, account: RampAnalysis) -> str:
 
 
 def _bent(account: RampAnalysis, touched: set[str]) -> Iterator[Claim]:
-    """Margins that change with the number alive, and the part of the account that changes most."""
+    """Marginal costs that change with the count, and the part of the ledger that changes most."""
     for line in account.fits:
         if line.counter != ledger.HOST or line.subject in touched or line.subject in account.refused:
             continue

@@ -51,7 +51,7 @@ def _account(report: Report, subject: SubjectFigures) -> Sequence[Text]:
 
 
 def _balanced(row: LedgerRow) -> str:
-    """Whether the account balances, and in how many of its rounds."""
+    """Whether the ledger balances, and in how many of its rounds."""
     return f"{'yes' if row.balanced else 'no'}, {row.rounds_balanced} of {row.rounds}"
 
 

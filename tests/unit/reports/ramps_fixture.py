@@ -18,7 +18,7 @@ from tests.unit.reports import fixture as synthetic
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 TOTAL = 24 * GIB
 
-#: Metric, value, number alive, program and what it serves, stage.
+#: Metric, value, count, program and what it serves, stage.
 Reading = tuple[str, float, int, tuple[str, Serves], str]
 #: The program of a figure of the whole.
 WHOLE: tuple[str, Serves] = ("", "")
@@ -91,7 +91,7 @@ class Climber:
     noise: float = 0.0
     #: Reads the window after settling, the cost of reading, and what the payload sees, as a tare of today does.
     watched: bool = False
-    #: Reads the way down, too, as a density run does.
+    #: Reads the scale-down, too, as a density run does.
     descends: bool = False
     #: Processors that each uses, of two, where ``others`` use some; None: nobody counted the processor time of the run.
     busy: float | None = None

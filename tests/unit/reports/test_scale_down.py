@@ -1,4 +1,4 @@
-"""The way down of synthetic ramps, of which each removal's time and what does not come back are known."""
+"""The scale-down of synthetic ramps, of which each removal's time and what does not come back are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way up: curves and their knees, margins part by part, the view from inside, what reading costs, refusals."""
+"""The scale-up: curves and their knees, margins part by part, the view from inside, what reading costs, refusals."""
 
 from __future__ import annotations
 

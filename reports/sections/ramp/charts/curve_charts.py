@@ -1,4 +1,4 @@
-"""Curves of the way up as inline SVG: how busy the host is, and what stands still, by the number alive."""
+"""Curves of the scale-up as inline SVG: how busy the host is, and what stands still, by count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STYLES: Mapping[str, tuple[str, str, bool]] = {
     "pressure_io_some_ratio": (svg.CONTAINER, "--container", False),
     "pressure_io_full_ratio": (svg.CONTAINER, "--container", True),
 }
-#: A curve that never passes this share is said and not drawn.
+#: A curve that never passes this share is not drawn.
 _SEEN = 0.001
 
 _Draw = Callable[[Axes, Sequence[Curve]], str]
@@ -45,7 +45,7 @@ def busy(report: Report, *, width: float, name: str) -> str:
             return f"{whole}, own {words.share(last[curves.OWN].value)}"
         return f"{whole} with {last[curves.BUSY].n} alive"
 
-    title = "Processors busy, by number alive"
+    title = "Processors busy, by number of living instances"
     return _charts(report, (curves.BUSY, curves.OWN), draw, width=width, name=name, title=title)
 
 
@@ -61,7 +61,9 @@ def pressure(report: Report, *, width: float, name: str) -> str:
         highest = max(point.value for one in mine for point in one.points)
         return f"at most {words.share(highest)}" if rising else "none"
 
-    return _charts(report, curves.PRESSURES, draw, width=width, name=name, title="Pressure, by number alive")
+    return _charts(
+        report, curves.PRESSURES, draw, width=width, name=name, title="Pressure, by number of living instances"
+    )
 
 
 def legend(report: Report) -> list[tuple[str, str, bool]]:

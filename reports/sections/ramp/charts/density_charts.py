@@ -1,4 +1,4 @@
-"""Charts of density as inline SVG: prediction against reading, starts by number alive."""
+"""Charts of density as inline SVG: prediction against reading, starts by count."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BESIDE = 600
 
 
 def predicted(report: Report, taken: pd.DataFrame, *, width: float, name: str) -> str:
-    """Memory no longer available against the number alive: readings, the prediction of the first fifth, the knee."""
+    """Memory no longer available against the count: readings, the prediction of the first fifth, the knee."""
     rows: dict[str, list[DensityRow]] = {}
     for row in report.analysis.density:
         rows.setdefault(row.subject, []).append(row)
@@ -50,7 +50,7 @@ def predicted(report: Report, taken: pd.DataFrame, *, width: float, name: str) -
         for row in report.analysis.density
     ]
     return small_multiples(
-        subjects, draw, width=width, name=name, title="Memory no longer available, by number alive",
+        subjects, draw, width=width, name=name, title="Memory no longer available, by number of living instances",
         description="; ".join(said),
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ def _prediction(axes: Axes, row: DensityRow) -> None:
 
 
 def starts(report: Report, table: pd.DataFrame, *, width: float, name: str) -> str:
-    """Seconds to ready of every start against the number alive with it."""
+    """Seconds to ready of every start against the number of living instances."""
     labels = set(table["subject"])
     subjects = [s for group in ordered(report.subjects) for s in group if s.label in labels]
     knees = curve_charts.knees(report, curves.READY)
@@ -84,9 +84,9 @@ def starts(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
         scale(axes, mine["n"].tolist(), mine["value"].tolist(), "seconds")
         if subject.label in knees:
             axes.axvline(knees[subject.label], color=svg.INK, linewidth=0.9, dashes=(1, 2))
-        return f"{show(float(mine['value'].median()), 'seconds')} in the middle"
+        return f"median {show(float(mine['value'].median()), 'seconds')}"
 
     return small_multiples(
-        subjects, draw, width=width, name=name, title="Ready, by number alive",
+        subjects, draw, width=width, name=name, title="Ready, by number of living instances",
         description="Every start, in the order of the ramp. A rise means that living instances slow starts down.",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Small charts of ramps as inline SVG, one a subject: how memory, or anything, grows with the number alive."""
+"""Small charts of ramps as inline SVG, one a subject: how memory, or anything, grows with the count."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Draw = Callable[[Axes, SubjectFigures], str]
 
 
 def growth(report: Report, table: pd.DataFrame, *, width: float, name: str) -> str:
-    """Host memory against the number alive: one chart a subject, every reading, and the line where it may be claimed.
+    """Host memory against the count: one chart a subject, every reading, and the line where it may be claimed.
 
     Empty without lines.
     """
@@ -52,7 +52,7 @@ def growth(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
         return f"+ {show(line.b, 'bytes')} each" if line.b > 0 else "no margin"
 
     return small_multiples(
-        subjects, draw, width=width, name=name, title="Host memory against the number alive",
+        subjects, draw, width=width, name=name, title="Host memory, by number of living instances",
         description="; ".join(_said(lines[subject.label]) for subject in subjects if subject.label not in refused),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Of what one more instance consists, by the number alive, as inline SVG: a stacked step from count to count."""
+"""Of what one more instance consists, by count, as inline SVG: a stacked step from count to count."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def course(report: Report, *, width: float, name: str) -> str:
         return f"{words.size(found.early_bytes)} up to {found.split} alive, then {words.size(found.late_bytes)}"
 
     return small_multiples(
-        shown(report), draw, width=width, name=name, title="The parts of one more instance, by the number alive",
+        shown(report), draw, width=width, name=name,
+        title="The parts of one more instance, by number of living instances",
         description=" ".join(f"{one.consists} {one.stays}" for one in report.analysis.constancy), large=True,
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ _ROW, _BAR, _AXIS = 44.0, 20.0, 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bar: a row of the account for each instance, and how it is called."""
+    """One bar: a row of the ledger for each instance, and how it is called."""
 
     label: str
     below: str

@@ -1,4 +1,4 @@
-"""Charts of the way down as inline SVG: memory beside the way up, and what one removal took."""
+"""Charts of the scale-down as inline SVG: memory beside that of the scale-up, and what one removal took."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tare.reports.sections.ramp.density.model import Descent
 
 
 def memory(report: Report, *, width: float, name: str) -> str:
-    """What is not free by the number alive: solid on the way up, dashed on the way down."""
+    """What is not free by count: solid on the scale-up, dashed on the scale-down."""
     found = _found(report)
 
     def draw(axes: Axes, subject: SubjectFigures) -> str:

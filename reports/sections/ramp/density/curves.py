@@ -1,4 +1,4 @@
-"""What a host becomes like as instances are stacked: starts, processors, pressure and memory, by the number alive."""
+"""What a host becomes like as instances are stacked: starts, processors, pressure and memory, by count."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _joined(values: _Values) -> _Values:
 def _own(window: pd.DataFrame, processors: int) -> pd.DataFrame:
     """The share of all processors that the instances used themselves: in each ramp less its window before the first.
 
-    What the harness uses to sleep is taken off with it. Empty where nobody counted the processor time of the run.
+    What the harness uses to sleep is taken off with it. Empty where the processor time of the run was not counted.
     """
     used = verification.cpu_used(window)
     ground = used[used.index.get_level_values("n") == 0].droplevel(["n"])
@@ -126,7 +126,7 @@ def _starts(starts: pd.DataFrame, subject: str, counts: list[int]) -> _Values:
 
 
 def _of(frame: pd.DataFrame, subject: str, metric: str) -> _Values:
-    """The values of one metric by number alive, one a round."""
+    """The values of one metric by count, one a round."""
     if frame.empty or metric not in frame.columns:
         return {}
     mine = frame[frame.index.get_level_values("subject") == subject][metric].dropna()

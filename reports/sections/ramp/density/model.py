@@ -95,7 +95,7 @@ class CurvePoint(Row, frozen=True, kw_only=True):
 
 
 class Curve(Row, frozen=True, kw_only=True):
-    """One quantity of one subject against the number alive.
+    """One quantity of one subject against the count.
 
     Starts (``ready_seconds``) are put together from one count to the next. ``knee`` is the first number from which on
     the curve has left what it was up to a fifth of the largest, for good; None while it has not. ``why`` says by what.
@@ -111,7 +111,7 @@ class Curve(Row, frozen=True, kw_only=True):
 
 
 class DescentPoint(Row, frozen=True, kw_only=True):
-    """With ``n`` left on the way down ``down_bytes`` of the host were not free, on the way up it was ``up_bytes``.
+    """With ``n`` left on the scale-down ``down_bytes`` of the host were not free, on the scale-up it was ``up_bytes``.
 
     The ``removed`` instances between the number above and this one took ``removal_seconds``, several at a time, which
     is ``each_seconds`` for each; None at the top. Waiting for memory to settle is not in them.
@@ -126,9 +126,9 @@ class DescentPoint(Row, frozen=True, kw_only=True):
 
 
 class Descent(Row, frozen=True, kw_only=True):
-    """The way down of one subject, medians over ``rounds``, from ``reached`` to none. ``seconds`` is removal alone.
+    """The scale-down of one subject, medians over ``rounds``, from ``reached`` to none. ``seconds`` is removal alone.
 
-    Where its account is not ``balanced``, ``sentence`` claims nothing of its memory.
+    Where its ledger is not ``balanced``, ``sentence`` claims nothing of its memory.
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""The way down: how long removal takes, and what the host has back, by the number that is left."""
+"""The scale-down: how long removal takes, and what the host has back, by the number that is left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tare.reports.sections.ramp.ramps import Ramps, chosen
 
 
 def descents(read: Ramps, refused: Container[str]) -> Iterator[Descent]:
-    """One for each subject whose way down was read, medians over rounds; nothing for runs that removed all at once.
+    """One for each subject whose scale-down was read, medians over rounds; nothing for runs that removed all at once.
 
     Of the memory of *refused* subjects nothing is claimed.
     """
@@ -25,7 +25,7 @@ def descents(read: Ramps, refused: Container[str]) -> Iterator[Descent]:
 
 
 def _descent(read: Ramps, subject: str, *, balanced: bool) -> Iterator[Descent]:
-    """Of the rounds that got farthest: their numbers on the way down are the same. None where nothing was timed."""
+    """Of the rounds that got farthest: their numbers on the scale-down are the same. None where nothing was timed."""
     timed = _timed(_of(read.after, subject)) & _timed(_of(read.down, subject))
     ends = _of_rounds(_of(read.after, subject), timed)
     top = max((int(n) for _, n in ends.index), default=0)

@@ -193,7 +193,7 @@ def _error(
 
 
 def cpu_used(window: pd.DataFrame) -> pd.Series:
-    """Processors that the run used in each window, in the order of its index; empty where nobody counted them."""
+    """Processors that the run used in each window, in the order of its index; empty where they were not counted."""
     if not {"window_cpu_seconds", "window_seconds"} <= set(window.columns):
         return pd.Series(index=window.index[:0], dtype="float64")
     return (window["window_cpu_seconds"] / window["window_seconds"]).dropna().sort_index()

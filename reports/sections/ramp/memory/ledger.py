@@ -1,4 +1,4 @@
-"""The account of the host's memory: what is no longer free is the sum of its parts and a residual (method.md).
+"""The ledger of the host's memory: what is no longer free is the sum of its parts and a residual (method.md).
 
 Parts do not overlap. Anonymous memory is split by program, from the proportional set sizes; the rest of the host's
 anonymous memory belongs to other processes. All are changes against n = 0 of the same ramp.
@@ -117,7 +117,7 @@ def _shown(mine: pd.DataFrame) -> set[int]:
 
 
 def is_part(column: str) -> bool:
-    """Whether a column is a part of the account, and not another counter."""
+    """Whether a column is a part of the ledger, and not another counter."""
     return column in PARTS or column.startswith(ANONYMOUS)
 
 

@@ -122,7 +122,7 @@ def _rule(found: Constancy) -> str:
 
 
 def _named(found: Constancy) -> list[Moved]:
-    """The parts that bring about a tenth of the change or more."""
+    """The parts that explain a tenth of the change or more."""
     return [one for one in found.moved if one.share is not None and abs(one.share) >= _LEAST_SHARE][:_NAMED]
 
 

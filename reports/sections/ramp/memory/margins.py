@@ -16,7 +16,7 @@ from tare.reports.sections.ramp.memory.model import Constancy, Margin, Moved
 from tare.reports.sections.ramp.prediction import FIFTH, noise_bytes
 from tare.reports.sections.ramp.ramps import chosen
 
-#: By number alive, rising: every column of :func:`reports.sections.ramp.memory.slopes.weights`.
+#: By count, rising: every column of :func:`reports.sections.ramp.memory.slopes.weights`.
 Readings = dict[int, dict[str, float]]
 
 #: Parts that are no instance's own: they are shown, and nothing is concluded from them.
@@ -59,7 +59,7 @@ def constancy(table: pd.DataFrame, subjects: Iterable[SubjectRecord]) -> Iterato
 
 
 def _subjects(table: pd.DataFrame) -> Iterator[tuple[str, Readings, int]]:
-    """Subject, by number alive the median over rounds of everything that was read, and how many rounds there are."""
+    """Subject, by count the median over rounds of everything that was read, and how many rounds there are."""
     if table.empty or slopes.OWN not in table.columns:
         return
     for subject in dict.fromkeys(table.index.get_level_values("subject")):

@@ -44,7 +44,7 @@ class ProgramMemory(Row, frozen=True, kw_only=True):
 
 
 class LedgerRow(Row, frozen=True, kw_only=True):
-    """The account of one subject at ``n`` instances: ``host_change_bytes`` = the sum of ``parts`` + ``residual_bytes``.
+    """The ledger of one subject at ``n`` instances: ``host_change_bytes`` = the sum of ``parts`` + ``residual_bytes``.
 
     All are changes against the reading before the first instance of the same ramp. ``parts`` are the medians of each
     part over rounds, so the residual is what the medians leave; its interval resamples rounds and does the same sum.
@@ -82,7 +82,7 @@ class LedgerRow(Row, frozen=True, kw_only=True):
 
 
 class CounterLine(Row, frozen=True, kw_only=True):
-    """``a + b * n`` of one counter of one subject. ``a`` is what the first brings along, ``b`` the margin of one more.
+    """``a + b * n`` of one counter of one subject. ``a`` is the fixed cost, ``b`` the marginal cost.
 
     ``straight`` is None where it could not be tested, ``why`` says why. ``first_segment`` is the margin from the
     smallest number above 1 to ``split``, ``last_segment`` that from there to the largest; ``split`` is about a fifth.
@@ -162,7 +162,7 @@ class Owner(Row, frozen=True, kw_only=True):
 
 
 class MemoryLayers(Row, frozen=True, kw_only=True):
-    """Who owns which bytes of one instance: the account at ``n`` instances divided by n."""
+    """Who owns which bytes of one instance: the ledger at ``n`` instances divided by n."""
 
     subject: str
     kind: str

@@ -1,4 +1,4 @@
-"""Who owns which bytes of one instance, from the account: the payload, what runs it, the host's kernel, a guest."""
+"""Who owns which bytes of one instance, from the ledger: the payload, what runs it, the host's kernel, a guest."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside |
 
 
 def _guest(guest: float, view: Inside | None, *, reported: bool) -> Iterator[Owner]:
-    """Guest memory: as one where nobody looked from inside, else what the guest's own kernel says of it.
+    """Guest memory: as a whole where it was not read from inside, else what the guest's own kernel says of it.
 
     *reported*: the guest tells the host of memory that is free.
     """

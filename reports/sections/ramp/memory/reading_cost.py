@@ -1,4 +1,4 @@
-"""What the reading itself costs: a scale that adds to what it weighs must say how much."""
+"""What the reading itself costs: an instrument that adds to what it measures must say how much."""
 
 from __future__ import annotations
 

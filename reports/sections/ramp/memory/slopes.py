@@ -1,4 +1,4 @@
-"""``a + b * n`` for every counter: what the first instance brings along, and the margin of one more (method.md)."""
+"""``a + b * n`` for every counter: the fixed cost and the marginal cost of one more (method.md)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEPT = "kept"
 _WHOLE = {"cgroup_current_bytes": "cgroup", "guest_ram_bytes": ledger.GUEST}
 
 
-#: A part that brings about so much of a change is said to be why.
+#: A part that explains so much of a change is named as its cause.
 _DECIDES = 0.5
 
 Points = list[tuple[float, float]]
@@ -126,7 +126,7 @@ def line(subject: str, counter: str, rounds: list[Points]) -> CounterLine:
 
 
 def bent_by(found: tuple[CounterLine, ...], bent: CounterLine) -> CounterLine | None:
-    """The part of the account that brings about at least half of the change of a margin; None where no part does."""
+    """The part of the ledger that explains at least half of the change of a marginal cost; None where no part does."""
     change = _turn(bent)
     mine = [one for one in found if one.subject == bent.subject and ledger.is_part(one.counter)]
     most = max(mine, key=lambda one: _turn(one) * math.copysign(1.0, change), default=None)
