@@ -1,4 +1,4 @@
-"""One subject held against another: the comparison and its verdict, in figures and in words."""
+"""One subject compared with another: the ratio and its verdict, in figures and in words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tare.reports.analysis.model import Compared, SubjectFigures
 
 
 def wanted(header: RunHeader) -> Iterator[tuple[str, str, Literal["reference", "pair"]]]:
-    """Which subjects are held against which: each against the reference, then the pairs that the scenario names."""
+    """Which subjects are compared: each with the reference, then the pairs that the scenario names."""
     labels = [subject.label for subject in header.subjects]
     seen: set[frozenset[str]] = set()
     for label in labels:

@@ -104,7 +104,7 @@ class SubjectFigures(SubjectRecord, frozen=True, kw_only=True):
 
 
 class Compared(Part, frozen=True, kw_only=True):
-    """One metric of ``subject`` held against ``reference``; ratio = subject / reference, over paired round medians.
+    """One metric of ``subject`` compared with ``reference``; ratio = subject / reference, over paired round medians.
 
     ``word`` is the verdict for a reader (faster, heavier, no difference shown), ``lead`` the sentence that claims it,
     ``detail`` what that rests on. ``threshold`` is the least change, as
@@ -332,7 +332,7 @@ class Report(Part, frozen=True, kw_only=True):
 
 
 class RunsComparison(Part, frozen=True, kw_only=True):
-    """Two runs held against each other: ``after`` against ``before``, subject by subject, unpaired."""
+    """Two runs compared: ``after`` with ``before``, subject by subject, unpaired."""
 
     schema: int = REPORT_SCHEMA
     before: str

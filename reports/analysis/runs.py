@@ -1,4 +1,4 @@
-"""Two runs held against each other: ``tare compare BEFORE AFTER``.
+"""Two runs compared: ``tare compare BEFORE AFTER``.
 
 Rounds of different runs are not paired. What must not differ (the contract, the class of result) refuses the
 comparison; what may explain a difference (host, versions, options) is said beside it.

@@ -1,6 +1,6 @@
 """How a command ends: its exit code, and for a failure one paragraph with what happened, why, and what to do.
 
-What nobody foresaw is no traceback either, but exit code 70 and the path of a file that holds one.
+An error that was not foreseen shows no traceback either, but exit code 70 and the path of a file that holds one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 def run(command: Callable[[], None], *, as_json: bool) -> int:
     """Run *command*; return the exit code of the process. With *as_json* a failure is an object on standard output.
 
-    Nothing but a signal leaves this function: whatever was raised has been told.
+    Nothing but a signal leaves this function: whatever was raised has been reported.
     """
     told = False
     try:

@@ -79,7 +79,7 @@ def json(data: object) -> None:
 
 
 def say(text: str) -> None:
-    """Write *text* to standard error: talk, which nobody need hear."""
+    """Write *text* to standard error; that it cannot be written is no error."""
     try:
         _write(sys.stderr, text)
     except (OSError, ValueError):
@@ -101,7 +101,7 @@ def finish() -> None:
 
 
 def reader_is_gone() -> bool:
-    """Whether nobody reads standard output any more, which is what ``| head`` comes to."""
+    """Whether the reader of standard output has gone away, as ``| head`` does."""
     poll = select.poll()
     poll.register(1, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

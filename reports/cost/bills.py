@@ -64,9 +64,9 @@ def bill(book: Book, machines: Sequence[tuple[Size, int]], need: Line) -> CostRo
 
 
 def packed(book: Book, sizes: Sequence[Size], need: Line, most: int = MOST) -> tuple[CostRow, ...]:
-    """For n = 1 to *most* the cheapest machines that hold n; ends early where nothing on the menu holds one.
+    """For n = 1 to *most* the cheapest machines that hold n; empty where no machine of the menu holds one.
 
-    Every number is solved from the smaller ones, so the choice is the best there is, not a rule of thumb.
+    Every number is solved from the smaller ones (dynamic programming), so no choice is cheaper.
     """
     fits = [(size, need.fits(book.capacity_bytes(size))) for size in sizes]
     fits = [(size, count) for size, count in fits if count > 0]

@@ -31,7 +31,7 @@ class CostArm(Part, frozen=True, kw_only=True):
 
 
 class Cost(Part, frozen=True, kw_only=True):
-    """One price book applied to the two arms. ``breakeven`` is the smallest n from which on the first is cheaper."""
+    """One price book applied to both ways. ``breakeven`` is the smallest n from which on the first is cheaper."""
 
     book: str
     title: str

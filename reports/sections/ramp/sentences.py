@@ -76,12 +76,12 @@ def _money(account: RampAnalysis) -> Iterator[Claim]:
 
 
 def _many(subjects: Sequence[SubjectFigures], touched: set[str]) -> bool:
-    """Whether anything is left to say when the touched subjects are spoken of by what they give back alone."""
+    """Whether some subject remains besides those of which only what they give back is reported."""
     return any(subject.label not in touched and not subject.skipped for subject in subjects)
 
 
 def is_about_money(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> bool:
-    """A run of nothing but the two arms of the cost model is a question of money."""
+    """Whether the subjects of the run are just the two of the cost model."""
     arms = {arm.subject for cost in account.costs for arm in cost.arms}
     return bool(arms) and arms == {subject.label for subject in subjects}
 

@@ -19,7 +19,7 @@ from tare.reports.sections.ramp.charts.memory_charts import GROUPS, grouped
 from tare.reports.sections.ramp.memory.margins import APART
 from tare.reports.sections.ramp.memory.model import Constancy, Margin
 
-#: With fewer steps there is no course to look at.
+#: With fewer steps there is no curve to draw.
 _LEAST_STEPS = 2
 #: Labels on the axis of numbers stand apart by this factor at least.
 _APART = 2.0
@@ -89,7 +89,7 @@ def _box(axes: Axes, step: Margin, group: str, bottom: float, height: float) -> 
 
 
 def _ends(axes: Axes, found: Constancy) -> None:
-    """The two margins that are held against each other."""
+    """The two marginal costs that are compared."""
     for start, end, value in (
         (found.start, found.split, found.early_bytes),
         (found.split, found.end, found.late_bytes),

@@ -1,3 +1,3 @@
-"""How many instances fit: predicted, verified, carried over to other hosts; what the host is like on the way."""
+"""How many instances fit: predicted, verified, and extrapolated to other hosts; how the host changes meanwhile."""
 
 from __future__ import annotations

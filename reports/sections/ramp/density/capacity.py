@@ -1,7 +1,7 @@
 """How many instances a host of a given size holds: memory or processors, whichever is used up first, with intervals.
 
 What one more takes is the line of a ramp (prediction.py); what the host itself uses is its reading before the
-first instance. Both are carried over to a host of another size as they are.
+first instance. Both are used unchanged for a host of another size.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def estimate(line: Prediction | str, room: float) -> Estimate:
 
 
 def smaller(memory: Estimate, processors: Estimate) -> Held:
-    """What both allow. An end that is known of one alone is that one's: it may only bring the number down."""
+    """The smaller of both. Where an end of the interval is known of one alone, it is that one's."""
     both = (memory, processors)
     return Held(
         instances=min((one.instances for one in both if one.instances is not None), default=None),

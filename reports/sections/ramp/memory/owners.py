@@ -113,10 +113,10 @@ def _guest(guest: float, view: Inside | None, *, reported: bool) -> Iterator[Own
 
 
 def released(subjects: Sequence[SubjectRecord], table: pd.DataFrame) -> Iterator[Released]:
-    """What each subject that gives memory back holds of it, against one that keeps it and nobody asks.
+    """What each subject that gives memory back still holds, compared with one that keeps it and is not asked for it.
 
-    That one has the same options but for the balloon, if there is one: memory that is kept goes nowhere by any. The
-    same holds for the one that touches nothing.
+    That one has the same options, except perhaps the balloon, which does not matter for memory that is kept. The same
+    holds for the one that touches nothing.
     """
     for twin in subjects:
         asked, freed = _wish(twin)

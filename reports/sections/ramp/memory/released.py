@@ -1,4 +1,4 @@
-"""Who gives memory back while it lives: the sentence of one row, by what way, and what stands in it."""
+"""Which instances give memory back while they run: the sentence of one row, in which way, and why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALL = "memory.force_empty"
 
 
 def way(row: Released) -> str:
-    """How the memory went, for a table: ``freed lazily, then asked``."""
+    """How the memory was given back, for a table: ``freed lazily, then asked``."""
     does = {"unmapped": "freed", "lazily": "freed lazily", "kept": "kept"}[row.freed]
     asked = ", then asked" if row.reclaim_bytes else ""
     reports = ", and reports it" if row.balloon == "free-page-reporting" else ""
