@@ -182,7 +182,7 @@ class TrialLoop:
             known[subject.label] = record
         self._amend(subjects=tuple(known[subject.label] for subject in self.scenario.subjects))
         writer.header(self.header)
-        if all(layers.is_null(one.record.runner) for one in ready.values()):
+        if all(layers.is_null(one.subject.runner) for one in ready.values()):
             reasons = "; ".join(f"{one.label}: {one.skipped}" for one in self.header.subjects if one.skipped)
             fixes = {one.fix for one in self.header.subjects if one.skipped}
             fix = (fixes.pop() if len(fixes) == 1 else "") or "`tare doctor` says what to install"

@@ -44,7 +44,7 @@ class Keys(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     step_kib: Step | None = None
 
 
-class Own(msgspec.Struct, frozen=True, kw_only=True):
+class LeastSubject(msgspec.Struct, frozen=True, kw_only=True):
     """How exactly to look, for one subject."""
 
     step_bytes: int
@@ -60,6 +60,7 @@ class LeastMemory(Experiment):
     table = "least"
     table_type = LeastTable
     keys_type = Keys
+    own_type = LeastSubject
     adds_process = False
     enforces = "memory"
     precise = "least_memory_bytes"
@@ -67,13 +68,13 @@ class LeastMemory(Experiment):
     section = "tare.reports.sections.least_memory.section:SECTION"
     noun = "bisection"
 
-    def own(self, table: LeastTable, keys: Keys, memory_bytes: int) -> Own:  # noqa: ARG002 - the grant is looked for
+    def own(self, table: LeastTable, keys: Keys, memory_bytes: int) -> LeastSubject:  # noqa: ARG002 - the grant is looked for
         """The step, in bytes."""
-        return Own(step_bytes=(keys.step_kib or table.step_kib) << 10)
+        return LeastSubject(step_bytes=(keys.step_kib or table.step_kib) << 10)
 
     def effort(self, scenario: Scenario, subject: Subject) -> Effort:
         """One start at the top, and one for each halving."""
-        steps = (scenario.table(LeastTable).high_mib << 20) // subject.keys(Own).step_bytes
+        steps = (scenario.table(LeastTable).high_mib << 20) // subject.keys(LeastSubject).step_bytes
         return Effort(starts=1 + math.ceil(math.log2(max(2, steps))))
 
     @contextmanager
@@ -102,7 +103,7 @@ class LeastMemory(Experiment):
             return "" if tried.status == "ok" else tried.reason
 
         table = session.scenario.table(LeastTable)
-        step = ready.subject.keys(Own).step_bytes
+        step = ready.subject.keys(LeastSubject).step_bytes
         return least(attempt, Bounds(low=table.low_kib << 10, high=table.high_mib << 20, step=step))
 
 

@@ -10,7 +10,7 @@ from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.host import doctor
 from tare.bench.records.resolved import Subject
-from tare.bench.records.rows import Outcome, SubjectRecord
+from tare.bench.records.rows import Outcome, ProbedSubject
 from tare.runners.base import Prepared, Runner, RunnerError, Scratch, Spec, Support
 from tare.runners.image.rootfs import payload_root
 
@@ -20,7 +20,7 @@ class Preparation:
     """How the preparation of a subject went. ``prepared`` is None when it is skipped; ``support`` says why."""
 
     support: Support
-    record: SubjectRecord
+    record: ProbedSubject
     prepared: Prepared | None
 
 
@@ -30,7 +30,7 @@ class Ready:
 
     subject: Subject
     prepared: Prepared
-    record: SubjectRecord
+    record: ProbedSubject
 
 
 def try_subject(
@@ -80,24 +80,18 @@ def prepare(subject: Subject, rootfs: str | None, scratch: Scratch, folder: str,
     return helpers.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
 
 
-def _record(subject: Subject, runner: Runner, support: Support, reclaim_bytes: int) -> SubjectRecord:
+def _record(subject: Subject, runner: Runner, support: Support, reclaim_bytes: int) -> ProbedSubject:
     if not reclaim_bytes:
         support = replace(support, reclaims="")
-    return SubjectRecord(
+    return ProbedSubject(
         **doctor.proved(runner, support),
         label=subject.label,
-        runner=subject.runner,
-        options=subject.options,
-        payload=subject.payload,
-        argv=subject.argv,
-        memory_bytes=subject.memory_bytes,
-        cpus=subject.cpus,
         reclaim_bytes=reclaim_bytes,
         skipped="" if support.ok else support.why or "its probe failed without a reason",
     )
 
 
-def skipped_outcome(record: SubjectRecord) -> Outcome:
+def skipped_outcome(record: ProbedSubject) -> Outcome:
     """The outcome that stands for all trials of a skipped subject."""
     return Outcome(
         trial=f"skipped-{record.label}",
@@ -111,7 +105,7 @@ def skipped_outcome(record: SubjectRecord) -> Outcome:
     )
 
 
-def require_same_class(before: SubjectRecord | None, now: SubjectRecord) -> None:
+def require_same_class(before: ProbedSubject | None, now: ProbedSubject) -> None:
     """Raise UsageError when a resumed run would mix two versions or two accelerators under one label."""
     if before is None or (before.version, before.accelerator) == (now.version, now.accelerator):
         return

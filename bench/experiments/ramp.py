@@ -46,8 +46,8 @@ class Keys(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reclaim_mib: Touched | None = None
 
 
-class Own(msgspec.Struct, frozen=True, kw_only=True):
-    """The same, resolved."""
+class RampSubject(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the ramps of one subject are read, how many instances they have at most, what each is asked for."""
 
     counts: tuple[int, ...]
     most: int
@@ -60,6 +60,7 @@ class Ramps(Experiment):
     table = "stack"
     table_type = StackTable
     keys_type = Keys
+    own_type = RampSubject
     exclusive = frozenset(("ksm", "reclaim_mib"))
     tells_memory = True
     noun = "ramp"
@@ -78,7 +79,7 @@ class Ramps(Experiment):
             why = "stack.cpu_floor_percent needs the window before a reading, and stack.window_s = 0 leaves it out"
             raise Refusal(why, "set window_s above 0, or leave cpu_floor_percent out")
 
-    def own(self, table: StackTable, keys: Keys, memory_bytes: int) -> Own:
+    def own(self, table: StackTable, keys: Keys, memory_bytes: int) -> RampSubject:
         """Where to read, how many at most, and what each is asked for."""
         counts = table.counts if keys.counts is None else keys.counts
         if not counts:
@@ -88,7 +89,7 @@ class Ramps(Experiment):
             why = f"the host asks it for {reclaim_mib} of its {memory_bytes >> 20} MiB"
             raise Refusal(why, "reclaim_mib must be below memory_mib")
         most = keys.most or table.most or max(counts)
-        return Own(counts=tuple(sorted(set(counts))), most=most, reclaim_bytes=reclaim_mib << 20)
+        return RampSubject(counts=tuple(sorted(set(counts))), most=most, reclaim_bytes=reclaim_mib << 20)
 
     def require(self, scenario: Scenario) -> None:
         """Samepage merging must be there if it is asked for."""
@@ -97,7 +98,7 @@ class Ramps(Experiment):
 
     def effort(self, scenario: Scenario, subject: Subject) -> Effort:
         """All instances, and a window before the first start, at each count, and on top."""
-        own = subject.keys(Own)
+        own = subject.keys(RampSubject)
         windows = 1 + len({n for n in own.counts if n < own.most} | {own.most})
         return Effort(starts=own.most, besides_s=scenario.table(StackTable).window_s * windows)
 
@@ -113,7 +114,7 @@ class Ramps(Experiment):
 
     def reclaims(self, subject: Subject) -> int:
         """As the scenario says."""
-        return subject.keys(Own).reclaim_bytes
+        return subject.keys(RampSubject).reclaim_bytes
 
     @contextmanager
     def around(self, session: Session) -> Iterator[None]:
@@ -123,7 +124,7 @@ class Ramps(Experiment):
 
     def trial(self, session: Session, ready: Ready, name: str) -> TrialResult:
         """One ramp."""
-        own = ready.subject.keys(Own)
+        own = ready.subject.keys(RampSubject)
         ramp = Ramp(
             launch=ready.prepared.launch,
             memory_bytes=ready.subject.memory_bytes,

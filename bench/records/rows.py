@@ -21,12 +21,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tare.bench.records.resolved import Scenario
+from tare.bench.records.resolved import Option, Scenario
 from tare.runners.base import Accelerator, Layers
 from tare.runners.payload import Payload
 
 #: Raised when a field changes its meaning or goes away; additions do not count. See :mod:`bench.records.upgrades`.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Status = Literal["ok", "failed", "timeout", "invalid", "skipped"]
 TrialKind = Literal["measured", "warmup"]
@@ -167,23 +167,31 @@ class Probed(Record, frozen=True, kw_only=True):
     fix: str = ""
 
 
-class SubjectRecord(Probed, frozen=True, kw_only=True):
-    """One subject as it was run: its contract, what its probe proved, and the files that hold its exact configuration.
+class ProbedSubject(Probed, frozen=True, kw_only=True):
+    """What was found of the subject called ``label``, and the files that hold its exact configuration.
 
-    Its first process was told to do what ``payload`` says, as ``argv``. Each instance was asked for ``reclaim_bytes``
-    of its memory, by ``reclaims``, which is empty where nothing was asked.
+    What was asked of it stands in the scenario. Each instance was asked for ``reclaim_bytes`` of its memory, by
+    ``reclaims``, which is empty where nothing was asked. ``skipped`` says why nothing was started.
     """
 
     label: str
+    reclaim_bytes: int = 0
+    manifest: tuple[str, ...] = ()
+    skipped: str = ""
+
+
+class SubjectRecord(ProbedSubject, frozen=True, kw_only=True):
+    """One subject as it was run: what was found of it, and what the scenario asks of it. In no file: see RunHeader.
+
+    Its first process was told to do what ``payload`` says, as ``argv``.
+    """
+
     runner: str
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, Option] = {}
     payload: Payload = Payload()
     argv: tuple[str, ...] = ()
     memory_bytes: int
     cpus: int
-    reclaim_bytes: int = 0
-    manifest: tuple[str, ...] = ()
-    skipped: str = ""
 
 
 class Leak(Record, frozen=True, kw_only=True):
@@ -229,6 +237,8 @@ class RunHeader(Record, frozen=True, kw_only=True):
     """``run.json``: everything needed to understand and repeat the run. ``scenario`` is what was asked, resolved.
 
     Where a precision is wanted, ``plan`` has the rounds that were decided so far, and ``precision`` says why.
+    ``subjects`` says what was found of those of the scenario; :meth:`subject_records` puts the two together. Raises
+    ValueError for a subject that the scenario does not have.
     """
 
     schema: int = SCHEMA_VERSION
@@ -239,7 +249,7 @@ class RunHeader(Record, frozen=True, kw_only=True):
     finished_at: str = ""
     state: RunState = "running"
     scenario: Scenario
-    subjects: tuple[SubjectRecord, ...] = ()
+    subjects: tuple[ProbedSubject, ...] = ()
     plan: tuple[Trial, ...] = ()
     host: Host
     versions: dict[str, str] = {}
@@ -247,3 +257,25 @@ class RunHeader(Record, frozen=True, kw_only=True):
     precision: Precision | None = None
     leaks: tuple[Leak, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        labels = {asked.label for asked in self.scenario.subjects}
+        for found in self.subjects:
+            if found.label not in labels:
+                raise ValueError(f"it has a subject '{found.label}', and its scenario has not")
+
+    def subject_records(self) -> tuple[SubjectRecord, ...]:
+        """Each subject as it was run, in the order of the scenario; none before they were prepared."""
+        return tuple(
+            SubjectRecord(
+                **msgspec.structs.asdict(found),
+                runner=asked.runner,
+                options=asked.options,
+                payload=asked.payload,
+                argv=asked.argv,
+                memory_bytes=asked.memory_bytes,
+                cpus=asked.cpus,
+            )
+            for found in self.subjects
+            for asked in (self.scenario.subject(found.label),)
+        )

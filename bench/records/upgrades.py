@@ -81,14 +81,27 @@ def _from_2(header: Raw) -> Raw:
     return {**{key: value for key, value in header.items() if key not in gone}, "scenario": asked, "schema": 3}
 
 
+def _from_3(header: Raw) -> Raw:
+    """What was asked of a subject stood in the record of what was found of it, too."""
+    asked = {*_SUBJECT, "argv"} - {"label"}
+    subjects = header.get("subjects")
+    if isinstance(subjects, list):
+        found = [
+            {key: value for key, value in one.items() if key not in asked} if isinstance(one, dict) else one
+            for one in subjects
+        ]
+        header = {**header, "subjects": found}
+    return {**header, "schema": 4}
+
+
 def _subjects(records: object, asked: object) -> list[Raw]:
-    """The subjects of a scenario; the first runs kept them as records of what was run alone."""
+    """The subjects of a scenario; the first runs kept them, or some of them, as records of what was run alone."""
     known = {str(record.get("label")): record for record in _tables(records)}
     merged = [{**known.get(str(one.get("label")), {}), **one} for one in _tables(asked)]
-    whole = [one for one in merged if one.keys() >= {*_SUBJECT[:4]}] or list(known.values())
+    whole = {str(one["label"]): one for one in merged if one.keys() >= {*_SUBJECT[:4]}}
     return [
         {**{key: one[key] for key in _SUBJECT if key in one}, "own": {key: one[key] for key in _OWN if key in one}}
-        for one in whole
+        for one in {**known, **whole}.values()
     ]
 
 
@@ -138,4 +151,4 @@ def sample(row: Sample) -> Sample:
     return row
 
 
-_STEPS: tuple[Callable[[Raw], Raw], ...] = (_from_1, _from_2)
+_STEPS: tuple[Callable[[Raw], Raw], ...] = (_from_1, _from_2, _from_3)

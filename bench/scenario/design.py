@@ -19,7 +19,8 @@ class Design(Protocol):
     """How an experiment is asked for in a scenario, and what it makes of that.
 
     ``table`` is the name of its own TOML table, empty where it has none, and ``table_type`` the type of it;
-    ``keys_type`` has the keys that a subject may have for it alone, each of them optional. ``exclusive`` are keys of
+    ``keys_type`` has the keys that a subject may have for it alone, each of them optional. ``own_type`` is what
+    :meth:`own` returns, None where that is None. ``exclusive`` are keys of
     either that are refused in a scenario of an experiment that does not know them: one might believe in them there.
     ``precise`` is the metric to which a wanted precision applies, empty where there is none.
     With ``adds_process`` the bare process is a subject where the file names none. With ``tells_memory`` the payload
@@ -30,6 +31,7 @@ class Design(Protocol):
     table: str = ""
     table_type: type[Table] = Table
     keys_type: type[Table] = Table
+    own_type: type[msgspec.Struct] | None = None
     exclusive: frozenset[str] = frozenset()
     precise: str = ""
     adds_process: bool = True

@@ -48,7 +48,7 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
     frame = tables.samples(run, ground.derived)
     medians = tables.round_medians(frame)
     subjects = tuple(
-        subject_figures(run, frame, medians, subject, section, ground.unclaimed) for subject in header.subjects
+        subject_figures(run, frame, medians, subject, section, ground.unclaimed) for subject in header.subject_records()
     )
     comparisons = tuple(compare_within(header, section.metrics, medians, subjects))
     found = Found(
@@ -97,7 +97,7 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
 def _rounds_done(run: Run) -> int:
     """Rounds in which every planned trial has an outcome."""
     ended = {outcome.trial for outcome in run.outcomes}
-    skipped = {subject.label for subject in run.header.subjects if subject.skipped}
+    skipped = {subject.label for subject in run.header.subject_records() if subject.skipped}
     rounds: dict[int, bool] = {}
     for trial in run.header.plan:
         if trial.kind == "measured" and trial.subject not in skipped:
@@ -172,7 +172,7 @@ def _notes(run: Run) -> Iterator[str]:
     unknown = sorted({sample.metric for sample in run.samples} - METRICS.keys())
     if unknown:
         yield f"metrics that this tare does not know are left out: {', '.join(unknown)}"
-    labels = {subject.label for subject in run.header.subjects}
+    labels = {subject.label for subject in run.header.subject_records()}
     strangers = sorted({sample.subject for sample in run.samples} - labels)
     if strangers:
         yield f"samples of subjects that the header does not name are left out: {', '.join(strangers)}"

@@ -66,14 +66,14 @@ def _without_delay(subject: SubjectRecord) -> Payload:
 
 
 def _delays(header: RunHeader, medians: pd.DataFrame, known: set[str]) -> Iterator[Delay]:
-    for subject in header.subjects:
+    for subject in header.subject_records():
         asked = delay_seconds(subject)
         if not asked or subject.label not in known:
             continue
         plain = next(
             (
                 other
-                for other in header.subjects
+                for other in header.subject_records()
                 if not delay_seconds(other)
                 and other.label in known
                 and _identity(other) == _identity(subject)
@@ -103,7 +103,7 @@ def _delays(header: RunHeader, medians: pd.DataFrame, known: set[str]) -> Iterat
 
 
 def _same_pairs(header: RunHeader, comparisons: Sequence[Compared]) -> Iterator[SamePair]:
-    by_label = {subject.label: subject for subject in header.subjects}
+    by_label = {subject.label: subject for subject in header.subject_records()}
     for first, second in header.scenario.pairs:
         if first == second or first not in by_label or second not in by_label:
             continue

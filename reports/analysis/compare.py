@@ -18,7 +18,7 @@ from tare.reports.analysis.model import Compared, SubjectFigures
 
 def wanted(header: RunHeader) -> Iterator[tuple[str, str, Literal["reference", "pair"]]]:
     """Which subjects are compared: each with the reference, then the pairs that the scenario names."""
-    labels = [subject.label for subject in header.subjects]
+    labels = [subject.label for subject in header.subject_records()]
     seen: set[frozenset[str]] = set()
     for label in labels:
         if label != header.scenario.reference and header.scenario.reference in labels:

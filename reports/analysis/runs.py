@@ -34,8 +34,8 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
     Raises UsageError when the runs share no subject, or when contract or class of result of a shared one differ.
     """
     first, second = before.header, after.header
-    mine = {subject.label: subject for subject in first.subjects}
-    theirs = {subject.label: subject for subject in second.subjects}
+    mine = {subject.label: subject for subject in first.subject_records()}
+    theirs = {subject.label: subject for subject in second.subject_records()}
     shared = [label for label in mine if label in theirs]
     if not shared:
         raise UsageError(

@@ -129,7 +129,7 @@ def test_the_first_run_ends_well_and_leaves_nothing(ready: User, place: dict[str
     assert done.returncode == 0, done.stderr
     run = store.load(Path(done.stdout.strip()))
     assert (run.header.state, run.header.leaks) == ("complete", ())
-    subjects = {subject.label: subject for subject in run.header.subjects}
+    subjects = {subject.label: subject for subject in run.header.subject_records()}
     assert not subjects["process"].skipped
     assert "Operation not permitted" in subjects["container"].skipped
     assert subjects["container"].fix.startswith("run as root")

@@ -99,7 +99,7 @@ def test_a_virtual_machine_sees_its_grant_less_what_its_kernel_took(run: Run) ->
 @pytest.mark.parametrize("subject", ["process", "container", "crun", "vm"])
 def test_every_subject_is_told_to_tell_and_can(run: Run, subject: str) -> None:
     assert values(run, subject, "inside_total_bytes")
-    (record,) = [one for one in run.header.subjects if one.label == subject]
+    (record,) = [one for one in run.header.subject_records() if one.label == subject]
     assert "tell=memory" in record.argv
     assert not [text for text in run.header.warnings if "from inside" in text]
 
@@ -155,7 +155,7 @@ def test_the_host_gets_what_was_freed_lazily_only_when_it_asks(run: Run) -> None
 
 
 def test_a_subject_whose_host_cannot_ask_it_is_skipped_before_anything_starts(run: Run) -> None:
-    (record,) = (subject for subject in run.header.subjects if subject.label == "vm-asked")
+    (record,) = (subject for subject in run.header.subject_records() if subject.label == "vm-asked")
     if "cannot ask" not in record.skipped:
         require("qemu", False, record.skipped)
     assert 'balloon = "virtio"' in record.fix

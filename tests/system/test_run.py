@@ -136,7 +136,7 @@ def test_a_run_leaves_figures_in_the_order_of_its_plan_and_nothing_else(tmp_path
         "cpu_seconds",
         "pss_bytes",
     }
-    for subject in run.header.subjects:
+    for subject in run.header.subject_records():
         assert all((run.path / file).read_text() for file in subject.manifest)
     page = run.path / "report.html"
     assert done.stderr.splitlines()[-1] == str(page)

@@ -116,7 +116,7 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
     parts = (column for column in changes.columns if ledger.is_part(column))
     fits = tuple(slopes.lines(table, (ledger.HOST, slopes.OWN, *slopes.COUNTERS, *parts)))
     unseen = dict(_unseen(table, fits))
-    views = tuple(inside(read, header.subjects))
+    views = tuple(inside(read, header.subject_records()))
     predicted = list(verification.predictions(run, read, used)) if dense else []
     verified = tuple(_ordered(header, verification.rows(run, read, used, predicted)))
     known = _ordered(header, (one for _, one in predicted))
@@ -124,15 +124,15 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
         ledger=rows,
         fits=tuple(_ordered(header, fits)),
         given_back=tuple(_ordered(header, ledger.given_back(read, changes))),
-        released=tuple(owners.released(header.subjects, table)),
-        layers_memory=tuple(owners.stacks(rows, header.subjects, views)),
+        released=tuple(owners.released(header.subject_records(), table)),
+        layers_memory=tuple(owners.stacks(rows, header.subject_records(), views)),
         inside=views,
         density=verified,
         capacity=tuple(capacity.rows(known, sizes, header.scenario.table(StackTable))),
         curves=tuple(_ordered(header, curves.curves(read, used, verified, header.host.cpus))),
         descents=tuple(_ordered(header, descents(read, refused(rows)))),
         margins=tuple(_ordered(header, margins.margins(table))),
-        constancy=tuple(_ordered(header, margins.constancy(table, header.subjects))),
+        constancy=tuple(_ordered(header, margins.constancy(table, header.subject_records()))),
         sampling=tuple(_ordered(header, sampling(read, table))),
         costs=tuple(bills.costs(header, list(_needs(header, fits, rows, unseen)), _books(header))),
     )
@@ -206,5 +206,5 @@ def _books(header: RunHeader) -> list[tuple[str, prices.Book]]:
 
 def _ordered(header: RunHeader, rows: Iterable[_Row]) -> Iterator[_Row]:
     """In the order of the scenario, whatever the order of the run was."""
-    order = {subject.label: place for place, subject in enumerate(header.subjects)}
+    order = {subject.label: place for place, subject in enumerate(header.subject_records())}
     return iter(sorted(rows, key=lambda row: order.get(row.subject, len(order))))

@@ -261,7 +261,7 @@ def interval(n: int | None, low: int | None, high: int | None) -> str:
 
 def limits(header: RunHeader, account: RampAnalysis) -> Iterator[str]:
     """What these numbers do not say."""
-    if any(subject.accelerator == "tcg" for subject in header.subjects):
+    if any(subject.accelerator == "tcg" for subject in header.subject_records()):
         yield f"What a virtual machine needs with hardware acceleration: {TRANSLATED}."
     yield "What a real service needs: the payload does almost nothing. A service's own memory comes on top."
     if any(view.kept_bytes is not None for view in account.inside):

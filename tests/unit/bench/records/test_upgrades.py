@@ -22,10 +22,20 @@ from tare.runners.payload import Payload
 from tests.unit.reports import fixture as synthetic
 
 
-def schema_1(path: Path, *subjects: synthetic.Subject) -> dict[str, Any]:
-    """A run of *subjects* with a header as schema 1 had it."""
+def schema_3(path: Path, *subjects: synthetic.Subject) -> dict[str, Any]:
+    """A run of *subjects* with a header as schema 3 had it: a subject's record says again what was asked of it."""
     file = synthetic.write_run(path, subjects, rounds=2) / store.HEADER
     header: dict[str, Any] = msgspec.json.decode(file.read_bytes())
+    header["subjects"] = msgspec.to_builtins(store.load_header(path).subject_records())
+    header["schema"] = 3
+    file.write_bytes(msgspec.json.encode(header))
+    return header
+
+
+def schema_1(path: Path, *subjects: synthetic.Subject) -> dict[str, Any]:
+    """A run of *subjects* with a header as schema 1 had it."""
+    header = schema_3(path, *subjects)
+    file = path / store.HEADER
     asked = header.pop("scenario")
     del header["precision"], asked["run"]["precision"], asked["run"]["max_rounds"]  # nobody asked for it then
     header |= {"schema": 1, "name": asked["name"], "question": asked["question"], "scenario_text": asked["text"]}
@@ -47,10 +57,29 @@ def test_kinds_became_layers_and_words_what_they_say(tmp_path: Path) -> None:
     assert isinstance(read, RunHeader)
     assert read.schema == SCHEMA_VERSION
     assert [one.layers for one in read.subjects] == [(), ("container",), ("vm",), (), ("container",), ("container",)]
-    assert [one.payload for one in read.subjects[-2:]] == [
+    assert [one.payload for one in read.subject_records()[-2:]] == [
         Payload(delay_ms=5),
         Payload(touch_mib=32, release=True),
     ]
+
+
+def test_what_was_asked_of_a_subject_stands_in_the_scenario_alone(tmp_path: Path) -> None:
+    subjects = [synthetic.subject("process"), synthetic.delayed("crun", 5), synthetic.subject("vm", options={"a": 1})]
+    old = schema_3(tmp_path / "run", *subjects)
+    read = store.load(tmp_path / "run").header
+    assert read.schema == SCHEMA_VERSION
+    assert msgspec.to_builtins(read.subject_records()) == old["subjects"]
+    written = msgspec.to_builtins(read)
+    assert {"label", "layers", "version", "manifest"} <= written["subjects"][1].keys()
+    assert not {"runner", "options", "payload", "argv", "memory_bytes", "cpus"} & written["subjects"][1].keys()
+
+
+def test_a_subject_that_the_scenario_does_not_have_is_damage(tmp_path: Path) -> None:
+    old = schema_3(tmp_path / "run", synthetic.subject("process"))
+    old["subjects"][0]["label"] = "stranger"
+    (tmp_path / "run" / store.HEADER).write_bytes(msgspec.json.encode(old))
+    with pytest.raises(UsageError, match="it has a subject 'stranger', and its scenario has not"):
+        store.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -85,9 +114,8 @@ def test_a_damaged_header_of_an_old_run_is_refused_and_no_more(tmp_path: Path, d
 
 def schema_2(path: Path, experiment: str, **scenario: Any) -> dict[str, Any]:
     """A run with a header and rows as schema 2 had them."""
-    synthetic.write_run(path, [synthetic.subject("process")], rounds=2)
+    header = schema_3(path, synthetic.subject("process"))
     file = path / store.HEADER
-    header: dict[str, Any] = msgspec.json.decode(file.read_bytes())
     asked = header.pop("scenario")
     del header["precision"], asked["run"]["precision"], asked["run"]["max_rounds"]  # nobody asked for it then
     header |= {"schema": 2, "name": asked["name"], "question": asked["question"], "scenario_text": asked["text"]}
@@ -107,7 +135,7 @@ def test_the_scenario_stands_in_the_header_once(tmp_path: Path) -> None:
     assert (asked.experiment, asked.text, asked.run.rounds) == ("memory", old["scenario_text"], 2)
     assert (asked.prices, asked.rootfs) == (("own-host",), None)
     assert asked.table(StackTable) == StackTable(counts=(1, 2), floor_percent=20.0)
-    assert asked.subjects[0].keys(ramp.Own) == ramp.Own(counts=(1, 2), most=2)
+    assert asked.subjects[0].keys(ramp.RampSubject) == ramp.RampSubject(counts=(1, 2), most=2)
     assert store.schema(tmp_path / "run") == 2
     assert experiments.plan(asked).noun == "ramp"
 

@@ -1,0 +1,27 @@
+"""The schema of run directories: the committed one is today's, and an experiment's own table is typed in it."""
+
+from __future__ import annotations
+
+from tare.bench import schema
+from tests import cli, fifth
+
+
+def test_the_committed_schema_is_the_generated_one() -> None:
+    committed = cli.ROOT / "results" / "schema.json"
+    assert committed.read_text(encoding="utf-8") == schema.text(), "python -m tare.bench.schema > results/schema.json"
+
+
+def test_the_tables_of_experiments_are_typed_in_it() -> None:
+    made = schema.generate()
+    tables = made["$defs"]["Scenario"]["properties"]["tables"]["properties"]
+    assert tables == {"stack": {"$ref": "#/$defs/StackTable"}, "least": {"$ref": "#/$defs/LeastTable"}}
+    assert made["$defs"]["StackTable"]["properties"]["floor_percent"]["type"] == "number"
+    own = made["$defs"]["Subject"]["properties"]["own"]["anyOf"]
+    assert own[:2] == [{"$ref": "#/$defs/RampSubject"}, {"$ref": "#/$defs/LeastSubject"}]
+
+
+def test_so_is_that_of_one_that_is_registered() -> None:
+    with fifth.registered():
+        made = schema.generate()
+    assert made["$defs"]["Scenario"]["properties"]["tables"]["properties"]["end"] == {"$ref": "#/$defs/EndTable"}
+    assert "patience_s" in made["$defs"]["EndTable"]["properties"]
