@@ -30,7 +30,7 @@ class Monitor(Protocol):
         """The intervals were looked at; the run goes on to *rounds*, or ends where these are done."""
 
     def finishing(self) -> None:
-        """All trials are over; helpers are stopped and leaks looked for."""
+        """All trials are over; what was prepared is closed, and leaks are looked for."""
 
 
 class Silent:

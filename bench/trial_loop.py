@@ -127,13 +127,13 @@ class TrialLoop:
             watch=stalls.Watch(),
             host_bytes=self.header.host.memory_bytes,
         )
-        with session.watch, ExitStack() as helpers:
-            helpers.enter_context(self.experiment.around(session))
+        with session.watch, ExitStack() as cleanup:
+            cleanup.enter_context(self.experiment.around(session))
             self._amend(resolution_seconds=null_baseline.resolution(self.cache, self.prefix, interrupts))
-            ready = self._prepare(writer, session, helpers)
+            ready = self._prepare(writer, session, cleanup)
             gc.collect()
             gc.disable()  # a collection in the middle of a start would be counted as the start's
-            helpers.callback(gc.enable)
+            cleanup.callback(gc.enable)
             ended, trials = 0, (trials or self._further(writer))
             while trials := tuple(planned for planned in trials if planned.subject in ready):
                 for position, planned in enumerate(trials, start=ended + 1):
@@ -152,7 +152,7 @@ class TrialLoop:
             self.monitor.looked(self.rounds.precision, rounds_of(self.header.plan))
         return added
 
-    def _prepare(self, writer: store.RunWriter, session: Session, helpers: ExitStack) -> dict[str, Ready]:
+    def _prepare(self, writer: store.RunWriter, session: Session, cleanup: ExitStack) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
         known = {record.label: record for record in self.header.subjects}
         ready: dict[str, Ready] = {}
@@ -166,7 +166,7 @@ class TrialLoop:
                 self.scenario.rootfs,
                 session.scratch,
                 str(position),
-                helpers,
+                cleanup,
                 enforced=self.experiment.enforces,
                 reclaim_bytes=self.experiment.reclaims(subject),
             )

@@ -28,7 +28,7 @@ class Starter:
         self._launch = launch
         self._contract = contract
         self._interrupts = interrupts
-        # Kept from one batch to the next: a runner may give each thread a helper of its own.
+        # Kept from one batch to the next: a runner may give each thread a fork server of its own.
         self._threads = ThreadPoolExecutor(at_once)
 
     def __enter__(self) -> Starter:

@@ -91,10 +91,10 @@ class LeastMemory(Experiment):
             session.interrupts.check()
             own = f"{name}-{next(numbers)}"
             granted = msgspec.structs.replace(ready.subject, memory_bytes=memory_bytes)
-            with ExitStack() as helpers:
+            with ExitStack() as cleanup:
                 try:
                     folder = own.removeprefix(f"{session.scratch.prefix}-")
-                    prepared = prepare.prepare(granted, session.scenario.rootfs, session.scratch, folder, helpers)
+                    prepared = prepare.prepare(granted, session.scenario.rootfs, session.scratch, folder, cleanup)
                 except (RunnerError, OSError) as error:
                     return str(error)
                 tried = start_and_stop(

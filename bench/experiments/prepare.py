@@ -38,12 +38,12 @@ def try_subject(
     rootfs: str | None,
     scratch: Scratch,
     folder: str,
-    helpers: ExitStack,
+    cleanup: ExitStack,
     *,
     enforced: str = "",
     reclaim_bytes: int = 0,
 ) -> Preparation:
-    """Probe and prepare *subject*; what stays alive for it is closed by *helpers*. A refusal is a skipped subject.
+    """Probe and prepare *subject*; what must be closed goes into *cleanup*. A refusal is a skipped subject.
 
     *enforced* names a part of the grant that the runner must enforce, or else be skipped; where each instance is to be
     asked for *reclaim_bytes* of its memory, it must have the means.
@@ -61,7 +61,7 @@ def try_subject(
     prepared: Prepared | None = None
     if support.ok:
         try:
-            prepared = prepare(subject, rootfs, scratch, folder, helpers)
+            prepared = prepare(subject, rootfs, scratch, folder, cleanup)
         except RunnerError as error:
             support = Support(ok=False, version=support.version, why=str(error), fix=error.fix)
         except OSError as error:
@@ -70,14 +70,14 @@ def try_subject(
     return Preparation(support=support, record=_record(subject, runner, support, reclaim_bytes), prepared=prepared)
 
 
-def prepare(subject: Subject, rootfs: str | None, scratch: Scratch, folder: str, helpers: ExitStack) -> Prepared:
+def prepare(subject: Subject, rootfs: str | None, scratch: Scratch, folder: str, cleanup: ExitStack) -> Prepared:
     """Prepare *subject* in *folder*, a new directory of *scratch*, the run's. Raises RunnerError or OSError."""
     directory = scratch.directory / folder
     directory.mkdir()
     root = Path(rootfs) if rootfs else payload_root(scratch.cache)
     spec = Spec(argv=subject.argv, rootfs=root, memory_bytes=subject.memory_bytes, cpus=subject.cpus)
     where = replace(scratch, directory=directory)
-    return helpers.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
+    return cleanup.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
 
 
 def _record(subject: Subject, runner: Runner, support: Support, reclaim_bytes: int) -> ProbedSubject:

@@ -31,7 +31,7 @@ SCHEMA_VERSION = 4
 Status = Literal["ok", "failed", "timeout", "invalid", "skipped"]
 TrialKind = Literal["measured", "warmup"]
 RunState = Literal["running", "complete", "interrupted", "failed"]
-#: What a program that is no instance's own does for all of them: it is a helper of the runner's, which tare started, or
+#: What a program that is no instance's own does for all of them: it is of the runner, which started it, or
 #: a daemon that was there before.
 Serves = Literal["", "resident", "daemon"]
 #: What may end a ramp: the number that was asked for, the host's limits, or a rule of the scenario.

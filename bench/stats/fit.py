@@ -26,7 +26,7 @@ _MANY = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """``a + b * n``: a is what the first instance brings along, b the margin of one more."""
+    """``a + b * n``: a is what the first instance brings along, b the marginal cost."""
 
     a: float
     b: float
@@ -81,7 +81,7 @@ def _columns(points: Points) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """``y = a + b * n``: a is what the first instance brings along, b the margin of one more, with 95 % intervals.
+    """``y = a + b * n``: a is what the first instance brings along, b the marginal cost; both with 95 % intervals.
 
     ``bend`` is the relative difference between the slopes of the upper and the lower half, ``bend_low`` and
     ``bend_high`` its interval: where that does not hold 0 and the bend is at least LEAST_CHANGE, the cost of one more
@@ -105,7 +105,7 @@ def fit(rounds: Sequence[Points]) -> Fit:
     """Fit a line through (n, y) points, one list a round: Theil-Sen within each round, medians over rounds.
 
     The round is the unit of replication: intervals are bootstrapped over rounds. The first instance (n <= 1) stays out
-    of the slope: what it alone brings is no margin. Raises ValueError with fewer than three numbers of instances
+    of the slope: what it alone brings is no marginal cost. Raises ValueError with fewer than three numbers of instances
     above 1 in a round.
     """
     if not rounds:

@@ -70,6 +70,7 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         versions=header.versions,
         reference=header.scenario.reference,
         metric=section.primary,
+        experiment=sections.experiment(header),
         probe=sections.experiment(header),
         rounds_done=rounds_done,
         lead=section.lead(found),

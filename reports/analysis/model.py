@@ -293,6 +293,7 @@ class Report(Part, frozen=True, kw_only=True):
 
     ``merged`` names the runs if it is of several, ``unlike`` what those differ in although they should not, and
     ``disagreements`` the subjects that one run shows otherwise than another.
+    ``probe`` is the old name of ``experiment``: scripts may read it.
     """
 
     schema: int = REPORT_SCHEMA
@@ -310,6 +311,7 @@ class Report(Part, frozen=True, kw_only=True):
     reference: str
     metric: str
     rounds_done: int
+    experiment: str = "startup"
     probe: str = "startup"
     lead: Lead
     answer: tuple[Claim, ...]

@@ -85,7 +85,7 @@ def _ran(first: SubjectRecord, second: SubjectRecord) -> bool:
 def contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
     """What is not the same although the numbers would be of different things, field by field."""
     for name, one, other in (
-        ("probe", sections.experiment(first), sections.experiment(second)),
+        ("experiment", sections.experiment(first), sections.experiment(second)),
         ("cache", first.scenario.run.cache, second.scenario.run.cache),
         ("ready", first.scenario.run.ready, second.scenario.run.ready),
         ("root filesystem", _rootfs(first), _rootfs(second)),

@@ -41,7 +41,7 @@ def _run(report: Report, width: int) -> Iterator[Text]:
     yield from bars(report.lead, width)
     shown = [subject for subject in report.subjects if not subject.skipped]
     if shown:
-        yield from sections.of(report.probe).text(report, shown, width)
+        yield from sections.of(report.experiment).text(report, shown, width)
     yield from layout.listed((_claim(claim) for claim in report.answer), width)
     skipped = [subject for subject in report.subjects if subject.skipped]
     yield from _headed("Not measured", (_skip(subject) for subject in skipped), width)

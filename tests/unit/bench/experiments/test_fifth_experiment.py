@@ -54,7 +54,9 @@ def test_it_runs_and_stands_in_the_page_the_terminal_and_the_json(tmp_path: Path
     assert [sample.metric for sample in loaded.samples] == ["ended_seconds"] * 3
     assert loaded.header.scenario.tables == {"end": {"patience_s": 5.0}}
     report = reports.build(loaded)
-    (figure,) = json.loads(msgspec.json.encode(reports.data(report)))["subjects"][0]["figures"]
+    data = json.loads(msgspec.json.encode(reports.data(report)))
+    assert (data["experiment"], data["probe"]) == ("end", "end")
+    (figure,) = data["subjects"][0]["figures"]
     assert (figure["metric"], figure["n"], figure["unit"]) == ("ended_seconds", 3, "seconds")
     assert "process ends after" in report.answer[0].lead
     console = Console(file=io.StringIO(), width=100, color_system=None)
