@@ -112,7 +112,7 @@ def _usage_ns(directory: Path) -> int:
 
 
 def leftovers() -> list[str]:
-    """Top-level cgroups of runs that did not end. Only meaningful while the host is locked (:func:`bench.host.workspace.locked`)."""
+    """Top-level cgroups of runs that did not end. Only meaningful while :func:`workspace.locked`."""
     return [name for name in cgroups.find(PREFIX) if workspace.is_ours(name)]
 
 

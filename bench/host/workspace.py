@@ -28,7 +28,7 @@ def base() -> Path:
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Hold the lock that lets one run measure on this host at a time. Raises UsageError, naming the holder, when another run is measuring."""
+    """Hold the lock by which one run at a time measures here. Raises UsageError, naming the holder, if it is taken."""
     path = base() / "tare.lock"
     try:
         fd = _open_for_all(path)

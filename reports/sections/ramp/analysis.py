@@ -168,7 +168,7 @@ def _needs(
     """What the subjects need of whose memory a claim may be made: it can be seen, and the ledger balances."""
     lines = {fit.subject: fit for fit in fits if fit.counter == ledger.HOST and fit.b > 0}
     refusals = refused(rows)
-    for subject in header.subjects:
+    for subject in header.subject_records():
         line = lines.get(subject.label)
         if line is not None and subject.label not in refusals and subject.label not in unseen:
             yield bills.MemoryNeed(a=line.a, b=line.b, subject=subject, b_low=line.b_low, b_high=line.b_high)

@@ -342,7 +342,7 @@ def test_a_plan_that_no_scenario_gave_does_not_go_on(run: Path) -> None:
 
     def check(**changes: Any) -> None:
         scenario = msgspec.structs.replace(loaded, **changes)
-        engine._check_plan(msgspec.structs.replace(header, scenario=scenario))
+        engine._check_plan(msgspec.structs.replace(header, scenario=scenario, subjects=()))
 
     check()
     with pytest.raises(ValueError, match="not a subject of its scenario"):
