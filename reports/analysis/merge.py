@@ -17,7 +17,7 @@ import msgspec
 
 from tare.bench.errors import UsageError
 from tare.bench.host import conditions
-from tare.bench.records.rows import Outcome, RunHeader, Sample, SubjectRecord, Trial
+from tare.bench.records.rows import Outcome, ProbedSubject, RunHeader, Sample, Trial
 from tare.bench.records.store import Run
 from tare.reports.analysis import runs
 from tare.reports.analysis.agreement import rounds
@@ -90,8 +90,8 @@ def _twice(parts: Sequence[Run]) -> None:
 def _contract(first: RunHeader, other: RunHeader) -> Iterator[str]:
     """What two runs that are merged may never differ in."""
     yield from runs.contract(first, other)
-    mine = {subject.label: subject for subject in first.subjects}
-    for subject in other.subjects:
+    mine = {subject.label: subject for subject in first.subject_records()}
+    for subject in other.subject_records():
         if subject.label in mine:
             yield from runs.subject_contract(mine[subject.label], subject)
 
@@ -119,7 +119,7 @@ def _scenario(header: RunHeader) -> dict[str, str]:
 
 
 def _subject(first: RunHeader, other: RunHeader, label: str) -> Iterator[str]:
-    found = [next((one for one in header.subjects if one.label == label), None) for header in (first, other)]
+    found = [next((one for one in header.subject_records() if one.label == label), None) for header in (first, other)]
     mine, theirs = found
     if mine is None or theirs is None:
         yield f"it is in {(other if mine is None else first).run} alone"
@@ -165,7 +165,7 @@ def _all(names: Sequence[str]) -> str:
     return " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _subjects(parts: Sequence[Run]) -> Iterator[SubjectRecord]:
+def _subjects(parts: Sequence[Run]) -> Iterator[ProbedSubject]:
     """Each subject as the first run records it that measured it."""
     for label in dict.fromkeys(subject.label for run in parts for subject in run.header.subjects):
         records = [(run, one) for run in parts for one in run.header.subjects if one.label == label]
