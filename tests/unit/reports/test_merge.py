@@ -17,7 +17,7 @@ from rich.console import Console
 from tare import reports
 from tare.bench.errors import UsageError
 from tare.bench.records import packed, store
-from tare.bench.records.rows import Outcome, Sample
+from tare.bench.records.rows import SCHEMA_VERSION, Outcome, Sample
 from tare.bench.records.store import Run
 from tare.bench.stats import ranks
 from tare.reports.analysis.model import Report
@@ -186,7 +186,7 @@ def test_the_schema_of_the_records_is_one_of_the_fields(tmp_path: Path) -> None:
     first, second = write(tmp_path, 3), dataclasses.replace(write(tmp_path, 4), schema=2)
     with pytest.raises(UsageError) as refused:
         reports.merge([first, second])
-    assert "schema of the records was 3, is 2" in refused.value.why
+    assert f"schema of the records was {SCHEMA_VERSION}, is 2" in refused.value.why
 
 
 DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
