@@ -169,7 +169,8 @@ def test_pages_stand_alone_and_mark_what_is_emulated(tmp_path: Path, probe: str)
         synthetic.write(path, [synthetic.process(), synthetic.container(), machine()], probe=probe, rounds=3)
     text = reports.write(path).read_text("utf-8")
     page = Page(text)
-    assert not {"script", "iframe", "object", "embed", "base"} & set(page.tags)
+    assert page.tags.count("script") == 1  # the page's own, which is optional
+    assert not {"iframe", "object", "embed", "base"} & set(page.tags)
     assert all(link.startswith(("#", "data:")) for link in page.links)
     assert len(page.ids) == len(set(page.ids))
     assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= set(page.ids)
@@ -216,7 +217,8 @@ def test_hostile_labels_and_programs_are_shown_and_not_obeyed(write: Write) -> N
     samples = path / "samples.jsonl"
     samples.write_text(samples.read_text("utf-8").replace('"python"', '"<img src=x>"'))
     text = reports.write(path).read_text("utf-8")
-    assert not {"script", "img"} & set(Page(text).tags)
+    assert Page(text).tags.count("script") == 1
+    assert "img" not in Page(text).tags
     assert HOSTILE in Page(text).text
 
 
