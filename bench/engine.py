@@ -15,7 +15,7 @@ from tare.bench import experiments
 from tare.bench.errors import UsageError
 from tare.bench.host import caches, conditions, facts, workspace
 from tare.bench.monitor import Monitor
-from tare.bench.records import inputs, store
+from tare.bench.records import inputs, run_writer, store
 from tare.bench.records.rows import SCHEMA_VERSION, RunHeader
 from tare.bench.scenario.plan import Plan
 from tare.bench.trial_loop import Result, TrialLoop
@@ -35,7 +35,7 @@ def run(planned: Plan, results: Path, cache: Path, monitor: Monitor) -> Result:
         started = datetime.now(UTC)
         token = secrets.token_hex(2)
         header = RunHeader(
-            run=f"{started:%Y%m%dT%H%M%SZ}-{store.file_name(scenario.name)}-{token}",
+            run=f"{started:%Y%m%dT%H%M%SZ}-{run_writer.file_name(scenario.name)}-{token}",
             tare_version=metadata.version("tarebench"),
             git=facts.git_revision(),
             started_at=started.isoformat(timespec="seconds"),
@@ -44,7 +44,7 @@ def run(planned: Plan, results: Path, cache: Path, monitor: Monitor) -> Result:
             host=facts.collect(),
             versions=facts.versions(),
         )
-        path = store.create(results, header.run)
+        path = run_writer.create(results, header.run)
         return TrialLoop(path, header, cache, monitor).measure(planned.trials)
 
 
@@ -80,7 +80,7 @@ def resume(path: Path, cache: Path, monitor: Monitor) -> Result:
             raise UsageError(f"{path} is complete", "every trial has an outcome", fix)
         with inputs.parsing(f"{path / store.HEADER} is damaged", "restore it, or start a new run"):
             _check_plan(header)
-        store.trim(path)
+        run_writer.trim(path)
         warnings = (*header.warnings, f"interrupted, and resumed at {datetime.now(UTC).isoformat(timespec='seconds')}")
         header = msgspec.structs.replace(header, state="running", finished_at="", warnings=warnings)
         loop = TrialLoop(path, header, cache, monitor)

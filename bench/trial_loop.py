@@ -30,9 +30,9 @@ from tare.bench.host import audit, caches, clean, run_cgroup, workspace
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.monitor import Monitor
 from tare.bench.readings import stalls
-from tare.bench.records import store
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.rows import Outcome, RunHeader, RunState, Sample, Trial
+from tare.bench.records.run_writer import RunWriter
 from tare.bench.rounds import Rounds
 from tare.bench.scenario.plan import rounds_of
 from tare.runners import layers
@@ -72,7 +72,7 @@ class TrialLoop:
         with ExitStack() as stack:
             interrupts = stack.enter_context(Interrupts())
             stack.enter_context(self._told(interrupts))
-            writer = stack.enter_context(store.RunWriter(self.path))
+            writer = stack.enter_context(RunWriter(self.path))
             writer.header(self.header)
             try:
                 scratch = stack.enter_context(workspace.scratch(self.prefix))
@@ -110,9 +110,7 @@ class TrialLoop:
             fix = f"tare run --resume {shlex.quote(str(self.path))}"
             raise Interrupted(stopped.what, "; ".join(why), fix, run=self.path) from None
 
-    def _measure(
-        self, trials: tuple[Trial, ...], writer: store.RunWriter, scratch: Path, interrupts: Interrupts
-    ) -> None:
+    def _measure(self, trials: tuple[Trial, ...], writer: RunWriter, scratch: Path, interrupts: Interrupts) -> None:
         session = Session(
             scenario=self.scenario,
             scratch=Scratch(
@@ -143,7 +141,7 @@ class TrialLoop:
                 ended += len(trials)
                 trials = self._further(writer)
 
-    def _further(self, writer: store.RunWriter) -> tuple[Trial, ...]:
+    def _further(self, writer: RunWriter) -> tuple[Trial, ...]:
         """The trials of rounds that are added where a precision is wanted; the header has them first."""
         added = self.rounds.look(rounds_of(self.header.plan))
         if self.rounds.precision is not None:
@@ -152,7 +150,7 @@ class TrialLoop:
             self.monitor.looked(self.rounds.precision, rounds_of(self.header.plan))
         return added
 
-    def _prepare(self, writer: store.RunWriter, session: Session, cleanup: ExitStack) -> dict[str, Ready]:
+    def _prepare(self, writer: RunWriter, session: Session, cleanup: ExitStack) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
         known = {record.label: record for record in self.header.subjects}
         ready: dict[str, Ready] = {}
@@ -189,7 +187,7 @@ class TrialLoop:
             raise NothingToRunError("no subject can be measured on this host", reasons, fix)
         return ready
 
-    def _until_valid(self, planned: Trial, ready: Ready, writer: store.RunWriter, session: Session) -> None:
+    def _until_valid(self, planned: Trial, ready: Ready, writer: RunWriter, session: Session) -> None:
         """Run a trial; repeat it while it is invalid, a limited number of times."""
         for left in range(stalls.MOST_REPEATS, -1, -1):
             outcome = self._one(planned, ready, writer, session, f"{self.prefix}-{next(self.numbers)}")
@@ -201,7 +199,7 @@ class TrialLoop:
             session.interrupts.check()
         self.failed += 1
 
-    def _one(self, planned: Trial, ready: Ready, writer: store.RunWriter, session: Session, name: str) -> Outcome:
+    def _one(self, planned: Trial, ready: Ready, writer: RunWriter, session: Session, name: str) -> Outcome:
         if self.scenario.run.cache == "cold" and not caches.drop():
             self._amend(warnings=(*self.header.warnings, f"{planned.id}: the disks were not quiet when it started"))
         self.owners[name] = planned.subject

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from tare.bench.errors import OutputError
-from tare.bench.records import store
+from tare.bench.records import run_writer, store
 from tare.bench.records.rows import RunHeader
 from tests import cli
 from tests.conftest import require
@@ -79,7 +79,7 @@ def fill(path: Path) -> None:
 
 def write(path: Path, header: RunHeader, written: list[str]) -> None:
     """A run as the engine writes it, until the disk is full; *written* gets the trials that were."""
-    with store.RunWriter(path) as writer:
+    with run_writer.RunWriter(path) as writer:
         writer.header(header)
         try:
             writer.manifest("process", {"config.json": "x" * 8000})
@@ -98,7 +98,7 @@ def test_wherever_a_disk_becomes_full_what_was_written_is_whole(disk: Disk, kib:
     disk.size(kib)
     plan = tuple(fixture._plan(["process"], 30, 0, random.Random(1)))
     header = msgspec.structs.replace(HEADER, plan=plan)
-    path = store.create(disk.path, "run")
+    path = run_writer.create(disk.path, "run")
     written: list[str] = []
     with pytest.raises(OutputError, match="cannot write"):
         write(path, header, written)
@@ -111,8 +111,8 @@ def test_wherever_a_disk_becomes_full_what_was_written_is_whole(disk: Disk, kib:
     assert len(loaded.samples) == len(METRICS) * len(loaded.outcomes)
     assert [row.trial for row in loaded.outcomes] == written
     disk.size(1024)
-    store.trim(path)
-    with store.RunWriter(path) as writer:
+    run_writer.trim(path)
+    with run_writer.RunWriter(path) as writer:
         writer.trial([sample("more", 1.0)], outcome("more"))
         writer.header(msgspec.structs.replace(header, state="complete"))
     assert store.load(path).header.state == "complete"

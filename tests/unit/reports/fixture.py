@@ -12,7 +12,7 @@ import msgspec
 
 from tare.bench.records import upgrades
 from tare.bench.records.rows import Finding, Host, Leak, Outcome, RunHeader, Sample, SubjectRecord, Trial
-from tare.bench.records.store import file_name
+from tare.bench.records.run_writer import file_name
 from tare.runners.payload import Payload
 
 GIB = 2**30

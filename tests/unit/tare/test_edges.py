@@ -25,7 +25,7 @@ import pytest
 from tare import command as front
 from tare.bench import engine, experiments
 from tare.bench.errors import UsageError
-from tare.bench.records import store
+from tare.bench.records import run_writer, store
 from tare.bench.scenario import resolve
 from tare.reports.analysis import build
 from tare.reports.page import render
@@ -242,7 +242,7 @@ def test_a_path_with_a_line_end_is_one_line_on_a_terminal_and_in_a_pipe(tmp_path
 
 def test_a_command_that_is_told_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = fixture.write_run(tmp_path / "my runs" / "it's")
-    with store.RunWriter(run) as writer:
+    with run_writer.RunWriter(run) as writer:
         fix = writer._stopped(run, OSError(errno.ENOSPC, "full")).fix
     assert shlex.split(fix.partition("`")[2].rstrip("`")) == ["tare", "run", "--resume", str(run)]
     monkeypatch.setattr("tare.bench.engine.workspace.locked", contextlib.nullcontext)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tare.bench.errors import InvalidError, UsageError
-from tare.bench.records import store
+from tare.bench.records import run_writer, store
 from tare.bench.records.metrics import METRICS, misfit
 from tare.bench.records.resolved import Scenario, Schedule
 from tare.bench.records.rows import SCHEMA_VERSION, Host, Outcome, RunHeader, Sample
@@ -58,8 +58,8 @@ def outcome(trial: str, status: str = "ok") -> Outcome:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    path = store.create(tmp_path, "r")
-    with store.RunWriter(path) as writer:
+    path = run_writer.create(tmp_path, "r")
+    with run_writer.RunWriter(path) as writer:
         writer.header(HEADER)
         writer.trial([sample("a", 1.0), sample("a", 2.0, "created_seconds")], outcome("a"))
         writer.trial([sample("b", 3.0)], outcome("b"))
@@ -75,17 +75,17 @@ def test_what_was_written_is_read(run: Path) -> None:
 
 
 def test_values_are_kept_unrounded(tmp_path: Path) -> None:
-    path = store.create(tmp_path, "r")
+    path = run_writer.create(tmp_path, "r")
     value = 0.1 + 0.2
-    with store.RunWriter(path) as writer:
+    with run_writer.RunWriter(path) as writer:
         writer.header(HEADER)
         writer.trial([sample("a", value)], outcome("a"))
     assert store.load(path).samples[0].value == value
 
 
 def test_every_trial_is_on_disk_before_the_next_begins(tmp_path: Path) -> None:
-    path = store.create(tmp_path, "r")
-    with store.RunWriter(path) as writer:
+    path = run_writer.create(tmp_path, "r")
+    with run_writer.RunWriter(path) as writer:
         writer.header(HEADER)
         writer.trial([sample("a", 1.0)], outcome("a"))
         assert len(store.load(path).samples) == 1  # the writer is still open
@@ -98,8 +98,8 @@ def test_a_line_cut_anywhere_costs_only_that_line(run: Path, cut: int) -> None:
     loaded = store.load(run)
     assert [row.value for row in loaded.samples] == [1.0, 2.0]
     assert any("was cut off" in note for note in loaded.notes)
-    store.trim(run)
-    with store.RunWriter(run) as writer:
+    run_writer.trim(run)
+    with run_writer.RunWriter(run) as writer:
         writer.trial([sample("b", 4.0)], outcome("b"))
     assert [row.value for row in store.load(run).samples] == [1.0, 2.0, 4.0]
 
@@ -113,7 +113,7 @@ def test_samples_without_an_outcome_do_not_count(run: Path) -> None:
 
 
 def test_a_trial_that_ran_again_counts_once_with_its_last_rows(run: Path) -> None:
-    with store.RunWriter(run) as writer:
+    with run_writer.RunWriter(run) as writer:
         writer.trial([sample("a", 7.0)], outcome("a", "failed"))
     loaded = store.load(run)
     assert [row.value for row in loaded.samples if row.trial == "a" and row.metric == "ready_seconds"] == [7.0]
@@ -141,7 +141,7 @@ def test_damage_in_the_middle_is_an_error_that_names_the_line(run: Path) -> None
 )
 def test_a_number_in_a_wrong_unit_is_refused_by_name(run: Path, metric: str, unit: str, said: str) -> None:
     wrong = msgspec.structs.replace(sample("c", 9.0, metric), unit=unit)
-    with store.RunWriter(run) as writer, pytest.raises(InvalidError) as refused:
+    with run_writer.RunWriter(run) as writer, pytest.raises(InvalidError) as refused:
         writer.trial([sample("c", 1.0), wrong], outcome("c"))
     assert said in refused.value.why
     assert len(store.load(run).outcomes) == 2  # nothing of it was written
@@ -178,12 +178,12 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_directory_is_never_reused(tmp_path: Path) -> None:
-    store.create(tmp_path, "r")
+    run_writer.create(tmp_path, "r")
     with pytest.raises(UsageError, match="exists already"):
-        store.create(tmp_path, "r")
+        run_writer.create(tmp_path, "r")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot make the run directory"):
-        store.create(tmp_path / "file", "r")
+        run_writer.create(tmp_path / "file", "r")
 
 
 def test_runs_are_listed_and_other_folders_are_not(run: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_runs_are_listed_and_other_folders_are_not(run: Path, tmp_path: Path) ->
 
 
 def test_hostile_labels_stay_inside_the_run(run: Path) -> None:
-    with store.RunWriter(run) as writer:
+    with run_writer.RunWriter(run) as writer:
         (relative,) = writer.manifest("../../etc/x", {"argv.txt": "hello"})
         log = writer.log("r1-../../x", "text")
     for path in (relative, log):
@@ -203,7 +203,7 @@ def test_hostile_labels_stay_inside_the_run(run: Path) -> None:
 
 def test_what_a_subject_said_is_kept_beside_its_marks_up_to_a_limit(run: Path) -> None:
     log = run / "subjects" / "s%2ft" / "output.log"
-    with store.RunWriter(run) as writer:
+    with run_writer.RunWriter(run) as writer:
         writer.output("s/t", "r1-s/t", "tare first\n\ntare ready\n")
         assert not log.exists()
         writer.output("s/t", "r2-s/t", "tare first\nno colour\r\ntare ready\n")
@@ -222,7 +222,7 @@ AWKWARD = [
 
 
 def test_each_text_is_a_file_name_of_its_own_also_where_case_does_not_count(tmp_path: Path) -> None:
-    names = [store.file_name(text) for text in AWKWARD]
+    names = [run_writer.file_name(text) for text in AWKWARD]
     assert len({name.lower() for name in names}) == len(AWKWARD)
     for name in names:
         (tmp_path / f"20260101T000000Z-{name}-1a2b.log").touch()
@@ -235,12 +235,12 @@ def test_each_text_is_a_file_name_of_its_own_also_where_case_does_not_count(tmp_
 
 @given(st.text(max_size=8), st.text(max_size=8))
 def test_two_texts_are_two_file_names(one: str, other: str) -> None:
-    assert (store.file_name(one).lower() == store.file_name(other).lower()) == (one == other)
+    assert (run_writer.file_name(one).lower() == run_writer.file_name(other).lower()) == (one == other)
 
 
 @pytest.mark.parametrize("labels", [("x/y", "x_y"), ("x+y", "x-y"), ("A", "a"), (".", "..")])
 def test_labels_that_look_alike_have_a_directory_and_a_log_each(run: Path, labels: tuple[str, str]) -> None:
-    with store.RunWriter(run) as writer:
+    with run_writer.RunWriter(run) as writer:
         for label in labels:
             (manifest,) = writer.manifest(label, {"argv.txt": label})
             log = writer.log(f"r1-{label}", label)
