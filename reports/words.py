@@ -21,6 +21,9 @@ EMULATED = "software-emulated: not comparable with an accelerated VM"
 #: For a phase whose two marks were read at once: it is shorter than the instrument can see.
 TOGETHER = "at once"
 
+#: Said below charts that stand beside each other.
+ONE_SCALE = "Charts with the same letter have the same scale; without letters, all have the same."
+
 #: C0 and C1 controls, and what Unicode keeps for itself: XML 1.0 section 2.2 forbids most, terminals obey some.
 _CONTROL = re.compile("[^\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

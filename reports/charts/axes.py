@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from tare.bench.records.metrics import show
 from tare.reports.charts import svg
@@ -18,7 +18,7 @@ _FACTORS = {
     "%": 0.01, "GiB": 2.0**30, "MiB": 2.0**20, "KiB": 2.0**10, "B": 1.0,
 }  # fmt: skip
 #: Room that one tick label needs, in points.
-_LABEL = 54.0
+_LABEL = 64.0
 
 
 def log_limits(values: Sequence[float]) -> tuple[float, float]:
@@ -55,24 +55,13 @@ def log_axis(axes: Axes, limits: tuple[float, float], unit: str, points: float, 
     axes.set_xticks(found)
     axes.set_xticklabels(labels)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", length=3, labelsize=10.5)
+    axes.tick_params(axis="x", length=3, labelsize=svg.TEXT)
     for label, value in zip(axes.get_xticklabels(), found, strict=True):
         place = points * math.log(value / limits[0]) / math.log(limits[1] / limits[0])
         # A label at an end of the axis would stand outside the picture.
         label.set_horizontalalignment("left" if place < 20 else "right" if place > points - 20 else "center")
     for value in found:
         axes.axvline(value, color=svg.RULE, linewidth=0.5, zorder=0)
-
-
-def linear_ticks(axes: Axes, limits: tuple[float, float], unit: str) -> None:
-    """Two to four round values of y within *limits*, all labelled in one unit: that of the upper limit."""
-    low, high = limits
-    suffix = show(high, unit).rpartition(" ")[2]
-    factor = _FACTORS[suffix]
-    candidates = MaxNLocator(3).tick_values(low / factor, high / factor)
-    found = [value for value in candidates if low <= value * factor <= high]
-    axes.set_yticks([value * factor for value in found])
-    axes.set_yticklabels([f"{round(value, 4):.10g} {suffix}" for value in found])
 
 
 def factor(value: float, unit: str) -> float:

@@ -20,14 +20,17 @@ from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Figure, Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import marks, svg
-from tare.reports.charts.axes import linear_ticks, log_axis, log_limits
+from tare.reports.charts.axes import log_axis, log_limits
+from tare.reports.charts.looks import Look, looks
+from tare.reports.charts.multiples import Cell, small_multiples
 from tare.reports.charts.svg import Draw
 
 EMULATED_ROW = "software-emulated (TCG): another class of result"
 
 #: Below this width a row's label and value stand above it, not beside it.
 _BESIDE = 600
-_SMALL = 10.5
+#: The axis of the order of the run reaches so many per cent to both sides at least.
+_LEAST_OFF = (-10.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +42,14 @@ class Layout:
     header: float
     left: float
     right: float
-    bottom: float = 28.0
+    bottom: float = 48.0
 
     @classmethod
     def of(cls, width: float) -> Layout:
         """Label and value beside the row where there is room, above it where there is not."""
         if width >= _BESIDE:
-            return cls(width=width, row=46, header=0, left=150, right=150)
-        return cls(width=width, row=70, header=34, left=2, right=10)
+            return cls(width=width, row=52, header=0, left=176, right=176)
+        return cls(width=width, row=78, header=42, left=2, right=10)
 
     @property
     def beside(self) -> bool:
@@ -84,16 +87,20 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
     layout = Layout.of(width)
     gap = 26.0 if any(s.result_class == "emulated" for s, *_ in rows) else 0.0
     with svg.drawing(name):
+        look = looks(report.subjects)
         axes, canvas = _canvas(layout, height=len(rows) * layout.row + gap)
+        axis = words.about(metric, rows[0][2].title)[1].removeprefix("in ").removeprefix("the ")
+        axes.set_xlabel(f"{axis}, logarithmic scale", loc="right", fontsize=svg.TEXT, labelpad=5)
         log_axis(axes, log_limits(drawn), rows[0][2].unit, layout.width - layout.left - layout.right)
         top = 0.0
         for index, (subject, data, figure) in enumerate(rows):
             emulated = subject.result_class == "emulated"
-            if emulated and (index == 0 or rows[index - 1][0].result_class != "emulated"):
-                top = _emulated_heading(axes, top, gap, layout)
-            _row_ground(axes, top, layout, hatched=emulated)
-            _row_text(axes, top, layout, subject, figure)
-            _strip(axes, top, layout, subject, data, figure, dotted=marks.few(len(data), len(rows)))
+            with svg.emulated(axes, on=emulated):
+                if emulated and (index == 0 or rows[index - 1][0].result_class != "emulated"):
+                    top = _emulated_heading(axes, top, gap, layout)
+                _row_ground(axes, top, layout, hatched=emulated)
+                _row_text(axes, top, layout, subject, figure, look[subject.label])
+                _strip(axes, top, layout, look[subject.label], data, figure, dotted=marks.few(len(data), len(rows)))
             top += layout.row
         return svg.render(
             canvas,
@@ -104,81 +111,60 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
 
 
 def in_order(report: Report, frame: pd.DataFrame, metric: str, *, width: float, name: str) -> str:
-    """One small chart a subject: value by round, in the order of the run; a linear scale of its own each."""
-    subjects = [
-        (subject, tables.values(frame, subject.label, metric))
-        for group in ordered(report.subjects)
-        for subject in group
-        if not tables.values(frame, subject.label, metric).empty
-    ]
-    if not subjects or frame["round"].nunique() < 2:
+    """One small chart a subject: how far each start is off its median, in per cent, in the order of the run."""
+    look, cells, rows = looks(report.subjects), [], {}
+    for subject in (subject for group in ordered(report.subjects) for subject in group):
+        data, figure = tables.values(frame, subject.label, metric), subject.figure(metric)
+        if data.empty:
+            continue
+        middle = (figure.median if figure.median is not None else float(data["value"].iloc[0])) or 1.0
+        rows[subject.label] = data.assign(off=100 * (data["value"] / middle - 1))
+        cells.append(
+            Cell(
+                label=subject.label,
+                look=look[subject.label],
+                number="no figure" if figure.median is None else words.quantity(figure.median, figure.unit),
+                rest="" if figure.median is None else "median",
+                x=[1.0, float(report.contract.rounds)],
+                # Noise of one per cent shall not fill the picture.
+                y=[*rows[subject.label]["off"], *_LEAST_OFF],
+            )
+        )
+    if not cells or frame["round"].nunique() < 2:
         return ""
-    most = 2 if width < _BESIDE else 4 if len(subjects) in (4, 7, 8) else 3
-    columns = min(len(subjects), most)
-    lines = -(-len(subjects) // columns)
-    cell_w, cell_h = width / columns, 132.0
-    known = subjects[0][0].figure(metric)
-    with svg.drawing(name):
-        canvas = Canvas(figsize=(width / 72, lines * cell_h / 72), dpi=72, facecolor="none")
-        for index, (subject, data) in enumerate(subjects):
-            line, column = divmod(index, columns)
-            left, bottom = (column * cell_w + 48) / width, 1 - ((line + 1) * cell_h - 24) / (lines * cell_h)
-            box = (left, bottom, (cell_w - 62) / width, (cell_h - 50) / (lines * cell_h))
-            _drift_cell(canvas.add_axes(box), report, subject, data, subject.figure(metric), len(subjects))
-        return svg.render(
-            canvas,
-            name=name,
-            title=f"Start order: {known.title} by round",
-            description="One chart for each subject, in the order of the run. A slope or a step is a drift.",
-        )
+    lost: dict[str, list[int]] = {}
+    for failure in report.failures:
+        if failure.kind == "measured":
+            lost.setdefault(failure.subject, []).append(failure.round)
+
+    def draw(axes: Axes, cell: Cell) -> None:
+        _drift(axes, cell, rows[cell.label], lost.get(cell.label, []), len(cells))
+
+    title = report.subjects[0].figure(metric).title
+    return small_multiples(
+        cells, draw, across="round", upward="off the median", unit="%", width=width, name=name,
+        title=f"Start order: {title} by round",
+        description="One chart for each subject, in the order of the run. A slope or a step is a drift.",
+    )  # fmt: skip
 
 
-def _drift_cell(
-    axes: Axes, report: Report, subject: SubjectFigures, data: pd.DataFrame, figure: Figure, rows: int
-) -> None:
+def _drift(axes: Axes, cell: Cell, data: pd.DataFrame, lost: list[int], rows: int) -> None:
     """The values of one subject by round; where they are too many, the median and the ends of some rounds each."""
-    colour, dotted = svg.colour(subject.runner, subject.layers), marks.few(len(data), rows)
-    hollow = subject.result_class == "emulated"
-    size = 16 if len(data) <= 40 else 5
-    middle = figure.median if figure.median is not None else float(data["value"].iloc[0])
-    # At least ten per cent to both sides: noise of one per cent shall not fill the picture.
-    low, high = min(data["value"].min(), middle * 0.9), max(data["value"].max(), middle * 1.1)
-    pad = (high - low) * 0.08
-    axes.set(xlim=(0.4, report.contract.rounds + 0.6), ylim=(low - pad, high + pad), facecolor="none")
-    if hollow:
-        axes.add_patch(_hatched(0.4, low - pad, report.contract.rounds + 0.2, high - low + 2 * pad))
-    if figure.median is not None:
-        axes.axhline(figure.median, color=svg.MUTED, linewidth=0.8)
-    if dotted:
-        axes.plot(data["round"], data["value"], color=colour, linewidth=0.8, alpha=0.5)
+    axes.axhline(0, color=svg.MUTED, linewidth=0.8)
+    if marks.few(len(data), rows):
+        few = len(data) <= 40
+        axes.plot(data["round"], data["off"], color=cell.look.colour, linewidth=0.8, alpha=0.5)
         axes.scatter(
-            data["round"],
-            data["value"],
-            s=size,
-            linewidths=0.8 if size > 8 else 0.5,
-            color=svg.PAPER if hollow else colour,
-            edgecolors=colour,
-            zorder=3,
-        )
-        _ring(axes, data["round"], data["value"], data["outlier"])
+            data["round"], data["off"], s=20 if few else 6, marker=cell.look.marker, color=cell.look.face,
+            edgecolors=cell.look.colour, linewidths=0.9 if few else 0.5, zorder=3,
+        )  # fmt: skip
+        _ring(axes, data["round"], data["off"], data["outlier"])
     else:
-        some = marks.binned(data["round"].to_numpy(dtype="float64"), data["value"].to_numpy(), rows)
-        axes.fill_between(some.at, some.least, some.most, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(some.at, some.middle, color=colour, linewidth=1.0)
-    lost = [f.round for f in report.failures if f.subject == subject.label and f.kind == "measured"]
+        some = marks.binned(data["round"].to_numpy(dtype="float64"), data["off"].to_numpy(), rows)
+        axes.fill_between(some.at, some.least, some.most, color=cell.look.colour, alpha=0.25, linewidth=0)
+        axes.plot(some.at, some.middle, color=cell.look.colour, linewidth=1.0)
     lost = lost[:: 1 + len(lost) * rows // marks.MOST]
-    axes.scatter(lost, [low] * len(lost), marker="x", s=28, color=svg.INK, linewidths=1.2, zorder=4)
-    for spine in ("top", "right", "left"):
-        axes.spines[spine].set_visible(False)
-    linear_ticks(axes, (low, high), figure.unit)
-    last = report.contract.rounds
-    axes.set_xticks(sorted({1, last}))
-    axes.set_xticklabels([f"round {number}" if number == 1 else str(number) for number in sorted({1, last})])
-    axes.tick_params(length=0, labelsize=_SMALL)
-    axes.grid(axis="y", color=svg.RULE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    title = f"{svg.plain(subject.label, 18)}{' (emulated)' if hollow else ''}"
-    axes.set_title(title, loc="left", x=-0.0, fontsize=_SMALL + 0.5, fontweight="bold", color=svg.INK, pad=6)
+    axes.scatter(lost, [min(cell.y)] * len(lost), marker="x", s=32, color=svg.INK, linewidths=1.2, zorder=4)
 
 
 def _canvas(layout: Layout, *, height: float) -> tuple[Axes, Canvas]:
@@ -198,7 +184,7 @@ def _emulated_heading(axes: Axes, top: float, gap: float, layout: Layout) -> flo
     x = -layout.left / (layout.width - layout.left - layout.right)
     place = axes.get_yaxis_transform()
     text = EMULATED_ROW
-    axes.text(x, top + gap - 8, text, transform=place, fontsize=_SMALL, color=svg.MUTED, va="baseline")
+    axes.text(x, top + gap - 8, text, transform=place, fontsize=svg.TEXT, color=svg.MUTED, va="baseline")
     return top + gap
 
 
@@ -217,28 +203,30 @@ def _hatched(x: float, y: float, width: float, height: float) -> Rectangle:
     return Rectangle((x, y), width, height, facecolor="none", edgecolor=svg.BAND, hatch="////", linewidth=0, zorder=0)
 
 
-def _row_text(axes: Axes, top: float, layout: Layout, subject: SubjectFigures, figure: Figure) -> None:
+def _row_text(axes: Axes, top: float, layout: Layout, subject: SubjectFigures, figure: Figure, look: Look) -> None:
     inner = layout.width - layout.left - layout.right
     place = axes.get_yaxis_transform()
     left, right = -layout.left / inner, 1 + layout.right / inner
-    name = svg.plain(subject.label, 18 if layout.beside else 24)
+    name = svg.pieces(
+        (look.colour, f"{look.glyph} "), ("strong", svg.name_of(subject.label, 15 if layout.beside else 21))
+    )
     counts = subject.counts
     starts = f"{counts.ready} of {counts.started} ready"
     value = "no figure" if figure.median is None else words.quantity(figure.median, figure.unit)
     between = words.interval(figure.low, figure.high, figure.unit)
-    first, second = (top + layout.row / 2 - 3, top + layout.row / 2 + 12) if layout.beside else (top + 16, top + 30)
+    first, second = (top + layout.row / 2 - 4, top + layout.row / 2 + 14) if layout.beside else (top + 18, top + 36)
     if figure.median is None:
-        between = svg.plain(figure.why.removeprefix("no figure: "), 26 if layout.beside else 40)
+        between = svg.plain(figure.why.removeprefix("no figure: "), 24 if layout.beside else 34)
     for x, align, upper, lower in ((left, "left", name, starts), (right, "right", value, between)):
         axes.text(x, first, upper, transform=place, ha=align, va="baseline", fontweight="bold", color=svg.INK)
-        axes.text(x, second, lower, transform=place, ha=align, va="baseline", fontsize=_SMALL, color=svg.MUTED)
+        axes.text(x, second, lower, transform=place, ha=align, va="baseline", fontsize=svg.TEXT, color=svg.MUTED)
 
 
 def _strip(
     axes: Axes,
     top: float,
     layout: Layout,
-    subject: SubjectFigures,
+    look: Look,
     data: pd.DataFrame,
     figure: Figure,
     *,
@@ -249,7 +237,7 @@ def _strip(
     Where there are too many for dots, a shape is as high as values are frequent, and the farthest are dots as ever.
     """
     data = data[data["value"] > 0]
-    colour, hollow = svg.colour(subject.runner, subject.layers), subject.result_class == "emulated"
+    colour, hollow = look.colour, look.emulated
     upper, lower = top + layout.header + 9, top + layout.row - 9
     ranks = data["round"].rank(method="dense") - 1
     y = upper + (lower - upper) * ranks / max(1.0, ranks.max()) if len(data) > 1 else ranks + (upper + lower) / 2
@@ -260,14 +248,15 @@ def _strip(
         axes.fill_between(x, middle - height, middle + height, color=colour, alpha=0.6, linewidth=0, zorder=3)
         far = marks.ends(data["value"].to_numpy())
         data, y = data.iloc[far], y.iloc[far]
-    size = 22 if len(data) <= 40 else 12 if len(data) <= 200 else 7
+    size = 26 if len(data) <= 40 else 14 if len(data) <= 200 else 7
     ghost = figure.median is None
     stroke = 1.0 if size > 20 else 0.5
     axes.scatter(
         data["value"],
         y,
         s=size,
-        color="none" if ghost else svg.PAPER if hollow else colour,
+        marker=look.marker,
+        color="none" if ghost else look.face,
         edgecolors=colour,
         linewidths=stroke if hollow or ghost else 0.0,
         alpha=0.9 if hollow else 0.6,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -52,6 +53,15 @@ _OF_LAYER = {"null": NULL, "process": PROCESS, "container": CONTAINER, "sandbox"
 #: Draws a chart of a width, in points; the name makes its ids its own. Empty where there is nothing to draw.
 Draw = Callable[[float, str], str]
 _PHONE = 358
+#: Sizes of text, in pixels of the page: the smallest that is read with ease, and that of names and of main numbers.
+TEXT, STRONG = 13.0, 14.0
+
+#: The class that all marks of software-emulated subjects have, in charts and in tables: a page can hide it.
+EMULATED = "emulated"
+
+#: Parts a text into pieces of another weight or colour: see :func:`pieces`. Invisible, should it ever be shown.
+_PIECE = "\N{INVISIBLE SEPARATOR}"
+_PIECES = {"strong": "font-weight: bold; fill: var(--ink)", "muted": "fill: var(--muted)"}
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -75,7 +85,7 @@ def drawing(name: str) -> Iterator[None]:
             "text.parse_math": False,  # a label may hold a dollar sign
             "axes.formatter.use_mathtext": False,
             "font.family": "DejaVu Sans",  # ships with matplotlib, and is wider than the page's font: nothing will clip
-            "font.size": 11.5,
+            "font.size": STRONG,
             "hatch.linewidth": 0.8,
             "axes.edgecolor": RULE,
             "text.color": INK,
@@ -90,10 +100,34 @@ def drawing(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def emulated(axes: Axes, *, on: bool = True) -> Iterator[None]:
+    """What is added to *axes* within belongs to an emulated subject, if *on*: it gets the class of that name."""
+    before = {id(artist) for artist in axes.get_children()}
+    yield
+    for artist in axes.get_children() if on else ():
+        if id(artist) not in before:
+            artist.set_gid(EMULATED)
+
+
+def pieces(*given: tuple[str, str]) -> str:
+    """One text of (style, text), each ``strong``, ``muted``, or a placeholder of a colour."""
+    return "".join(f"{_PIECE}{style}:{text}" for style, text in given)
+
+
 def plain(text: str, most: int = 0) -> str:
     """*text* on one line, without control characters, and with at most *most* characters (0: no limit)."""
-    line = " ".join(words.clean(text).split())
+    line = " ".join(words.clean(text).replace(_PIECE, "").split())
     return f"{line[: most - 1]}…" if 0 < most < len(line) else line
+
+
+def name_of(label: str, most: int) -> str:
+    """*label* with at most *most* characters, cut in its middle: names of a family differ at their ends."""
+    line = plain(label)
+    if len(line) <= most:
+        return line
+    tail = (most - 1) // 2
+    return f"{line[: most - 1 - tail]}…{line[len(line) - tail :]}"
 
 
 def render(figure: Figure, *, name: str, title: str, description: str, columns: Sequence[str] = ()) -> str:
@@ -133,6 +167,8 @@ def _drop(root: ET.Element, *tags: str) -> None:
 
 def _rewrite(element: ET.Element, name: str) -> None:
     """Prefix ids and what refers to them, turn placeholders into variables, leave the font to the page."""
+    if element.get("id") == EMULATED:
+        element.set("class", element.attrib.pop("id"))
     if "id" in element.attrib:
         element.set("id", f"{name}-{element.attrib['id']}")
     link = element.attrib.pop(f"{{{_XLINK}}}href", None)
@@ -145,6 +181,12 @@ def _rewrite(element: ET.Element, name: str) -> None:
         if element.tag == f"{{{_SVG}}}text" and attribute == "style":
             value = _font(value)
         element.set(attribute, value)
+    if element.tag == f"{{{_SVG}}}text" and _PIECE in (element.text or ""):
+        _, *found = (element.text or "").split(_PIECE)
+        element.text = None
+        for style, _, text in (piece.partition(":") for piece in found):
+            colour = f"fill: var({PALETTE.get(style, '--ink')})"
+            ET.SubElement(element, f"{{{_SVG}}}tspan", {"style": _PIECES.get(style, colour)}).text = text
 
 
 def _font(style: str) -> str:
@@ -155,7 +197,7 @@ def _font(style: str) -> str:
         if key == "font":
             size = re.search(r"[\d.]+px", value)
             weight = re.search(r"\b(bold|[1-9]00)\b", value)
-            kept.append(f"font-size: {size[0] if size else '11.5px'}")
+            kept.append(f"font-size: {size[0] if size else f'{STRONG:g}px'}")
             kept += [f"font-weight: {weight[0]}"] if weight else []
         elif key != "font-family":
             kept.append(declaration)

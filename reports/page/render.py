@@ -74,6 +74,7 @@ def page(analysed: Analysed) -> str:
         most_failures=MOST_FAILURES,
         widths=widths(report.lead.bars),
         first_bars=SHOWN,
+        one_scale=words.ONE_SCALE,
         emulated_mark=words.EMULATED,
     )
     return words.clean(text)

@@ -9,7 +9,7 @@ from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Report
-from tare.reports.charts import svg
+from tare.reports.charts.looks import looks
 from tare.reports.charts.svg import Draw, both
 from tare.reports.cost import charts as cost_charts
 from tare.reports.page import raw
@@ -31,7 +31,7 @@ from tare.reports.sections.ramp.memory.model import Margin, MemoryLayers, Owner
 _MOST_TOWERS = 4
 #: Of so many rounds each residual is shown; of more, the least and the most.
 _MOST_ROUNDS = 100
-_BALANCE = "Host memory an instance, by owner"
+_BALANCE = "Host memory at the largest count, by owner"
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "signed_bytes": raw.of(words.size, "bytes"),
@@ -53,7 +53,7 @@ def context(analysed: Analysed) -> dict[str, Any]:
     report, found, drawn = analysed.report, analysed.report.analysis, analysed.drawn
     by_line = {(line.subject, line.counter): line for line in found.fits}
     bars = memory_charts.at_most(report)
-    colours = {subject.label: svg.colour(subject.runner, subject.layers) for subject in report.subjects}
+    look = looks(report.subjects)
     draw: dict[str, Draw] = {
         "balance": lambda width, name: memory_charts.balance(bars, width=width, name=name, title=_BALANCE),
         "growth": lambda width, name: growth_charts.growth(report, drawn.table, width=width, name=name),
@@ -69,7 +69,7 @@ def context(analysed: Analysed) -> dict[str, Any]:
     for cost in report.analysis.costs:
         charts[f"cost-{cost.book}"] = both(
             f"cost-{cost.book}",
-            lambda width, name, cost=cost: cost_charts.steps(cost, colours, width=width, name=name),  # type: ignore[misc]
+            lambda width, name, cost=cost: cost_charts.steps(cost, look, width=width, name=name),  # type: ignore[misc]
             900,
         )
     refused = found.refused

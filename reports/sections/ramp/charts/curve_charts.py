@@ -10,66 +10,77 @@ from tare.reports import words
 from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
-from tare.reports.sections.ramp.charts.growth_charts import scale, small_multiples
+from tare.reports.charts.looks import looks
+from tare.reports.charts.multiples import Cell, Draw, line, mark, small_multiples
+from tare.reports.sections.ramp.charts.growth_charts import ALIVE
 from tare.reports.sections.ramp.density import curves
 from tare.reports.sections.ramp.density.model import Curve
 
-#: Metric -> (colour, CSS variable, dashed): what some wait for is solid, what stops all is dashed.
-STYLES: Mapping[str, tuple[str, str, bool]] = {
-    "pressure_cpu_some_ratio": (svg.HELPER, "--helper", False),
-    "pressure_memory_some_ratio": (svg.VM, "--vm", False),
-    "pressure_memory_full_ratio": (svg.VM, "--vm", True),
-    "pressure_io_some_ratio": (svg.CONTAINER, "--container", False),
-    "pressure_io_full_ratio": (svg.CONTAINER, "--container", True),
+#: Metric -> (colour, CSS variable, marker, its character, dashed): solid for what some wait for, dashed for what
+#: stops all.
+STYLES: Mapping[str, tuple[str, str, str, str, bool]] = {
+    "pressure_cpu_some_ratio": (svg.HELPER, "--helper", "o", "●", False),
+    "pressure_memory_some_ratio": (svg.VM, "--vm", "^", "▲", False),
+    "pressure_memory_full_ratio": (svg.VM, "--vm", "v", "▼", True),
+    "pressure_io_some_ratio": (svg.CONTAINER, "--container", "s", "■", False),
+    "pressure_io_full_ratio": (svg.CONTAINER, "--container", "D", "◆", True),
 }
-#: A curve that never passes this share is not drawn.
+_DASHED = (0, (4, 2))
+#: A curve that never passes this share is said and not drawn.
 _SEEN = 0.001
+#: Axes show at least a tenth: noise must not fill the picture.
+_LEAST = 0.1
 
-_Draw = Callable[[Axes, Sequence[Curve]], str]
+_Number = Callable[[Sequence[Curve]], tuple[str, str]]
 
 
 def busy(report: Report, *, width: float, name: str) -> str:
     """Processors busy while all idle: the whole host's share, and dashed, that of the instances where it was read."""
+    by_subject = _curves(report, (curves.BUSY, curves.OWN))
 
-    colours = {subject.label: svg.colour(subject.runner, subject.layers) for subject in report.subjects}
+    def draw(axes: Axes, cell: Cell) -> None:
+        for curve in by_subject[cell.label]:
+            n, value = [point.n for point in curve.points], [point.value for point in curve.points]
+            if curve.metric == curves.OWN:
+                axes.plot(n, value, color=svg.INK, linewidth=1.3, linestyle=_DASHED)
+            else:
+                line(axes, cell.look, n, value)
+            _knee(axes, curve)
 
-    def draw(axes: Axes, mine: Sequence[Curve]) -> str:
-        for curve in mine:
-            own = curve.metric == curves.OWN
-            _line(axes, curve, svg.INK if own else colours[curve.subject], dashed=own)
-        _dress(axes, mine)
-        last = {curve.metric: curve.points[-1] for curve in mine}
-        whole = words.share(last[curves.BUSY].value)
-        # Short: two charts stand side by side on a phone.
-        if curves.OWN in last:
-            return f"{whole}, own {words.share(last[curves.OWN].value)}"
-        return f"{whole} with {last[curves.BUSY].n} alive"
+    def number(mine: Sequence[Curve]) -> tuple[str, str]:
+        last = next(curve.points[-1] for curve in mine if curve.metric == curves.BUSY)
+        return words.share(last.value), f"with {last.n} alive"
 
     title = "Processors busy, by number of living instances"
-    return _charts(report, (curves.BUSY, curves.OWN), draw, width=width, name=name, title=title)
+    return _charts(report, by_subject, number, draw, width=width, name=name, title=title, upward="busy")
 
 
 def pressure(report: Report, *, width: float, name: str) -> str:
     """Shares of the window in which tasks stood still."""
+    by_subject = _curves(report, curves.PRESSURES)
 
-    def draw(axes: Axes, mine: Sequence[Curve]) -> str:
-        rising = [one for one in mine if max(point.value for point in one.points) >= _SEEN]
-        for curve in rising:
-            colour, _, dashed = STYLES[curve.metric]
-            _line(axes, curve, colour, dashed=dashed)
-        _dress(axes, mine)
+    def draw(axes: Axes, cell: Cell) -> None:
+        for curve in filter(_rises, by_subject[cell.label]):
+            colour, _, marker, _, dashed = STYLES[curve.metric]
+            axes.plot(
+                [point.n for point in curve.points], [point.value for point in curve.points], color=colour,
+                linewidth=1.5, marker=marker, markersize=5, linestyle=_DASHED if dashed else "solid",
+            )  # fmt: skip
+            _knee(axes, curve)
+
+    def number(mine: Sequence[Curve]) -> tuple[str, str]:
         highest = max(point.value for one in mine for point in one.points)
-        return f"at most {words.share(highest)}" if rising else "none"
+        return (words.share(highest), "at most") if any(map(_rises, mine)) else ("none", "")
 
-    return _charts(
-        report, curves.PRESSURES, draw, width=width, name=name, title="Pressure, by number of living instances"
-    )
+    title = "Pressure, by number of living instances"
+    return _charts(report, by_subject, number, draw, width=width, name=name, title=title, upward="of the time")
 
 
-def legend(report: Report) -> list[tuple[str, str, bool]]:
-    """(CSS variable, words, dashed) of the pressures that the charts draw."""
-    drawn = {one.metric for one in report.analysis.curves if max(point.value for point in one.points) >= _SEEN}
-    return [(STYLES[m][1], curves.TITLES[m], STYLES[m][2]) for m in curves.PRESSURES if m in drawn]
+def legend(report: Report) -> list[tuple[str, str, str, bool]]:
+    """(CSS variable, character, words, dashed) of the pressures that the charts draw."""
+    drawn = {one.metric for one in report.analysis.curves if _rises(one)}
+    found = ((STYLES[m], curves.TITLES[m]) for m in curves.PRESSURES if m in drawn)
+    return [(style[1], style[3], title, style[4]) for style, title in found]
 
 
 def knees(report: Report, metric: str) -> Mapping[str, int]:
@@ -77,30 +88,38 @@ def knees(report: Report, metric: str) -> Mapping[str, int]:
     return {one.subject: one.knee for one in report.analysis.curves if one.metric == metric and one.knee is not None}
 
 
-def _charts(report: Report, metrics: Sequence[str], draw: _Draw, *, width: float, name: str, title: str) -> str:
-    by_subject: dict[str, list[Curve]] = {}
+def _rises(curve: Curve) -> bool:
+    return max(point.value for point in curve.points) >= _SEEN
+
+
+def _knee(axes: Axes, curve: Curve) -> None:
+    if curve.knee is not None:
+        mark(axes, curve.knee)
+
+
+def _curves(report: Report, metrics: Sequence[str]) -> Mapping[str, list[Curve]]:
+    """Subject -> its curves of these metrics."""
+    found: dict[str, list[Curve]] = {}
     for curve in report.analysis.curves:
         if curve.metric in metrics:
-            by_subject.setdefault(curve.subject, []).append(curve)
-    subjects = [s for group in ordered(report.subjects) for s in group if s.label in by_subject]
+            found.setdefault(curve.subject, []).append(curve)
+    return found
+
+
+def _charts(
+    report: Report, by_subject: Mapping[str, list[Curve]], number: _Number, draw: Draw,
+    *, width: float, name: str, title: str, upward: str,
+) -> str:  # fmt: skip
+    look, cells = looks(report.subjects), []
+    for label in (s.label for group in ordered(report.subjects) for s in group if s.label in by_subject):
+        mine = by_subject[label]
+        shown, rest = number(mine)
+        values = [point.value for one in mine for point in one.points]
+        n = [float(point.n) for one in mine for point in one.points]
+        cells.append(Cell(label=label, look=look[label], number=shown, rest=rest, x=n, y=[*values, _LEAST]))
     drawn = [one for some in by_subject.values() for one in some]
     said = (f"{c.subject}, {c.title}: {words.share(c.points[-1].value)} at {c.points[-1].n}" for c in drawn)
     return small_multiples(
-        subjects, lambda axes, subject: draw(axes, by_subject[subject.label]), width=width, name=name,
-        title=title, description="; ".join(said),
+        cells, draw, across=ALIVE, upward=upward, unit="ratio", width=width, name=name, title=title,
+        description="; ".join(said),
     )  # fmt: skip
-
-
-def _line(axes: Axes, curve: Curve, colour: str, *, dashed: bool) -> None:
-    x, y = [point.n for point in curve.points], [point.value for point in curve.points]
-    style = (0, (4, 2)) if dashed else "solid"
-    axes.plot(x, y, color=colour, linewidth=1.5, marker="o", markersize=3, linestyle=style)
-    if curve.knee is not None:
-        axes.axvline(curve.knee, color=svg.INK, linewidth=0.9, dashes=(1, 2))
-
-
-def _dress(axes: Axes, mine: Sequence[Curve]) -> None:
-    """Axes that show at least a tenth: noise must not fill the picture."""
-    n = [float(point.n) for one in mine for point in one.points]
-    most = max(point.value for one in mine for point in one.points)
-    scale(axes, n, [0.0, max(most, 0.1)], "ratio")

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, NullLocator
 
-from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
-from tare.reports.charts.axes import factor
-from tare.reports.sections.ramp.charts.growth_charts import small_multiples
+from tare.reports.charts.looks import looks
+from tare.reports.charts.multiples import Cell, mark, small_multiples
+from tare.reports.sections.ramp.charts.growth_charts import ALIVE
 from tare.reports.sections.ramp.charts.memory_charts import GROUPS, grouped
 from tare.reports.sections.ramp.memory.margins import APART
 from tare.reports.sections.ramp.memory.model import Constancy, Margin
 
 #: With fewer steps there is no curve to draw.
 _LEAST_STEPS = 2
-#: Labels on the axis of numbers stand apart by this factor at least.
-_APART = 2.0
 
 
 def shown(report: Report) -> list[SubjectFigures]:
@@ -42,20 +39,32 @@ def legend(report: Report) -> list[tuple[str, str]]:
 def course(report: Report, *, width: float, name: str) -> str:
     """One chart a subject: bytes an instance, part on part, and the margins before and after the split as lines."""
     same = {one.subject: one for one in report.analysis.constancy}
+    look, cells = looks(report.subjects), []
+    steps = {s.label: [one for one in report.analysis.margins if one.subject == s.label] for s in shown(report)}
+    for label, mine in steps.items():
+        found = same.get(label)
+        ends = [sum(v for v in _groups(one).values() if sign * v > 0) for one in mine for sign in (1, -1)]
+        cells.append(
+            Cell(
+                label=label,
+                look=look[label],
+                number=words.size(mine[-1].kept_bytes if found is None else found.late_bytes),
+                rest="each at the end" if found is None else f"each from {found.split} alive on",
+                x=[float(one.start) for one in mine] + [float(mine[-1].end)],
+                y=ends,
+            )
+        )
 
-    def draw(axes: Axes, subject: SubjectFigures) -> str:
-        mine = [one for one in report.analysis.margins if one.subject == subject.label]
-        _stack(axes, mine)
-        found = same.get(subject.label)
-        if found is None:
-            return f"{words.size(mine[-1].kept_bytes)} each at the end"
-        _ends(axes, found)
-        return f"{words.size(found.early_bytes)} up to {found.split} alive, then {words.size(found.late_bytes)}"
+    def draw(axes: Axes, cell: Cell) -> None:
+        _stack(axes, steps[cell.label])
+        if cell.label in same:
+            _ends(axes, same[cell.label])
 
     return small_multiples(
-        shown(report), draw, width=width, name=name,
-        title="The parts of one more instance, by number of living instances",
+        cells, draw, across=f"{ALIVE}, logarithmic scale", upward="host memory an instance", unit="bytes", width=width,
+        name=name, title="The parts of one more instance, by number of living instances",
         description=" ".join(f"{one.consists} {one.stays}" for one in report.analysis.constancy), large=True,
+        logarithmic=True,
     )  # fmt: skip
 
 
@@ -65,7 +74,6 @@ def _groups(one: Margin) -> dict[str, float]:
 
 
 def _stack(axes: Axes, steps: Sequence[Margin]) -> None:
-    highest, lowest = 0.0, 0.0
     for step in steps:
         up = down = 0.0
         for group, value in _groups(step).items():
@@ -74,9 +82,7 @@ def _stack(axes: Axes, steps: Sequence[Margin]) -> None:
             bottom = up if value > 0 else down + value
             _box(axes, step, group, bottom, abs(value))
             up, down = (up + value, down) if value > 0 else (up, down + value)
-        highest, lowest = max(highest, up), min(lowest, down)
     axes.axhline(0, color=svg.RULE, linewidth=0.8)
-    _axes(axes, [step.start for step in steps] + [steps[-1].end], lowest, highest or 1.0)
 
 
 def _box(axes: Axes, step: Margin, group: str, bottom: float, height: float) -> None:
@@ -95,27 +101,4 @@ def _ends(axes: Axes, found: Constancy) -> None:
         (found.split, found.end, found.late_bytes),
     ):
         axes.plot((start, end), (value, value), color=svg.INK, linewidth=1.4)
-    axes.axvline(found.split, color=svg.INK, linewidth=0.8, dashes=(1, 2))
-
-
-def _axes(axes: Axes, numbers: Sequence[int], low: float, high: float) -> None:
-    axes.set_xscale("log")
-    axes.set(xlim=(numbers[0], numbers[-1]), ylim=(low * 1.05, high * 1.05), facecolor="none")
-    size, suffix = factor(high, "bytes"), show(high, "bytes").rpartition(" ")[2]
-    ticks = [tick for tick in MaxNLocator(4).tick_values(low / size, high / size) if low <= tick * size <= high]
-    axes.set_yticks([tick * size for tick in ticks])
-    axes.set_yticklabels([f"{tick:.4g} {suffix}".replace("-", "−") if tick else "0" for tick in ticks])
-    labelled = _apart(numbers, numbers[-1] / numbers[0])
-    axes.set_xticks(labelled)
-    axes.set_xticklabels([f"{number}" for number in labelled])
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _apart(numbers: Iterable[int], span: float) -> list[int]:
-    """Numbers far enough from each other to be labelled, the last among them."""
-    least = max(_APART, span ** (1 / 8))
-    found: list[int] = []
-    for number in sorted(numbers, reverse=True):
-        if not found or found[-1] / number >= least:
-            found.append(number)
-    return found[::-1]
+    mark(axes, found.split)

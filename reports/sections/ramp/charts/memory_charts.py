@@ -1,4 +1,4 @@
-"""Charts of ramps as inline SVG: what the memory of an instance consists of.
+"""Charts of ramps as inline SVG: what the memory that instances took consists of.
 
 Numbers that are drawn are readings, or stand in the :class:`Report`. Parts are stacked in one order, and named in the
 page's legend and, where there is room, in the bar.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -21,6 +22,8 @@ from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.charts.axes import factor
 from tare.reports.charts.distribution import EMULATED_ROW
+from tare.reports.charts.looks import Look, looks
+from tare.reports.charts.multiples import SHARED
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory.model import LedgerRow
 
@@ -43,33 +46,33 @@ _GROUP_OF = {
     ledger.PARTLY_UNMAPPED: "rests",
     f"{ledger.ANONYMOUS}payload": "payload", ledger.OTHERS: "others",
 }  # fmt: skip
-#: Bars whose totals differ by more do not share a scale: the smaller ones could not be read.
-_SHARED = 8.0
 _BESIDE = 600
-_SMALL = 10.5
-_ROW, _BAR, _AXIS = 44.0, 20.0, 30.0
+_ROW, _BAR, _AXIS = 52.0, 22.0, 50.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bar: a row of the ledger for each instance, and how it is called."""
+    """One bar: a row of the ledger, and how it is called."""
 
     label: str
     below: str
     row: LedgerRow
-    emulated: bool
+    look: Look
+
+    @property
+    def emulated(self) -> bool:
+        """Whether its subject is a software-emulated machine."""
+        return self.look.emulated
 
     @property
     def groups(self) -> dict[str, float]:
-        """Bytes an instance by group, residual included."""
-        n = self.row.n
-        each = {part: value / n for part, value in self.row.parts.items()}
-        return grouped(each, guest=self.row.guest_ram_bytes / n, residual=self.row.residual_bytes / n)
+        """Bytes by group, residual included."""
+        return grouped(self.row.parts, guest=self.row.guest_ram_bytes, residual=self.row.residual_bytes)
 
     @property
     def reach(self) -> float:
         """The longer of what is stacked above zero and the total."""
-        return max(sum(value for value in self.groups.values() if value > 0), self.row.host_change_bytes / self.row.n)
+        return max(sum(value for value in self.groups.values() if value > 0), self.row.host_change_bytes)
 
 
 def grouped(parts: Mapping[str, float], *, guest: float, residual: float) -> dict[str, float]:
@@ -85,14 +88,13 @@ def grouped(parts: Mapping[str, float], *, guest: float, residual: float) -> dic
 
 def at_most(report: Report) -> list[Bar]:
     """One bar for each subject, at its largest number."""
-    found = []
+    found, look = [], looks(report.subjects)
     for group in ordered(report.subjects):
         for subject in group:
             row = ledger.largest(report.analysis.ledger, subject.label)
             if row is not None:
                 below = f"{row.n} alive" + ("" if row.balanced else ", no claim")
-                emulated = subject.result_class == "emulated"
-                found.append(Bar(label=subject.label, below=below, row=row, emulated=emulated))
+                found.append(Bar(label=subject.label, below=below, row=row, look=look[subject.label]))
     return found
 
 
@@ -103,22 +105,25 @@ def legend(bars: Sequence[Bar]) -> list[tuple[str, str]]:
 
 
 def balance(bars: Sequence[Bar], *, width: float, name: str, title: str) -> str:
-    """Stacked bars an instance; bars whose totals differ much stand on scales of their own. Empty without bars."""
+    """Stacked bars; those whose totals differ much stand on scales of their own. Empty without bars."""
     if not bars:
         return ""
     panels = _panels(bars)
     beside = width >= _BESIDE
-    row = _ROW if beside else _ROW + 18
-    left, right = (132.0, 96.0) if beside else (2.0, 10.0)
+    row = _ROW if beside else _ROW + 24
+    left, right = (186.0, 128.0) if beside else (2.0, 10.0)
     heads = [26.0 if panel[0].emulated else 8.0 for panel in panels]
     height = sum(len(panel) * row + _AXIS + head for panel, head in zip(panels, heads, strict=True))
     with svg.drawing(name):
         canvas = Canvas(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
         top = 0.0
-        for panel, head in zip(panels, heads, strict=True):
+        for place, (panel, head) in enumerate(zip(panels, heads, strict=True)):
             tall = len(panel) * row
             box = (left / width, 1 - (top + head + tall) / height, (width - left - right) / width, tall / height)
-            _panel(canvas.add_axes(box), panel, row, beside=beside, points=width - left - right, left=left, right=right)
+            axes = canvas.add_axes(box, gid=svg.EMULATED if panel[0].emulated else None)
+            _panel(axes, panel, row, beside=beside, points=width - left - right, left=left, right=right)
+            letter = f", scale {ascii_uppercase[place % 26]}" if len(panels) > 1 else ""
+            axes.set_xlabel(f"host memory{letter}", loc="right", fontsize=svg.TEXT, labelpad=4)
             top += head + tall + _AXIS
         return svg.render(
             canvas,
@@ -135,7 +140,7 @@ def _panels(bars: Sequence[Bar]) -> list[list[Bar]]:
         mine = [bar for bar in bars if bar.emulated is emulated]
         groups: list[list[Bar]] = []
         for bar in sorted(mine, key=lambda bar: bar.reach):
-            if groups and bar.reach <= _SHARED * groups[-1][0].reach:
+            if groups and bar.reach <= SHARED * groups[-1][0].reach:
                 groups[-1].append(bar)
             else:
                 groups.append([bar])
@@ -159,10 +164,10 @@ def _panel(
     ticks = [tick for tick in locator.tick_values(least / size, most / size) if least <= tick * size <= most]
     axes.set_xticks([tick * size for tick in ticks])
     axes.set_xticklabels([f"{tick:.4g} {suffix}".replace("-", "−") if tick else "0" for tick in ticks])
-    axes.tick_params(length=3, labelsize=_SMALL)
+    axes.tick_params(length=3, labelsize=svg.TEXT)
     if panel[0].emulated:
         x = -left / points
-        axes.text(x, -8, EMULATED_ROW, transform=axes.get_yaxis_transform(), fontsize=_SMALL, color=svg.MUTED)
+        axes.text(x, -8, EMULATED_ROW, transform=axes.get_yaxis_transform(), fontsize=svg.TEXT, color=svg.MUTED)
     for place, bar in enumerate(panel):
         _bar(axes, bar, place * row, row, beside=beside, points=points, left=left, right=right)
 
@@ -171,7 +176,7 @@ def _bar(
     axes: Axes, bar: Bar, top: float, row: float, *, beside: bool, points: float, left: float, right: float
 ) -> None:
     low, high = axes.get_xlim()
-    y = top + row - _BAR - (12 if beside else 8)
+    y = top + row - _BAR - (14 if beside else 8)
     if bar.emulated:
         ground = Rectangle(
             (0, y - 5), 1, _BAR + 10, transform=axes.get_yaxis_transform(), facecolor="none", edgecolor=svg.BAND,
@@ -191,35 +196,36 @@ def _bar(
         if abs(value) / (high - low) * points >= 0.4:
             axes.add_patch(box)
         wide = abs(value) / (high - low) * points
-        if wide >= 62 and name != "residual":
+        if wide >= 74 and name != "residual":
             axes.text(
                 start + abs(value) / 2,
                 y + _BAR / 2,
                 show(abs(value), "bytes"),
                 ha="center",
                 va="center",
-                fontsize=_SMALL,
+                fontsize=svg.TEXT,
                 color=svg.INK,
             )
         forward, backward = (forward + value, backward) if value >= 0 else (forward, backward + value)
     axes.axvline(0, color=svg.RULE, linewidth=0.8, zorder=0)
     place = axes.get_yaxis_transform()
     total, residual = (
-        words.size(bar.row.host_change_bytes / bar.row.n),
+        words.size(bar.row.host_change_bytes),
         f"residual {words.percent(bar.row.residual_fraction)}",
     )
-    lines = ((y + 8, True), (y + 21, False)) if beside else ((top + 14, True), (top + 27, False))
+    name = svg.pieces((bar.look.colour, f"{bar.look.glyph} "), ("strong", svg.name_of(bar.label, 16 if beside else 22)))
+    lines = ((y + 7, True), (y + 25, False)) if beside else ((top + 15, True), (top + 33, False))
     for x, align, upper, lower in (
-        (-left / points, "left", svg.plain(bar.label, 18 if beside else 26), bar.below),
+        (-left / points, "left", name, bar.below),
         (1 + right / points, "right", total, residual),
     ):
         for (at, bold), text in zip(lines, (upper, lower), strict=True):
             axes.text(x, at, text, transform=place, ha=align, va="baseline", color=svg.INK if bold else svg.MUTED,
-                      fontweight="bold" if bold else "normal", fontsize=None if bold else _SMALL)  # fmt: skip
+                      fontweight="bold" if bold else "normal", fontsize=None if bold else svg.TEXT)  # fmt: skip
 
 
 def _spoken(bar: Bar) -> str:
     shown = sorted(bar.groups.items(), key=lambda one: -abs(one[1]))[:3]
-    return f"{words.size(bar.row.host_change_bytes / bar.row.n)}, most of it " + ", ".join(
+    return f"{words.size(bar.row.host_change_bytes)}, most of it " + ", ".join(
         f"{GROUPS[name][2]} {words.size(value)}" for name, value in shown
     )

@@ -2,58 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain
+
 from matplotlib.axes import Axes
 
 from tare.bench.records.metrics import show
 from tare.reports import words
-from tare.reports.analysis.model import Report, SubjectFigures
+from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
-from tare.reports.sections.ramp.charts.growth_charts import scale, small_multiples
+from tare.reports.charts.looks import looks
+from tare.reports.charts.multiples import Cell, Draw, line, small_multiples
+from tare.reports.sections.ramp.charts.growth_charts import ALIVE
 from tare.reports.sections.ramp.density.model import Descent
 
 
 def memory(report: Report, *, width: float, name: str) -> str:
-    """What is not free by count: solid on the scale-up, dashed on the scale-down."""
-    found = _found(report)
+    """What is not free by number of living instances: with marks on the scale-up, dashed in ink on the scale-down."""
+    found, look = _found(report), looks(report.subjects)
 
-    def draw(axes: Axes, subject: SubjectFigures) -> str:
-        points = found[subject.label].points
-        n, up, down = zip(*((float(p.n), p.up_bytes, p.down_bytes) for p in points), strict=True)
-        colour = svg.colour(subject.runner, subject.layers)
-        axes.plot(n, up, color=colour, linewidth=1.5, marker="o", markersize=3)
-        axes.plot(n, down, color=svg.INK, linewidth=1.2, marker="o", markersize=2.5, linestyle=(0, (4, 2)))
-        scale(axes, n, [*up, *down], "bytes")
-        if not found[subject.label].balanced:
-            return "no claim"
-        return f"{words.size(abs(down[-1]))} {'still gone' if down[-1] > 0 else 'more free'} at the end"
+    def cell(label: str, descent: Descent) -> Cell:
+        last = descent.points[-1].down_bytes
+        words_after = f"{'still gone' if last > 0 else 'more free'} at the end"
+        return Cell(
+            label=label,
+            look=look[label],
+            number=words.size(abs(last)) if descent.balanced else "no claim",
+            rest=words_after if descent.balanced else "",
+            x=[float(point.n) for point in descent.points],
+            y=list(chain.from_iterable((point.up_bytes, point.down_bytes) for point in descent.points)),
+        )
 
-    return small_multiples(
-        _subjects(report, found), draw, width=width, name=name, title="Memory during scale-up and scale-down",
-        description=" ".join(f"{one.subject}: {one.sentence}" for one in found.values()),
-    )  # fmt: skip
+    def draw(axes: Axes, cell: Cell) -> None:
+        points = found[cell.label].points
+        line(axes, cell.look, cell.x, [point.up_bytes for point in points])
+        down = [point.down_bytes for point in points]
+        axes.plot(cell.x, down, color=svg.INK, linewidth=1.2, linestyle=(0, (4, 2)))
+
+    cells = [cell(*one) for one in found.items()]
+    return _charts(cells, draw, found, width=width, name=name, title="Memory during scale-up and scale-down",
+                   upward="host memory", unit="bytes")  # fmt: skip
 
 
 def removals(report: Report, *, width: float, name: str) -> str:
     """What one removal took, from the number above to each number left."""
-    found = _found(report)
+    found, look = _found(report), looks(report.subjects)
+    each = {
+        label: [(p.n, p.each_seconds) for p in one.points if p.each_seconds is not None] for label, one in found.items()
+    }
+    cells = [
+        Cell(
+            label=label,
+            look=look[label],
+            number=show(one.seconds, "seconds"),
+            rest="in all",
+            x=[*(float(n) for n, _ in each[label]), float(one.reached)],
+            y=[seconds for _, seconds in each[label]],
+        )
+        for label, one in found.items()
+    ]
 
-    def draw(axes: Axes, subject: SubjectFigures) -> str:
-        points = [point for point in found[subject.label].points if point.each_seconds is not None]
-        n, each = [float(point.n) for point in points], [point.each_seconds or 0.0 for point in points]
-        axes.plot(n, each, color=svg.colour(subject.runner, subject.layers), linewidth=1.5, marker="o", markersize=3)
-        scale(axes, [*n, float(found[subject.label].reached)], each, "seconds")
-        return f"{show(found[subject.label].seconds, 'seconds')} in all"
+    def draw(axes: Axes, cell: Cell) -> None:
+        line(axes, cell.look, cell.x[:-1], cell.y)
 
+    return _charts(cells, draw, found, width=width, name=name, title="Time of one removal, by the number left",
+                   upward="each removal", unit="seconds")  # fmt: skip
+
+
+def _charts(
+    cells: list[Cell], draw: Draw, found: Mapping[str, Descent],
+    *, width: float, name: str, title: str, upward: str, unit: str,
+) -> str:  # fmt: skip
     return small_multiples(
-        _subjects(report, found), draw, width=width, name=name, title="Time of one removal, by the number left",
-        description=" ".join(f"{one.subject}: {one.sentence}" for one in found.values()),
+        cells, draw, across=ALIVE, upward=upward, unit=unit, width=width, name=name, title=title,
+        description=" ".join(f"{label}: {one.sentence}" for label, one in found.items()),
     )  # fmt: skip
 
 
 def _found(report: Report) -> dict[str, Descent]:
-    return {one.subject: one for one in report.analysis.descents}
-
-
-def _subjects(report: Report, found: dict[str, Descent]) -> list[SubjectFigures]:
-    return [subject for group in ordered(report.subjects) for subject in group if subject.label in found]
+    """Label -> its scale-down, in the order of the page."""
+    by_label = {one.subject: one for one in report.analysis.descents}
+    labels = [subject.label for group in ordered(report.subjects) for subject in group]
+    return {label: by_label[label] for label in labels if label in by_label}
