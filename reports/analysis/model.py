@@ -59,6 +59,7 @@ class Phase(Part, frozen=True, kw_only=True):
     """One stretch of an instance's life. ``start`` and ``end`` are medians since the request (or since the stop).
 
     ``duration`` is the median of the differences within each start, so the parts need not add up to the whole.
+    ``share`` is its part of the sum of the durations of its span: these add up to 1.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Phase(Part, frozen=True, kw_only=True):
     duration: float
     low: float | None
     high: float | None
+    share: float = 0.0
 
 
 class Counts(Part, frozen=True, kw_only=True):

@@ -91,6 +91,14 @@ def _resolution(metric: Metric, seconds: float) -> float:
 
 def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:
     """The timeline of one subject: only phases whose both ends were measured."""
+    found = list(_phases(frame, medians, label))
+    for phase in found:
+        # A mark that was stamped after the next one leaves a duration below zero: no part of a sum.
+        whole = sum(max(0.0, one.duration) for one in found if one.span == phase.span)
+        yield msgspec.structs.replace(phase, share=max(0.0, phase.duration) / whole if whole else 0.0)
+
+
+def _phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:
     for name, span, end, begin in PHASES:
         lasted = tables.differences(frame, label, end, begin)
         if not lasted:

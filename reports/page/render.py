@@ -22,6 +22,8 @@ from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.lead import SHOWN
 from tare.reports.analysis.model import Bar, Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
+from tare.reports.charts.distribution import EMULATED_ROW
+from tare.reports.charts.looks import looks
 from tare.reports.page import raw
 from tare.reports.page.script import script
 from tare.runners.layers import family
@@ -75,6 +77,8 @@ def page(analysed: Analysed) -> str:
         widths=widths(report.lead.bars),
         first_bars=SHOWN,
         one_scale=words.ONE_SCALE,
+        looks=looks(report.subjects),
+        emulated_row=EMULATED_ROW,
         emulated_mark=words.EMULATED,
     )
     return words.clean(text)

@@ -15,7 +15,7 @@ for (const row of main.querySelectorAll("tbody tr:not([data-subject])")) {
 }
 
 function applyHidden() {
-  for (const one of main.querySelectorAll("tr[data-subject], svg [data-subject]")) {
+  for (const one of main.querySelectorAll("tr[data-subject], svg [data-subject], .share[data-subject]")) {
     one.classList.toggle("filtered", hidden.has(one.dataset.subject) || hidden.has(one.dataset.against));
   }
   const shown = subjects.length - hidden.size;

@@ -13,6 +13,7 @@ from tare.reports.charts.looks import looks
 from tare.reports.charts.svg import Draw, both
 from tare.reports.cost import charts as cost_charts
 from tare.reports.page import raw
+from tare.reports.page.figures import Measured
 from tare.reports.sections.ramp import sentences
 from tare.reports.sections.ramp.charts import (
     curve_charts,
@@ -31,6 +32,11 @@ from tare.reports.sections.ramp.memory.model import Margin, MemoryLayers, Owner
 _MOST_TOWERS = 4
 #: Of so many rounds each residual is shown; of more, the least and the most.
 _MOST_ROUNDS = 100
+#: Owner -> CSS variable of its bar, where its place does not say it.
+_COLOURS = {
+    "guest memory": "--guest", "guest kernel": "--slab", "guest page cache": "--cache", "page cache": "--cache",
+    "host kernel": "--slab", "partly unmapped huge pages": "--rests",
+}  # fmt: skip
 _BALANCE = "Host memory at the largest count, by owner"
 
 FILTERS: Mapping[str, Callable[..., str]] = {
@@ -97,7 +103,7 @@ def context(analysed: Analysed) -> dict[str, Any]:
         "curve_rows": _curve_rows(report),
         "curve_titles": {name: curves.TITLES[name] for name in curves.TITLES if name in _metrics(report)},
         "shown_layers": _shown(report),
-        "share": _share,
+        "owner_bar": _bar,
         "guest_share": _guest_share(report),
     }
 
@@ -144,10 +150,11 @@ def _shown(report: Report) -> list[MemoryLayers]:
     return [stack for stack in plain if stack in chosen]
 
 
-def _share(owner: Owner, stack: MemoryLayers) -> str:
-    """Its part of the whole, as a width."""
-    total = sum(max(0.0, one.bytes) for one in stack.owners)
-    return f"{100 * max(0.0, owner.bytes) / total:.1f}" if total else "0"
+def _bar(owner: Owner) -> Measured:
+    """What an owner has, as a bar of the share of the whole."""
+    place = {"inside": "--payload", "guest": "--guest", "runtime": "--helper"}.get(owner.place, "--others")
+    colour = _COLOURS.get(owner.name, place)
+    return Measured(label="", shown=words.size(owner.bytes), share=owner.share, colour=colour)
 
 
 def _guest_share(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""The stacks of layers under a workload, with what was measured on each: a process, a container, a virtual machine.
+"""The layers under a workload, with what was measured on each: a process, a container, a virtual machine.
 
 Only what the run measured is drawn; the host's kernel and hardware are drawn once, below all, because they are shared.
 Which layer a phase belongs to follows from the marks: between two marks, that layer was built.
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from tare.reports import words
 from tare.reports.analysis.model import Phase, Report, SubjectFigures
+from tare.reports.analysis.subjects import ordered
+from tare.reports.page.figures import Axis, Length, Measured
 from tare.runners.base import Layers
 from tare.runners.layers import CONTAINER, SANDBOX, VM, family, is_null
 
@@ -30,20 +32,10 @@ _MEANINGS = {_FORK: "request to created", "": "part of created to first instruct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """A number on a layer, and whose it is."""
-
-    subject: str
-    value: str
-    emulated: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One layer, from the workload down; ``style`` chooses how it looks: workload, runtime, kernel, vmm."""
+    """One layer, from the workload down; ``meaning`` says between which marks it was built."""
 
     name: str
-    style: str
     text: str
     meaning: str
     figures: tuple[Measured, ...]
@@ -67,7 +59,6 @@ class Stack:
     emulated: bool
     inside: tuple[Layer, ...]
     beneath: tuple[Layer, ...]
-    memory: tuple[Measured, ...]
     walls: tuple[Note, ...]
     unlimited: tuple[Note, ...]
 
@@ -93,7 +84,6 @@ def _stack(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool
         emulated=emulated,
         inside=tuple(inside),
         beneath=(beneath,),
-        memory=tuple(_memory(subjects)),
         walls=_notes(subjects, "walls"),
         unlimited=_notes(subjects, "unlimited"),
     )
@@ -101,7 +91,7 @@ def _stack(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool
 
 def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool) -> Iterator[Layer]:
     """From the workload outwards. What comes after *created* is drawn on the last but one, the request on the last."""
-    yield _layer("workload", "workload", "the payload", subjects, _WORK)
+    yield _layer("workload", "the payload", subjects, _WORK)
     parts = [part for word in reversed(layers) for part in _PARTS.get(word, ((word, "walls", ""),))]
     if not parts:
         parts = [("fork", "runtime", "no isolation is made")]
@@ -112,33 +102,33 @@ def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool
         hatched = emulated and style == "kernel"
         words = text + (", on a processor emulated in software" if hatched else "")
         phase = {0: _FORK, -1: _BOOT}.get(place, "")
-        yield _layer(name, style, words, subjects, phase, hatched=hatched)
+        yield _layer(name, words, subjects, phase, hatched=hatched)
 
 
-def _layer(
-    name: str, style: str, text: str, subjects: Sequence[SubjectFigures], phase: str, *, hatched: bool = False
-) -> Layer:
+def _layer(name: str, text: str, subjects: Sequence[SubjectFigures], phase: str, *, hatched: bool = False) -> Layer:
     figures = tuple(_phase(subjects, phase)) if phase else ()
     meaning = _MEANINGS.get(phase, phase)
-    return Layer(name=name, style=style, text=text, meaning=meaning, figures=figures, emulated=hatched)
+    return Layer(name=name, text=text, meaning=meaning, figures=figures, emulated=hatched)
 
 
 def _phase(subjects: Sequence[SubjectFigures], name: str) -> Iterator[Measured]:
     for subject in subjects:
         found: Phase | None = next((phase for phase in subject.phases if phase.name == name), None)
         if found is not None:
-            yield _measured(subject, words.phase(found.duration))
+            yield Measured(label=subject.label, shown=words.phase(found.duration), share=found.share)
 
 
-def _memory(subjects: Sequence[SubjectFigures]) -> Iterator[Measured]:
-    for subject in subjects:
-        figure = next(figure for figure in subject.figures if figure.metric == "pss_bytes")
-        if figure.median is not None:
-            yield _measured(subject, words.quantity(figure.median, "bytes"))
-
-
-def _measured(subject: SubjectFigures, value: str) -> Measured:
-    return Measured(subject=subject.label, value=value, emulated=subject.result_class == "emulated")
+def memory(report: Report) -> tuple[tuple[Length, ...], Axis]:
+    """Memory when ready, on one linear scale from nothing to the most; a bar for each subject that has a figure."""
+    shown = [subject for group in ordered(report.subjects) for subject in group if not is_null(subject.runner)]
+    found = [(subject, subject.figure("pss_bytes").median) for subject in shown]
+    values = [(subject, value) for subject, value in found if value is not None]
+    most = max((value for _, value in values), default=0.0) or 1.0
+    bars = tuple(
+        Length(subject=subject, shown=words.quantity(value, "bytes"), share=value / most) for subject, value in values
+    )
+    ticks = tuple(words.quantity(most * part, "bytes") for part in (0.5, 1.0))
+    return bars, Axis(ticks=ticks, title="memory when ready (PSS), linear scale")
 
 
 def _notes(subjects: Sequence[SubjectFigures], field: str) -> tuple[Note, ...]:

@@ -61,8 +61,8 @@ class Startup(Standard):
         """Every start as a dot, the order of the run, the phases, and the layers with what was measured on each."""
         from tare.reports.charts.distribution import dots, drift, shaped
         from tare.reports.charts.svg import both
-        from tare.reports.sections.startup.layers import stacks
-        from tare.reports.sections.startup.timeline import timeline
+        from tare.reports.sections.startup.layers import memory, stacks
+        from tare.reports.sections.startup.timeline import timelines
 
         report = analysed.report
         charts = {
@@ -70,10 +70,14 @@ class Startup(Standard):
             "cpu": both("cpu", dots(analysed, "cpu_seconds"), 436),
             "pss": both("pss", dots(analysed, "pss_bytes"), 436),
             "drift": both("drift", drift(analysed, "ready_seconds"), 900),
-            "start": both("start", lambda width, name: timeline(report, "start", width=width, name=name), 510),
-            "stop": both("stop", lambda width, name: timeline(report, "stop", width=width, name=name), 362),
         }
-        return {"charts": charts, "shaped": shaped(analysed, "ready_seconds"), "stacks": stacks(report)}
+        return {
+            "charts": charts,
+            "shaped": shaped(analysed, "ready_seconds"),
+            "timelines": {"start": timelines(report, "start"), "stop": timelines(report, "stop")},
+            "stacks": stacks(report),
+            "memory": memory(report),
+        }
 
     def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:
         """Time to ready, and what a start costs."""

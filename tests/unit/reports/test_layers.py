@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -83,7 +84,9 @@ def test_a_sandbox_and_a_container_in_a_machine_go_through_every_report(tmp_path
     }
     for label, family in (("process", "process"), ("gvisor", "sandbox"), ("nested", "vm"), ("new", "other")):
         assert label in told
-        assert f'<span class="dot k-{family}" aria-hidden="true"></span>{label}' in page
+        assert re.search(
+            f'<span class="dot k-{family}" aria-hidden="true" data-subject="{label}"[^>]*></span>{label}', page
+        )
     towers = {
         stack.title: [one.name for one in (*stack.inside, *stack.beneath)]
         for stack in stacks(reports.build(store.load(path)))

@@ -152,13 +152,14 @@ class Released(Row, frozen=True, kw_only=True):
 
 class Owner(Row, frozen=True, kw_only=True):
     """One owner of memory of one instance. ``place``: within the walls (``guest``: there, and a guest's kernel's), in
-    user space outside, or the host's kernel.
+    user space outside, or the host's kernel. ``share`` is its part of what all owners have that have any.
     """
 
     name: str
     place: Literal["inside", "guest", "runtime", "kernel", "unknown"]
     bytes: float
     text: str = ""
+    share: float = 0.0
 
 
 class MemoryLayers(Row, frozen=True, kw_only=True):

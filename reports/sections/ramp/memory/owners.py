@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from msgspec.structs import replace
 
 from tare.bench.records.rows import SubjectRecord
 from tare.bench.stats import medians
@@ -34,7 +35,7 @@ def stacks(
         row = ledger.largest(tuple(rows), subject.label)
         if row is None or not row.balanced:
             continue
-        owners = tuple(_owners(subject, row, row.guest_ram_bytes / row.n, seen.get(subject.label)))
+        owners = _shared(_owners(subject, row, row.guest_ram_bytes / row.n, seen.get(subject.label)))
         yield MemoryLayers(
             subject=subject.label,
             kind=layers.name(subject.layers),
@@ -45,6 +46,13 @@ def stacks(
             owners=owners,
             emulated=subject.accelerator == "tcg",
         )
+
+
+def _shared(owners: Iterable[Owner]) -> tuple[Owner, ...]:
+    """Each with its share. What shrank has none: shares are parts of what was taken."""
+    found = tuple(owners)
+    total = sum(max(0.0, one.bytes) for one in found)
+    return tuple(replace(one, share=max(0.0, one.bytes) / total if total else 0.0) for one in found)
 
 
 def _owners(subject: SubjectRecord, row: LedgerRow, guest: float, view: Inside | None) -> Iterator[Owner]:
