@@ -62,7 +62,7 @@ class Startup(Standard):
         from tare.reports.charts.distribution import dots, drift, shaped
         from tare.reports.charts.svg import both
         from tare.reports.sections.startup.layers import memory, stacks
-        from tare.reports.sections.startup.timeline import timelines
+        from tare.reports.sections.startup.timeline import legend, timelines
 
         report = analysed.report
         charts = {
@@ -75,6 +75,7 @@ class Startup(Standard):
             "charts": charts,
             "shaped": shaped(analysed, "ready_seconds"),
             "timelines": {"start": timelines(report, "start"), "stop": timelines(report, "stop")},
+            "legends": {"start": legend("start"), "stop": legend("stop")},
             "stacks": stacks(report),
             "memory": memory(report),
         }

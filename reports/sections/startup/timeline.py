@@ -60,6 +60,11 @@ def timelines(report: Report, span: Span) -> tuple[Timeline, ...]:
     return tuple(_timelines(report, span))
 
 
+def legend(span: Span) -> tuple[tuple[int, str], ...]:
+    """(shade, words) of the phases of *span*, from the first to the last."""
+    return tuple((shade, _UNTIL[name]) for name, shade in zip(_names(span), _SHADES[span], strict=True))
+
+
 def _timelines(report: Report, span: Span) -> Iterator[Timeline]:
     for subject in (one for group in ordered(report.subjects) for one in group):
         mine = [phase for phase in subject.phases if phase.span == span]
