@@ -19,7 +19,7 @@ from tare.reports.analysis import tables
 from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Figure, Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
-from tare.reports.charts import marks, svg
+from tare.reports.charts import marks, numbers, svg
 from tare.reports.charts.axes import log_axis, log_limits
 from tare.reports.charts.looks import Look, looks
 from tare.reports.charts.multiples import Cell, small_multiples
@@ -95,7 +95,7 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
         top = 0.0
         for index, (subject, data, figure) in enumerate(rows):
             emulated = subject.result_class == "emulated"
-            with svg.emulated(axes, on=emulated):
+            with numbers.about(axes, subject.label, emulated=emulated):
                 if emulated and (index == 0 or rows[index - 1][0].result_class != "emulated"):
                     top = _emulated_heading(axes, top, gap, layout)
                 _row_ground(axes, top, layout, hatched=emulated)

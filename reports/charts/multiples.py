@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tare.bench.records.metrics import show
-from tare.reports.charts import marks, svg
+from tare.reports.charts import marks, numbers, svg
 from tare.reports.charts.axes import factor
 from tare.reports.charts.looks import Look
 
@@ -121,10 +121,8 @@ def small_multiples(
             line, column = divmod(index, columns)
             left, bottom = column * cell_w + _LEFT, (lines - line - 1) * cell_h + _BELOW
             inner = cell_w - _LEFT - _RIGHT
-            axes = canvas.add_axes(
-                (left / width, bottom / (lines * cell_h), inner / width, plot / (lines * cell_h)),
-                gid=svg.EMULATED if cell.look.emulated else None,
-            )
+            axes = canvas.add_axes((left / width, bottom / (lines * cell_h), inner / width, plot / (lines * cell_h)))
+            numbers.belong(axes, cell.label, emulated=cell.look.emulated)
             draw(axes, cell)
             _limits(axes, cell, scale, unit, inner, logarithmic=logarithmic)
             said = _unit(scale, unit) if narrow and not large else f"{upward}, {_unit(scale, unit)}"

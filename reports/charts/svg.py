@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 import matplotlib as mpl
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -56,9 +55,6 @@ _PHONE = 358
 #: Sizes of text, in pixels of the page: the smallest that is read with ease, and that of names and of main numbers.
 TEXT, STRONG = 13.0, 14.0
 
-#: The class that all marks of software-emulated subjects have, in charts and in tables: a page can hide it.
-EMULATED = "emulated"
-
 #: Parts a text into pieces of another weight or colour: see :func:`pieces`. Invisible, should it ever be shown.
 _PIECE = "\N{INVISIBLE SEPARATOR}"
 _PIECES = {"strong": "font-weight: bold; fill: var(--ink)", "muted": "fill: var(--muted)"}
@@ -98,16 +94,6 @@ def drawing(name: str) -> Iterator[None]:
         }
     ):
         yield
-
-
-@contextmanager
-def emulated(axes: Axes, *, on: bool = True) -> Iterator[None]:
-    """What is added to *axes* within belongs to an emulated subject, if *on*: it gets the class of that name."""
-    before = {id(artist) for artist in axes.get_children()}
-    yield
-    for artist in axes.get_children() if on else ():
-        if id(artist) not in before:
-            artist.set_gid(EMULATED)
 
 
 def pieces(*given: tuple[str, str]) -> str:
@@ -167,8 +153,6 @@ def _drop(root: ET.Element, *tags: str) -> None:
 
 def _rewrite(element: ET.Element, name: str) -> None:
     """Prefix ids and what refers to them, turn placeholders into variables, leave the font to the page."""
-    if element.get("id") == EMULATED:
-        element.set("class", element.attrib.pop("id"))
     if "id" in element.attrib:
         element.set("id", f"{name}-{element.attrib['id']}")
     link = element.attrib.pop(f"{{{_XLINK}}}href", None)

@@ -19,7 +19,7 @@ from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
-from tare.reports.charts import svg
+from tare.reports.charts import numbers, svg
 from tare.reports.charts.axes import factor
 from tare.reports.charts.distribution import EMULATED_ROW
 from tare.reports.charts.looks import Look, looks
@@ -120,7 +120,7 @@ def balance(bars: Sequence[Bar], *, width: float, name: str, title: str) -> str:
         for place, (panel, head) in enumerate(zip(panels, heads, strict=True)):
             tall = len(panel) * row
             box = (left / width, 1 - (top + head + tall) / height, (width - left - right) / width, tall / height)
-            axes = canvas.add_axes(box, gid=svg.EMULATED if panel[0].emulated else None)
+            axes = canvas.add_axes(box)
             _panel(axes, panel, row, beside=beside, points=width - left - right, left=left, right=right)
             letter = f", scale {ascii_uppercase[place % 26]}" if len(panels) > 1 else ""
             axes.set_xlabel(f"host memory{letter}", loc="right", fontsize=svg.TEXT, labelpad=4)
@@ -169,7 +169,8 @@ def _panel(
         x = -left / points
         axes.text(x, -8, EMULATED_ROW, transform=axes.get_yaxis_transform(), fontsize=svg.TEXT, color=svg.MUTED)
     for place, bar in enumerate(panel):
-        _bar(axes, bar, place * row, row, beside=beside, points=points, left=left, right=right)
+        with numbers.about(axes, bar.label, emulated=bar.emulated):
+            _bar(axes, bar, place * row, row, beside=beside, points=points, left=left, right=right)
 
 
 def _bar(
