@@ -229,10 +229,12 @@ def _dress(axes: Axes, cell: Cell, upward: str, across: str, *, chars: int) -> N
     axes.set_axisbelow(True)
     tail = " (emulated)" if cell.look.emulated else ""
     label = f"{svg.name_of(cell.label, max(6, chars - 2 - len(tail)))}{tail}"
-    rest = f" {cell.rest}" if cell.rest else ""
+    # On a phone: all of the words, or those up to the comma, or none; never half of one.
+    fitting = (some for some in (cell.rest, cell.rest.partition(",")[0], "") if len(cell.number) + len(some) < chars)
+    rest = next(fitting, "")
     for text, above, size in (
         (svg.pieces((cell.look.colour, f"{cell.look.glyph} "), ("strong", label)), 43, svg.STRONG),
-        (svg.pieces(("strong", cell.number), ("muted", rest)), 25, svg.STRONG),
+        (svg.pieces(("strong", cell.number), ("muted", f" {rest}" if rest else "")), 25, svg.STRONG),
         (upward, 8, svg.TEXT),
     ):
         axes.annotate(

@@ -79,7 +79,7 @@ def starts(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
                 label=subject.label,
                 look=look[subject.label],
                 number="no figure" if median is None else show(median, "seconds"),
-                rest="" if median is None else "until ready, median",
+                rest="" if median is None else "median",
                 x=[float(n) for n in mine["n"]],
                 y=[float(value) for value in mine["value"]],
             )
