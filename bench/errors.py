@@ -5,6 +5,7 @@
     TareError
     ├── UsageError        2   bad input: a scenario, a flag, a path
     ├── NothingToRunError 3   every subject was skipped
+    ├── RegressionError   4   a figure got worse by more than the user allows
     ├── InvalidError      5   the measurement cannot be trusted: a leak, an impossible value
     ├── HostError         6   this host is not fit to measure on
     ├── OutputError      74   what was made could not be written: a full disk, a closed stream (EX_IOERR of sysexits.h)
@@ -46,6 +47,12 @@ class NothingToRunError(TareError):
     """No subject of the scenario can run on this host."""
 
     exit_code = 3
+
+
+class RegressionError(TareError):
+    """A figure got worse by more than the user allows, and not by chance."""
+
+    exit_code = 4
 
 
 class InvalidError(TareError):

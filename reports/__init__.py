@@ -25,8 +25,11 @@ __all__ = [
     "MERGED_PAGE",
     "PAGE",
     "analyse",
+    "as_markdown",
     "build",
     "compare_runs",
+    "comparison_html",
+    "conclude",
     "data",
     "html",
     "merge",
@@ -103,12 +106,43 @@ def write(run_dir: Path, hosts: Sequence[str] = ()) -> Path:
     return run_dir / PAGE
 
 
-def compare_runs(before: Run, after: Run) -> RunsComparison:
-    """Hold two runs against each other. Raises UsageError when their contracts or classes of result differ."""
+def compare_runs(before: Run, after: Run, *, fail_on: Sequence[str] = ()) -> RunsComparison:
+    """Hold two runs against each other. Raises UsageError when their contracts or classes of result differ.
+
+    *fail_on*: ``METRIC:5%``; :func:`conclude` raises if one of them got worse by more. Raises UsageError for what is
+    none.
+    """
+    import msgspec
+
+    from tare.reports import sections
+    from tare.reports.analysis import gate
     from tare.reports.analysis.runs import compare_runs
 
     with _reading(before.path, after.path):
-        return compare_runs(before, after)
+        bounds = gate.bounds(fail_on, sections.of(sections.experiment(after.header)).metrics)
+        comparison = compare_runs(before, after)
+        return msgspec.structs.replace(comparison, gated=tuple(gate.judge(comparison, bounds)))
+
+
+def conclude(comparison: RunsComparison) -> None:
+    """Raise RegressionError where a figure got worse than *fail_on* allows, InvalidError where none was judged."""
+    from tare.reports.analysis import gate
+
+    gate.conclude(comparison.gated)
+
+
+def comparison_html(comparison: RunsComparison) -> str:
+    """Two runs as one HTML page."""
+    from tare.reports.page.comparison import page
+
+    return page(comparison)
+
+
+def as_markdown(report: Report | RunsComparison) -> str:
+    """*report* for a pull request."""
+    from tare.reports.markdown import text
+
+    return text(report)
 
 
 def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableType:

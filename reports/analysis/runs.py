@@ -6,6 +6,7 @@ comparison; what may explain a difference (host, versions, options) is said besi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from tare.bench.errors import UsageError
 from tare.bench.host import conditions
 from tare.bench.records.rows import RunHeader, SubjectRecord
 from tare.bench.records.store import Run
+from tare.bench.stats.verdict import ALPHA, LEAST_CHANGE, RESOLUTIONS
 from tare.reports import sections, words
 from tare.reports.analysis import tables
 from tare.reports.analysis.build import analyse
@@ -25,6 +27,8 @@ from tare.reports.analysis.subjects import result_class
 from tare.reports.sections import Section
 from tare.runners import layers
 
+#: So many changes are told in the first sentence, the largest ones.
+_MOST_TOLD = 3
 _HOST = ("machine_id", "cpu_model", "cpus", "memory_bytes", "kernel", "cgroup_mode", "virtualization")
 
 
@@ -56,12 +60,17 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
     new, old = _weigh(after, measured), _weigh(before, measured)
     resolution = max(first.resolution_seconds, second.resolution_seconds)
     comparisons = tuple(_compare(new, old, resolution))
+    main = [one for one in comparisons if one.metric == old.section.primary]
+    lead, grounds = _lead(main)
     return RunsComparison(
+        name=second.scenario.name,
+        question=second.scenario.question,
+        metric=old.section.primary,
+        lead=lead,
+        grounds=grounds,
         before=first.run,
         after=second.run,
-        answer=tuple(
-            claim(one) for one in sorted(comparisons, key=lambda one: one.emulated) if one.metric == old.section.primary
-        ),
+        answer=tuple(claim(one) for one in sorted(main, key=lambda one: one.emulated)),
         comparisons=comparisons,
         only_before=tuple(label for label in mine if label not in theirs or theirs[label].skipped),
         only_after=tuple(label for label in theirs if label not in mine or mine[label].skipped),
@@ -76,6 +85,40 @@ def compare_runs(before: Run, after: Run) -> RunsComparison:
             *(f"{second.run}: {text}" for text in several_modes(new.figures.values())),
         ),
     )
+
+
+def _lead(main: Sequence[Compared]) -> tuple[str, str]:
+    """The answer in a sentence, and what it rests on: which subjects changed in what the runs are about."""
+    judged = [one for one in main if one.verdict in ("lower", "higher", "no difference shown")]
+    changed = sorted(
+        (one for one in judged if one.verdict != "no difference shown"),
+        key=lambda one: abs(math.log(one.ratio or 1.0)),
+        reverse=True,
+    )
+    if not judged:
+        why = "; ".join(dict.fromkeys(f"{one.subject}: {one.detail.rstrip('.')}" for one in main))
+        return "There is no answer yet.", f"No subject can be judged: {why or 'both runs measured none'}."
+    about = words.about(judged[0].metric, judged[0].title)[1]
+    of = words.plural(len(judged), "subject")
+    if not changed:
+        lead = f"No difference was shown {about}: {of}, and none changed."
+    else:
+        told = "; ".join(map(_change, changed[:_MOST_TOLD]))
+        more = f"; and {len(changed) - _MOST_TOLD} more" if len(changed) > _MOST_TOLD else ""
+        lead = f"{len(changed)} of {of} changed {about}: {told}{more}."
+    n = min(one.rounds for one in judged)
+    grounds = (
+        f"At least {words.plural(n, 'round')} in each run, which are not paired. A change is told if p ≤ {ALPHA} and "
+        f"it is at least {words.plain(100 * LEAST_CHANGE)} % and {words.plain(RESOLUTIONS)} times the resolution."
+    )
+    missing = len(main) - len(judged)
+    return lead, grounds + (f" {words.plural(missing, 'subject')} cannot be judged." if missing else "")
+
+
+def _change(one: Compared) -> str:
+    before, after = (words.quantity(value, one.unit) for value in (one.reference_median, one.subject_median))
+    mark = " (emulated)" if one.emulated else ""
+    return f"{one.subject}{mark} {words.percent((one.ratio or 1.0) - 1)}, {before} to {after}"
 
 
 def _ran(first: SubjectRecord, second: SubjectRecord) -> bool:

@@ -38,18 +38,17 @@ _WIDE = 20.0
 _MOST_BYTES = 64 << 20
 
 
-def page(analysed: Analysed) -> str:
-    """The whole page. Figures come from the report; the run gives the raw samples to draw and the files to quote."""
-    here, run, report, section = Path(__file__).parent, analysed.run, analysed.report, analysed.section
-    own = dict(section.page(analysed))
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of pages, with the filters and the script that every page has."""
+    here = Path(__file__).parent
+    found = Environment(
         loader=FileSystemLoader((here, here.parent / "sections")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    found.filters.update(
         quantity=raw.in_unit(words.quantity),
         interval=lambda low, high, unit: raw.span(words.interval(low, high, unit), low, high, unit),
         modes=words.modes,
@@ -58,13 +57,22 @@ def page(analysed: Analysed) -> str:
         plural=words.plural,
         signed=raw.in_unit(words.signed),
         together=words.together,
+        percent=words.percent,
         bytes=raw.of(lambda value: show(float(value), "bytes"), "bytes"),
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )
-    environment.filters.update(own.pop("filters", {}))
-    environment.globals.update(family=family, script=script())  # macros see globals alone
+    found.globals.update(family=family, script=script())  # macros see globals alone
+    return found
+
+
+def page(analysed: Analysed) -> str:
+    """The whole page. Figures come from the report; the run gives the raw samples to draw and the files to quote."""
+    run, report, section = analysed.run, analysed.report, analysed.section
+    own = dict(section.page(analysed))
+    pages = environment()
+    pages.filters.update(own.pop("filters", {}))
     # From the text, not by name: a section's file may lie outside this package.
-    text = environment.from_string(section.template.read_text(encoding="utf-8")).render(
+    text = pages.from_string(section.template.read_text(encoding="utf-8")).render(
         report=report,
         **own,
         subjects=[subject for group in ordered(report.subjects) for subject in group],

@@ -71,7 +71,11 @@ def _merged(report: Report, width: int) -> Iterator[Text]:
 
 
 def _runs(report: RunsComparison, width: int) -> Iterator[Text]:
-    yield from layout.wrap(plain(f"{report.after} against {report.before}", style="bold"), width)
+    yield from layout.wrap(plain(f"{report.after} against {report.before}", style="dim"), width)
+    yield from layout.wrap(plain(report.lead, style="bold"), width)
+    yield from layout.wrap(plain(report.grounds, style="dim"), width)
+    for result, title in (("worse", "WORSE by more than --fail-on allows"), ("not judged", "Not judged by --fail-on")):
+        yield from _headed(title, (one.sentence for one in report.gated if one.result == result), width)
     yield Text()
     rows: list[Sequence[Text] | Text] = []
     for name, title in {one.metric: one.title for one in report.comparisons}.items():

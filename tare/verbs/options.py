@@ -19,6 +19,8 @@ results_option = click.option(
     help="The directory that holds the runs.",
 )
 
+markdown_option = click.option("--markdown", is_flag=True, help="Print Markdown for a pull request instead.")
+
 
 def run_argument(name: str, *, several: bool = False) -> Callable[[Any], Any]:
     """An argument that names a run, or one and more: see :mod:`bench.records.choice`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tare.reports.cli import streams
-from tare.verbs.options import as_json, given, results_option, run_argument, verb
+from tare.verbs.options import as_json, given, markdown_option, results_option, run_argument, verb
 
 
 @verb("list")
@@ -49,11 +49,19 @@ def list_(*, runs: bool, results: Path, as_json: bool) -> None:
     help="Also predict for a host of this size: RAM:PROCESSORS, or RAM:PROCESSORS:FLOOR% with another floor of "
     "memory (repeatable).",
 )
+@markdown_option
 @click.option("--force", is_flag=True, help="Merge runs that differ, too; the report says in what.")
 @results_option
 @as_json
 def report(
-    runs: tuple[str, ...], *, output: str | None, hosts: tuple[str, ...], force: bool, results: Path, as_json: bool
+    runs: tuple[str, ...],
+    *,
+    output: str | None,
+    hosts: tuple[str, ...],
+    markdown: bool,
+    force: bool,
+    results: Path,
+    as_json: bool,
 ) -> None:
     """Make the report of a run: one self-contained HTML file. Prints its path. Several runs of one host are merged.
 
@@ -68,11 +76,11 @@ def report(
       tare report RUN --host 64GiB:16 --host 64GiB:16:10%
     """
     from tare import reports
-    from tare.bench.records import choice, files, store
+    from tare.bench.records import choice, store
+    from tare.reports import words
     from tare.reports.terminal import consoles
 
-    if as_json and output:
-        raise click.UsageError("--output and --json exclude each other: --output writes a page, --json prints data")
+    _one_form(output=output, markdown=markdown, as_json=as_json)
     if force and len(runs) == 1:
         raise click.UsageError("--force needs several runs: one run is merged with nothing")
     with ExitStack() as stack:
@@ -83,47 +91,70 @@ def report(
         if as_json:
             streams.json(reports.data(analysed.report))
             return
+        if markdown:
+            streams.out(reports.as_markdown(analysed.report), encoding="utf-8")
+            return
         if hosts:
             console = consoles.err()
             console.print(reports.render_hosts(analysed.report, width=console.width), crop=False)
-        page = reports.html(analysed).encode("utf-8", "replace")
+        page = reports.html(analysed)
     if analysed.report.unlike:
-        streams.say(f"warning: merged by force: {len(analysed.report.unlike)} differences, which the report names\n")
-    if output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
-        streams.out(
-            f"{page.decode()}\n", encoding="utf-8"
-        )  # the page declares UTF-8, so the locale's encoding does not count
-        return
-    own = chosen[0].beside(reports.PAGE) if len(chosen) == 1 else Path(reports.MERGED_PAGE)
-    target = Path(output) if output else own
-    write = files.write_atomically if output else files.write_own  # another user may have put links into the run
-    write(target, page)
-    streams.out(f"{target}\n")
+        found = words.plural(len(analysed.report.unlike), "difference")
+        streams.say(f"warning: merged by force; the report names {found}\n")
+    _deliver(page, output, chosen[0].beside(reports.PAGE) if len(chosen) == 1 else Path(reports.MERGED_PAGE))
 
 
 @verb()
 @run_argument("before")
 @run_argument("after")
+@click.option("-o", "--output", "--page", "output", help="Write the comparison as a page to this file; '-' is stdout.")
+@markdown_option
+@click.option(
+    "--fail-on",
+    "fail_on",
+    multiple=True,
+    metavar="METRIC:PERCENT%",
+    help="Exit with code 4 if this metric of any subject got worse by more than this (repeatable).",
+)
 @results_option
 @as_json
-def compare(before: str, after: str, *, results: Path, as_json: bool) -> None:
+def compare(
+    before: str,
+    after: str,
+    *,
+    output: str | None,
+    markdown: bool,
+    fail_on: tuple[str, ...],
+    results: Path,
+    as_json: bool,
+) -> None:
     """Compare two runs: the subjects of AFTER with those of BEFORE. Each is given as for tare report.
+
+    With --fail-on a subject fails if the whole 95 % interval of its change is worse than the bound, and p is at most
+    0.01. If no subject can be judged, the exit code is 5.
 
     \b
     Example:
       tare compare -2 latest
-      tare compare results/runs/MONDAY results/runs/TUESDAY
+      tare compare MONDAY.zip TUESDAY.zip --page compare.html
+      tare compare -2 latest --fail-on ready_seconds:5% --markdown
     """
     from tare import reports
     from tare.bench.records import choice, store
     from tare.reports.terminal import consoles
 
+    _one_form(output=output, markdown=markdown, as_json=as_json)
     with choice.opened(before, results) as first, choice.opened(after, results) as second:
-        comparison = reports.compare_runs(store.load(first.path), store.load(second.path))
+        comparison = reports.compare_runs(store.load(first.path), store.load(second.path), fail_on=fail_on)
     if as_json:
         streams.json(comparison)
+    elif markdown:
+        streams.out(reports.as_markdown(comparison), encoding="utf-8")
+    elif output:
+        _deliver(reports.comparison_html(comparison), output)
     else:
         consoles.show(reports.render(comparison, width=consoles.width(sys.stdout)))
+    reports.conclude(comparison)
 
 
 @verb()
@@ -147,4 +178,28 @@ def pack(run: str, *, output: Path | None, results: Path) -> None:
     with choice.opened(run, results) as chosen:
         target = output or Path(f"{chosen.path.resolve().name}.zip")
         files.write_atomically(target, packed.pack(chosen.path))
+    streams.out(f"{target}\n")
+
+
+def _one_form(*, output: str | None, markdown: bool, as_json: bool) -> None:
+    """Refuse two forms of the same thing."""
+    given = {"--output": bool(output), "--markdown": markdown, "--json": as_json}
+    forms = [name for name, asked in given.items() if asked]
+    if len(forms) > 1:
+        told = "--output writes a page, --markdown prints text, --json prints data"
+        raise click.UsageError(f"{forms[0]} and {forms[1]} exclude each other: {told}")
+
+
+def _deliver(page: str, output: str | None, own: Path = Path()) -> None:
+    """Write *page* to the file *output* and print its path; to standard output for ``-``; to *own* without one."""
+    from tare.bench.records import files
+
+    data = page.encode("utf-8", "replace")
+    if output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        # The page declares UTF-8, so the locale's encoding does not count.
+        streams.out(f"{data.decode()}\n", encoding="utf-8")
+        return
+    target = Path(output) if output else own
+    write = files.write_atomically if output else files.write_own  # another user may have put links into the run
+    write(target, data)
     streams.out(f"{target}\n")
