@@ -38,10 +38,12 @@ _APART = 2.0
 class Cell:
     """One small chart. ``x`` and ``y`` are all values that it must hold.
 
-    ``number`` is the one number that it shows, and ``rest`` the words after it.
+    ``number`` is the one number that it shows, and ``rest`` the words after it. ``subject`` is whose it is, where the
+    label is not its name.
     """
 
     label: str
+    subject: str = ""
     look: Look
     number: str
     rest: str = ""
@@ -122,7 +124,7 @@ def small_multiples(
             left, bottom = column * cell_w + _LEFT, (lines - line - 1) * cell_h + _BELOW
             inner = cell_w - _LEFT - _RIGHT
             axes = canvas.add_axes((left / width, bottom / (lines * cell_h), inner / width, plot / (lines * cell_h)))
-            numbers.belong(axes, cell.label, emulated=cell.look.emulated)
+            numbers.belong(axes, cell.subject or cell.label, emulated=cell.look.emulated)
             draw(axes, cell)
             _limits(axes, cell, scale, unit, inner, logarithmic=logarithmic)
             said = _unit(scale, unit) if narrow and not large else f"{upward}, {_unit(scale, unit)}"

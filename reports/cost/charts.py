@@ -19,6 +19,7 @@ def steps(cost: Cost, looks: Mapping[str, Look], *, width: float, name: str) -> 
     cells = [
         Cell(
             label=arm.title,
+            subject=arm.subject,
             look=looks[arm.subject],
             number=money(arm.rows[-1].billed, cost.currency),
             rest=f"for {arm.rows[-1].n}, {idle_percent(arm.rows[-1])} % idle",

@@ -58,6 +58,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "memory": reports.write(ramps.write(root / "memory", many, rounds=8)),
         "density": reports.write(ramps.write(root / "density", dense, rounds=1, probe="density")),
         "watched": reports.write(ramps.write(root / "watched", watched, rounds=1, probe="density")),
+        "least-memory": reports.write(ramps.least(root / "least-memory")),
         "startup": reports.write(synthetic.write_run(root / "startup")),
         "calibration": reports.write(synthetic.write_run(root / "calibration", synthetic.calibration(), pairs=pair)),
         "partial": reports.write(synthetic.write_run(root / "partial", done=2, state="running")),

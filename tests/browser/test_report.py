@@ -10,6 +10,10 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+PAGES = [
+    "startup", "calibration", "partial", "empty", "long", "memory", "density", "watched", "least-memory",
+]  # fmt: skip
+
 #: Elements that reach beyond the window, but for those inside a box that scrolls by itself.
 SIDEWAYS = """() => [...document.querySelectorAll('main *')].filter(e =>
     !e.closest('.scroll, pre, svg') && e.getBoundingClientRect().right > window.innerWidth + 0.5
@@ -28,7 +32,7 @@ OVERLAPS = """() => [...document.querySelectorAll('svg.plot')].flatMap(svg => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 768, 1280])
-@pytest.mark.parametrize("name", ["startup", "calibration", "partial", "empty", "long", "memory", "density", "watched"])
+@pytest.mark.parametrize("name", PAGES)
 def test_the_page_is_quiet_and_fits(
     browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:

@@ -4,7 +4,7 @@
 // What belongs to a subject says so: data-subject, and data-against where two are compared. In a table the head of a row
 // that is the name of a subject is enough. The emulated class as one is hidden by the style sheet, without this script.
 
-const subjects = [...new Set([...document.querySelectorAll("[data-subject]")].map((one) => one.dataset.subject))];
+const subjects = [...new Set([...main.querySelectorAll("[data-subject]")].map((one) => one.dataset.subject))];
 const hidden = new Set();
 
 for (const row of main.querySelectorAll("tbody tr:not([data-subject])")) {
@@ -15,7 +15,7 @@ for (const row of main.querySelectorAll("tbody tr:not([data-subject])")) {
 }
 
 function applyHidden() {
-  for (const one of main.querySelectorAll("tr[data-subject], svg [data-subject], .share[data-subject]")) {
+  for (const one of main.querySelectorAll(":is(tr, svg *, .share, .bars li)[data-subject]")) {
     one.classList.toggle("filtered", hidden.has(one.dataset.subject) || hidden.has(one.dataset.against));
   }
   const shown = subjects.length - hidden.size;

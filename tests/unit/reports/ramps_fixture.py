@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tare.bench.records import upgrades
+from tare.bench.records import store, upgrades
 from tare.bench.records.rows import Outcome, Sample, Serves, SubjectRecord, Trial
 from tare.runners.payload import Payload
 from tests.unit.reports import fixture as synthetic
@@ -331,3 +331,24 @@ def large(path: Path, shape: str, probe: str) -> Path:
     """Write the run of :data:`LARGE` that *shape* names below *path*; returns *path*."""
     subjects, rounds = LARGE[shape]
     return write(path, subjects, rounds=rounds, probe=probe)
+
+
+def least(path: Path) -> Path:
+    """A run that looked for the least grant: 9 rounds, container against machine."""
+    write(path, [container(), vm()], rounds=9, probe="least-memory", reference="container")
+    header = store.load_header(path)
+    samples, outcomes = [], []
+    for trial in header.plan:
+        place = {"subject": trial.subject, "kind": trial.kind, "round": trial.round, "order": trial.order}
+        outcomes.append(Outcome(trial=trial.id, status="ok", **place))  # type: ignore[arg-type]
+        grant = 576 * KIB if trial.subject == "container" else 72 * MIB
+        for metric, value in (("least_memory_bytes", grant + trial.round * 64), ("attempts_count", 13)):
+            samples.append(
+                Sample(
+                    run=path.name, trial=trial.id, scenario="least", metric=metric, value=float(value),
+                    unit=metric.rpartition("_")[2], at_ns=trial.round, **place,  # type: ignore[arg-type]
+                )
+            )  # fmt: skip
+    for name, rows in (("samples", samples), ("outcomes", outcomes)):
+        (path / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    return path

@@ -13,7 +13,6 @@ import pytest
 from tare import reports
 from tare.bench.errors import UsageError
 from tare.bench.records import store
-from tare.bench.records.rows import Outcome, Sample
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp.density.model import DensityRow
 from tests.unit.reports import fixture
@@ -36,29 +35,6 @@ def write(tmp_path: Path) -> Write:
         return synthetic.write(tmp_path / f"run-{len(list(tmp_path.iterdir()))}", *arguments, **options)  # type: ignore[arg-type]
 
     return make
-
-
-def least(path: Path) -> Path:
-    """A run that looked for the least grant: 9 rounds, container against machine."""
-    synthetic.write(
-        path, [synthetic.container(), synthetic.vm()], rounds=9, probe="least-memory", reference="container"
-    )
-    header = store.load_header(path)
-    samples, outcomes = [], []
-    for trial in header.plan:
-        place = {"subject": trial.subject, "kind": trial.kind, "round": trial.round, "order": trial.order}
-        outcomes.append(Outcome(trial=trial.id, status="ok", **place))  # type: ignore[arg-type]
-        grant = 576 * KIB if trial.subject == "container" else 72 * MIB
-        for metric, value in (("least_memory_bytes", grant + trial.round * 64), ("attempts_count", 13)):
-            samples.append(
-                Sample(
-                    run=path.name, trial=trial.id, scenario="least", metric=metric, value=float(value),
-                    unit=metric.rpartition("_")[2], at_ns=trial.round, **place,  # type: ignore[arg-type]
-                )
-            )  # fmt: skip
-    for name, rows in (("samples", samples), ("outcomes", outcomes)):
-        (path / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-    return path
 
 
 def build(path: Path) -> Report:
@@ -164,7 +140,7 @@ def test_few_rounds_call_nothing(write: Write) -> None:
 def test_pages_stand_alone_and_mark_what_is_emulated(tmp_path: Path, probe: str) -> None:
     path = tmp_path / "run"
     if probe == "least-memory":
-        least(path)
+        synthetic.least(path)
     else:
         synthetic.write(path, [synthetic.process(), synthetic.container(), machine()], probe=probe, rounds=3)
     text = reports.write(path).read_text("utf-8")
@@ -231,7 +207,7 @@ def test_the_terminal_fits_80_columns(write: Write, tmp_path: Path) -> None:
     assert max(map(len, dense.splitlines())) <= 80
     assert re.search(r"vm \(emulated\) +\d+ +\d+ to \d+ +65 +−1\.5 % +memory floor", dense)
     assert re.search(r"container +\d+ +\d+ to \d+ +50 +\+0\.0 % bytes +count", dense)
-    few = terminal(build(least(tmp_path / "least")))
+    few = terminal(build(synthetic.least(tmp_path / "least")))
     assert max(map(len, few.splitlines())) <= 80
     assert re.search(r"container +576 KiB", few)
     assert "vm is heavier in the least memory it needs than container" in few
