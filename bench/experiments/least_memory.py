@@ -31,7 +31,12 @@ Step = Annotated[int, Meta(ge=4, le=1 << 20)]
 
 
 class LeastTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[least]``: between which grants to look, and how exactly."""
+    """``[least]``: between which grants to look, and how exactly.
+
+    low_kib: the search takes this grant to be too little, without a trial
+    high_mib: this grant must be enough
+    step_kib: how exact the answer is; the limit of a cgroup counts in pages
+    """
 
     low_kib: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
     high_mib: Mebibytes = 256
@@ -39,13 +44,19 @@ class LeastTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Keys(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a subject may set for itself."""
+    """What a subject may set for itself.
+
+    step_kib: as in ``[least]``, for this subject alone
+    """
 
     step_kib: Step | None = None
 
 
 class LeastSubject(msgspec.Struct, frozen=True, kw_only=True):
-    """How exactly to look, for one subject."""
+    """How exactly to look, for one subject.
+
+    step_bytes: the resolution of the search
+    """
 
     step_bytes: int
 

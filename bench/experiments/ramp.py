@@ -39,7 +39,12 @@ _METRICS = (
 
 
 class Keys(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a subject may set for itself: where to read, how many at most, what each is asked for."""
+    """What a subject may set for itself: where to read, how many at most, what each is asked for.
+
+    counts: as in ``[stack]``, for this subject alone
+    most: as in ``[stack]``, for this subject alone
+    reclaim_mib: as in ``[stack]``, for this subject alone
+    """
 
     counts: Counts | None = None
     most: Annotated[int, Meta(ge=1, le=100_000)] | None = None
@@ -47,7 +52,12 @@ class Keys(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RampSubject(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the ramps of one subject are read, how many instances they have at most, what each is asked for."""
+    """How the ramps of one subject go.
+
+    counts: the numbers of living instances at which everything is read
+    most: so many instances at most
+    reclaim_bytes: how much of its memory each instance is asked for
+    """
 
     counts: tuple[int, ...]
     most: int

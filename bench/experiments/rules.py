@@ -26,15 +26,24 @@ Counts = tuple[Annotated[int, Meta(ge=1, le=100_000)], ...]
 class StackTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[stack]``: for the experiments that keep many instances alive at once; when to read, and when to stop.
 
-    ``counts`` are the numbers alive at which everything is read. A ramp ends at ``most`` instances (the largest of
-    ``counts`` if not given), or before that by the first rule that holds: less than ``floor_percent`` of the host's
-    memory available; ``budget_mib`` used; the p95 of the last 20 starts above ``latency_s``; more than
-    ``error_percent`` of the starts lost; full memory pressure above ``pressure_percent`` (PSI, 10 s); any swap-in; less
-    than ``cpu_floor_percent`` of the host's processor time idle in the last window. 0 turns a rule off, but for the
-    floor of memory. ``at_once`` instances are started together, from the second on. Before each reading the host is
-    watched for ``window_s`` while the instances do as they are told; 0 leaves that out. ``ksm`` turns samepage merging
-    on for each ramp, and off again (:mod:`bench.host.ksm`). The host asks each instance for ``reclaim_mib`` of its
-    memory once it is ready.
+    A ramp ends by the first stop rule that holds, or by any swap-in. 0 turns a rule off.
+
+    counts: the numbers of living instances at which everything is read
+    most: stop rule: this many instances are alive; 0: the largest of ``counts``
+    floor_percent: stop rule: less than this share of the host's memory is available, or would be after the next
+        instance
+    cpu_floor_percent: stop rule: less than this share of the host's processor time was idle in the window before a
+        reading
+    budget_mib: stop rule: all instances together use more than this
+    latency_s: stop rule: the p95 of the last 20 starts is longer than this many seconds
+    error_percent: stop rule: more than this share of the starts failed
+    pressure_percent: stop rule: full memory pressure (PSI, mean of 10 s) is above this
+    at_once: how many instances are started together, from the second on; rules are checked between these batches
+    window_s: how long the host is watched before each reading, while the instances do as they are told; 0 leaves this
+        out
+    ksm: switch samepage merging on during each ramp, wait for it before each reading, and restore the host's setting
+        afterwards
+    reclaim_mib: the host asks each instance for this much memory once it is ready
     """
 
     counts: Counts = (1, 2, 5, 10, 20)

@@ -19,7 +19,17 @@ Option = str | int | float | bool
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """How often, in which order, from which state, and when a start is over: what a file says as the record does."""
+    """How often, in which order, from which state, and when a start is over: what a file says as the record does.
+
+    rounds: how many rounds; each has one trial of every subject; a verdict needs at least 8
+    warmup: how many trials of each subject come first, are recorded, and are not counted
+    seed: shuffles the subjects within each round
+    cache: ``cold``: sync, drop the caches and wait until the disks are quiet before every trial; ``warm``: nothing of
+        it
+    ready: the payload's mark that ends a start: ``ready``, or ``first`` (the first instruction of PID 1)
+    timeout_s: a start that takes longer than this many seconds counts as timed out
+    max_rounds: with a ``precision``: the largest number of rounds; 0: 5 times the least
+    """
 
     rounds: Annotated[int, Meta(ge=1, le=10_000)] = 12
     warmup: Annotated[int, Meta(ge=0, le=100)] = 1
@@ -31,17 +41,26 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Schedule(Timing, frozen=True, kw_only=True):
-    """The same, and the wanted ``precision``: half of each interval as a part of its median, 0.05 for 5 %.
+    """How often, in which order, from which state, when a start is over, and how precise the figures must be.
 
-    0: the rounds are as many as ``rounds`` says. Else that is the least number, and ``max_rounds`` the largest
-    (:mod:`bench.stats.precision`).
+    precision: half of each 95 % interval, as a part of its median, that is wanted (0.05 for 5 %; see
+        :mod:`bench.stats.precision`); ``rounds`` is then the least number; 0: the rounds are as many as ``rounds`` says
     """
 
     precision: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to be measured. ``own`` is what its experiment added."""
+    """One thing to be measured.
+
+    label: its name in the plan, the records and the report
+    runner: the runner that starts it
+    options: options of the runner
+    payload: what its first process is told to do
+    memory_bytes: memory that is granted to each instance
+    cpus: processors that are granted to each instance
+    own: what its experiment added, in the words of the scenario file
+    """
 
     label: str
     runner: str
@@ -62,9 +81,19 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """A validated scenario, ready to be planned. ``text`` is the file as it was read, the rest the same with all flags.
+    """A validated scenario, ready to be planned.
 
-    ``rootfs`` is None for the built-in tree. ``tables`` has the experiment's own table by its name, if it has one.
+    name: the name of the file, without its ending
+    text: the file as it was read; all else holds what options of the command line replaced, too
+    question: the question that the report answers
+    experiment: what is done to a subject in a trial
+    reference: the label that the others are compared with
+    pairs: further pairs of labels to compare
+    prices: the names of price books
+    run: how often, in which order, from which state
+    tables: the experiment's own table by its name, if it has one
+    rootfs: the directory of the root filesystem; null for the built-in one
+    subjects: what is compared
     """
 
     name: str

@@ -55,13 +55,25 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(Record, frozen=True, kw_only=True):
-    """One number. ``at_ns`` is CLOCK_MONOTONIC of the host when the trial began, ``order`` the place in the round.
+    """One number: a line of ``samples.jsonl``.
 
-    ``n`` instances were alive when it was read (0: before the first). ``role`` is the program that it belongs to,
-    empty for a figure of the whole; ``serves`` says so where that program serves all instances. ``stage`` is ``down``
-    for what was read with ``n`` left on the way down, ``after`` for what was read once all were removed again.
-    ``invalid`` says why the number does not count: it is kept, and in no
-    figure (:mod:`bench.readings.stalls`).
+    run: the name of the run
+    trial: the trial that it was measured in
+    scenario: the name of the scenario
+    subject: the label of the subject
+    kind: ``measured``, or ``warmup``: recorded and not counted
+    metric: the name of the metric
+    value: the number, unrounded
+    unit: its unit, which ends the metric's name, too
+    round: the round; 0 for a warm-up
+    order: the place of the trial within its round
+    at_ns: when the trial began, by CLOCK_MONOTONIC of the host, in ns
+    n: how many instances were alive when it was read; 0: before the first
+    role: the program that it belongs to; empty for a figure of the whole
+    serves: says so where that program serves all instances: ``resident`` for a helper that tare started, ``daemon`` for
+        one that was there before
+    stage: ``down``: read on the way down, with ``n`` left; ``after``: read once all were removed again
+    invalid: why the number does not count (:mod:`bench.readings.stalls`): it is kept, and in no figure
     """
 
     run: str
@@ -83,7 +95,11 @@ class Sample(Record, frozen=True, kw_only=True):
 
 
 class Stop(Record, frozen=True, kw_only=True):
-    """What ended a ramp: the rule, and its figures for a reader."""
+    """What ended a ramp.
+
+    rule: the rule that held
+    detail: its figures, for a reader
+    """
 
     rule: Rule
     detail: str
@@ -93,13 +109,22 @@ class Stop(Record, frozen=True, kw_only=True):
 
 
 class Outcome(Record, frozen=True, kw_only=True):
-    """How one trial ended. ``log`` is a path relative to the run directory, empty when there is none.
+    """How one trial ended: a line of ``outcomes.jsonl``.
 
-    ``invalid`` is a trial in which the measuring process did not run, or the machine slept: it says nothing about its
-    subject, and is run again some times; each attempt has a row.
-
-    A ramp says how many instances were ``reached``, how many ``lost`` (they did not get ready), and which rule it was
-    ``stopped_by``.
+    trial: the trial; ``skipped-`` and the label for a subject that was skipped
+    subject: the label of the subject
+    kind: ``measured`` or ``warmup``
+    round: the round; 0 for a warm-up
+    order: the place of the trial within its round
+    status: ``ok``, ``failed``, ``timeout``; ``invalid``: the measuring process did not run, or the machine slept, so
+        that it says nothing about the subject and is run again some times, each with a row; ``skipped``: the subject
+        cannot run here
+    reason: why it did not end well
+    fix: what to do about it
+    log: the file with the end of its console, relative to the run's directory; empty if there is none
+    reached: how many instances a ramp reached
+    lost: how many of them did not get ready
+    stopped_by: which rule ended the ramp
     """
 
     trial: str
@@ -117,7 +142,14 @@ class Outcome(Record, frozen=True, kw_only=True):
 
 
 class Trial(Record, frozen=True, kw_only=True):
-    """One planned start. Warm-ups have round 0; measured rounds count from 1."""
+    """One planned trial.
+
+    id: its name
+    subject: the label of the subject
+    round: measured rounds count from 1; warm-ups have 0
+    order: its place within the round
+    kind: ``measured`` or ``warmup``
+    """
 
     id: str
     subject: str
@@ -127,7 +159,13 @@ class Trial(Record, frozen=True, kw_only=True):
 
 
 class Finding(Record, frozen=True, kw_only=True):
-    """One thing the doctor looked at. ``level``: ok, note (affects numbers), bad (something cannot run)."""
+    """One thing that the doctor looked at.
+
+    name: what was looked at
+    level: ``ok``; ``note``: it affects numbers; ``bad``: something cannot run
+    what: what was found
+    fix: what to do about it
+    """
 
     name: str
     level: Literal["ok", "note", "bad"]
@@ -136,7 +174,19 @@ class Finding(Record, frozen=True, kw_only=True):
 
 
 class Host(Record, frozen=True, kw_only=True):
-    """Facts of the machine, as they were before the first trial. ``facts`` holds what only a reader needs."""
+    """Facts of the machine, as they were before the first trial.
+
+    machine_id: which machine it is
+    boot_id: which boot of it
+    cpu_model: the processor
+    cpus: how many processors tare may use
+    memory_bytes: memory of the machine
+    kernel: release of the kernel
+    cgroup_mode: how control groups are mounted
+    virtualization: what the machine itself runs in
+    facts: settings and other facts by name, as text
+    findings: what the doctor found
+    """
 
     machine_id: str
     boot_id: str
@@ -153,8 +203,15 @@ class Host(Record, frozen=True, kw_only=True):
 class Probed(Record, frozen=True, kw_only=True):
     """What a runner is and what its probe proved; see :class:`runners.base.Support`.
 
-    ``layers`` are its layers of isolation, outermost first (:mod:`runners.layers`). ``accelerator`` is ``tcg`` for a
-    software-emulated virtual machine: another class of result (docs/explanation/method.md).
+    layers: its layers of isolation, outermost first (:mod:`runners.layers`)
+    version: the exact thing that was started
+    accelerator: ``kvm``, or ``tcg`` for a virtual machine that is emulated: another class of result
+        (docs/explanation/method.md); null for what is none
+    walls: the steps of isolation that hold
+    unlimited: the parts of the grant that the runner does not enforce
+    reclaims: by what the host can ask a running instance for memory; empty where it cannot
+    facts: further findings of the probe
+    fix: what to do if it cannot run
     """
 
     layers: Layers = ()
@@ -168,10 +225,12 @@ class Probed(Record, frozen=True, kw_only=True):
 
 
 class ProbedSubject(Probed, frozen=True, kw_only=True):
-    """What was found of the subject called ``label``, and the files that hold its exact configuration.
+    """What was found of a subject, and the files that hold its exact configuration. What was asked of it: see Scenario.
 
-    What was asked of it stands in the scenario. Each instance was asked for ``reclaim_bytes`` of its memory, by
-    ``reclaims``, which is empty where nothing was asked. ``skipped`` says why nothing was started.
+    label: its name
+    reclaim_bytes: how much of its memory each instance was asked for
+    manifest: files with the exact configuration, relative to the run's directory
+    skipped: why nothing was started; empty if it was
     """
 
     label: str
@@ -195,7 +254,12 @@ class SubjectRecord(ProbedSubject, frozen=True, kw_only=True):
 
 
 class Leak(Record, frozen=True, kw_only=True):
-    """Something that was there after the run and not before it. ``owner`` is a subject's label, or empty."""
+    """Something that was there after the run and not before it.
+
+    kind: what it is: a process, a mount, a cgroup ...
+    name: its name
+    owner: the label of the subject that made it, if that is known
+    """
 
     kind: str
     name: str
@@ -203,9 +267,11 @@ class Leak(Record, frozen=True, kw_only=True):
 
 
 class Look(Record, frozen=True, kw_only=True):
-    """The intervals after so many ``rounds``: subject -> half of its interval as a part of its median.
+    """How precise the figures were after so many rounds.
 
-    Null where it has no interval, or one around zero.
+    rounds: so many
+    half_widths: by subject: half of its interval as a part of its median; null where it has no interval, or one around
+        zero
     """
 
     rounds: Int64
@@ -218,11 +284,15 @@ class Look(Record, frozen=True, kw_only=True):
 
 
 class Precision(Record, frozen=True, kw_only=True):
-    """How the number of rounds came about, where a precision was ``wanted`` (0.05 for 5 % either way) of ``metric``.
+    """How the number of rounds came about, where a precision was wanted.
 
-    ``ended`` is empty while rounds may still be added. ``reached``: every interval was narrow enough. ``cap``: there
-    were ``max_rounds``. ``no figure``: too many trials failed for any. ``left_out`` are subjects that failed too often
-    to be waited for.
+    metric: the metric whose intervals decide
+    wanted: half of each interval as a part of its median: 0.05 for 5 % either way
+    max_rounds: the largest number of rounds
+    looks: what was found after how many rounds
+    left_out: subjects that failed too often to be waited for
+    ended: ``reached``: every interval was narrow enough; ``cap``: there were ``max_rounds``; ``no figure``: too many
+        trials failed for any; empty while rounds may still be added
     """
 
     metric: str
@@ -234,11 +304,27 @@ class Precision(Record, frozen=True, kw_only=True):
 
 
 class RunHeader(Record, frozen=True, kw_only=True):
-    """``run.json``: everything needed to understand and repeat the run. ``scenario`` is what was asked, resolved.
+    """``run.json``: everything needed to understand and repeat the run.
 
-    Where a precision is wanted, ``plan`` has the rounds that were decided so far, and ``precision`` says why.
-    ``subjects`` says what was found of those of the scenario; :meth:`subject_records` puts the two together. Raises
-    ValueError for a subject that the scenario does not have.
+    :meth:`subject_records` puts the subjects of the scenario and what was found of them together. Raises ValueError for
+    a subject that the scenario does not have.
+
+    schema: the version of this format
+    run: the name of the run
+    tare_version: the version of tare
+    git: the revision of its checkout, if it ran from one
+    started_at: when it began, in UTC
+    finished_at: when it ended; empty while it runs
+    state: ``running``, ``complete``, ``interrupted`` or ``failed``
+    scenario: what was asked, with nothing left to a default
+    subjects: what was found of the subjects of the scenario
+    plan: all trials, in their order
+    host: the machine
+    versions: versions of what tare measures with, by name
+    resolution_seconds: the smallest difference that the instrument could see, by the null baseline
+    leaks: what the run left on the host
+    warnings: what the reader has to know
+    precision: how the number of rounds came about, where a precision was wanted; ``plan`` has those decided so far
     """
 
     schema: int = SCHEMA_VERSION

@@ -55,8 +55,9 @@ def fraction(percent: str) -> float:
 class RunTable(Timing, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[run]``: how often, in which order, from which state, and when a start is over.
 
-    With ``precision = "5%"`` rounds are added until half of each interval is at most 5 % of its median, up to
-    ``max_rounds``.
+    ready: the payload's mark that ends a start: ``ready``, or ``first`` (the first instruction of PID 1)
+    precision: add rounds until half of the 95 % interval of every subject's figure is at most this part of its median,
+        such as ``"5%"``; ``rounds`` is then the least number, and at least 8; empty: no rounds are added
     """
 
     ready: Literal["ready", "first"] = "ready"
@@ -68,18 +69,25 @@ class RunTable(Timing, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class GrantTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[grant]``: what every subject is given."""
+    """``[grant]``: what every subject is given.
+
+    memory_mib: memory of each instance
+    cpus: processors of each instance
+    """
 
     memory_mib: Mebibytes = 128
     cpus: Cpus = 1
 
 
 class PayloadTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[payload]``: what PID 1 of every subject does. ``rootfs = "payload"`` is the built-in tree with it alone.
+    """``[payload]``: what the first process of every subject does, in this order.
 
-    It waits ``delay_ms``, touches ``touch_mib`` of memory, gives that back if ``release``, and is ready then. From then
-    on it uses ``busy_percent`` of one processor, in periods of 100 ms. ``release = "lazily"`` leaves it to the kernel
-    when to take the memory (MADV_FREE of madvise(2)).
+    rootfs: the root filesystem: a directory, or ``payload``, the built-in one that holds only the payload
+    delay_ms: wait this long before getting ready
+    touch_mib: write to this much memory before getting ready
+    release: free that memory before getting ready: ``true`` unmaps it; ``"lazily"`` lets the kernel decide when to take
+        it (MADV_FREE)
+    busy_percent: once ready, use this share of one processor, in periods of 100 ms; 0: only wait
     """
 
     rootfs: str = "payload"
@@ -92,8 +100,19 @@ class PayloadTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class SubjectTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[subjects]]``: a label, a runner, its options; any key of grant or payload again, for this subject only.
 
-    ``matrix`` maps such a key, or an option, to a list of values; the subject becomes one subject for each combination.
-    The keys that experiments add are in the type that :func:`format_of` makes.
+    An experiment may add keys of its own.
+
+    label: the name of the subject in the plan, the records and the report
+    runner: the runner that starts it
+    options: options of the runner
+    memory_mib: as in ``[grant]``, for this subject alone
+    cpus: as in ``[grant]``, for this subject alone
+    delay_ms: as in ``[payload]``, for this subject alone
+    touch_mib: as in ``[payload]``, for this subject alone
+    release: as in ``[payload]``, for this subject alone
+    busy_percent: as in ``[payload]``, for this subject alone
+    matrix: ``memory_mib``, ``cpus``, ``delay_ms``, ``touch_mib``, ``busy_percent``, or an option, each with a list of
+        values: one subject is made for each combination
     """
 
     label: str
@@ -109,7 +128,19 @@ class SubjectTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ScenarioFile(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole file, but for the tables that experiments add (:func:`format_of`). ``schema`` is the format's version."""
+    """The question, what is done, and what is compared; an experiment may have a table of its own.
+
+    schema: the version of this format: 1
+    question: the question that the report answers
+    experiment: what is done to each subject in a trial
+    reference: the label that the others are compared with
+    pairs: further pairs of labels to compare
+    prices: the names of the price books (``scenarios/prices/``) that the report of a ramp uses; none: all
+    run: the table ``[run]``
+    grant: the table ``[grant]``
+    payload: the table ``[payload]``
+    subjects: the tables ``[[subjects]]``: what is compared
+    """
 
     schema: Literal[1]
     question: str
@@ -124,7 +155,7 @@ class ScenarioFile(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 def format_of(designs: Designs) -> type[ScenarioFile]:
-    """The type of a file in which each of *designs* may be the experiment, and have its table and keys."""
+    """A ScenarioFile in which each of *designs* may be the experiment, and have its own table and keys."""
     settings: dict[str, Any] = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
     keys = {field.name: field.type for one in designs.values() for field in msgspec.structs.fields(one.keys_type)}
     tables = {one.table: one.table_type for one in designs.values() if one.table}

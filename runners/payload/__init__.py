@@ -31,11 +31,16 @@ Release = bool | Literal["lazily"]
 class Payload:
     """What the payload is told to do. ``payload.c`` says in which order it does these.
 
-    It waits ``delay_ms``, and touches ``touch_mib`` of memory. ``release``: it gives that memory back, by munmap(2), or
-    lazily, by MADV_FREE of madvise(2). ``tell="memory"``: it says what /proc/meminfo holds. ``busy_percent``: of one
-    processor, used from being ready on. ``out_kib`` and ``err_kib``: written to its standard output and error before it
-    is ready; ``floods``: without end after that. ``reads``: its standard input must be empty. With ``exit_code`` it
-    ends when it is ready, else it waits to be stopped.
+    delay_ms: wait this long before getting ready
+    touch_mib: write to this much memory before getting ready
+    release: free that memory before getting ready, by munmap(2); ``"lazily"``: by MADV_FREE of madvise(2)
+    tell: ``memory``: say what /proc/meminfo holds
+    busy_percent: once ready, use this share of one processor
+    exit_code: end with this code once ready; null: wait to be stopped
+    out_kib: write this much to standard output before getting ready
+    err_kib: write this much to standard error before getting ready
+    floods: go on writing without end once ready
+    reads: standard input must be empty
     """
 
     delay_ms: int = 0

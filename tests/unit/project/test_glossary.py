@@ -12,11 +12,13 @@ from tare import command
 
 ROOT = Path(__file__).resolve().parents[3]
 GLOSSARY = ROOT / "docs" / "explanation" / "glossary.md"
-#: A decision tells what was, in the words of its day; what is made from the code is judged there.
-NOT_OURS = ("decisions", "made")
 PAGES = [
     *(page for page in sorted(ROOT.glob("*.md")) if page.name != "CHANGELOG.md"),
-    *(page for page in sorted(ROOT.glob("docs/*/*.md")) if page != GLOSSARY and page.parent.name not in NOT_OURS),
+    *(
+        page
+        for page in sorted(ROOT.glob("docs/*/*.md"))
+        if page != GLOSSARY and not {"decisions", "made"} & {*page.parts}
+    ),
 ]
 TEMPLATES = sorted(ROOT.glob("reports/**/*.html"))
 SCENARIOS = sorted(ROOT.glob("scenarios/*.toml"))
