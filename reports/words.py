@@ -257,6 +257,11 @@ def _percents(fraction: float) -> str:
     return f"{plain(100 * fraction)} %"
 
 
+def amount(value: float, unit: str) -> str:
+    """*value* with a true minus sign, and no plus."""
+    return f"{'−' if value < 0 else ''}{show(abs(value), unit)}"
+
+
 def share(fraction: float) -> str:
     """``3.1 %`` of a whole, in tenths."""
     # Plus zero: what rounds to zero has no sign.

@@ -86,6 +86,7 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         precision=_precision(header),
         host=_host(header.host),
         limits=tuple(section.limits(found)),
+        quantities=section.quantities(found),
         scenario_text=header.scenario.text,
         merged=tuple(map(_merged, run.merged)),
         unlike=run.unlike,

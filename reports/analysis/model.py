@@ -174,6 +174,41 @@ class Lead(Part, frozen=True, kw_only=True):
     bars: tuple[Bar, ...] = ()
 
 
+class Counted(Part, frozen=True, kw_only=True):
+    """One quantity of one subject by one definition; ``share`` of the largest number that any definition gives it."""
+
+    subject: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    share: float = 0.0
+
+
+class Definition(Part, frozen=True, kw_only=True):
+    """One way to count a quantity. ``ours`` is the one that the report uses.
+
+    Where the run did not measure it there are no ``numbers``, and ``command`` is what does.
+    """
+
+    name: str
+    text: str
+    ours: bool = False
+    command: str = ""
+    numbers: tuple[Counted, ...] = ()
+
+    def of(self, subject: str) -> Counted | None:
+        """The number of *subject*."""
+        return next((number for number in self.numbers if number.subject == subject), None)
+
+
+class OneQuantity(Part, frozen=True, kw_only=True):
+    """One quantity, in ``unit``, by all definitions that are known of it, that of the report first."""
+
+    quantity: str
+    unit: str
+    definitions: tuple[Definition, ...]
+
+
 class Delay(Part, frozen=True, kw_only=True):
     """A known delay, measured: seconds asked for, seconds recovered (median of paired differences), and their gap."""
 
@@ -328,6 +363,7 @@ class Report(Part, frozen=True, kw_only=True):
     precision: Precise | None = None
     host: HostFacts
     limits: tuple[str, ...]
+    quantities: tuple[OneQuantity, ...] = ()
     scenario_text: str
     merged: tuple[MergedRun, ...] = ()
     unlike: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ _APART = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One small chart. ``x`` and ``y`` are all values that it must hold.
+    """One small chart. ``x`` and ``y`` are all values that it must hold;
 
     ``number`` is the one number that it shows, and ``rest`` the words after it. ``subject`` is whose it is, where the
     label is not its name.

@@ -58,6 +58,7 @@ def environment() -> Environment:
         signed=raw.in_unit(words.signed),
         together=words.together,
         percent=words.percent,
+        amount_of=raw.in_unit(words.amount),
         bytes=raw.of(lambda value: show(float(value), "bytes"), "bytes"),
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )

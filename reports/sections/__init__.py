@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tare.bench.records.rows import RunHeader
     from tare.bench.records.store import Run
     from tare.reports.analysis.build import Analysed
-    from tare.reports.analysis.model import Calibration, Claim, Compared, Lead, Report, SubjectFigures
+    from tare.reports.analysis.model import Calibration, Claim, Compared, Lead, OneQuantity, Report, SubjectFigures
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -83,6 +83,10 @@ class Section(Protocol):
 
     def limits(self, found: Found) -> Iterator[str]:
         """What these numbers do not say."""
+        ...
+
+    def quantities(self, found: Found) -> tuple[OneQuantity, ...]:
+        """What the figures are by other definitions; empty where one is known."""
         ...
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:

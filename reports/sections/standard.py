@@ -16,7 +16,7 @@ from tare.bench.records.store import Run
 from tare.reports import words
 from tare.reports.analysis import lead
 from tare.reports.analysis.claims import claim, no_answer
-from tare.reports.analysis.model import Claim, Compared, Lead, Report, SubjectFigures
+from tare.reports.analysis.model import Claim, Compared, Lead, OneQuantity, Report, SubjectFigures
 from tare.reports.sections import Found, Groundwork, experiment
 
 if TYPE_CHECKING:
@@ -89,6 +89,10 @@ class Standard:
         """What holds for every measurement of a payload that does next to nothing."""
         yield "What a real service needs: the payload does almost nothing."
         yield "What other hosts would show. Ratios are more alike than times, but not equal."
+
+    def quantities(self, found: Found) -> tuple[OneQuantity, ...]:
+        """One definition each."""
+        return ()
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """One chart for each metric: every sample as a dot."""

@@ -25,7 +25,7 @@ from tare.reports.sections.ramp.charts import (
 )
 from tare.reports.sections.ramp.density import capacity, curves
 from tare.reports.sections.ramp.density.model import CurvePoint
-from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
+from tare.reports.sections.ramp.memory import ledger, margin_words, released
 from tare.reports.sections.ramp.memory.model import Margin, MemoryLayers, Owner
 
 #: Towers that stand side by side; more would be too narrow to read.
@@ -79,7 +79,6 @@ def context(analysed: Analysed) -> dict[str, Any]:
             900,
         )
     refused = found.refused
-    counters = [name for name in slopes.COUNTERS if any(line.counter == name for line in report.analysis.fits)]
     return {
         "filters": FILTERS,
         "analysis": found,
@@ -92,8 +91,6 @@ def context(analysed: Analysed) -> dict[str, Any]:
         "by_label": {subject.label: subject for subject in report.subjects},
         "largest": lambda label: ledger.largest(report.analysis.ledger, label),
         "host_line": lambda label: by_line.get((label, ledger.HOST)),
-        "counter_line": lambda label, counter: by_line.get((label, counter)),
-        "counters": {name: slopes.COUNTERS[name] for name in counters},
         "parts": list(dict.fromkeys(part for row in report.analysis.ledger for part in row.parts)),
         "refused": refused,
         "most_rounds": _MOST_ROUNDS,

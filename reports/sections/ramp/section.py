@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.store import Run
-from tare.reports.analysis.model import Claim, Lead, Report, SubjectFigures
+from tare.reports.analysis.model import Claim, Lead, OneQuantity, Report, SubjectFigures
 from tare.reports.sections import Found, Groundwork
 from tare.reports.sections.ramp.memory.model import FIRST, MARGIN
 from tare.reports.sections.standard import Standard
@@ -55,6 +55,12 @@ class Ramp(Standard):
 
         yield from sentences.limits(found.header, found.analysis)
         yield "What other hosts would show: their kernel, processors and sizes of kernel objects are others."
+
+    def quantities(self, found: Found) -> tuple[OneQuantity, ...]:
+        """What one more instance takes, by the counters that people use."""
+        from tare.reports.sections.ramp.memory.definitions import definitions
+
+        return definitions(found.subjects, found.analysis.fits, found.analysis.ledger)
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Charts, legends, and the rows that a part of the page looks up."""

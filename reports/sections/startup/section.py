@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tare.bench.records.metrics import METRICS
-from tare.reports.analysis.model import Lead, Report, SubjectFigures
+from tare.reports.analysis.model import Lead, OneQuantity, Report, SubjectFigures
 from tare.reports.sections import Found
 from tare.reports.sections.standard import Standard
 from tare.reports.sections.startup import trust
@@ -56,6 +56,12 @@ class Startup(Standard):
             yield ("That the grant limited every subject: the report says which part of it a runner does not enforce.")
         other = "cold" if header.scenario.run.cache == "warm" else "warm"
         yield f"What a start costs with a {other} page cache: all starts here found it {header.scenario.run.cache}."
+
+    def quantities(self, found: Found) -> tuple[OneQuantity, ...]:
+        """The time of a start and its memory, by the definitions that people use."""
+        from tare.reports.sections.startup.definitions import definitions
+
+        return definitions(found)
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Every start as a dot, the order of the run, the phases, and the layers with what was measured on each."""

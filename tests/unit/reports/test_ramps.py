@@ -157,7 +157,7 @@ def test_pages_stand_alone_and_mark_what_is_emulated(tmp_path: Path, probe: str)
     for chart in charts:
         assert re.findall(r"#[0-9a-f]{6}\b", chart) == [], "a colour that no scheme can change"
     if probe == "memory":
-        assert "Six counters, six answers" in page.text
+        assert "The same thing, different number" in page.text
         assert "guest kernel and payload" in page.text
         assert "Billed = used + idle" in page.text
 

@@ -165,6 +165,11 @@ def _panel(
     axes.set_xticks([tick * size for tick in ticks])
     axes.set_xticklabels([f"{tick:.4g} {suffix}".replace("-", "−") if tick else "0" for tick in ticks])
     axes.tick_params(length=3, labelsize=svg.TEXT)
+    low, high = axes.get_xlim()
+    for label, tick in zip(axes.get_xticklabels(), ticks, strict=True):
+        # A label at an end of the axis would stand outside the picture.
+        place = (tick * size - low) / (high - low) * points
+        label.set_horizontalalignment("left" if place < 20 else "right" if place > points - 26 else "center")
     if panel[0].emulated:
         x = -left / points
         axes.text(x, -8, EMULATED_ROW, transform=axes.get_yaxis_transform(), fontsize=svg.TEXT, color=svg.MUTED)
