@@ -105,5 +105,7 @@ def test_the_commands_of_a_document_do_what_it_says(document: Path, session: Ses
         at = f"{document.relative_to(fences.ROOT)}:{command.line}: {command.text}\n{printed}"
         assert code == wanted, at
         assert not (line := fences.missing(command.shown, printed)), f"not printed: {line!r}\n{at}"
-        if command.text.startswith("tare run ") and (found := re.findall(r"^/.*/results/\S+$", printed, re.MULTILINE)):
+        if command.text.startswith("tare run ") and (
+            found := re.findall(r"^/\S*/results/[^/\s]+$", printed, re.MULTILINE)
+        ):
             session.kept.setdefault(command.bare, (code, where / f"out-{n}", Path(found[-1])))
