@@ -1,4 +1,4 @@
-"""How a subject looks in every figure of a page: a colour by its kind, a shape and a line of its own.
+"""How a subject looks in every figure of a page: a colour by its kind, and a shape of its own.
 
 Nothing is told by colour alone, so that a page says the same in grey, and to a reader who sees fewer
 colours.
@@ -17,8 +17,6 @@ SHAPES = (
     ("o", "●", "○"), ("s", "■", "□"), ("^", "▲", "△"), ("D", "◆", "◇"), ("v", "▼", "▽"), ("*", "★", "☆"),
     ("<", "◀", "◁"), (">", "▶", "▷"),
 )  # fmt: skip
-#: Lines of matplotlib: offset, then lengths of ink and of gap.
-LINES = ((0, ()), (0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +26,6 @@ class Look:
     colour: str
     marker: str
     glyph: str
-    line: tuple[float, tuple[float, ...]]
     emulated: bool
 
     @property
@@ -47,7 +44,6 @@ def looks(subjects: Iterable[SubjectFigures]) -> Mapping[str, Look]:
             colour=svg.colour(subject.runner, subject.layers),
             marker=marker,
             glyph=hollow if emulated else filled,
-            line=LINES[place % len(LINES)],
             emulated=emulated,
         )
     return found

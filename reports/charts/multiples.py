@@ -36,7 +36,7 @@ _APART = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One small chart. ``x`` and ``y`` are all values that it must hold;
+    """One small chart. ``x`` and ``y`` are all values that it must hold.
 
     ``number`` is the one number that it shows, and ``rest`` the words after it. ``subject`` is whose it is, where the
     label is not its name.
@@ -148,8 +148,8 @@ def dots(axes: Axes, look: Look, x: Sequence[float], y: Sequence[float]) -> None
 def line(axes: Axes, look: Look, x: Sequence[float], y: Sequence[float]) -> None:
     """A curve in the look of its subject."""
     axes.plot(
-        x, y, color=look.colour, linewidth=1.6, linestyle=look.line, marker=look.marker, markersize=5,
-        markerfacecolor=look.face, markeredgewidth=1.0,
+        x, y, color=look.colour, linewidth=1.6, marker=look.marker, markersize=5, markerfacecolor=look.face,
+        markeredgewidth=1.0,
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def _limits(axes: Axes, cell: Cell, scale: Scale, unit: str, points: float, *, l
         axes.set_xlim(first, last)
         numbers: Iterable[float] = _apart(cell.x, last / first)
     else:
-        axes.set_xlim(0, last * 1.05)
+        axes.set_xlim(-last * 0.02, last * 1.05)
         numbers = MaxNLocator(max(2, min(4, int(points / 50))), integer=True).tick_values(0, last)
     shown = [number for number in numbers if 0 < number <= last]
     axes.set_xticks(shown)

@@ -129,7 +129,7 @@ def test_the_bars_of_the_ledger_are_to_scale(memory: Analysed) -> None:
 
 
 def cell(label: str, y: Sequence[float], x: Sequence[float] = (1, 10), *, emulated: bool = False) -> Cell:
-    look = Look(colour=svg.INK, marker="o", glyph="●", line=(0, ()), emulated=emulated)
+    look = Look(colour=svg.INK, marker="o", glyph="●", emulated=emulated)
     return Cell(label=label, look=look, number="", x=x, y=y)
 
 

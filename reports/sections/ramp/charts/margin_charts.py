@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
@@ -14,7 +13,7 @@ from tare.reports.charts import svg
 from tare.reports.charts.looks import looks
 from tare.reports.charts.multiples import Cell, mark, small_multiples
 from tare.reports.sections.ramp.charts.growth_charts import ALIVE
-from tare.reports.sections.ramp.charts.memory_charts import GROUPS, grouped
+from tare.reports.sections.ramp.charts.memory_charts import GROUPS, grouped, keys, part
 from tare.reports.sections.ramp.memory.margins import APART
 from tare.reports.sections.ramp.memory.model import Constancy, Margin
 
@@ -28,12 +27,12 @@ def shown(report: Report) -> list[SubjectFigures]:
     return [s for group in ordered(report.subjects) for s in group if steps.count(s.label) >= _LEAST_STEPS]
 
 
-def legend(report: Report) -> list[tuple[str, str]]:
-    """(CSS variable, words) of the groups that the charts show."""
+def legend(report: Report) -> list[tuple[str, str, str]]:
+    """The keys of the groups that the charts show."""
     labels = {subject.label for subject in shown(report)}
     stacks = [_groups(one) for one in report.analysis.margins if one.subject in labels]
     used = [name for name in GROUPS if any(abs(s[name]) > 0.005 * max(map(abs, s.values())) for s in stacks)]
-    return [GROUPS[name][1:] for name in used]
+    return keys(used)
 
 
 def course(report: Report, *, width: float, name: str) -> str:
@@ -80,18 +79,10 @@ def _stack(axes: Axes, steps: Sequence[Margin]) -> None:
             if not value:
                 continue
             bottom = up if value > 0 else down + value
-            _box(axes, step, group, bottom, abs(value))
+            wide, edge = step.end - step.start, 0.4 if group == "residual" else 0.0
+            axes.add_patch(part(group, (step.start, bottom), wide, abs(value), edge=edge))
             up, down = (up + value, down) if value > 0 else (up, down + value)
     axes.axhline(0, color=svg.RULE, linewidth=0.8)
-
-
-def _box(axes: Axes, step: Margin, group: str, bottom: float, height: float) -> None:
-    place, wide = (step.start, bottom), step.end - step.start
-    if group == "residual":
-        box = Rectangle(place, wide, height, facecolor=svg.PAPER, edgecolor=svg.INK, hatch="xxxx", linewidth=0.4)
-    else:
-        box = Rectangle(place, wide, height, facecolor=GROUPS[group][0], edgecolor="none", linewidth=0)
-    axes.add_patch(box)
 
 
 def _ends(axes: Axes, found: Constancy) -> None:

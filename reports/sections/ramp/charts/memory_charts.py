@@ -40,6 +40,10 @@ GROUPS: Mapping[str, tuple[str, str, str]] = {
     "others": (svg.OTHERS, "--others", "other processes of this host"),
     "residual": (svg.INK, "", "residual: not explained"),
 }
+#: Group of parts -> (hatch of matplotlib, class of its swatch): where lightness alone would not tell it in grey.
+PATTERNS: Mapping[str, tuple[str, str]] = {
+    "cache": ("...", "dots"), "tables": ("////", "lines"), "rests": ("xxx", "net"), "residual": ("xxxx", "crossed"),
+}  # fmt: skip
 _GROUP_OF = {
     "page_cache": "cache", "shared_memory": "cache", "slab_reclaimable": "slab", "slab_unreclaimable": "slab",
     "page_tables": "tables", "kernel_stacks": "stacks", "percpu": "stacks", "vmalloc": "stacks", "huge_pages": "others",
@@ -86,6 +90,13 @@ def grouped(parts: Mapping[str, float], *, guest: float, residual: float) -> dic
     return found
 
 
+def part(name: str, place: tuple[float, float], wide: float, high: float, *, edge: float) -> Rectangle:
+    """The box of a group of parts: its colour, and its pattern if it has one. What is not explained has no colour."""
+    colour, hatch = GROUPS[name][0], PATTERNS.get(name, (None, ""))[0]
+    face, line = (svg.PAPER, colour) if name == "residual" else (colour, svg.PAPER)
+    return Rectangle(place, wide, high, facecolor=face, edgecolor=line, hatch=hatch, linewidth=edge)
+
+
 def at_most(report: Report) -> list[Bar]:
     """One bar for each subject, at its largest number."""
     found, look = [], looks(report.subjects)
@@ -98,10 +109,15 @@ def at_most(report: Report) -> list[Bar]:
     return found
 
 
-def legend(bars: Sequence[Bar]) -> list[tuple[str, str]]:
-    """(CSS variable, words) of the groups that *bars* show."""
+def keys(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(CSS variable, words, class of the swatch) of groups."""
+    return [(*GROUPS[name][1:], PATTERNS.get(name, ("", ""))[1]) for name in names]
+
+
+def legend(bars: Sequence[Bar]) -> list[tuple[str, str, str]]:
+    """The keys of the groups that *bars* show."""
     used = [name for name in GROUPS if any(abs(bar.groups[name]) > 0.001 * bar.reach for bar in bars)]
-    return [GROUPS[name][1:] for name in used]
+    return keys(used)
 
 
 def balance(bars: Sequence[Bar], *, width: float, name: str, title: str) -> str:
@@ -192,15 +208,8 @@ def _bar(
     forward = backward = 0.0
     for name, value in bar.groups.items():
         start = forward if value >= 0 else backward + value
-        colour = GROUPS[name][0]
-        if name == "residual":
-            box = Rectangle(
-                (start, y), abs(value), _BAR, facecolor=svg.PAPER, edgecolor=colour, hatch="xxxx", linewidth=0.8
-            )
-        else:
-            box = Rectangle((start, y), abs(value), _BAR, facecolor=colour, edgecolor=svg.PAPER, linewidth=0.8)
         if abs(value) / (high - low) * points >= 0.4:
-            axes.add_patch(box)
+            axes.add_patch(part(name, (start, y), abs(value), _BAR, edge=0.8))
         wide = abs(value) / (high - low) * points
         if wide >= 74 and name != "residual":
             axes.text(
