@@ -256,12 +256,14 @@ def test_no_claim_on_memory_is_printed_where_the_account_does_not_balance(write:
     assert all("23.0 MiB" not in one.lead + one.detail for one in mine)
     text = reports.write(path).read_text("utf-8")
     assert f"No claim: {why}" in Page(text).text
-    for section in ("margin", "counters", "back", "density"):
+    for section in ("margin", "back", "density"):
         shown = text[text.index(f'<section id="{section}">') :].partition("</section>")[0]
         row = next(one for one in re.findall(r"<tr.*?</tr>", shown, flags=re.DOTALL) if "container</th>" in one)
         assert "no claim" in row, section
-        if section != "counters":  # the other counters do not rest on the account
-            assert "MiB" not in row.replace("150 MiB of a change of 1.12 GiB", "").replace("57.5 MiB", ""), section
+        assert "MiB" not in row.replace("150 MiB of a change of 1.12 GiB", "").replace("57.5 MiB", ""), section
+    # The other counters do not rest on the ledger.
+    numbers = text[text.index('<article class="kind k-container" data-subject="container">') :].partition("</dl>")[0]
+    assert re.search(r'<dd class="ours">no claim</dd>\s*<dt>RSS</dt>', numbers)
 
 
 def test_what_is_given_back_is_refused_with_its_account(write: Write) -> None:
