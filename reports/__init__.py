@@ -6,7 +6,7 @@ the process that measures must not have them in its memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tare.bench.records.store import Run
     from tare.reports.analysis.build import Analysed
     from tare.reports.analysis.model import Report, RunsComparison
+    from tare.reports.analysis.overview import Overview
 
 __all__ = [
     "MERGED_PAGE",
@@ -33,6 +34,8 @@ __all__ = [
     "data",
     "html",
     "merge",
+    "overview",
+    "overview_html",
     "render",
     "render_hosts",
     "sentence",
@@ -143,6 +146,20 @@ def as_markdown(report: Report | RunsComparison) -> str:
     from tare.reports.markdown import text
 
     return text(report)
+
+
+def overview(paths: Sequence[Path], watch: Callable[[int], None] = lambda _: None) -> Overview:
+    """The runs at *paths* at a glance; *watch* is told how many were read. One that is damaged harms no other."""
+    from tare.reports.analysis.overview import overview
+
+    return overview(paths, watch)
+
+
+def overview_html(found: Overview, at: Path) -> str:
+    """All runs as one HTML page, whose links hold where it is written to *at*."""
+    from tare.reports.page.overview import page
+
+    return page(found, at, [PAGE])
 
 
 def render(report: Report | RunsComparison, *, width: int = 80) -> RenderableType:

@@ -17,7 +17,17 @@ from tare.verbs import host, measure, runs
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-VERBS = (host.doctor, runs.list_, measure.plan, measure.run, runs.report, runs.compare, runs.pack, host.clean)
+VERBS = (
+    host.doctor,
+    runs.list_,
+    measure.plan,
+    measure.run,
+    runs.report,
+    runs.compare,
+    runs.index,
+    runs.pack,
+    host.clean,
+)
 
 
 @click.group(cls=arguments.Verbs, context_settings=CONTEXT)

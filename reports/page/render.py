@@ -59,6 +59,7 @@ def environment() -> Environment:
         together=words.together,
         percent=words.percent,
         amount_of=raw.in_unit(words.amount),
+        shown=words.quantity,
         bytes=raw.of(lambda value: show(float(value), "bytes"), "bytes"),
         when=lambda text: text[:16].replace("T", " ") + (" UTC" if text.endswith(("+00:00", "Z")) else ""),
     )

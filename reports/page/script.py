@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from markupsafe import Markup
 
-_PARTS = ("kit", "subjects", "tables", "figures", "start")
+#: What the page of a report is made of, and that of all runs.
+REPORT = ("kit", "subjects", "tables", "figures", "start")
+OVERVIEW = ("kit", "tables", "overview")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,10 @@ class Script:
 
 
 @cache
-def script() -> Script:
-    """The script of every page."""
+def script(parts: Sequence[str] = REPORT) -> Script:
+    """The script of a page, of these *parts*."""
     here = Path(__file__).with_name("js")
-    text = "".join((here / f"{part}.js").read_text(encoding="utf-8") for part in _PARTS)
+    text = "".join((here / f"{part}.js").read_text(encoding="utf-8") for part in parts)
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
     # Our own files, quoted nowhere: what came from a run is in the page's elements, never in here.
     return Script(text=Markup(text), allowed=Markup("'sha256-{}'").format(digest))

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import click
 
-from tare.reports.cli import streams
+from tare.reports.cli import arguments, streams
 from tare.verbs.options import as_json, given, markdown_option, results_option, run_argument, verb
+
+#: The name of the page of all runs, in their directory.
+INDEX = "index.html"
 
 
 @verb("list")
@@ -179,6 +182,40 @@ def pack(run: str, *, output: Path | None, results: Path) -> None:
         target = output or Path(f"{chosen.path.resolve().name}.zip")
         files.write_atomically(target, packed.pack(chosen.path))
     streams.out(f"{target}\n")
+
+
+@verb()
+@click.argument("directory", required=False, type=click.Path(path_type=Path, readable=False))
+@click.option(
+    "-o", "--output", help="Write the page to this file; '-' is stdout.  [default: index.html in the directory]"
+)
+@as_json
+def index(directory: Path | None, *, output: str | None, as_json: bool) -> None:
+    """Make one page of all runs in a directory: a table with links, and their main figures over time.
+
+    Without DIRECTORY it is the one that tare run writes to. Prints the path of the page.
+
+    \b
+    Example:
+      tare index
+      tare index /srv/nightly -o nightly.html
+    """
+    from tare import reports
+    from tare.bench.records import store
+    from tare.reports.terminal import consoles
+
+    _one_form(output=output, markdown=False, as_json=as_json)
+    place = directory or arguments.results()
+    paths = store.runs(place)
+    if directory is not None and not place.is_dir():
+        raise click.UsageError(f"{place} is not a directory")
+    with consoles.status(f"reading {len(paths)} runs"):
+        found = reports.overview(paths)
+    if as_json:
+        streams.json(found)
+        return
+    own = place / INDEX
+    _deliver(reports.overview_html(found, Path(output) if output else own), output, own)
 
 
 def _one_form(*, output: str | None, markdown: bool, as_json: bool) -> None:

@@ -1,0 +1,108 @@
+"""The pages of all runs and of a comparison in a browser: quiet, fitting, searched with script, whole without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from tare import reports
+from tare.bench.records import store
+from tests.browser.test_report import SIDEWAYS
+from tests.unit.reports import fixture
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+LONG = "container-with-a-label-that-is-much-too-long-for-any-column"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of two scenarios on six days, one of which is damaged, and the first two of them compared."""
+    results = tmp_path_factory.mktemp("overview")
+
+    def growing(day: int) -> Callable[[str, str], float]:
+        return lambda label, _: 1.0 + day * (label == LONG)
+
+    for day in range(1, 7):
+        name = "startup" if day % 2 else "quick"
+        subjects = [fixture.subject("process"), fixture.subject("vm"), fixture.subject("container", LONG)]
+        fixture.write_run(
+            results / f"2026020{day}T101112Z-{name}-1a2b",
+            subjects[: 3 if day % 2 else 2],
+            rounds=10,
+            seed=day,
+            name=name,
+            started_at=f"2026-02-0{day}T10:11:12+00:00",
+            scale=growing(day),
+        )
+    (results / "broken").mkdir()
+    (results / "broken" / "run.json").touch()
+    paths = store.runs(results)
+    page, compared = results / "index.html", results / "compared.html"
+    page.write_text(reports.overview_html(reports.overview(paths), page), "utf-8")
+    both = reports.compare_runs(store.load(paths[1]), store.load(paths[3]), fail_on=["ready_seconds:5%"])
+    compared.write_text(reports.comparison_html(both), "utf-8")
+    return {"index": page, "compared": compared}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("name", ["index", "compared"])
+def test_the_page_is_quiet_and_fits(
+    browser: Browser, made: dict[str, Path], name: str, width: int, scheme: Literal["light", "dark"], script: bool
+) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=scheme, java_script_enabled=script
+    )
+    try:
+        page = context.new_page()
+        said: list[str] = []
+        asked: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(made[name].as_uri())
+        assert said == []
+        assert [url for url in asked if not url.startswith("data:")] == [made[name].as_uri()]
+        assert page.locator("h1").is_visible()
+        if script:
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(SIDEWAYS) == []
+        else:
+            assert page.locator("input, select").count() == 0
+            assert page.locator("tbody tr").count() > 5
+    finally:
+        context.close()
+
+
+def shown(page: Page) -> tuple[int, int]:
+    """How many rows and how many charts are seen."""
+    rows, charts = page.locator(".runs tbody tr"), page.locator(".small li")
+    return sum(one.is_visible() for one in rows.all()), sum(one.is_visible() for one in charts.all())
+
+
+def test_runs_are_searched_and_filtered(browser: Browser, made: dict[str, Path]) -> None:
+    page = browser.new_page()
+    try:
+        page.goto(made["index"].as_uri())
+        assert shown(page) == (7, 5)
+        page.get_by_label("search").fill("20260203")
+        assert shown(page) == (1, 5)
+        assert page.get_by_text("1 of 7 runs").is_visible()
+        page.get_by_label("search").fill("")
+        page.get_by_label("scenario").select_option("quick")
+        assert shown(page) == (3, 2)
+        page.get_by_label("scenario").select_option("")
+        page.get_by_label("subject").select_option(LONG)
+        assert shown(page) == (3, 1)
+        page.get_by_label("subject").select_option("")
+        page.get_by_label("from").fill("2026-02-02")
+        page.get_by_label("until").fill("2026-02-04")
+        assert shown(page)[0] == 3
+    finally:
+        page.close()
