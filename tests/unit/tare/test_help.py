@@ -18,7 +18,7 @@ VERBS = sorted(command.cli.commands)
 
 
 def test_the_verbs_are_those_that_are_documented() -> None:
-    assert VERBS == ["clean", "compare", "completion", "doctor", "list", "pack", "plan", "report", "run"]
+    assert VERBS == ["clean", "compare", "completion", "doctor", "index", "list", "pack", "plan", "report", "run"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
