@@ -38,6 +38,9 @@ from tare.bench.scenario.plan import rounds_of
 from tare.runners import layers
 from tare.runners.base import RunnerError, Scratch
 
+#: Between short trials nobody looks at other processes more often: it costs some milliseconds, and the caches' content.
+_LOOK_EVERY_S = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -64,6 +67,8 @@ class TrialLoop:
         self.failed = 0
         self.numbers = itertools.count(1)
         self.run_cgroup: run_cgroup.RunCgroup | None = None
+        self.serving: frozenset[int] = frozenset()
+        self.last = False
         self.rounds = Rounds(self.experiment, self.scenario, header.precision)
 
     def measure(self, trials: tuple[Trial, ...]) -> Result:
@@ -132,11 +137,15 @@ class TrialLoop:
             gc.collect()
             gc.disable()  # a collection in the middle of a start would be counted as the start's
             cleanup.callback(gc.enable)
+            serving = (one.prepared.resident_pids | one.prepared.daemon_pids for one in ready.values())
+            self.serving = frozenset[int]().union(*serving)
+            session.others.look(self.serving)
             ended, trials = 0, (trials or self._further(writer))
             while trials := tuple(planned for planned in trials if planned.subject in ready):
                 for position, planned in enumerate(trials, start=ended + 1):
                     interrupts.check()
                     self.monitor.starting(planned, position, ended + len(trials))
+                    self.last = position == ended + len(trials)
                     self._until_valid(planned, ready[planned.subject], writer, session)
                 ended += len(trials)
                 trials = self._further(writer)
@@ -217,6 +226,10 @@ class TrialLoop:
         if status in ("failed", "timeout") or result.lost:
             self.failed += 1
             log = writer.log(planned.id, f"{reason}\n\nThe end of its console:\n{result.console}\n")
+        meanwhile = None
+        if self.last or session.others.unrecorded_s >= _LOOK_EVERY_S:
+            session.others.look(self.serving)
+            meanwhile = session.others.record()
         outcome = Outcome(
             trial=planned.id,
             subject=planned.subject,
@@ -229,6 +242,7 @@ class TrialLoop:
             reached=result.reached,
             lost=result.lost,
             stopped_by=result.stopped_by,
+            meanwhile=meanwhile,
         )
         # Only a trial that kept the contract has figures: those of a broken one would mean something else. Those of an
         # invalid one are kept, and do not count.

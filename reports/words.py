@@ -152,7 +152,7 @@ def no_figures(missing: Mapping[str, str]) -> str:
     """Why these subjects have no figure: label -> reason, one clause for all that share a reason."""
     shared: dict[str, list[str]] = {}
     for label, why in missing.items():
-        shared.setdefault(why.removeprefix("no figure: "), []).append(label)
+        shared.setdefault(why.removeprefix("no figure: ").removeprefix("no claim: "), []).append(label)
     return "; ".join(f"no figure for {', '.join(labels)}: {why}" for why, labels in shared.items())
 
 
@@ -204,6 +204,8 @@ def _claim(compared: Compared) -> str:
             return f"No difference shown between {between} {noun}"
         case "not enough rounds":
             return f"Not enough rounds to compare {f'the two runs of {one}' if runs else f'{one} with {other}'} {noun}"
+        case "no figure" if compared.refused is not None:
+            return f"Too noisy to compare {f'the two runs of {one}' if runs else f'{one} with {other}'} {noun}"
         case "no figure":
             return f"{f'The two runs of {one}' if runs else f'{one} and {other}'} cannot be compared {noun}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from tare.bench.experiments.start import Contract
 from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.host.run_cgroup import RunCgroup
+from tare.bench.readings.others import Others
 from tare.bench.readings.stalls import Watch
 from tare.bench.records.metrics import Metric
 from tare.bench.records.resolved import Scenario, Subject
@@ -27,7 +28,8 @@ class Session:
     """What all trials of a run share, and what one leaves for the next.
 
     ``unsettled`` instances were removed, and free memory was not seen to stand still since. ``alive`` is told the
-    number of instances that a trial has reached. ``run_cgroup`` is None where this user may not make cgroups.
+    number of instances that a trial has reached. ``others`` looks at processes that are not tare's. ``run_cgroup`` is
+    None where this user may not make cgroups.
     """
 
     scenario: Scenario
@@ -37,6 +39,7 @@ class Session:
     alive: Callable[[int], None]
     watch: Watch
     host_bytes: int
+    others: Others = field(default_factory=Others)
     unsettled: int = 0
 
     @property

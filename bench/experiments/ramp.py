@@ -149,6 +149,7 @@ class Ramps(Experiment):
             meter=session.run_cgroup.meter if session.run_cgroup else None,
             descends=self._descends,
             watch=session.watch,
+            others=session.others,
         )
         names = (f"{name}-{number}" for number in itertools.count(1))
         found = scale(ramp, names, session.contract, interrupts=session.interrupts, alive=session.alive)

@@ -21,6 +21,7 @@ from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host import ksm
 from tare.bench.host.interrupts import Interrupts, TrialTimeout
 from tare.bench.readings import hostmem
+from tare.bench.readings.others import Others
 from tare.bench.readings.stalls import MOST_REPEATS, Stalled, Watch
 from tare.bench.records.rows import Serves, Stop
 from tare.runners.base import Instance, Launch, RunnerError
@@ -39,7 +40,8 @@ class Ramp:
     ``unsettled`` instances were removed before, and free memory was not seen to stand still since. ``meter`` is None
     where nobody counts the processor time of what the run starts. With ``descends`` the way down is read, too, at the
     numbers of the way up. Each instance that is ready is asked for ``reclaim_bytes``; ``pause_s`` is
-    :attr:`runners.base.Prepared.pause_s`. *watch* tells which steps do not count because this process did not run.
+    :attr:`runners.base.Prepared.pause_s`. *watch* tells which steps do not count because this process did not run,
+    *others* looks at processes that are not tare's.
     """
 
     launch: Launch
@@ -55,6 +57,7 @@ class Ramp:
     reclaim_bytes: int = 0
     pause_s: float = 0.0
     watch: Watch = field(default_factory=Watch)
+    others: Others = field(default_factory=Others)
 
 
 def scale(
@@ -142,6 +145,8 @@ class _Scale:
 
     def up(self, names: Iterator[str]) -> Stop:
         """Start until a rule holds; return it."""
+        # Before the first reading: what the kernel keeps of the files that are opened here is in that one then.
+        self.ramp.others.look(self._ours())
         self._ground = self._read(0)
         self._look(self._ground)
         ramp = self.ramp
@@ -294,7 +299,13 @@ class _Scale:
             self.seen.idle_percent = 100 * (1 - watched["host_busy_ratio"])
         serving: dict[Serves, frozenset[int]] = {"resident": self.ramp.resident_pids, "daemon": self.ramp.daemon_pids}
         found = sample(n, self.instances, serving, self.ramp.memory_bytes)
+        self.ramp.others.look(self._ours())
         return [*found, Reading(values=watched, n=n)] if watched else found
+
+    def _ours(self) -> frozenset[int]:
+        """The processes of the instances, and those that serve them."""
+        of_instances = (instance.pids() for instance in self.instances)
+        return frozenset[int]().union(self.ramp.resident_pids, self.ramp.daemon_pids, *of_instances)
 
     def _look(self, host: dict[str, float]) -> None:
         seen, ground = self.seen, self._ground

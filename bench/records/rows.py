@@ -108,6 +108,43 @@ class Stop(Record, frozen=True, kw_only=True):
         return f"{self.rule}: {self.detail}"
 
 
+class Other(Record, frozen=True, kw_only=True):
+    """A process that is neither tare's nor an instance.
+
+    name: its name
+    pid: its number
+    memory_bytes: how far its anonymous memory moved
+    cpu_seconds: how long it ran
+    """
+
+    name: str
+    pid: Int64
+    memory_bytes: float
+    cpu_seconds: float
+
+
+class Meanwhile(Record, frozen=True, kw_only=True):
+    """What other processes of the host did since the last record of this kind.
+
+    seconds: how long that was
+    cpu_seconds: how long they ran, all together
+    busy_seconds: how long all processors were busy, with anything
+    waited_ratio: the part of the time in which somebody waited for a processor (PSI); where the kernel does not count
+        that, the part of the processors that was busy
+    memory_bytes: how far the anonymous memory of all of them moved
+    grew: the three whose memory moved most
+    ran: the three that ran most
+    """
+
+    seconds: float
+    cpu_seconds: float
+    busy_seconds: float
+    waited_ratio: float
+    memory_bytes: float
+    grew: tuple[Other, ...] = ()
+    ran: tuple[Other, ...] = ()
+
+
 class Outcome(Record, frozen=True, kw_only=True):
     """How one trial ended: a line of ``outcomes.jsonl``.
 
@@ -125,6 +162,8 @@ class Outcome(Record, frozen=True, kw_only=True):
     reached: how many instances a ramp reached
     lost: how many of them did not get ready
     stopped_by: which rule ended the ramp
+    meanwhile: what other processes did, where that was looked at after this trial: after short ones it is not, and the
+        next that has it speaks for those before it, too
     """
 
     trial: str
@@ -139,6 +178,7 @@ class Outcome(Record, frozen=True, kw_only=True):
     reached: Int64 = 0
     lost: Int64 = 0
     stopped_by: Stop | None = None
+    meanwhile: Meanwhile | None = None
 
 
 class Trial(Record, frozen=True, kw_only=True):

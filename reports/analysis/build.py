@@ -13,7 +13,7 @@ from tare.bench.records.rows import Host, RunHeader
 from tare.bench.records.store import Run
 from tare.bench.scenario.plan import rounds_of
 from tare.reports import sections, words
-from tare.reports.analysis import tables
+from tare.reports.analysis import noise, tables
 from tare.reports.analysis.agreement import disagreements
 from tare.reports.analysis.calibration import calibrate
 from tare.reports.analysis.claims import several_modes
@@ -47,8 +47,10 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
     ground = section.analyse(run, sizes)
     frame = tables.samples(run, ground.derived)
     medians = tables.round_medians(frame)
+    meanwhile = noise.disturbance(run)
     subjects = tuple(
-        subject_figures(run, frame, medians, subject, section, ground.unclaimed) for subject in header.subject_records()
+        subject_figures(run, frame, medians, subject, section, ground, meanwhile)
+        for subject in header.subject_records()
     )
     comparisons = tuple(compare_within(header, section.metrics, medians, subjects))
     found = Found(

@@ -16,6 +16,7 @@ def claim(compared: Compared) -> Claim:
         subject=compared.subject,
         verdict=compared.verdict,
         emulated=compared.emulated,
+        refused=compared.refused,
     )
 
 
@@ -26,7 +27,8 @@ def no_answer(subjects: Sequence[SubjectFigures], metric: str) -> Claim | None:
     detail = words.no_figures({subject.label: subject.figure(metric).why for subject in subjects})
     if all(subject.skipped for subject in subjects):
         detail = "every subject was skipped, so nothing was started"
-    return Claim(lead="No answer", detail=f"{detail}.", subject="", verdict="no figure")
+    refused = next((found for subject in subjects if (found := subject.figure(metric).refused) is not None), None)
+    return Claim(lead="No answer", detail=f"{detail}.", subject="", verdict="no figure", refused=refused)
 
 
 def several_modes(subjects: Iterable[SubjectFigures]) -> Iterator[str]:

@@ -12,8 +12,8 @@ from tare.bench.records.metrics import Metric
 from tare.bench.records.rows import RunHeader
 from tare.bench.stats.compare import compare
 from tare.reports import words
-from tare.reports.analysis import tables
-from tare.reports.analysis.model import Compared, SubjectFigures
+from tare.reports.analysis import noise, tables
+from tare.reports.analysis.model import Compared, Figure, SubjectFigures
 
 
 def wanted(header: RunHeader) -> Iterator[tuple[str, str, Literal["reference", "pair"]]]:
@@ -58,9 +58,11 @@ def judge(
         reference_median=theirs.median,
         emulated="emulated" in (subject.result_class, reference.result_class),
     )
-    missing = {s.label: f.why for s, f in ((subject, mine), (reference, theirs)) if f.median is None}
+    # What scatters alike in both may have a ratio that does not: it has an interval of its own.
+    missing = {s.label: f.why for s, f in ((subject, mine), (reference, theirs)) if f.median is None and not _wide(f)}
     if missing:
-        return _said(base, because=words.no_figures(missing))
+        refused = next((f.refused for f in (mine, theirs) if f.refused is not None), None)
+        return _said(msgspec.structs.replace(base, refused=refused), because=words.no_figures(missing))
     if min(map(len, series)) == 0:
         found = msgspec.structs.replace(base, verdict="not enough rounds", word="not enough rounds")
         return _said(found)
@@ -68,6 +70,9 @@ def judge(
         return _said(base, because="a ratio needs values above zero")
     resolution = resolution_seconds if metric.unit == "seconds" else 0.0
     result = compare(*series, resolution=resolution, paired=paired)
+    refused = noise.refuse(result.ratio, "ratio", ends=(result.low, result.high), rounds=result.rounds)
+    if refused is not None:
+        return _said(msgspec.structs.replace(base, refused=refused), because=f"no ratio: {refused.sentence}")
     found = msgspec.structs.replace(
         base,
         verdict=result.verdict,
@@ -80,6 +85,11 @@ def judge(
         threshold=result.threshold,
     )
     return _said(found, and_also=words.torn(((subject.label, mine), (reference.label, theirs))))
+
+
+def _wide(figure: Figure) -> bool:
+    """Whether *figure* is refused for its spread alone."""
+    return figure.refused is not None and figure.refused.reason == "spread"
 
 
 def _said(found: Compared, *, because: str = "", and_also: str = "") -> Compared:

@@ -27,7 +27,7 @@ _SAID = {
 #: So many bars are on the first screen; the others stand behind a fold.
 SHOWN = 7
 #: Words with which a sentence of ours may begin.
-_OPENINGS = frozenset(("a", "an", "every", "no", "one", "the", "there"))
+_OPENINGS = frozenset(("a", "an", "every", "no", "one", "the", "there", "this"))
 #: From here on a ratio is said as "n times"; below, as per cent.
 _TIMES = 2.0
 
@@ -159,16 +159,21 @@ def sentence(compared: Compared, metric: Metric, by_label: dict[str, SubjectFigu
     known = [(subject, value) for subject, value in ends if value is not None]
     said, prefixed = phrase(metric), metric.name == "margin_bytes"
     name: Callable[[SubjectFigures], str] = lambda subject: one(subject, article=not prefixed)  # noqa: E731
-    if len(known) < 2:
+    found = compared.verdict in ("lower", "higher") and compared.ratio is not None
+    if len(known) < 2 and not found:
         alone = [f"{said.one.format(name(subject), shown(value, compared.unit))}" for subject, value in known]
         missing = ", ".join(one(subject) for subject, value in ends if value is None)
-        return _begin("; ".join([*alone, f"there is no figure for {missing}"])) + "."
-    (small, least), (great, most) = sorted(known, key=lambda end: end[1])
-    values = f"{shown(most, compared.unit)} against {shown(least, compared.unit)}"
-    if compared.verdict == "no difference shown":
-        what = words.about(metric.name, metric.title)[1]
-        return _begin(f"no difference was found between {name(small)} and {name(great)} {what}: {values}.")
-    if compared.verdict not in ("lower", "higher") or compared.ratio is None:
+        noisy = any(subject.figure(metric.name).refused is not None for subject, value in ends if value is None)
+        none = "this run is too noisy for a figure of" if noisy else "there is no figure for"
+        return _begin("; ".join([*alone, f"{none} {missing}"])) + "."
+    values = ""
+    if len(known) == 2:
+        (small, least), (great, most) = sorted(known, key=lambda end: end[1])
+        values = f": {shown(most, compared.unit)} against {shown(least, compared.unit)}"
+        if compared.verdict == "no difference shown":
+            what = words.about(metric.name, metric.title)[1]
+            return _begin(f"no difference was found between {name(small)} and {name(great)} {what}{values}.")
+    if not found or compared.ratio is None:
         both = " and ".join(said.one.format(name(subject), shown(value, compared.unit)) for subject, value in known)
         few = "; these are too few rounds for a verdict" if compared.verdict == "not enough rounds" else ""
         return f"{_begin(both)}{few}."
@@ -176,8 +181,8 @@ def sentence(compared: Compared, metric: Metric, by_label: dict[str, SubjectFigu
     high, low = (compared.subject, compared.reference)[:: 1 if compared.verdict == "higher" else -1]
     greater, smaller = name(by_label[high]), name(by_label[low])
     if ratio >= _TIMES:
-        return f"{_begin(said.times.format(greater, times(ratio), smaller))}: {values}."
-    return f"{_begin(said.more.format(greater, f'{100 * (ratio - 1):.0f} %', smaller))}: {values}."
+        return f"{_begin(said.times.format(greater, times(ratio), smaller))}{values}."
+    return f"{_begin(said.more.format(greater, f'{100 * (ratio - 1):.0f} %', smaller))}{values}."
 
 
 def times(ratio: float) -> str:
@@ -199,16 +204,17 @@ def emulation(compared: Compared, by_label: dict[str, SubjectFigures]) -> list[s
     return [EMULATED.format(side.label) for side in sides if side.result_class == "emulated"]
 
 
-def nothing(why: str) -> Lead:
-    """The lead of a run that answers nothing."""
-    return Lead(sentence="There is no answer yet.", grounds=_begin(why))
+def nothing(why: str, *, noisy: bool = False) -> Lead:
+    """The lead of a run that answers nothing; *noisy* where the host spoilt all that it measured."""
+    sentence = "This run is too noisy for an answer." if noisy else "There is no answer yet."
+    return Lead(sentence=sentence, grounds=_begin(why))
 
 
 def alone(subject: SubjectFigures, metric: Metric) -> Lead:
     """The lead of a run with one subject: its figure."""
     figure = subject.figure(metric.name)
     if figure.median is None:
-        return nothing(f"{subject.label}: {figure.why}.")
+        return nothing(f"{subject.label}: {figure.why}.", noisy=figure.refused is not None)
     between = f", 95 % CI {words.interval(figure.low, figure.high, figure.unit)}" if figure.low is not None else ""
     name = one(subject, article=metric.name != "margin_bytes")
     emulated = f" {EMULATED.format(subject.label)}." if subject.result_class == "emulated" else ""

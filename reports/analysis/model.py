@@ -31,13 +31,45 @@ class Mode(Part, frozen=True, kw_only=True):
     share: float
 
 
+class Mover(Part, frozen=True, kw_only=True):
+    """A process that is neither tare's nor an instance: by how much its memory moved, and how long it ran."""
+
+    name: str
+    pid: int
+    memory_bytes: float
+    cpu_seconds: float
+
+
+class Refused(Part, frozen=True, kw_only=True):
+    """Why a figure is no headline, with the figure: ``value`` in ``unit``, and ``low`` and ``high`` of its interval.
+
+    ``reason``. ``spread``: half of the interval is larger than the figure. ``others``: the part of other processes of
+    the host is (``others``, in the same unit; the median over rounds, without its sign). ``waited``: for more than half
+    of the time they had the processors that the run waited for (``waited``, a ratio). ``who`` are the processes that
+    moved or ran most, ``rounds`` is how many rounds would do, None where more would not help. ``sentence`` says it all.
+    """
+
+    reason: Literal["spread", "others", "waited"]
+    value: float
+    unit: str
+    low: float | None
+    high: float | None
+    spread: float | None
+    others: float | None
+    waited: float
+    who: tuple[Mover, ...]
+    rounds: int | None = None
+    sentence: str
+
+
 class Figure(Part, frozen=True, kw_only=True):
     """One metric of one subject.
 
     ``median``, ``low`` and ``high`` (95 % bootstrap interval of the median) rest on round medians, because the round
     is the unit of replication; ``p95``, ``p99``, ``n``, ``outliers`` and ``modes`` are of the single starts. All are
     None, and ``why`` says why, when there is no figure. ``modes`` is empty unless there are two or more
-    (:mod:`bench.stats.modes`): then the median may be a value that never occurred.
+    (:mod:`bench.stats.modes`): then the median may be a value that never occurred. ``refused`` is there where the host
+    spoilt the figure (:mod:`reports.analysis.noise`), and has its numbers.
     """
 
     metric: str
@@ -53,6 +85,7 @@ class Figure(Part, frozen=True, kw_only=True):
     outliers: int = 0
     modes: tuple[Mode, ...] = ()
     why: str = ""
+    refused: Refused | None = None
 
 
 class Phase(Part, frozen=True, kw_only=True):
@@ -109,8 +142,8 @@ class Compared(Part, frozen=True, kw_only=True):
     """One metric of ``subject`` compared with ``reference``; ratio = subject / reference, over paired round medians.
 
     ``word`` is the verdict for a reader (faster, heavier, no difference shown), ``lead`` the sentence that claims it,
-    ``detail`` what that rests on. ``threshold`` is the least change, as
-    a fraction, that could have been called; ``emulated`` says that a side of it ran under TCG.
+    ``detail`` what that rests on. ``threshold`` is the least change, as a fraction, that could have been called;
+    ``emulated`` says that a side of it ran under TCG, ``refused`` that the host spoilt a side of it, or the ratio.
     """
 
     subject: str
@@ -132,16 +165,21 @@ class Compared(Part, frozen=True, kw_only=True):
     rounds: int = 0
     threshold: float | None = None
     emulated: bool = False
+    refused: Refused | None = None
 
 
 class Claim(Part, frozen=True, kw_only=True):
-    """One sentence of the answer: ``lead`` is what is claimed, ``detail`` what it rests on."""
+    """One sentence of the answer: ``lead`` is what is claimed, ``detail`` what it rests on.
+
+    With ``refused`` nothing is claimed, since the host spoilt the figure: ``detail`` says how.
+    """
 
     lead: str
     detail: str
     subject: str
     verdict: Verdict
     emulated: bool = False
+    refused: Refused | None = None
 
 
 class Bar(Part, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ figure; a software-emulated machine is another class of result and every sentenc
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -19,9 +19,10 @@ from tare.bench.records.store import Run
 from tare.bench.stats.estimate import estimate, tails
 from tare.bench.stats.modes import modes
 from tare.reports import words
-from tare.reports.analysis import tables
-from tare.reports.analysis.model import Class, Counts, Figure, Mode, Phase, SubjectFigures
-from tare.reports.sections import Section
+from tare.reports.analysis import noise, tables
+from tare.reports.analysis.model import Class, Counts, Figure, Mode, Phase, Refused, SubjectFigures
+from tare.reports.analysis.noise import Disturbance
+from tare.reports.sections import Groundwork, Section
 from tare.runners import layers
 
 #: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
@@ -121,30 +122,44 @@ def subject_figures(
     medians: pd.DataFrame,
     subject: SubjectRecord,
     section: Section,
-    unclaimed: Mapping[str, Mapping[str, str]],
+    ground: Groundwork,
+    meanwhile: Disturbance,
 ) -> SubjectFigures:
-    """All that the report says of one subject. *unclaimed*: label -> metric -> why no figure of it is claimed."""
+    """All that the report says of one subject; *meanwhile* is what other processes of the host did."""
     counts = count(run, subject)
     why = f"skipped: {subject.skipped}" if subject.skipped else words.no_figure(counts)
-    claims = {name: f"no claim: {why}" for name, why in unclaimed.get(subject.label, {}).items()}
+    claims = {name: f"no claim: {why}" for name, why in ground.unclaimed.get(subject.label, {}).items()}
+    refused = ground.refused.get(subject.label, {})
     return SubjectFigures(
         **msgspec.structs.asdict(subject),
         kind=layers.kind(subject.runner, subject.layers),
         result_class=result_class(subject),
         counts=counts,
         figures=tuple(
-            figure(
-                frame,
-                medians,
-                subject.label,
+            _judged(
+                figure(
+                    frame,
+                    medians,
+                    subject.label,
+                    metric,
+                    why or claims.get(metric.name, ""),
+                    resolution_seconds=run.header.resolution_seconds,
+                ),
                 metric,
-                why or claims.get(metric.name, ""),
-                resolution_seconds=run.header.resolution_seconds,
+                refused.get(metric.name),
+                meanwhile,
             )
             for metric in section.metrics
         ),
         phases=tuple(phases(frame, medians, subject.label)) if section.phases and not why else (),
     )
+
+
+def _judged(found: Figure, metric: Metric, refused: Refused | None, meanwhile: Disturbance) -> Figure:
+    """*found* as it may be shown: without its numbers where the host spoilt it."""
+    if refused is not None and found.median is not None:
+        return noise.withdrawn(found, refused)
+    return noise.of_figure(found, metric, meanwhile)
 
 
 def ordered(subjects: Sequence[SubjectFigures]) -> tuple[list[SubjectFigures], list[SubjectFigures]]:

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from tare.bench.records.rows import RunHeader
     from tare.bench.records.store import Run
     from tare.reports.analysis.build import Analysed
-    from tare.reports.analysis.model import Calibration, Claim, Compared, Lead, OneQuantity, Report, SubjectFigures
+    from tare.reports.analysis.model import (
+        Calibration,
+        Claim,
+        Compared,
+        Lead,
+        OneQuantity,
+        Refused,
+        Report,
+        SubjectFigures,
+    )
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -36,13 +45,14 @@ class Groundwork:
 
     ``analysis`` is a msgspec struct: its fields stand in ``--json`` beside those of the report. ``derived`` are
     numbers that are computed and not read: rows of :data:`reports.analysis.tables.COLUMNS`. ``unclaimed``: label ->
-    metric -> why no figure of it may be claimed. ``drawn`` is whatever the section's charts need besides, and is in
-    no JSON.
+    metric -> why no figure of it may be claimed; ``refused``: the same where the host spoilt it. ``drawn`` is whatever
+    the section's charts need besides, and is in no JSON.
     """
 
     analysis: Any = field(default_factory=Nothing)
     derived: Sequence[tuple[object, ...]] = ()
     unclaimed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[str, Refused]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     drawn: Any = None
 

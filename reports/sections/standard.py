@@ -50,7 +50,7 @@ class Standard:
         metric = next(metric for metric in self.metrics if metric.name == self.primary)
         subjects = [one for one in found.subjects if one.label not in lead.scale(found.subjects)]
         if none := no_answer(subjects, self.primary):
-            return lead.nothing(none.detail)
+            return lead.nothing(none.detail, noisy=none.refused is not None)
         by_label = {subject.label: subject for subject in subjects}
         compared = lead.main(self._comparisons(found), by_label)
         sides = () if compared is None else (compared.subject, compared.reference)
@@ -116,7 +116,7 @@ class Standard:
         if figure.median is None:
             return Claim(
                 lead=subject.label, detail=f"{figure.why}{mark}.", subject=subject.label, verdict="no figure",
-                emulated=emulated,
+                emulated=emulated, refused=figure.refused,
             )  # fmt: skip
         starts, rounds = words.plural(figure.n, "start"), words.plural(figure.rounds, "round")
         between = words.interval(figure.low, figure.high, figure.unit)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.text import Text
 
 from tare.reports import words
-from tare.reports.analysis.model import SubjectFigures
+from tare.reports.analysis.model import Figure, SubjectFigures
 from tare.reports.terminal import layout
 
 
@@ -57,11 +57,20 @@ def plain(text: str, *, style: str = "") -> Text:
     return Text(words.clean(text).replace("\N{NARROW NO-BREAK SPACE}", ""), style=style)
 
 
+def quantity(figure: Figure, show: Callable[[float], str]) -> str:
+    """The figure by *show*, or the short reason for which there is none."""
+    if figure.median is not None:
+        return show(figure.median)
+    if figure.refused is not None:
+        return "too noisy"
+    return "no claim" if figure.why.startswith("no claim") else "no figure"
+
+
 def _row(subject: SubjectFigures, columns: Sequence[tuple[str, str]]) -> Sequence[Text]:
     first, *others = (subject.figure(metric) for _, metric in columns)
     return (
         name(subject),
-        Text("no figure" if first.median is None else words.quantity(first.median, first.unit)),
+        Text(quantity(first, lambda value: words.quantity(value, first.unit))),
         Text(words.interval(first.low, first.high, first.unit)),
         *(Text(words.quantity(figure.median, figure.unit)) for figure in others),
         Text(f"{subject.counts.ready} of {subject.counts.started}"),

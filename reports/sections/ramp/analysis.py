@@ -11,6 +11,9 @@ import pandas as pd
 from tare.bench.experiments.rules import StackTable
 from tare.bench.records.rows import RunHeader
 from tare.bench.records.store import Run
+from tare.reports.analysis import noise
+from tare.reports.analysis.model import Refused
+from tare.reports.analysis.noise import Disturbance
 from tare.reports.cost import bills, prices
 from tare.reports.cost.model import Cost
 from tare.reports.sections import Groundwork
@@ -112,13 +115,15 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
     changes = ledger.changes(read)
     table = slopes.weights(read, changes)
     used = verification.used(read, changes)
-    rows = tuple(_ordered(header, ledger.rows(table, read.known_programs())))
+    meanwhile = noise.disturbance(run)
+    rows = tuple(_ordered(header, ledger.rows(table, read.known_programs(), meanwhile)))
     parts = (column for column in changes.columns if ledger.is_part(column))
     fits = tuple(slopes.lines(table, (ledger.HOST, slopes.OWN, *slopes.COUNTERS, *parts)))
     unseen = dict(_unseen(table, fits))
+    noisy, spoilt = dict(_noisy(fits, meanwhile)), _spoilt(rows)
     views = tuple(inside(read, header.subject_records()))
     predicted = list(verification.predictions(run, read, used)) if dense else []
-    verified = tuple(_ordered(header, verification.rows(run, read, used, predicted)))
+    verified = tuple(_ordered(header, verification.rows(run, read, used, predicted, meanwhile)))
     known = _ordered(header, (one for _, one in predicted))
     found = RampAnalysis(
         ledger=rows,
@@ -134,12 +139,13 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
         margins=tuple(_ordered(header, margins.margins(table))),
         constancy=tuple(_ordered(header, margins.constancy(table, header.subject_records()))),
         sampling=tuple(_ordered(header, sampling(read, table))),
-        costs=tuple(bills.costs(header, list(_needs(header, fits, rows, unseen)), _books(header))),
+        costs=tuple(bills.costs(header, list(_needs(header, fits, rows, {*unseen, *noisy})), _books(header))),
     )
     return Groundwork(
         analysis=found,
         derived=tuple(_derived(run, read, table)),
-        unclaimed=_unclaimed(unseen, found.refused),
+        unclaimed=_unclaimed(unseen, {label: why for label, why in found.refused.items() if label not in spoilt}),
+        refused={**{label: {MARGIN.name: why} for label, why in noisy.items()}, **spoilt},
         notes=(*read.notes, *_left_out(run, read, dense=dense)),
         drawn=Drawn(read=read, table=table, used=used),
     )
@@ -178,6 +184,25 @@ def _unclaimed(unseen: Mapping[str, str], refused: Mapping[str, str]) -> Mapping
     """Subject -> metric -> why no figure of it is claimed."""
     small = {label: {MARGIN.name: why} for label, why in unseen.items()}
     return small | {label: dict.fromkeys((MARGIN.name, FIRST.name), why) for label, why in refused.items()}
+
+
+def _noisy(fits: Iterable[CounterLine], meanwhile: Disturbance) -> Iterator[tuple[str, Refused]]:
+    """Subjects whose margin scatters by more than itself from round to round, and why."""
+    for fit in fits:
+        if fit.counter == ledger.HOST:
+            ends, who = (fit.b_low, fit.b_high), meanwhile.grew(fit.subject)
+            if refused := noise.refuse(fit.b, "bytes", ends=ends, rounds=fit.rounds, who=who):
+                yield fit.subject, refused
+
+
+def _spoilt(rows: tuple[LedgerRow, ...]) -> Mapping[str, Mapping[str, Refused]]:
+    """Subject -> metric -> why the host spoilt it: others' part of the largest change is larger than itself."""
+    found = {subject: ledger.largest(rows, subject) for subject in dict.fromkeys(row.subject for row in rows)}
+    return {
+        subject: dict.fromkeys((MARGIN.name, FIRST.name), row.refused)
+        for subject, row in found.items()
+        if row is not None and row.refused is not None
+    }
 
 
 def _derived(run: Run, read: Ramps, table: pd.DataFrame) -> Iterator[tuple[object, ...]]:

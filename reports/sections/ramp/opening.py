@@ -79,13 +79,15 @@ def _how_many(subject: SubjectFigures, row: DensityRow) -> str:
 
 def _would_fit(rows: Sequence[DensityRow]) -> str:
     """What is predicted, where the scenario asked for fewer than would fit and all is known."""
-    predicted = [row.predicted for row in rows]
+    predicted = [None if row.refused else row.predicted for row in rows]
     if not all(map(_ended_as_asked, rows)) or None in predicted:
         return ""
     return f"; {' and '.join(map(words.number, predicted))} would fit, by prediction"
 
 
 def _why(row: DensityRow) -> str:
+    if row.refused is not None:
+        return f"ended by {row.stopped_by}; {row.refused.sentence}"
     predicted = "" if row.predicted is None else f", {words.number(row.predicted)} were predicted"
     if _ended_as_asked(row):
         return f"the scenario asked for no more than {row.reached}{predicted}"

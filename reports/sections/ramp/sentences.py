@@ -50,7 +50,9 @@ def answer(
     for one in sorted(mine, key=lambda one: (one.why_compared != "pair", one.emulated)):
         if not (by_label[one.subject].skipped or by_label[one.reference].skipped):
             yield _margin(one, by_label, account)
-    yield from _throughout(account) if account.density else _bent(account, memory_users)
+    noisy = {subject.label for subject in subjects if subject.figure(MARGIN.name).refused is not None}
+    unclaimed = {*account.refused, *noisy}
+    yield from _throughout(account, unclaimed) if account.density else _bent(account, {*memory_users, *unclaimed})
     if not about_giving:
         yield from _gave_back(account)
     yield from _balance(account)
@@ -113,7 +115,10 @@ def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAna
         if one.verdict == "not enough rounds":
             detail += f": with fewer than {LEAST_ROUNDS} rounds, there is no verdict"
         detail += _without_others(one, account) + mark
-    return Claim(lead=lead, detail=f"{detail}.", subject=one.subject, verdict=one.verdict, emulated=one.emulated)
+    return Claim(
+        lead=lead, detail=f"{detail}.", subject=one.subject, verdict="no figure" if missing else one.verdict,
+        emulated=one.emulated, refused=next((f.refused for _, f in sides if f.refused is not None), one.refused),
+    )  # fmt: skip
 
 
 def _without_others(one: Compared, account: RampAnalysis) -> str:
@@ -141,11 +146,11 @@ def _bent(account: RampAnalysis, touched: set[str]) -> Iterator[Claim]:
         )
 
 
-def _throughout(account: RampAnalysis) -> Iterator[Claim]:
+def _throughout(account: RampAnalysis, unclaimed: set[str]) -> Iterator[Claim]:
     """Of long ramps: of what the memory consists, whether it stays the same to the last, and what changes it."""
     rules: set[str] = set()
     for found in account.constancy:
-        if found.subject not in account.refused:
+        if found.subject not in unclaimed:
             rule = f" {found.rule}" if found.rule and found.rule not in rules else ""
             rules.add(found.rule)
             yield Claim(
@@ -195,7 +200,9 @@ def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
     mark = f" ({words.EMULATED}; {TRANSLATED})" if emulated else ""
     lost = f", {row.lost} failed" if row.lost else ""
     ended = f"ended by {row.stopped_by}{lost}"
-    if row.compared == "nothing":
+    if row.refused is not None:
+        lead, grounds = f"{row.subject}: {row.reached} alive at once; no claim about more", row.refused.sentence
+    elif row.compared == "nothing":
         lead, grounds = f"{row.subject}: {row.reached} alive at once", row.why
     elif row.compared == "bytes" and refused:
         lead, grounds = f"{row.subject}: {row.reached} alive at once; no claim about their memory", refused
@@ -214,8 +221,8 @@ def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
     grounds += _of_processors(row)
     where = f"; the line no longer holds from {row.knee} on" if row.knee else ""
     return Claim(
-        lead=lead, detail=f"{ended}; {grounds}{where}{mark}.", subject=row.subject, verdict="no difference shown",
-        emulated=emulated,
+        lead=lead, detail=f"{ended}; {grounds}{where}{mark}.", subject=row.subject,
+        verdict="no difference shown" if row.refused is None else "no figure", emulated=emulated, refused=row.refused,
     )  # fmt: skip
 
 

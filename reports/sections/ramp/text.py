@@ -42,7 +42,7 @@ def _account(report: Report, subject: SubjectFigures) -> Sequence[Text]:
     row = ledger.largest(report.analysis.ledger, subject.label)
     return (
         figures.name(subject),
-        Text("no claim" if margin.why.startswith("no claim") else _quantity(margin)),
+        Text(figures.quantity(margin, words.size)),
         Text(_interval(margin)),
         Text(_quantity(first)),
         Text(words.percent(row.residual_fraction) if row else "—"),
@@ -52,7 +52,8 @@ def _account(report: Report, subject: SubjectFigures) -> Sequence[Text]:
 
 def _balanced(row: LedgerRow) -> str:
     """Whether the ledger balances, and in how many of its rounds."""
-    return f"{'yes' if row.balanced else 'no'}, {row.rounds_balanced} of {row.rounds}"
+    said = "too noisy" if row.refused else "yes" if row.balanced else "no"
+    return f"{said}, {row.rounds_balanced} of {row.rounds}"
 
 
 def _number(n: int | None) -> str:

@@ -20,6 +20,7 @@ from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host import run_cgroup, workspace
 from tare.bench.monitor import Silent
+from tare.bench.readings.others import Others
 from tare.bench.records import store
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.rows import Precision, Sample
@@ -93,6 +94,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(workspace, "base", lambda: tmp_path)
     monkeypatch.setattr(run_cgroup, "opened", nothing)
+    monkeypatch.setattr(Others, "record", lambda self: None)  # the tests beside this one keep the host busy
     monkeypatch.setattr(gc, "collect", lambda: 0)  # between trials; a test's process has a million objects
     monkeypatch.setitem(experiments.REGISTRY, "told", "tests.unit.bench.test_rounds:TOLD")
     TOLD.next = lambda label: 1.0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tare import reports
 from tare.bench.records import store
 from tare.reports.analysis.model import Report
+from tare.reports.analysis.noise import Disturbance
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.memory import ledger, slopes
 from tare.reports.sections.ramp.memory.model import CounterLine, LedgerRow
@@ -42,7 +43,7 @@ def line(report: Report, subject: str, counter: str = ledger.HOST) -> CounterLin
 
 def rows_of(path: Path) -> tuple[LedgerRow, ...]:
     read = ramps.read(store.load(path))
-    return tuple(ledger.rows(slopes.weights(read, ledger.changes(read)), read.known_programs()))
+    return tuple(ledger.rows(slopes.weights(read, ledger.changes(read)), read.known_programs(), Disturbance()))
 
 
 #: So that nothing of a host of 24 GiB falls below zero, which no counter can.
@@ -78,7 +79,9 @@ def test_any_consistent_host_balances_and_what_is_missing_is_the_residual(
     assert found.residual_bytes == pytest.approx(missing, abs=1)
     assert found.host_change_bytes == pytest.approx(sum(burden.parts(n).values()), abs=1)
     assert sum(found.parts.values()) + found.residual_bytes == pytest.approx(found.host_change_bytes, abs=1)
-    assert found.balanced == (abs(found.residual_bytes) <= max(0.05 * abs(found.host_change_bytes), n * MIB))
+    small = abs(found.residual_bytes) <= max(0.05 * abs(found.host_change_bytes), n * MIB)
+    assert (found.refused is not None) == (found.others_bytes > abs(found.host_change_bytes))
+    assert found.balanced == (small and found.refused is None)
 
 
 def test_parts_are_split_by_program_and_residents_count_only_what_they_grew(build: Build) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tare.reports.analysis.model import Refused
 from tare.reports.sections.ramp.memory.model import Row
 
 
@@ -61,6 +62,7 @@ class DensityRow(Row, frozen=True, kw_only=True):
     teardown_seconds: float | None
     given_back_fraction: float | None
     why: str = ""
+    refused: Refused | None = None
 
 
 class Capacity(Row, frozen=True, kw_only=True):

@@ -14,13 +14,17 @@ from itertools import takewhile
 from statistics import median
 from typing import Any, Literal
 
+import msgspec
 import pandas as pd
 
 from tare.bench.experiments.rules import StackTable
 from tare.bench.records.rows import Outcome
 from tare.bench.records.store import Run
 from tare.bench.stats.verdict import LEAST_CHANGE
-from tare.reports.analysis import tables
+from tare.reports import words
+from tare.reports.analysis import noise, tables
+from tare.reports.analysis.model import Refused
+from tare.reports.analysis.noise import Disturbance
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.capacity import Estimate, Predictions
@@ -87,22 +91,42 @@ def _shown(run: Run) -> Iterator[Outcome]:
 
 
 def rows(
-    run: Run, read: Ramps, taken: pd.DataFrame, found: Iterable[tuple[Outcome, Predictions]]
+    run: Run, read: Ramps, taken: pd.DataFrame, found: Iterable[tuple[Outcome, Predictions]], meanwhile: Disturbance
 ) -> Iterator[DensityRow]:
-    """One row for each ramp that :func:`predictions` *found*."""
+    """One row for each ramp that :func:`predictions` *found*; *meanwhile* is what others did."""
     stack = run.header.scenario.table(StackTable)
     for outcome, line in found:
         host, after, mine = (_mine(frame, outcome) for frame in (read.host, read.after, taken))
         memory = capacity.estimate(line.memory, _room_bytes(host, outcome, stack))
         room = capacity.cpu_room(run.header.host.cpus, stack.cpu_floor_percent, line.own_processors)
         cpu = capacity.estimate(line.processors, room)
-        yield DensityRow(
+        row = DensityRow(
             **_reached(outcome, host, after, mine),
             **_numbers(line, memory, cpu),
             **_weight(line.memory, outcome.reached, mine),
             **_error(outcome, line.memory, memory, cpu, mine, stack),
             cpu_others=_others(_mine(read.window, outcome), run.header.host.cpus),
         )
+        yield msgspec.structs.replace(row, refused=_refused(row, meanwhile))
+
+
+def _refused(row: DensityRow, meanwhile: Disturbance) -> Refused | None:
+    """Why the host spoilt what *row* says: others took more than its instances, or the prediction is too wide."""
+    who, named = meanwhile.grew(row.subject), words.plural(row.reached, "instance")
+    theirs = [row.others_bytes] if row.rule in MEMORY_RULES or row.compared == "bytes" else []
+    found = noise.refuse(
+        row.reached_bytes, "bytes", ends=(None, None), rounds=1, others=theirs, who=who,
+        name=f"the memory of {named}",
+    )  # fmt: skip
+    if row.rule == CPU_RULE and row.cpu_margin is not None and found is None:
+        found = noise.refuse(
+            row.cpu_margin * row.reached, "processors", ends=(None, None), rounds=1, others=[row.cpu_others or 0.0],
+            who=meanwhile.ran, name=f"the use of {named}",
+        )  # fmt: skip
+    if row.predicted is None or row.compared != "instances" or found is not None:
+        return found
+    ends = (float(row.predicted_low or 0), float(row.predicted_high if row.predicted_high is not None else 0))
+    return noise.refuse(row.predicted, "count", ends=ends, rounds=1, who=who, name="the prediction")
 
 
 def used(read: Ramps, changes: pd.DataFrame) -> pd.DataFrame:

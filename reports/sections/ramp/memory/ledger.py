@@ -15,6 +15,9 @@ from tare.bench.records.metrics import show
 from tare.bench.stats import estimate, medians
 from tare.bench.stats.medians import Floats
 from tare.reports import words
+from tare.reports.analysis import noise
+from tare.reports.analysis.model import Mover
+from tare.reports.analysis.noise import Disturbance
 from tare.reports.sections.ramp.memory.model import GivenBack, LedgerRow, ProgramMemory
 from tare.reports.sections.ramp.ramps import Program, Ramps, chosen
 
@@ -94,10 +97,11 @@ def programs(read: Ramps, metric: str) -> pd.DataFrame:
     return _above(wide) - _ground(wide).fillna(0.0).to_numpy()
 
 
-def rows(table: pd.DataFrame, programs: Iterable[Program]) -> Iterator[LedgerRow]:
+def rows(table: pd.DataFrame, programs: Iterable[Program], meanwhile: Disturbance) -> Iterator[LedgerRow]:
     """One row a subject and count, over all rounds that read it; *programs* are all that were read.
 
     Of a subject that was read at very many counts, some have a row: see :func:`reports.sections.ramp.ramps.chosen`.
+    *meanwhile* is what others did: where their part is larger than the change, the row is no account of instances.
     """
     if table.empty:
         return
@@ -105,7 +109,7 @@ def rows(table: pd.DataFrame, programs: Iterable[Program]) -> Iterator[LedgerRow
     for subject in dict.fromkeys(table.index.get_level_values("subject")):
         mine = table[table.index.get_level_values("subject") == subject]
         for n in sorted(_shown(mine)):
-            yield _row(str(subject), n, mine.xs(n, level="n", drop_level=False), known)
+            yield _row(str(subject), n, mine.xs(n, level="n", drop_level=False), known, meanwhile.grew(str(subject)))
 
 
 def _shown(mine: pd.DataFrame) -> set[int]:
@@ -172,7 +176,7 @@ def _came_back(middle: Floats) -> Floats:
     return came_back
 
 
-def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program]) -> LedgerRow:
+def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program], who: tuple[Mover, ...]) -> LedgerRow:
     parts = parts_of(group)
     matrix = group[[HOST, *parts]].fillna(0.0).to_numpy(dtype="float64")
     middle = np.median(matrix, axis=0)
@@ -180,9 +184,20 @@ def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program]
     (low, high), (flow, fhigh) = medians.intervals_of(matrix, (_left, _fraction))
     around = estimate.estimate(matrix[:, 0].tolist())
     allowed = allowed_bytes(change, n)
-    balanced = abs(residual) <= allowed
+    others = group[OTHERS].fillna(0.0).to_numpy(dtype="float64")
+    refused = noise.refuse(
+        change,
+        "bytes",
+        ends=(around.low, around.high),
+        rounds=len(matrix),
+        others=others.tolist(),
+        who=who,
+        name=f"the change with {words.plural(n, 'instance')}",
+    )
+    balanced = abs(residual) <= allowed and refused is None
     lefts, shares = _left(matrix), _fraction(matrix)
     each = np.abs(lefts) <= np.maximum(MOST_FRACTION * np.abs(matrix[:, 0]), MOST_EACH_BYTES * n)
+    each &= np.abs(others) <= np.abs(matrix[:, 0])
     return LedgerRow(
         subject=subject,
         n=n,
@@ -211,7 +226,9 @@ def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program]
         rounds_within=int((np.abs(shares) <= MOST_FRACTION).sum()),
         available_change_bytes=float(group[AVAILABLE].median()),
         guest_ram_bytes=float(group[GUEST].fillna(0.0).median()) if GUEST in group else 0.0,
-        why="" if balanced else _refusal(n, change, residual, allowed),
+        why=refused.sentence if refused else "" if balanced else _refusal(n, change, residual, allowed),
+        others_bytes=float(np.median(np.abs(others))),
+        refused=refused,
     )
 
 

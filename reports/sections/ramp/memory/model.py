@@ -12,6 +12,7 @@ import msgspec
 
 from tare.bench.records.metrics import Metric
 from tare.bench.records.rows import Serves
+from tare.reports.analysis.model import Refused
 from tare.runners.base import Layers
 
 #: Two metrics of a ramp are not read but fitted: one value a round (docs/explanation/method.md).
@@ -79,6 +80,8 @@ class LedgerRow(Row, frozen=True, kw_only=True):
     programs: tuple[ProgramMemory, ...] = ()
     guest_ram_bytes: float = 0.0
     why: str = ""
+    others_bytes: float = 0.0
+    refused: Refused | None = None
 
 
 class CounterLine(Row, frozen=True, kw_only=True):
