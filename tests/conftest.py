@@ -45,6 +45,7 @@ REQUIREMENTS = {
     "kvm": "hardware acceleration that a Linux guest gets through",
     "latin": "a locale that is not UTF-8 (apt-get install locales)",
     "libvirt": "libvirt-python with the QEMU driver",
+    "memory": "5 GiB of memory that are available",
     "nat": "nft or iptables",
     "podman": "podman and conmon",
     "processors": "two processors or more",
