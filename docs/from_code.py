@@ -33,7 +33,8 @@ MADE = Path(__file__).parent / "reference" / "made"
 #: What stands in the files of a run, outermost first.
 RECORDS: tuple[type, ...] = (
     rows.RunHeader, resolved.Scenario, resolved.Schedule, resolved.Subject, Payload, rows.ProbedSubject, rows.Trial,
-    rows.Host, rows.Finding, rows.Leak, rows.Precision, rows.Look, rows.Sample, rows.Outcome, rows.Stop, rows.Meanwhile, rows.Other,
+    rows.Host, rows.Finding, rows.Leak, rows.Precision, rows.Look, rows.Sample, rows.Outcome, rows.Stop,
+    rows.Meanwhile, rows.Other,
 )  # fmt: skip
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
 

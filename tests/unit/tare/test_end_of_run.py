@@ -37,6 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             path = fixture.write_run(tmp_path / NAME, rounds=10, **changes)
             return Result(path=path, header=store.load_header(path), failed=failed)
 
+        monkeypatch.setenv("COLUMNS", "200")  # whatever the one who runs the tests has: no sentence is folded
         monkeypatch.setattr(engine, "run", measured)
         code = ending.run(arguments.invoke(command.cli, ["run", "quick", *words]), as_json="--json" in words)
         return Ended(code, capsys.readouterr())
