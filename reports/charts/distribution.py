@@ -107,6 +107,7 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
             name=name,
             title=f"Every sample: {rows[0][2].title}",
             description=". ".join(f"{s.label}: {_said(f)}, {words.plural(len(d), 'start')}" for s, d, f in rows),
+            columns=("what", "round", f"{rows[0][2].title} ({rows[0][2].unit})", "frequency (1: most)"),
         )
 
 
@@ -137,13 +138,18 @@ def in_order(report: Report, frame: pd.DataFrame, metric: str, *, width: float, 
         if failure.kind == "measured":
             lost.setdefault(failure.subject, []).append(failure.round)
 
+    figure = report.subjects[0].figure(metric)
+
     def draw(axes: Axes, cell: Cell) -> None:
         _drift(axes, cell, rows[cell.label], lost.get(cell.label, []), len(cells))
 
-    title = report.subjects[0].figure(metric).title
+    def said(what: str, round_: float, off: float, value: float | None) -> str:
+        size = "" if value is None else f": {words.quantity(value, figure.unit)}, {off:+.1f} % off the median"
+        return f"{what} of round {round_:g}{size}".replace("-", "−")
+
     return small_multiples(
         cells, draw, across="round", upward="off the median", unit="%", width=width, name=name,
-        title=f"Start order: {title} by round",
+        title=f"Start order: {figure.title} by round", more=figure.unit, said=said,
         description="One chart for each subject, in the order of the run. A slope or a step is a drift.",
     )  # fmt: skip
 
@@ -154,15 +160,19 @@ def _drift(axes: Axes, cell: Cell, data: pd.DataFrame, lost: list[int], rows: in
     if marks.few(len(data), rows):
         few = len(data) <= 40
         axes.plot(data["round"], data["off"], color=cell.look.colour, linewidth=0.8, alpha=0.5)
-        axes.scatter(
+        found = axes.scatter(
             data["round"], data["off"], s=20 if few else 6, marker=cell.look.marker, color=cell.look.face,
             edgecolors=cell.look.colour, linewidths=0.9 if few else 0.5, zorder=3,
         )  # fmt: skip
+        numbers.tell(found, [("start", *row) for row in zip(data["round"], data["off"], data["value"], strict=True)])
         _ring(axes, data["round"], data["off"], data["outlier"])
     else:
         some = marks.binned(data["round"].to_numpy(dtype="float64"), data["off"].to_numpy(), rows)
-        axes.fill_between(some.at, some.least, some.most, color=cell.look.colour, alpha=0.25, linewidth=0)
+        band = axes.fill_between(some.at, some.least, some.most, color=cell.look.colour, alpha=0.25, linewidth=0)
         axes.plot(some.at, some.middle, color=cell.look.colour, linewidth=1.0)
+        each = (("least of some", some.least), ("median of some", some.middle), ("most of some", some.most))
+        told = [(what, at, off, None) for what, offs in each for at, off in zip(some.at, offs, strict=True)]
+        numbers.tell(band, told, marked=False)
     lost = lost[:: 1 + len(lost) * rows // marks.MOST]
     axes.scatter(lost, [min(cell.y)] * len(lost), marker="x", s=32, color=svg.INK, linewidths=1.2, zorder=4)
 
@@ -245,13 +255,15 @@ def _strip(
         shape = marks.density(data["value"].to_numpy())
         middle, half = (upper + lower) / 2, (lower - upper) / 2
         x, height = np.repeat(shape.edges, 2)[1:-1], np.repeat(shape.height, 2) * half
-        axes.fill_between(x, middle - height, middle + height, color=colour, alpha=0.6, linewidth=0, zorder=3)
+        bulk = axes.fill_between(x, middle - height, middle + height, color=colour, alpha=0.6, linewidth=0, zorder=3)
+        steps = zip(shape.edges[:-1], shape.edges[1:], shape.height, strict=True)
+        numbers.tell(bulk, [("shape", None, (a * b) ** 0.5, high, "") for a, b, high in steps], marked=False)
         far = marks.ends(data["value"].to_numpy())
         data, y = data.iloc[far], y.iloc[far]
     size = 26 if len(data) <= 40 else 14 if len(data) <= 200 else 7
     ghost = figure.median is None
     stroke = 1.0 if size > 20 else 0.5
-    axes.scatter(
+    found = axes.scatter(
         data["value"],
         y,
         s=size,
@@ -262,14 +274,35 @@ def _strip(
         alpha=0.9 if hollow else 0.6,
         zorder=3,
     )
+    numbers.tell(found, _starts(data, figure.unit))
     _ring(axes, data["value"], y, data["outlier"])
     if figure.median is None or figure.median <= 0:
         return
     if figure.low is not None and figure.high is not None and figure.low > 0:
         tall = (upper - 4, lower + 4)
-        axes.fill_betweenx(tall, figure.low, figure.high, color=colour, alpha=0.22, linewidth=0, zorder=2)
+        between = axes.fill_betweenx(tall, figure.low, figure.high, color=colour, alpha=0.22, linewidth=0, zorder=2)
+        ends = (("95 % interval, low", figure.low), ("95 % interval, high", figure.high))
+        numbers.tell(between, [(what, None, end, None, "") for what, end in ends], marked=False)
     # Beneath the dots, and longer than the strip: every sample stays visible.
-    axes.plot((figure.median, figure.median), (upper - 6, lower + 6), color=svg.INK, linewidth=1.2, zorder=2.5)
+    (middle_line,) = axes.plot(
+        (figure.median, figure.median), (upper - 6, lower + 6), color=svg.INK, linewidth=1.2, zorder=2.5
+    )
+
+    numbers.tell(middle_line, [("median", None, figure.median, None, f"{_said(figure)}{_between(figure)}")])
+
+
+def _starts(data: pd.DataFrame, unit: str) -> list[numbers.Row]:
+    """What is told of each dot."""
+    rows = zip(data["round"], data["value"], data["outlier"], strict=True)
+    return [
+        ("outlier" if far else "start", n, value, None,
+         f"{words.quantity(value, unit)}, round {n}{', an outlier' if far else ''}")
+        for n, value, far in rows
+    ]  # fmt: skip
+
+
+def _between(figure: Figure) -> str:
+    return "" if figure.low is None else f", 95 % CI {words.interval(figure.low, figure.high, figure.unit)}"
 
 
 def _ring(axes: Axes, x: pd.Series, y: pd.Series, flags: pd.Series) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from string import ascii_uppercase
 
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tare.bench.records.metrics import show
+from tare.reports import words
 from tare.reports.charts import marks, numbers, svg
 from tare.reports.charts.axes import factor
 from tare.reports.charts.looks import Look
@@ -102,8 +104,13 @@ def small_multiples(
     description: str,
     large: bool = False,
     logarithmic: bool = False,
+    more: str = "",
+    said: Callable[..., str] | None = None,
 ) -> str:
     """The cells as one figure, each filled by *draw*. *across* and *upward* are the titles of the axes.
+
+    What *draw* tells of its marks (:mod:`reports.charts.numbers`) are rows of what it is, x, y, and *more* if that
+    has a name; *said* makes words of such a row.
 
     *unit* is that of what goes upward. *large* ones stand in two columns, or in one on a phone. *logarithmic*: the
     counts along x. Empty without cells.
@@ -126,31 +133,51 @@ def small_multiples(
             axes = canvas.add_axes((left / width, bottom / (lines * cell_h), inner / width, plot / (lines * cell_h)))
             numbers.belong(axes, cell.subject or cell.label, emulated=cell.look.emulated)
             draw(axes, cell)
+            numbers.say(axes, said or partial(_said, across=across, unit=unit))
             _limits(axes, cell, scale, unit, inner, logarithmic=logarithmic)
-            said = _unit(scale, unit) if narrow and not large else f"{upward}, {_unit(scale, unit)}"
-            _dress(axes, cell, said, across, chars=int((cell_w - 10) / 9.6))
-        return svg.render(canvas, name=name, title=title, description=description)
+            above = _unit(scale, unit) if narrow and not large else f"{upward}, {_unit(scale, unit)}"
+            _dress(axes, cell, above, across, chars=int((cell_w - 10) / 9.6))
+        titles = ("what", across.partition(",")[0], f"{upward} ({unit})", *([more] if more else []))
+        return svg.render(canvas, name=name, title=title, description=description, columns=titles)
 
 
-def dots(axes: Axes, look: Look, x: Sequence[float], y: Sequence[float]) -> None:
+def _said(what: str, x: float, y: float, *, across: str, unit: str) -> str:
+    """``reading: 5.27 MiB (living instances: 50)``."""
+    size = words.size(y) if unit == "bytes" else words.share(y) if unit == "ratio" else ""
+    size = size or (show(y, unit) if unit == "seconds" else f"{words.plain(y)} {unit}")
+    return f"{what}: {size} ({across.partition(',')[0]}: {x:g})"
+
+
+def dots(axes: Axes, look: Look, x: Sequence[float], y: Sequence[float], what: str = "reading") -> None:
     """Readings as dots, hollow where the machine is emulated; where they are too many, medians and ends of some."""
     if not marks.few(len(x), CELLS):
         some = marks.binned(np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64"), CELLS)
-        axes.vlines(some.at, some.least, some.most, color=look.colour, linewidth=0.9, alpha=0.5, zorder=2.5)
+        ranges = axes.vlines(some.at, some.least, some.most, color=look.colour, linewidth=0.9, alpha=0.5, zorder=2.5)
         x, y = some.at.tolist(), some.middle.tolist()
+        ends = (("least of some", some.least), ("most of some", some.most))
+        numbers.tell(ranges, [(end, a, b) for end, ys in ends for a, b in zip(x, ys, strict=True)], marked=False)
+        what = "median of some"
     few = len(x) <= 100
-    axes.scatter(
+    found = axes.scatter(
         x, y, s=24 if few else 6, marker=look.marker, color=look.face, edgecolors=look.colour,
         linewidths=1.0 if few else 0.5, alpha=0.9, zorder=3,
     )  # fmt: skip
+    numbers.tell(found, [(what, a, b) for a, b in zip(x, y, strict=True)])
 
 
-def line(axes: Axes, look: Look, x: Sequence[float], y: Sequence[float]) -> None:
+def line(axes: Axes, look: Look, x: Sequence[float], y: Sequence[float], what: str = "reading") -> None:
     """A curve in the look of its subject."""
-    axes.plot(
+    (found,) = axes.plot(
         x, y, color=look.colour, linewidth=1.6, marker=look.marker, markersize=5, markerfacecolor=look.face,
         markeredgewidth=1.0,
     )  # fmt: skip
+    numbers.tell(found, [(what, a, b) for a, b in zip(x, y, strict=True)])
+
+
+def unseen(axes: Axes, x: Sequence[float], y: Sequence[float], what: str) -> None:
+    """Marks that nobody sees, along a line that has none: a pointer finds its values there."""
+    found = axes.scatter(x, y, s=20, color=svg.INK, alpha=0.0, linewidths=0)
+    numbers.tell(found, [(what, a, b) for a, b in zip(x, y, strict=True)])
 
 
 def mark(axes: Axes, n: float) -> None:

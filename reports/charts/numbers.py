@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -32,21 +32,35 @@ Row: TypeAlias = tuple[Value, ...]
 
 
 class Told(msgspec.Struct, omit_defaults=True):
-    """What is told of an artist: whose it is, empty where what is around it says so; and the rows of its marks."""
+    """What is told of an artist: whose it is, empty where what is around it says so; and the rows of its marks.
+
+    Rows that are not *marked* are numbers of the figure, and no mark shows one of them alone.
+    """
 
     subject: str = ""
     emulated: bool = False
     rows: list[list[Value]] = []
+    marked: bool = True
 
 
-def tell(artist: Artist, rows: Iterable[Row]) -> None:
+def tell(artist: Artist, rows: Iterable[Row], *, marked: bool = True) -> None:
     """The numbers of *artist*: a row for each of its marks, in the order in which they are drawn.
 
-    One shape that stands for many rows is a mark of none; they are among the numbers of the figure all the same.
+    One shape that stands for many rows is a mark of none, *marked* or not; they are among the numbers of the figure.
     """
     told = _told(artist.get_gid())
-    told.rows += [[_finite(value) for value in row] for row in rows]
+    told.rows = [[_finite(value) for value in row] for row in rows]
+    told.marked = marked
     _carry(artist, told)
+
+
+def say(axes: Axes, said: Callable[..., str]) -> None:
+    """Add to each row that was told of what is in *axes* how a reader is told it: what *said* makes of its values."""
+    for artist in axes.get_children():
+        told = _told(artist.get_gid())
+        if told.rows:
+            told.rows = [[*row, said(*row)] for row in told.rows]
+            _carry(artist, told)
 
 
 def belong(artist: Artist, subject: str, *, emulated: bool) -> None:
@@ -90,7 +104,7 @@ def _place(element: ET.Element, subject: str, subjects: dict[str, int], rows: li
         if told.emulated:
             element.set("class", "emulated")
     if told.rows:
-        inside = list(_drawn(element))
+        inside = list(_drawn(element)) if told.marked else []
         each = ([one for one in inside if one.tag == kind] for kind in _MARKS)
         for place, mark in enumerate(next((some for some in each if len(some) == len(told.rows)), ()), len(rows)):
             mark.set("data-row", str(place))

@@ -196,7 +196,7 @@ def both(key: str, draw: Draw, wide: float) -> Markup:
     large, small = draw(wide, f"{key}-w"), draw(_PHONE, f"{key}-n")
     if not large:
         return Markup()
-    # The numbers behind both are the same: once is enough.
+    # Where the numbers behind both are the same, and in one order, once is enough.
     found = _NUMBERS.search(large)
     small = small.replace(found[0], "", 1) if found else small
     # Made by :func:`render` alone, which escapes what it is given: see the docstring of reports.page.render.

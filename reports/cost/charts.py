@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from tare.reports.charts import svg
 from tare.reports.charts.looks import Look
-from tare.reports.charts.multiples import Cell, mark, small_multiples
+from tare.reports.charts.multiples import Cell, mark, small_multiples, unseen
 from tare.reports.cost.bills import idle_percent, money
 from tare.reports.cost.model import Cost
 
@@ -34,6 +34,8 @@ def steps(cost: Cost, looks: Mapping[str, Look], *, width: float, name: str) -> 
         axes.fill_between(cell.x, used, cell.y, step="mid", color=cell.look.colour, alpha=0.16, linewidth=0)
         axes.step(cell.x, cell.y, where="mid", color=cell.look.colour, linewidth=1.6)
         axes.plot(cell.x, used, color=svg.INK, linewidth=1.0, dashes=(4, 2))
+        unseen(axes, cell.x, cell.y, "billed")
+        unseen(axes, cell.x, used, "used")
         if cost.breakeven is not None and cell is cells[0]:
             mark(axes, cost.breakeven)
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from tare.reports import words
 from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
-from tare.reports.charts import svg
+from tare.reports.charts import numbers, svg
 from tare.reports.charts.looks import looks
-from tare.reports.charts.multiples import Cell, Draw, line, mark, small_multiples
+from tare.reports.charts.multiples import Cell, Draw, line, mark, small_multiples, unseen
 from tare.reports.sections.ramp.charts.growth_charts import ALIVE
 from tare.reports.sections.ramp.density import curves
 from tare.reports.sections.ramp.density.model import Curve
@@ -43,8 +43,9 @@ def busy(report: Report, *, width: float, name: str) -> str:
             n, value = [point.n for point in curve.points], [point.value for point in curve.points]
             if curve.metric == curves.OWN:
                 axes.plot(n, value, color=svg.INK, linewidth=1.3, linestyle=_DASHED)
+                unseen(axes, n, value, curve.title)
             else:
-                line(axes, cell.look, n, value)
+                line(axes, cell.look, n, value, curve.title)
             _knee(axes, curve)
 
     def number(mine: Sequence[Curve]) -> tuple[str, str]:
@@ -62,10 +63,11 @@ def pressure(report: Report, *, width: float, name: str) -> str:
     def draw(axes: Axes, cell: Cell) -> None:
         for curve in filter(_rises, by_subject[cell.label]):
             colour, _, marker, _, dashed = STYLES[curve.metric]
-            axes.plot(
+            (found,) = axes.plot(
                 [point.n for point in curve.points], [point.value for point in curve.points], color=colour,
                 linewidth=1.5, marker=marker, markersize=5, linestyle=_DASHED if dashed else "solid",
             )  # fmt: skip
+            numbers.tell(found, [(curve.title, point.n, point.value) for point in curve.points])
             _knee(axes, curve)
 
     def number(mine: Sequence[Curve]) -> tuple[str, str]:

@@ -86,7 +86,7 @@ def starts(report: Report, table: pd.DataFrame, *, width: float, name: str) -> s
         )
 
     def draw(axes: Axes, cell: Cell) -> None:
-        dots(axes, cell.look, cell.x, cell.y)
+        dots(axes, cell.look, cell.x, cell.y, "start")
         if cell.label in knees:
             mark(axes, knees[cell.label])
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from tare.reports import words
 from tare.reports.analysis.model import Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
-from tare.reports.charts import svg
+from tare.reports.charts import numbers, svg
 from tare.reports.charts.looks import looks
 from tare.reports.charts.multiples import Cell, mark, small_multiples
 from tare.reports.sections.ramp.charts.growth_charts import ALIVE
@@ -63,7 +63,7 @@ def course(report: Report, *, width: float, name: str) -> str:
         cells, draw, across=f"{ALIVE}, logarithmic scale", upward="host memory an instance", unit="bytes", width=width,
         name=name, title="The parts of one more instance, by number of living instances",
         description=" ".join(f"{one.consists} {one.stays}" for one in report.analysis.constancy), large=True,
-        logarithmic=True,
+        logarithmic=True, more="up to", said=_said,
     )  # fmt: skip
 
 
@@ -80,9 +80,14 @@ def _stack(axes: Axes, steps: Sequence[Margin]) -> None:
                 continue
             bottom = up if value > 0 else down + value
             wide, edge = step.end - step.start, 0.4 if group == "residual" else 0.0
-            axes.add_patch(part(group, (step.start, bottom), wide, abs(value), edge=edge))
+            box = axes.add_patch(part(group, (step.start, bottom), wide, abs(value), edge=edge))
+            numbers.tell(box, [(GROUPS[group][2], step.start, value, step.end)])
             up, down = (up + value, down) if value > 0 else (up, down + value)
     axes.axhline(0, color=svg.RULE, linewidth=0.8)
+
+
+def _said(what: str, start: float, value: float, end: float) -> str:
+    return f"{what}: {words.size(value)} each, from {start:g} to {end:g} alive"
 
 
 def _ends(axes: Axes, found: Constancy) -> None:
@@ -91,5 +96,6 @@ def _ends(axes: Axes, found: Constancy) -> None:
         (found.start, found.split, found.early_bytes),
         (found.split, found.end, found.late_bytes),
     ):
-        axes.plot((start, end), (value, value), color=svg.INK, linewidth=1.4)
+        (found_line,) = axes.plot((start, end), (value, value), color=svg.INK, linewidth=1.4)
+        numbers.tell(found_line, [("marginal cost", start, value, end)])
     mark(axes, found.split)

@@ -146,6 +146,7 @@ def balance(bars: Sequence[Bar], *, width: float, name: str, title: str) -> str:
             name=name,
             title=title,
             description=". ".join(f"{bar.label}, {bar.below}: {_spoken(bar)}" for bar in bars),
+            columns=("part", "host memory (bytes)"),
         )
 
 
@@ -206,10 +207,14 @@ def _bar(
         )  # fmt: skip
         axes.add_patch(ground)
     forward = backward = 0.0
+    slight: list[numbers.Row] = []
     for name, value in bar.groups.items():
         start = forward if value >= 0 else backward + value
+        told = (GROUPS[name][2], value, f"{GROUPS[name][2]}: {words.size(value)}")
         if abs(value) / (high - low) * points >= 0.4:
-            axes.add_patch(part(name, (start, y), abs(value), _BAR, edge=0.8))
+            numbers.tell(axes.add_patch(part(name, (start, y), abs(value), _BAR, edge=0.8)), [told])
+        else:
+            slight.append(told)
         wide = abs(value) / (high - low) * points
         if wide >= 74 and name != "residual":
             axes.text(
@@ -222,7 +227,7 @@ def _bar(
                 color=svg.INK,
             )
         forward, backward = (forward + value, backward) if value >= 0 else (forward, backward + value)
-    axes.axvline(0, color=svg.RULE, linewidth=0.8, zorder=0)
+    numbers.tell(axes.axvline(0, color=svg.RULE, linewidth=0.8, zorder=0), slight, marked=False)
     place = axes.get_yaxis_transform()
     total, residual = (
         words.size(bar.row.host_change_bytes),

@@ -13,7 +13,7 @@ from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import svg
 from tare.reports.charts.looks import looks
-from tare.reports.charts.multiples import Cell, Draw, line, small_multiples
+from tare.reports.charts.multiples import Cell, Draw, line, small_multiples, unseen
 from tare.reports.sections.ramp.charts.growth_charts import ALIVE
 from tare.reports.sections.ramp.density.model import Descent
 
@@ -36,8 +36,9 @@ def memory(report: Report, *, width: float, name: str) -> str:
 
     def draw(axes: Axes, cell: Cell) -> None:
         points = found[cell.label].points
-        line(axes, cell.look, cell.x, [point.up_bytes for point in points])
+        line(axes, cell.look, cell.x, [point.up_bytes for point in points], "scale-up")
         down = [point.down_bytes for point in points]
+        unseen(axes, cell.x, down, "scale-down")
         axes.plot(cell.x, down, color=svg.INK, linewidth=1.2, linestyle=(0, (4, 2)))
 
     cells = [cell(*one) for one in found.items()]
@@ -64,7 +65,7 @@ def removals(report: Report, *, width: float, name: str) -> str:
     ]
 
     def draw(axes: Axes, cell: Cell) -> None:
-        line(axes, cell.look, cell.x[:-1], cell.y)
+        line(axes, cell.look, cell.x[:-1], cell.y, "one removal")
 
     return _charts(cells, draw, found, width=width, name=name, title="Time of one removal, by the number left",
                    upward="each removal", unit="seconds")  # fmt: skip
