@@ -82,25 +82,31 @@ def about(axes: Axes, subject: str, *, emulated: bool) -> Iterator[None]:
 
 def place(root: ET.Element, columns: Sequence[str]) -> None:
     """Move what was told from the ids of a drawing to the attributes of its marks and, if any, to its metadata."""
-    subjects: dict[str, int] = {}
+    subjects: dict[tuple[str, bool], int] = {}
     rows: list[list[Value]] = []
-    _place(root, "", subjects, rows)
+    _place(root, ("", False), subjects, rows)
     if rows:
         box = ET.Element(f"{_SVG}metadata")
         # In ASCII: no character is left that XML forbids, or that ends a line of a script.
-        box.text = json.dumps(
-            {"columns": list(columns), "subjects": list(subjects), "rows": rows}, separators=(",", ":"), allow_nan=False
-        )
+        data = {
+            "columns": list(columns),
+            "subjects": [subject for subject, _ in subjects],
+            "emulated": [emulated for _, emulated in subjects],
+            "rows": rows,
+        }
+        box.text = json.dumps(data, separators=(",", ":"), allow_nan=False)
         root.insert(0, box)
 
 
-def _place(element: ET.Element, subject: str, subjects: dict[str, int], rows: list[list[Value]]) -> None:
+def _place(
+    element: ET.Element, whose: tuple[str, bool], subjects: dict[tuple[str, bool], int], rows: list[list[Value]]
+) -> None:
     told = _told(element.get("id"))
     if told.subject or told.rows:
         del element.attrib["id"]
     if told.subject:
-        subject = told.subject
-        element.set("data-subject", subject)
+        whose = told.subject, told.emulated
+        element.set("data-subject", told.subject)
         if told.emulated:
             element.set("class", "emulated")
     if told.rows:
@@ -108,10 +114,10 @@ def _place(element: ET.Element, subject: str, subjects: dict[str, int], rows: li
         each = ([one for one in inside if one.tag == kind] for kind in _MARKS)
         for place, mark in enumerate(next((some for some in each if len(some) == len(told.rows)), ()), len(rows)):
             mark.set("data-row", str(place))
-        whose = subjects.setdefault(subject, len(subjects))
-        rows += [[whose, *row] for row in told.rows]
+        number = subjects.setdefault(whose, len(subjects))
+        rows += [[number, *row] for row in told.rows]
     for child in element:
-        _place(child, subject, subjects, rows)
+        _place(child, whose, subjects, rows)
 
 
 def _drawn(element: ET.Element) -> Iterator[ET.Element]:

@@ -178,6 +178,107 @@ def test_without_emulation_there_is_no_box_for_it(browser: Browser, pages: dict[
         assert page.locator("#hide-emulated").count() == 0
 
 
+def saved(page: Page, figure: Locator) -> list[dict[str, str]]:
+    with page.expect_download() as waiting:
+        figure.get_by_role("button", name="Numbers as CSV").click()
+    assert waiting.value.suggested_filename.endswith(".csv")
+    return list(csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text("utf-8"), newline="")))
+
+
+def figure_of(page: Page, chart: str) -> Locator:
+    return page.locator(f"figure:has([data-chart='{chart}'])")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_value_of_a_mark_is_shown_under_the_pointer(browser: Browser, pages: dict[str, Path], width: int) -> None:
+    with opened(browser, pages["startup"], width=width) as page:
+        figure = figure_of(page, "ready")
+        mark = figure.locator("[data-row]:visible").nth(20)
+        height = page.evaluate("document.documentElement.scrollHeight")
+        mark.hover(force=True)
+        value = page.locator(".value.on")
+        value.wait_for()
+        label, shown = value.inner_text().split(" ", 1)
+        assert label in ("process", "container", "crun", "runc")
+        assert ", round " in shown or "median" in shown
+        box = value.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert page.evaluate("document.documentElement.scrollHeight") == height, "the page moved"
+        page.locator("h1").hover()
+        assert page.locator(".value.on").count() == 0
+
+
+def test_marks_are_reached_by_keyboard_and_say_what_they_show(browser: Browser, pages: dict[str, Path]) -> None:
+    said = "document.activeElement.getAttribute('aria-label')"
+    with opened(browser, pages["startup"]) as page:
+        figure = figure_of(page, "ready")
+        entries = figure.locator(".wide svg [tabindex='0']")
+        assert entries.count() == 1, "one stop of the tab key for each figure"
+        entries.focus()
+        first = str(page.evaluate(said))
+        page.keyboard.press("ArrowRight")
+        second = str(page.evaluate(said))
+        assert first.startswith("process: ")
+        assert second.startswith("process: ")
+        assert first != second
+        assert page.locator(".value.on").inner_text().replace(" ", "") == second.replace(":", "", 1).replace(" ", "")
+        page.keyboard.press("ArrowDown")
+        assert str(page.evaluate(said)).startswith("container: ")
+        page.keyboard.press("End")
+        assert str(page.evaluate(said)).startswith("vm (emulated): ")
+        page.keyboard.press("Escape")
+        assert page.locator(".value.on").count() == 0
+
+
+def test_every_mark_of_every_figure_leads_to_a_row(browser: Browser, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["watched"]) as page:
+        broken = page.evaluate("""() => [...document.querySelectorAll('[data-chart]')].filter(box => {
+            const own = document.querySelector(`[data-chart="${box.dataset.chart}"] metadata`);
+            const rows = own ? JSON.parse(own.textContent).rows : [];
+            return [...box.querySelectorAll('[data-row]')].some(mark => !rows[mark.dataset.row]?.at(-1));
+        }).map(box => box.dataset.chart)""")
+        assert broken == []
+        assert page.locator("[data-row]").count() > 100
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_numbers_behind_a_figure_are_saved(browser: Browser, pages: dict[str, Path], width: int) -> None:
+    with opened(browser, pages["startup"], width=width) as page:
+        rows = saved(page, figure_of(page, "ready"))
+        assert list(rows[0]) == ["subject", "what", "round", "ready (seconds)", "frequency (1: most)"]
+        starts = [row for row in rows if row["what"] in ("start", "outlier")]
+        assert len(starts) == 49
+        assert {row["subject"] for row in starts} == {"process", "container", "crun", "runc", "vm (emulated)"}
+        run = {row["ready (seconds)"] for row in starts}
+        assert all(len(value) > 10 for value in run), "rounded"
+        page.locator("details.filter summary").click()
+        page.get_by_role("checkbox", name="vm", exact=True).uncheck()
+        assert {row["subject"] for row in saved(page, figure_of(page, "ready"))} == {
+            "process", "container", "crun", "runc",
+        }  # fmt: skip
+
+
+def test_the_numbers_of_the_leading_bars_are_saved(browser: Browser, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["startup"]) as page:
+        rows = saved(page, page.locator("figure:has(.bars)"))
+        assert "process" in {row["subject"] for row in rows}
+        assert all(float(value) > 0 for row in rows for name, value in row.items() if name != "subject")
+
+
+def test_a_subject_is_left_out_of_figures(browser: Browser, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["startup"]) as page:
+        group = page.locator("svg g[data-subject='crun']:visible").first
+        group.wait_for()
+        page.locator("details.filter summary").click()
+        page.get_by_role("checkbox", name="crun", exact=True).uncheck()
+        assert page.locator("svg [data-subject='crun']:visible").count() == 0
+        assert page.locator("svg [data-subject='runc']:visible").count() > 0
+        page.locator("#hide-emulated").check()
+        assert page.locator("svg [data-subject='vm']:visible").count() == 0
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subjects = [synthetic.subject("container", label) for label in HOSTILE]
@@ -209,6 +310,10 @@ def test_hostile_labels_are_inert(browser: Browser, hostile: Path, script: bool)
         markdown = copied(page, tools_of(rows).get_by_role("button", name="Copy as Markdown"))
         assert all(line.replace("\\|", "").count("|") == 7 for line in markdown.splitlines())
         assert "<" not in markdown.replace("\\<", "")
+        rows_behind = saved(page, figure_of(page, "ready"))
+        assert {row["subject"] for row in rows_behind} == {*HOSTILE} - {HOSTILE[3]} | {f"'{HOSTILE[3]}"}
+        figure_of(page, "ready").locator(".wide svg [tabindex='0']").focus()
+        assert page.locator(".value.on b").inner_text() in HOSTILE
         page.locator("details.filter label").nth(1).locator("input").uncheck()
         assert page.locator("tr.filtered").count() > 0
         assert page.evaluate("document.scripts.length") == 1

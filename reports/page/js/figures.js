@@ -1,8 +1,8 @@
 
 // ---- Figures: the value of a mark under the pointer or the keyboard, and the numbers behind a figure as a file.
 //
-// The <metadata> of a drawing holds its numbers as JSON: {columns, subjects, rows}. A row is [number of its subject,
-// cell..., words]; an element with data-row shows that row. The drawing for a phone shares those of the one for a desk.
+// The <metadata> of a drawing holds its numbers as JSON: {columns, subjects, emulated, rows}. A row is [number of its
+// subject, cell..., words]; an element with data-row shows that row. The drawing for a phone shares those of the one for a desk.
 
 const REACH = 22; // so far from a mark, in pixels, a pointer still means it: a finger is no needle
 
@@ -19,6 +19,9 @@ function numbersOf(svg) {
     return null; // without its numbers a figure is still a figure
   }
 }
+
+/** The name of a subject, with its class of result: that is said wherever a number is. */
+const named = (numbers, subject) => numbers.subjects[subject] + (numbers.emulated[subject] ? " (emulated)" : "");
 
 class Marks {
   constructor(svg, numbers) {
@@ -38,7 +41,7 @@ class Marks {
   }
 
   row(mark) { return this.numbers.rows[mark.dataset.row]; }
-  subject(mark) { return this.numbers.subjects[this.row(mark)[0]]; }
+  subject(mark) { return named(this.numbers, this.row(mark)[0]); }
   words(mark) { return this.row(mark).at(-1); }
   shown() { return this.marks.filter((mark) => mark.getClientRects().length); }
 
@@ -122,14 +125,25 @@ addEventListener("scroll", () => active?.place(), { passive: true, capture: true
 
 function addFigureTools(figure) {
   const drawings = [...figure.querySelectorAll("svg.plot")].map((svg) => [svg, numbersOf(svg)]).filter(([, one]) => one);
-  if (!drawings.length) return;
+  const bars = [...figure.querySelectorAll("[data-subject][data-value]")]; // a figure of boxes and text
+  if (!drawings.length && !bars.length) return;
   for (const [svg, numbers] of drawings) new Marks(svg, numbers);
-  const press = button("Numbers as CSV", () => {
-    const [svg, numbers] = drawings.find(([one]) => one.getClientRects().length) ?? drawings[0];
-    const rows = numbers.rows.filter(([subject]) => !hidden.has(numbers.subjects[subject]));
-    const body = rows.map(([subject, ...cells]) => [numbers.subjects[subject], ...cells.slice(0, -1)]);
-    const name = svg.closest("[data-chart]")?.dataset.chart ?? svg.id;
-    save(toCsv([["subject", ...numbers.columns], ...body]), fileName(name), `Saved: ${plural(body.length, "number")}`);
-  });
-  figure.append(tools(press));
+  figure.append(tools(button("Numbers as CSV", () => {
+    const [name, columns, body] = drawings.length ? numbersOfDrawing(drawings) : numbersOfBars(figure, bars);
+    const rows = body.filter(([subject]) => !hidden.has(subject)).map(([, ...cells]) => cells);
+    save(toCsv([["subject", ...columns], ...rows]), fileName(name), `Saved as CSV: ${plural(rows.length, "row")}`);
+  })));
+}
+
+function numbersOfDrawing(drawings) {
+  const [svg, numbers] = drawings.find(([one]) => one.getClientRects().length) ?? drawings[0];
+  const rows = numbers.rows.map(([subject, ...cells]) => [numbers.subjects[subject], named(numbers, subject), ...cells.slice(0, -1)]);
+  return [svg.closest("[data-chart]")?.dataset.chart ?? svg.id, numbers.columns, rows];
+}
+
+function numbersOfBars(figure, bars) {
+  const rows = bars.map(({ dataset: { subject, value: number }, classList }) => [
+    subject, subject + (classList.contains("emulated") ? " (emulated)" : ""), number ? Number(number) : "",
+  ]);
+  return [figure.id || "figure", [figure.querySelector("figcaption")?.textContent.split(".")[0].trim() ?? "value"], rows];
 }

@@ -72,6 +72,7 @@ def test_a_line_has_a_row_for_each_of_its_markers_and_a_bar_one() -> None:
     assert [(data["subjects"][row[0]], row[-1]) for row in data["rows"]] == [
         ("process", "two"), ("vm", "1"), ("vm", "2"), ("vm", "3"),
     ]  # fmt: skip
+    assert dict(zip(data["subjects"], data["emulated"], strict=True)) == {"process": False, "vm": True}
     assert rows_of(root) == [0, 1, 2, 3]
     classes = {one.get("data-subject"): one.get("class") for one in root.iter() if "data-subject" in one.attrib}
     assert classes == {"vm": "emulated", "process": None}

@@ -213,7 +213,7 @@ def _bar(
         told = (GROUPS[name][2], value, f"{GROUPS[name][2]}: {words.size(value)}")
         if abs(value) / (high - low) * points >= 0.4:
             numbers.tell(axes.add_patch(part(name, (start, y), abs(value), _BAR, edge=0.8)), [told])
-        else:
+        elif value:
             slight.append(told)
         wide = abs(value) / (high - low) * points
         if wide >= 74 and name != "residual":
