@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tare.bench.records.metrics import show
 from tare.reports.charts import svg
@@ -60,6 +60,22 @@ def log_axis(axes: Axes, limits: tuple[float, float], unit: str, points: float, 
         place = points * math.log(value / limits[0]) / math.log(limits[1] / limits[0])
         # A label at an end of the axis would stand outside the picture.
         label.set_horizontalalignment("left" if place < 20 else "right" if place > points - 20 else "center")
+    for value in found:
+        axes.axvline(value, color=svg.RULE, linewidth=0.5, zorder=0)
+
+
+def linear_axis(axes: Axes, most: float, unit: str, points: float) -> None:
+    """Make x an axis from zero to a little more than *most*, with as many labelled ticks as there is room for."""
+    axes.set_xlim(0, most * 1.04)
+    size = factor(most, unit)
+    candidates = MaxNLocator(max(2, min(6, int(points / (2 * _LABEL))))).tick_values(0, most / size)
+    found = [value * size for value in candidates if 0 <= value * size <= most * 1.04]
+    axes.set_xticks(found)
+    axes.set_xticklabels([tick(value, unit) if value else "0" for value in found])
+    axes.tick_params(axis="x", length=3, labelsize=svg.TEXT)
+    for label, value in zip(axes.get_xticklabels(), found, strict=True):
+        # As on the logarithmic one: a label at an end would stand outside the picture.
+        label.set_horizontalalignment("left" if not value else "right" if value > most * 0.97 else "center")
     for value in found:
         axes.axvline(value, color=svg.RULE, linewidth=0.5, zorder=0)
 

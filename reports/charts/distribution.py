@@ -20,7 +20,7 @@ from tare.reports.analysis.build import Analysed
 from tare.reports.analysis.model import Figure, Report, SubjectFigures
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import marks, numbers, svg
-from tare.reports.charts.axes import log_axis, log_limits
+from tare.reports.charts.axes import linear_axis, log_axis, log_limits
 from tare.reports.charts.looks import Look, looks
 from tare.reports.charts.multiples import Cell, small_multiples
 from tare.reports.charts.svg import Draw
@@ -57,9 +57,11 @@ class Layout:
         return self.header == 0
 
 
-def dots(analysed: Analysed, metric: str) -> Draw:
+def dots(analysed: Analysed, metric: str, *, linear: bool = False) -> Draw:
     """:func:`distribution` of a run, to be drawn at any width."""
-    return lambda width, name: distribution(analysed.report, analysed.frame, metric, width=width, name=name)
+    return lambda width, name: distribution(
+        analysed.report, analysed.frame, metric, width=width, name=name, linear=linear
+    )
 
 
 def shaped(analysed: Analysed, metric: str) -> bool:
@@ -73,8 +75,13 @@ def drift(analysed: Analysed, metric: str) -> Draw:
     return lambda width, name: in_order(analysed.report, analysed.frame, metric, width=width, name=name)
 
 
-def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: float, name: str) -> str:
-    """Every sample of *metric* as one dot, with median and interval; log scale. Empty when nothing was measured."""
+def distribution(
+    report: Report, frame: pd.DataFrame, metric: str, *, width: float, name: str, linear: bool = False
+) -> str:
+    """Every sample of *metric* as one dot, with median and interval. Empty when nothing was measured.
+
+    The scale is logarithmic, or from zero where *linear*.
+    """
     rows = [
         (subject, tables.values(frame, subject.label, metric), subject.figure(metric))
         for group in ordered(report.subjects)
@@ -90,8 +97,13 @@ def distribution(report: Report, frame: pd.DataFrame, metric: str, *, width: flo
         look = looks(report.subjects)
         axes, canvas = _canvas(layout, height=len(rows) * layout.row + gap)
         axis = words.about(metric, rows[0][2].title)[1].removeprefix("in ").removeprefix("the ")
-        axes.set_xlabel(f"{axis}, logarithmic scale", loc="right", fontsize=svg.TEXT, labelpad=5)
-        log_axis(axes, log_limits(drawn), rows[0][2].unit, layout.width - layout.left - layout.right)
+        scale = "from zero" if linear else "logarithmic scale"
+        axes.set_xlabel(f"{axis}, {scale}", loc="right", fontsize=svg.TEXT, labelpad=5)
+        points = layout.width - layout.left - layout.right
+        if linear:
+            linear_axis(axes, max(drawn), rows[0][2].unit, points)
+        else:
+            log_axis(axes, log_limits(drawn), rows[0][2].unit, points)
         top = 0.0
         for index, (subject, data, figure) in enumerate(rows):
             emulated = subject.result_class == "emulated"

@@ -204,3 +204,16 @@ def both(key: str, draw: Draw, wide: float) -> Markup:
     return Markup("").join(
         Markup(chart).format(kind, key, Markup(one)) for kind, one in (("wide", large), ("narrow", small))
     )
+
+
+def two_scales(key: str, logarithmic: Draw, linear: Draw, wide: float) -> Markup:
+    """:func:`both` of a figure that was drawn on two scales: a switch, which needs no script, shows one of them."""
+    first, second = both(key, logarithmic, wide), both(f"{key}-linear", linear, wide)
+    if not first:
+        return Markup()
+    return Markup(
+        '<div class="scales"><p class="switch" role="group" aria-label="Scale of the figure">'
+        '<label><input type="radio" name="scale-{key}" class="logarithmic" checked> logarithmic</label> '
+        '<label><input type="radio" name="scale-{key}" class="from-zero"> from zero</label></p>'
+        '<div class="on-logarithmic">{first}</div><div class="on-linear">{second}</div></div>'
+    ).format(key=key, first=first, second=second)

@@ -173,6 +173,23 @@ def test_emulated_subjects_are_hidden_by_one_box_with_and_without_the_script(
         assert rows.first.is_visible()
 
 
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("name", ["startup", "least-memory"])
+def test_a_figure_that_was_drawn_on_two_scales_has_a_switch_that_needs_no_script(
+    browser: Browser, pages: dict[str, Path], name: str, script: bool
+) -> None:
+    with opened(browser, pages[name], script=script) as page:
+        drawings = page.locator(".scales svg.plot").filter(visible=True)
+        assert drawings.count() == 1
+        assert "logarithmic scale" in (drawings.text_content() or "")
+        page.get_by_role("group", name="Scale of the figure").get_by_label("from zero").check()
+        assert drawings.count() == 1
+        assert "from zero" in (drawings.text_content() or "")
+        page.emulate_media(media="print")
+        assert page.get_by_role("radio").filter(visible=True).count() == 0
+        assert drawings.count() == 1
+
+
 def test_without_emulation_there_is_no_box_for_it(browser: Browser, pages: dict[str, Path]) -> None:
     with opened(browser, pages["long"]) as page:
         assert page.locator("#hide-emulated").count() == 0
@@ -214,7 +231,7 @@ def test_marks_are_reached_by_keyboard_and_say_what_they_show(browser: Browser, 
     said = "document.activeElement.getAttribute('aria-label')"
     with opened(browser, pages["startup"]) as page:
         figure = figure_of(page, "ready")
-        entries = figure.locator(".wide svg [tabindex='0']")
+        entries = figure.locator("[data-chart='ready'].wide svg [tabindex='0']")
         assert entries.count() == 1, "one stop of the tab key for each figure"
         entries.focus()
         first = str(page.evaluate(said))
@@ -312,7 +329,7 @@ def test_hostile_labels_are_inert(browser: Browser, hostile: Path, script: bool)
         assert "<" not in markdown.replace("\\<", "")
         rows_behind = saved(page, figure_of(page, "ready"))
         assert {row["subject"] for row in rows_behind} == {*HOSTILE} - {HOSTILE[3]} | {f"'{HOSTILE[3]}"}
-        figure_of(page, "ready").locator(".wide svg [tabindex='0']").focus()
+        page.locator("[data-chart='ready'].wide svg [tabindex='0']").focus()
         assert page.locator(".value.on b").inner_text() in HOSTILE
         page.locator("details.filter label").nth(1).locator("input").uncheck()
         assert page.locator("tr.filtered").count() > 0

@@ -27,7 +27,8 @@ class Marks {
   constructor(svg, numbers) {
     this.svg = svg;
     this.numbers = numbers;
-    this.marks = [...svg.querySelectorAll("[data-row]")].sort((a, b) => a.dataset.row - b.dataset.row);
+    this.marks = [...svg.querySelectorAll("[data-row]")] // subject by subject, however they lie over each other
+      .sort((a, b) => this.row(a)[0] - this.row(b)[0] || a.dataset.row - b.dataset.row);
     this.current = null;
     if (!this.marks.length) return;
     svg.setAttribute("role", "group"); // no picture any more: its marks can be reached

@@ -33,9 +33,10 @@ class LeastMemory(Standard):
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Every search as a dot."""
         from tare.reports.charts.distribution import dots, shaped
-        from tare.reports.charts.svg import both
+        from tare.reports.charts.svg import two_scales
 
-        charts = {"least": both("least", dots(analysed, self.primary), 900)}
+        draw, linear = dots(analysed, self.primary), dots(analysed, self.primary, linear=True)
+        charts = {"least": two_scales("least", draw, linear, 900)}
         return {"charts": charts, "shaped": shaped(analysed, self.primary)}
 
     def text(self, report: Report, shown: Sequence[SubjectFigures], width: int) -> Iterator[Text]:

@@ -66,13 +66,15 @@ class Startup(Standard):
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Every start as a dot, the order of the run, the phases, and the layers with what was measured on each."""
         from tare.reports.charts.distribution import dots, drift, shaped
-        from tare.reports.charts.svg import both
+        from tare.reports.charts.svg import both, two_scales
         from tare.reports.sections.startup.layers import memory, stacks
         from tare.reports.sections.startup.timeline import legend, timelines
 
         report = analysed.report
         charts = {
-            "ready": both("ready", dots(analysed, "ready_seconds"), 900),
+            "ready": two_scales(
+                "ready", dots(analysed, "ready_seconds"), dots(analysed, "ready_seconds", linear=True), 900
+            ),
             "cpu": both("cpu", dots(analysed, "cpu_seconds"), 436),
             "pss": both("pss", dots(analysed, "pss_bytes"), 436),
             "drift": both("drift", drift(analysed, "ready_seconds"), 900),
