@@ -97,7 +97,7 @@ def distribution(
         look = looks(report.subjects)
         axes, canvas = _canvas(layout, height=len(rows) * layout.row + gap)
         axis = words.about(metric, rows[0][2].title)[1].removeprefix("in ").removeprefix("the ")
-        scale = "from zero" if linear else "logarithmic scale"
+        scale = "linear scale" if linear else "logarithmic scale"
         axes.set_xlabel(f"{axis}, {scale}", loc="right", fontsize=svg.TEXT, labelpad=5)
         points = layout.width - layout.left - layout.right
         if linear:

@@ -131,6 +131,8 @@ def render(figure: Figure, *, name: str, title: str, description: str, columns: 
         root.attrib.pop(attribute, None)
     for element in root.iter():
         _rewrite(element, name)
+    for element in root.iter():
+        _lighten(element)
     root.set("role", "img")
     root.set("class", "plot")
     root.set("aria-labelledby", f"{name}-title {name}-desc")
@@ -171,6 +173,22 @@ def _rewrite(element: ET.Element, name: str) -> None:
         for style, _, text in (piece.partition(":") for piece in found):
             colour = f"fill: var({PALETTE.get(style, '--ink')})"
             ET.SubElement(element, f"{{{_SVG}}}tspan", {"style": _PIECES.get(style, colour)}).text = text
+
+
+def _lighten(element: ET.Element) -> None:
+    """Leave out what says nothing: the indents, and the style of each mark where all beside it have the same."""
+    if not (element.text or "").strip():
+        element.text = None
+    for inner in element:
+        if not (inner.tail or "").strip():
+            inner.tail = None
+    styles = {(inner.tag, inner.attrib.get("style", "")) for inner in element}
+    tag, style = next(iter(styles), ("", ""))
+    # Opacity is no inherited property: that of a group is another picture.
+    if len(styles) == 1 and tag == f"{{{_SVG}}}use" and style and not re.search(r"(^|; )opacity", style):
+        for inner in element:
+            del inner.attrib["style"]
+        element.set("style", style)
 
 
 def _font(style: str) -> str:

@@ -118,7 +118,7 @@ def test_ids_are_unique_and_every_link_has_its_target(standard: Path) -> None:
 
 def test_charts_follow_the_scheme_and_are_described(standard: Path) -> None:
     charts = re.findall(r"<svg.*?</svg>", read(standard), flags=re.DOTALL)
-    assert len(charts) == 8  # four, each for a desk and for a phone
+    assert len(charts) == 10  # four, one of them on two scales, each for a desk and for a phone
     for chart in charts:
         root = ET.fromstring(chart)
         assert root.get("role") == "img"
