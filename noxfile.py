@@ -18,7 +18,7 @@
     calibrate    the scale weighs itself: A/A over 20 seeds, known delays; many minutes, on a quiet machine
     bench        how fast tare's own code is (pytest-benchmark); with `runtime`, each container runtime against the
                  kernel's floor, then a thousand containers; as root
-    samples      the sample reports of the documentation, measured anew: as root, on a quiet machine
+    samples      the sample reports of the documentation, measured anew, and the README's pictures; as root
     docs         the documentation as a site, in site/, built strictly; and the tests that hold it to the code
 
 Arguments after ``--`` go to pytest: ``nox -s unit -- -k stats``.
@@ -165,9 +165,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def samples(session: nox.Session) -> None:
-    """Measure the sample reports of the documentation anew; as root, on a quiet machine. `-- quick memory`: these."""
+    """Measure the sample reports anew, and take the README's pictures; as root, on a quiet machine. `-- quick`: one."""
     install(session, "vm,dev")
     session.run("python", "-m", "docs.sample_reports", *session.posargs)
+    session.run("python", "-m", "docs.pictures")
 
 
 @nox.session

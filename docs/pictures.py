@@ -1,4 +1,4 @@
-"""The pictures of the README, from a sample report: ``python docs/pictures.py [RUN]``. 830 px wide, for light and dark.
+"""The pictures of the README, from a sample report: ``python -m docs.pictures [RUN]``. 830 px wide, for light and dark.
 
 They are taken by a headless Chromium at twice the resolution, and kept in 256 colours, which halves their size.
 """
