@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from tare.bench.records.store import Run
     from tare.reports.analysis.build import Analysed
-    from tare.reports.analysis.model import Report, RunsComparison
-    from tare.reports.analysis.overview import Overview
+    from tare.reports.analysis.model import Report
+    from tare.reports.analysis.several.model import RunsComparison
+    from tare.reports.analysis.several.overview import Overview
 
 __all__ = [
     "MERGED_PAGE",
@@ -65,7 +66,7 @@ def merge(runs: Sequence[Run], *, force: bool = False) -> Run:
 
     With *force* only where they measure different things: what else differs is said in every form of the report.
     """
-    from tare.reports.analysis.merge import merge
+    from tare.reports.analysis.several.merge import merge
 
     with _reading(*(run.path for run in runs)):
         return merge(runs, force=force)
@@ -118,8 +119,8 @@ def compare_runs(before: Run, after: Run, *, fail_on: Sequence[str] = ()) -> Run
     import msgspec
 
     from tare.reports import sections
-    from tare.reports.analysis import gate
-    from tare.reports.analysis.runs import compare_runs
+    from tare.reports.analysis.several import gate
+    from tare.reports.analysis.several.comparison import compare_runs
 
     with _reading(before.path, after.path):
         bounds = gate.bounds(fail_on, sections.of(sections.experiment(after.header)).metrics)
@@ -129,14 +130,14 @@ def compare_runs(before: Run, after: Run, *, fail_on: Sequence[str] = ()) -> Run
 
 def conclude(comparison: RunsComparison) -> None:
     """Raise RegressionError where a figure got worse than *fail_on* allows, InvalidError where none was judged."""
-    from tare.reports.analysis import gate
+    from tare.reports.analysis.several import gate
 
     gate.conclude(comparison.gated)
 
 
 def comparison_html(comparison: RunsComparison) -> str:
     """Two runs as one HTML page."""
-    from tare.reports.page.comparison import page
+    from tare.reports.page.several.comparison import page
 
     return page(comparison)
 
@@ -150,14 +151,14 @@ def as_markdown(report: Report | RunsComparison) -> str:
 
 def overview(paths: Sequence[Path], watch: Callable[[int], None] = lambda _: None) -> Overview:
     """The runs at *paths* at a glance; *watch* is told how many were read. One that is damaged harms no other."""
-    from tare.reports.analysis.overview import overview
+    from tare.reports.analysis.several.overview import overview
 
     return overview(paths, watch)
 
 
 def overview_html(found: Overview, at: Path) -> str:
     """All runs as one HTML page, whose links hold where it is written to *at*."""
-    from tare.reports.page.overview import page
+    from tare.reports.page.several.overview import page
 
     return page(found, at, [PAGE])
 

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from tare.reports import words
-from tare.reports.analysis.model import Compared, Report, RunsComparison, SubjectFigures
+from tare.reports.analysis.model import Compared, Report, SubjectFigures
+from tare.reports.analysis.several.model import RunsComparison
 from tare.reports.analysis.subjects import ordered
 
 #: Punctuation that Markdown, its tables, or GitHub's formulas give a meaning.
@@ -60,7 +61,7 @@ def _run(report: Report) -> Iterator[str]:
     shown = [subject for group in ordered(report.subjects) for subject in group]
     if shown:
         yield _table(
-            ("subject", "median", "95 % CI", "ratio", "verdict", "ready"),
+            ("subject", shown[0].figure(report.metric).title, "95 % CI", "ratio", "verdict", "trials that ended well"),
             [_subject(report, one) for one in shown],
             text=(0, 4),
         )

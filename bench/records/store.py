@@ -28,8 +28,8 @@ HEADER, SAMPLES, OUTCOMES, LOGS, SUBJECTS = "run.json", "samples.jsonl", "outcom
 class Run:
     """One run as read from disk. ``notes`` are findings about the files themselves, for the reader of a report.
 
-    ``schema`` is the one that it was written in. One that was made of several (:mod:`reports.analysis.merge`) has those
-    in ``merged``, in ``unlike`` what they differ in, and no path of its own.
+    ``schema`` is the one that it was written in. A run that was made of several has those in ``merged``, in ``unlike``
+    what they differ in, and no path of its own (:mod:`reports.analysis.several.merge`).
     """
 
     path: Path

@@ -14,11 +14,11 @@ from tare.bench.records.store import Run
 from tare.bench.scenario.plan import rounds_of
 from tare.reports import sections, words
 from tare.reports.analysis import noise, tables
-from tare.reports.analysis.agreement import disagreements
 from tare.reports.analysis.calibration import calibrate
 from tare.reports.analysis.claims import several_modes
 from tare.reports.analysis.compare import compare_within
 from tare.reports.analysis.model import Contract, Failure, HostFacts, MergedRun, Precise, Report, SubjectFigures
+from tare.reports.analysis.several.agreement import disagreements
 from tare.reports.analysis.subjects import subject_figures
 from tare.reports.sections import Found, Section
 

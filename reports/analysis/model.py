@@ -409,40 +409,6 @@ class Report(Part, frozen=True, kw_only=True):
     analysis: Any = None
 
 
-class Gated(Part, frozen=True, kw_only=True):
-    """Whether a subject's metric got worse by more than the part ``most`` of itself (:mod:`reports.analysis.gate`)."""
-
-    metric: str
-    subject: str
-    most: float
-    result: Literal["worse", "not worse", "not judged"]
-    sentence: str
-
-
-class RunsComparison(Part, frozen=True, kw_only=True):
-    """Two runs compared: ``after`` with ``before``, subject by subject, unpaired.
-
-    ``lead`` is the answer in one sentence, ``metric`` the one that it is about. ``gated`` has a row for each bound that
-    the user gave and each subject.
-    """
-
-    schema: int = REPORT_SCHEMA
-    before: str
-    after: str
-    answer: tuple[Claim, ...]
-    comparisons: tuple[Compared, ...]
-    only_before: tuple[str, ...]
-    only_after: tuple[str, ...]
-    differs: tuple[str, ...]
-    warnings: tuple[str, ...]
-    name: str = ""
-    question: str = ""
-    metric: str = ""
-    lead: str = ""
-    grounds: str = ""
-    gated: tuple[Gated, ...] = ()
-
-
 #: Lists that every document of schema 1 has, whatever the experiment was; a script may count on them.
 _LISTS = (
     "ledger", "fits", "given_back", "released", "layers_memory", "inside", "density", "capacity", "curves", "descents",

@@ -12,8 +12,9 @@ import pytest
 from tare import reports
 from tare.bench.errors import UsageError
 from tare.bench.records import store
-from tare.reports.analysis import build, runs
+from tare.reports.analysis import build
 from tare.reports.analysis.model import Report
+from tare.reports.analysis.several import comparison
 from tare.reports.page import render
 from tests import warm
 from tests.unit.reports import fixture as starts
@@ -126,9 +127,9 @@ def test_a_header_whose_scenario_is_none_is_refused_or_read(tmp_path: Path, key:
     for pair in ((mine, theirs), (theirs, mine)):
         if key == "experiment":
             with pytest.raises(UsageError, match="cannot be compared"):
-                runs.compare_runs(*pair)
+                comparison.compare_runs(*pair)
         else:
-            assert runs.compare_runs(*pair)
+            assert comparison.compare_runs(*pair)
 
 
 def test_records_that_contradict_each_other_are_damage_and_no_fault_of_tare(
@@ -145,7 +146,7 @@ def test_records_that_contradict_each_other_are_damage_and_no_fault_of_tare(
         ("tare.reports.analysis.build.analyse", (reports.build, run)),
         ("tare.reports.page.render.page", (reports.html, analysed)),
         ("tare.reports.page.render.page", (reports.write, path)),
-        ("tare.reports.analysis.runs.compare_runs", (reports.compare_runs, run, run)),
+        ("tare.reports.analysis.several.comparison.compare_runs", (reports.compare_runs, run, run)),
     ):
         monkeypatch.setattr(made, stumbles)
         make, *given = words

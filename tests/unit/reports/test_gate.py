@@ -19,8 +19,9 @@ from tare.bench.records import store
 from tare.bench.records.metrics import METRICS, Metric
 from tare.bench.stats.compare import compare
 from tare.reports import markdown
-from tare.reports.analysis import gate
-from tare.reports.analysis.model import Compared, Gated, RunsComparison
+from tare.reports.analysis.model import Compared
+from tare.reports.analysis.several import gate
+from tare.reports.analysis.several.model import Gated, RunsComparison
 from tests import warm
 from tests.unit.reports import fixture
 from tests.warm import fails
@@ -197,7 +198,7 @@ def test_the_page_of_a_comparison_says_all_and_obeys_no_label(tmp_path: Path) ->
 
 
 def test_a_page_shows_marks_where_their_ratio_is() -> None:
-    from tare.reports.page import comparison as pages
+    from tare.reports.page.several import comparison as pages
 
     row = pages._row(compared(ratio=2.0, low=0.5, high=4.0), 4.0)
     assert (row.point, row.low, row.high) == (75.0, 25.0, 100.0)

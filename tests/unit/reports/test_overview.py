@@ -14,8 +14,8 @@ import pytest
 
 from tare import reports
 from tare.bench.records import store
-from tare.reports.analysis import overview
-from tare.reports.page import overview as pages
+from tare.reports.analysis.several import overview
+from tare.reports.page.several import overview as pages
 from tests import cli, warm
 from tests.unit.reports import fixture, ramps_fixture
 from tests.warm import fails

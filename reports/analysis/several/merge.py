@@ -3,8 +3,8 @@
 What is merged are rounds, the unit of replication. Each keeps the trials that were measured in it, gets a number that
 no other has, and stays after those of the runs before: pairs are of one round, hence of one run, and what the host was
 like in one run is never held against another. What must not differ between two runs that are compared
-(:func:`reports.analysis.runs.contract`) must not differ here either; whatever else a run may not go on under
-(:mod:`bench.host.conditions`) is refused unless the user insists, and is said wherever the report is read.
+(:func:`reports.analysis.several.comparison.contract`) must not differ here either; whatever else a run may not go on
+under (:mod:`bench.host.conditions`) is refused unless the user insists, and is said wherever the report is read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tare.bench.errors import UsageError
 from tare.bench.host import conditions
 from tare.bench.records.rows import Outcome, ProbedSubject, RunHeader, Sample, Trial
 from tare.bench.records.store import Run
-from tare.reports.analysis import runs
-from tare.reports.analysis.agreement import rounds
+from tare.reports.analysis.several import comparison
+from tare.reports.analysis.several.agreement import rounds
 
 _Row = TypeVar("_Row", Sample, Outcome)
 
@@ -89,11 +89,11 @@ def _twice(parts: Sequence[Run]) -> None:
 
 def _contract(first: RunHeader, other: RunHeader) -> Iterator[str]:
     """What two runs that are merged may never differ in."""
-    yield from runs.contract(first, other)
+    yield from comparison.contract(first, other)
     mine = {subject.label: subject for subject in first.subject_records()}
     for subject in other.subject_records():
         if subject.label in mine:
-            yield from runs.subject_contract(mine[subject.label], subject)
+            yield from comparison.subject_contract(mine[subject.label], subject)
 
 
 def _unlike(first: Run, other: Run) -> Iterator[str]:
@@ -128,8 +128,9 @@ def _subject(first: RunHeader, other: RunHeader, label: str) -> Iterator[str]:
         yield f"it was skipped in {(first if mine.skipped else other).run}"
         return
     for name in mine.__struct_fields__:
-        if name not in _OWN and getattr(mine, name) != getattr(theirs, name):
-            yield f"{name} was {runs.spelled(getattr(mine, name))}, is {runs.spelled(getattr(theirs, name))}"
+        before, after = getattr(mine, name), getattr(theirs, name)
+        if name not in _OWN and before != after:
+            yield f"{name} was {comparison.spelled(before)}, is {comparison.spelled(after)}"
     yield from conditions.differences(mine.facts, theirs.facts)
     yield from conditions.differences(*(conditions.of_subject(header, label) for header in (first, other)))
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tare.reports import words
-from tare.reports.analysis.model import Compared, RunsComparison
+from tare.reports.analysis.model import Compared
+from tare.reports.analysis.several.model import RunsComparison
 from tare.reports.page.render import environment
 
 #: The scale reaches at least so far to either side: a change of a few per cent must not look large.
@@ -39,7 +40,7 @@ def page(comparison: RunsComparison) -> str:
         groups.setdefault(one.metric, []).append(one)
     text = (
         environment()
-        .get_template("comparison.html")
+        .get_template("several/comparison.html")
         .render(
             comparison=comparison,
             main=main[0] if main else None,

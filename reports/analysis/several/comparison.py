@@ -22,7 +22,8 @@ from tare.reports.analysis import tables
 from tare.reports.analysis.build import analyse
 from tare.reports.analysis.claims import claim, several_modes
 from tare.reports.analysis.compare import judge
-from tare.reports.analysis.model import Compared, RunsComparison, SubjectFigures
+from tare.reports.analysis.model import Compared, SubjectFigures
+from tare.reports.analysis.several.model import RunsComparison
 from tare.reports.analysis.subjects import result_class
 from tare.reports.sections import Section
 from tare.runners import layers

@@ -13,7 +13,7 @@ import numpy as np
 
 from tare.bench.records.metrics import show
 from tare.reports import words
-from tare.reports.analysis.overview import Entry, Group, Overview, Series
+from tare.reports.analysis.several.overview import Entry, Group, Overview, Series
 from tare.reports.charts import marks
 from tare.reports.page.render import environment
 from tare.reports.page.script import OVERVIEW, script
@@ -55,7 +55,7 @@ def page(overview: Overview, at: Path, pages: Sequence[str]) -> str:
     charts = [(group, _charts(group, overview.entries, links)) for group in overview.groups]
     text = (
         environment()
-        .get_template("overview.html")
+        .get_template("several/overview.html")
         .render(
             overview=overview,
             rows=list(zip(overview.entries, links, strict=True))[::-1],
