@@ -50,6 +50,21 @@ _ABOUT = {
 }
 
 
+#: Metric -> what an axis of it is called, where its title alone would not say that it is a time.
+_AXES = {
+    "created_seconds": "time until created",
+    "first_seconds": "time to the first instruction",
+    "ready_seconds": "time to ready",
+    "stopped_seconds": "time to stop",
+    "removed_seconds": "time to be removed",
+}
+
+
+def axis(metric: str, title: str) -> str:
+    """The title of an axis of *metric*."""
+    return _AXES.get(metric, title)
+
+
 def word(verdict: Verdict, unit: str) -> str:
     """The verdict as a reader meets it: faster, slower, lighter, heavier, or the verdict itself."""
     return _WORDS.get(unit, {}).get(verdict, verdict)

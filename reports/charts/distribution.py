@@ -96,9 +96,8 @@ def distribution(
     with svg.drawing(name):
         look = looks(report.subjects)
         axes, canvas = _canvas(layout, height=len(rows) * layout.row + gap)
-        axis = words.about(metric, rows[0][2].title)[1].removeprefix("in ").removeprefix("the ")
         scale = "linear scale" if linear else "logarithmic scale"
-        axes.set_xlabel(f"{axis}, {scale}", loc="right", fontsize=svg.TEXT, labelpad=5)
+        axes.set_xlabel(f"{words.axis(metric, rows[0][2].title)}, {scale}", loc="right", fontsize=svg.TEXT, labelpad=5)
         points = layout.width - layout.left - layout.right
         if linear:
             linear_axis(axes, max(drawn), rows[0][2].unit, points)

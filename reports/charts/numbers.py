@@ -64,7 +64,7 @@ def say(axes: Axes, said: Callable[..., str]) -> None:
 
 
 def belong(artist: Artist, subject: str, *, emulated: bool) -> None:
-    """*artist*, with all that is in it, is about *subject*."""
+    """*artist*, with all that is in it, is about *subject*; about all of a class, if it is empty."""
     told = _told(artist.get_gid())
     told.subject, told.emulated = words.clean(subject), emulated  # as the page has it around the figure
     _carry(artist, told)
@@ -102,13 +102,13 @@ def _place(
     element: ET.Element, whose: tuple[str, bool], subjects: dict[tuple[str, bool], int], rows: list[list[Value]]
 ) -> None:
     told = _told(element.get("id"))
-    if told.subject or told.rows:
+    if told.subject or told.rows or told.emulated:
         del element.attrib["id"]
     if told.subject:
         whose = told.subject, told.emulated
         element.set("data-subject", told.subject)
-        if told.emulated:
-            element.set("class", "emulated")
+    if told.emulated:
+        element.set("class", "emulated")
     if told.rows:
         inside = list(_drawn(element)) if told.marked else []
         each = ([one for one in inside if one.tag == kind] for kind in _MARKS)

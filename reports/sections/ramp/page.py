@@ -28,8 +28,8 @@ from tare.reports.sections.ramp.density.model import CurvePoint
 from tare.reports.sections.ramp.memory import ledger, margin_words, released
 from tare.reports.sections.ramp.memory.model import Margin, MemoryLayers, Owner
 
-#: Towers that stand side by side; more would be too narrow to read.
-_MOST_TOWERS = 4
+#: So many subjects have their owners shown one by one; more would fill screens.
+_MOST_SHOWN = 4
 #: Of so many rounds each residual is shown; of more, the least and the most.
 _MOST_ROUNDS = 100
 #: Owner -> CSS variable of its bar, where its place does not say it.
@@ -137,13 +137,13 @@ def _course(report: Report) -> Callable[[str], list[Margin]]:
 
 
 def _shown(report: Report) -> list[MemoryLayers]:
-    """One tower for each combination of layers first, in the scenario's order, and the next while there is room."""
+    """One subject for each combination of layers first, in the scenario's order, and the next while there is room."""
     touched = {label for row in report.analysis.released for label in (row.touched, row.released)}
-    towers = list(report.analysis.layers_memory)
-    plain = [stack for stack in towers if stack.subject not in touched] or towers
+    stacks = list(report.analysis.layers_memory)
+    plain = [stack for stack in stacks if stack.subject not in touched] or stacks
     first = {stack.layers: stack for stack in reversed(plain)}
     chosen = [stack for stack in plain if first[stack.layers] is stack]
-    chosen += [stack for stack in plain if stack not in chosen][: _MOST_TOWERS - len(chosen)]
+    chosen += [stack for stack in plain if stack not in chosen][: _MOST_SHOWN - len(chosen)]
     return [stack for stack in plain if stack in chosen]
 
 

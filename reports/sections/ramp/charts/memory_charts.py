@@ -137,6 +137,7 @@ def balance(bars: Sequence[Bar], *, width: float, name: str, title: str) -> str:
             tall = len(panel) * row
             box = (left / width, 1 - (top + head + tall) / height, (width - left - right) / width, tall / height)
             axes = canvas.add_axes(box)
+            numbers.belong(axes, "", emulated=panel[0].emulated)
             _panel(axes, panel, row, beside=beside, points=width - left - right, left=left, right=right)
             letter = f", scale {ascii_uppercase[place % 26]}" if len(panels) > 1 else ""
             axes.set_xlabel(f"host memory{letter}", loc="right", fontsize=svg.TEXT, labelpad=4)
