@@ -135,8 +135,10 @@ def small_multiples(
             draw(axes, cell)
             numbers.say(axes, said or partial(_said, across=across, unit=unit))
             _limits(axes, cell, scale, unit, inner, logarithmic=logarithmic)
-            above = _unit(scale, unit) if narrow and not large else f"{upward}, {_unit(scale, unit)}"
-            _dress(axes, cell, above, across, chars=int((cell_w - 10) / 9.6))
+            above, aside = f"{upward}, {_unit(scale, unit)}", narrow and not large
+            if aside:  # room for a name alone: what else there is to say stands with the unit
+                above = f"{_unit(scale, unit)}{', emulated' if cell.look.emulated else ''}"
+            _dress(axes, cell, above, across, chars=int((cell_w - 10) / 9.6), aside=aside)
         titles = ("what", across.partition(",")[0], f"{upward} ({unit})", *([more] if more else []))
         return svg.render(canvas, name=name, title=title, description=description, columns=titles)
 
@@ -244,7 +246,7 @@ def _unit(scale: Scale, unit: str) -> str:
     return f"{shown}, scale {scale.letter}" if scale.letter else shown
 
 
-def _dress(axes: Axes, cell: Cell, upward: str, across: str, *, chars: int) -> None:
+def _dress(axes: Axes, cell: Cell, upward: str, across: str, *, chars: int, aside: bool) -> None:
     for spine in ("top", "right", "left"):
         axes.spines[spine].set_visible(False)
     if cell.look.emulated:
@@ -256,7 +258,7 @@ def _dress(axes: Axes, cell: Cell, upward: str, across: str, *, chars: int) -> N
     axes.tick_params(length=0, labelsize=svg.TEXT)
     axes.grid(axis="y", color=svg.RULE, linewidth=0.6)
     axes.set_axisbelow(True)
-    tail = " (emulated)" if cell.look.emulated else ""
+    tail = " (emulated)" if cell.look.emulated and not aside else ""
     label = f"{svg.name_of(cell.label, max(6, chars - 2 - len(tail)))}{tail}"
     # On a phone: all of the words, or those up to the comma, or none; never half of one.
     fitting = (some for some in (cell.rest, cell.rest.partition(",")[0], "") if len(cell.number) + len(some) < chars)
