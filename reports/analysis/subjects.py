@@ -136,7 +136,7 @@ def subject_figures(
         result_class=result_class(subject),
         counts=counts,
         figures=tuple(
-            _judged(
+            judged(
                 figure(
                     frame,
                     medians,
@@ -155,7 +155,7 @@ def subject_figures(
     )
 
 
-def _judged(found: Figure, metric: Metric, refused: Refused | None, meanwhile: Disturbance) -> Figure:
+def judged(found: Figure, metric: Metric, refused: Refused | None, meanwhile: Disturbance) -> Figure:
     """*found* as it may be shown: without its numbers where the host spoilt it."""
     if refused is not None and found.median is not None:
         return noise.withdrawn(found, refused)

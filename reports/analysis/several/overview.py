@@ -12,14 +12,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
+
 from tare.bench.errors import UsageError
 from tare.bench.records import store
 from tare.bench.records.metrics import Metric
 from tare.bench.records.rows import Host, RunHeader, SubjectRecord
 from tare.bench.records.store import Run
+from tare.bench.stats.estimate import estimate
 from tare.reports import sections, words
-from tare.reports.analysis.model import Class, Part
-from tare.reports.analysis.subjects import count, result_class
+from tare.reports.analysis import noise
+from tare.reports.analysis.model import Class, Figure, Part
+from tare.reports.analysis.subjects import count, judged, result_class
 from tare.runners import layers
 
 
@@ -112,25 +116,39 @@ def overview(paths: Sequence[Path], watch: Callable[[int], None] = lambda _: Non
 def main_figures(run: Run) -> tuple[Main, ...]:
     """The main figure of each subject that was not skipped."""
     section = sections.of(sections.experiment(run.header))
-    ground = section.analyse(run, ())
+    metric, ground, meanwhile = _primary(section), section.analyse(run, ()), noise.disturbance(run)
     rounds = _rounds(run, section.primary, ground.derived)
     found = []
     for subject in run.header.subject_records():
         if subject.skipped:
             continue
-        values = rounds.get(subject.label, {})
-        why = words.no_figure(count(run, subject)) or ground.unclaimed.get(subject.label, {}).get(section.primary, "")
-        why = why or ("" if values else "no figure: not measured")
+        unclaimed = ground.unclaimed.get(subject.label, {}).get(metric.name, "")
+        why = words.no_figure(count(run, subject)) or (f"no claim: {unclaimed}" if unclaimed else "")
+        figure = _figure([median(values) for values in rounds.get(subject.label, {}).values()], metric, why)
+        figure = judged(figure, metric, ground.refused.get(subject.label, {}).get(metric.name), meanwhile)
         found.append(
             Main(
                 subject=subject.label,
                 family=layers.family(subject.runner, subject.layers),
                 result_class=result_class(subject),
-                median=None if why else median(map(median, values.values())),
-                why=why,
+                median=figure.median,
+                why=figure.why,
             )
         )
     return tuple(found)
+
+
+def _figure(medians: Sequence[float], metric: Metric, why: str) -> Figure:
+    """The figure of these round medians, as far as it takes to know whether the report has one."""
+    empty = Figure(metric=metric.name, unit=metric.unit, title=metric.title, rounds=len(medians))
+    if why or not medians:
+        return msgspec.structs.replace(empty, why=why or "no figure: not measured")
+    centre = median(medians)
+    if (max(medians) - min(medians)) / 2 <= abs(centre):
+        return msgspec.structs.replace(empty, median=centre)
+    # Only here can half of its interval be larger than the figure; an interval takes longer than all else.
+    known = estimate(medians)
+    return msgspec.structs.replace(empty, median=centre, low=known.low, high=known.high)
 
 
 def _rounds(run: Run, metric: str, derived: Iterable[tuple[object, ...]]) -> dict[str, dict[int, list[float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import zipfile
@@ -70,6 +71,19 @@ def test_a_main_figure_is_that_of_the_report_for_every_experiment(tmp_path: Path
         assert entry.damaged == ""
         expected = {one.label: one.figure(report.metric).median for one in report.subjects if not one.skipped}
         assert {one.subject: one.median for one in entry.figures} == pytest.approx(expected)
+
+
+def test_a_figure_that_the_host_spoilt_is_none_here_either(tmp_path: Path) -> None:
+    wild = fixture.subject("container")
+    wild = fixture.Subject(record=wild.record, shape=dataclasses.replace(wild.shape, noise=3.0))
+    path = write(tmp_path, 3, subjects=[fixture.subject("process"), wild], rounds=6)
+    report = reports.build(store.load(path))
+    (entry,) = found(tmp_path).entries
+    assert [one.median is None for one in entry.figures] == [False, True]
+    assert {one.subject: (one.median, one.why) for one in entry.figures} == {
+        one.label: (one.figure(report.metric).median, one.figure(report.metric).why.partition(" (")[0])
+        for one in report.subjects
+    }
 
 
 def test_a_subject_without_a_figure_says_why(tmp_path: Path) -> None:
