@@ -60,7 +60,8 @@ class Ramp(Standard):
         """What one more instance takes, by the counters that people use."""
         from tare.reports.sections.ramp.memory.definitions import definitions
 
-        return definitions(found.subjects, found.analysis.fits, found.analysis.ledger)
+        account = found.analysis
+        return definitions(found.subjects, account.fits, account.ledger, account.constancy)
 
     def page(self, analysed: Analysed) -> Mapping[str, Any]:
         """Charts, legends, and the rows that a part of the page looks up."""

@@ -42,13 +42,16 @@ def course(report: Report, *, width: float, name: str) -> str:
     steps = {s.label: [one for one in report.analysis.margins if one.subject == s.label] for s in shown(report)}
     for label, mine in steps.items():
         found = same.get(label)
+        refused = label in report.analysis.refused
+        last = mine[-1].kept_bytes if found is None else found.late_bytes
+        rest = "each at the end" if found is None else f"each from {found.split} alive on"
         ends = [sum(v for v in _groups(one).values() if sign * v > 0) for one in mine for sign in (1, -1)]
         cells.append(
             Cell(
                 label=label,
                 look=look[label],
-                number=words.size(mine[-1].kept_bytes if found is None else found.late_bytes),
-                rest="each at the end" if found is None else f"each from {found.split} alive on",
+                number="no claim" if refused else words.size(last),
+                rest="" if refused else rest,
                 x=[float(one.start) for one in mine] + [float(mine[-1].end)],
                 y=ends,
             )

@@ -104,7 +104,7 @@ def at_most(report: Report) -> list[Bar]:
         for subject in group:
             row = ledger.largest(report.analysis.ledger, subject.label)
             if row is not None:
-                below = f"{row.n} alive" + ("" if row.balanced else ", no claim")
+                below = f"{row.n} alive"
                 found.append(Bar(label=subject.label, below=below, row=row, look=look[subject.label]))
     return found
 
@@ -230,10 +230,9 @@ def _bar(
         forward, backward = (forward + value, backward) if value >= 0 else (forward, backward + value)
     numbers.tell(axes.axvline(0, color=svg.RULE, linewidth=0.8, zorder=0), slight, marked=False)
     place = axes.get_yaxis_transform()
-    total, residual = (
-        words.size(bar.row.host_change_bytes),
-        f"residual {words.percent(bar.row.residual_fraction)}",
-    )
+    # What may not be claimed is no number in bold.
+    total = words.size(bar.row.host_change_bytes) if bar.row.balanced else "no claim"
+    residual = f"residual {words.percent(bar.row.residual_fraction)}"
     name = svg.pieces((bar.look.colour, f"{bar.look.glyph} "), ("strong", svg.name_of(bar.label, 16 if beside else 22)))
     lines = ((y + 7, True), (y + 25, False)) if beside else ((top + 15, True), (top + 33, False))
     for x, align, upper, lower in (

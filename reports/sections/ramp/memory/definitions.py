@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tare.reports.analysis.definitions import counted, quantity
 from tare.reports.analysis.model import Counted, Definition, OneQuantity, SubjectFigures
 from tare.reports.sections.ramp.memory import ledger, slopes
-from tare.reports.sections.ramp.memory.model import FIRST, MARGIN, CounterLine, LedgerRow
+from tare.reports.sections.ramp.memory.model import FIRST, MARGIN, Constancy, CounterLine, LedgerRow
 
 #: Counter -> what it counts.
 _TEXTS: Mapping[str, str] = {
@@ -21,14 +21,21 @@ _TEXTS: Mapping[str, str] = {
 
 
 def definitions(
-    subjects: Sequence[SubjectFigures], fits: Sequence[CounterLine], rows: tuple[LedgerRow, ...]
+    subjects: Sequence[SubjectFigures],
+    fits: Sequence[CounterLine],
+    rows: tuple[LedgerRow, ...],
+    constancy: Iterable[Constancy] = (),
 ) -> tuple[OneQuantity, ...]:
     """The memory of one more instance; nothing where no line was fitted."""
-    return quantity("the memory of one more instance", "bytes", _definitions(subjects, fits, rows))
+    late = {one.subject: one.late_bytes for one in constancy}
+    return quantity("the memory of one more instance", "bytes", _definitions(subjects, fits, rows, late))
 
 
 def _definitions(
-    subjects: Sequence[SubjectFigures], fits: Sequence[CounterLine], rows: tuple[LedgerRow, ...]
+    subjects: Sequence[SubjectFigures],
+    fits: Sequence[CounterLine],
+    rows: tuple[LedgerRow, ...],
+    late: Mapping[str, float],
 ) -> Iterator[Definition]:
     margins = {one.label: one.figure(MARGIN.name) for one in subjects}
     claimed = {label: counted(label, figure) for label, figure in margins.items() if figure.median is not None}
@@ -49,6 +56,11 @@ def _definitions(
         name="the same, without other processes",
         text="less what programs took meanwhile that belong to no instance",
         numbers=tuple(_line(lines[label, slopes.OWN]) for label in claimed if (label, slopes.OWN) in lines),
+    )
+    yield Definition(
+        name="the same at large counts, without page cache",
+        text="from a fifth of the largest count on, less other programs and files that the kernel keeps in memory",
+        numbers=tuple(Counted(subject=label, value=late[label]) for label in claimed if label in late),
     )
     yield Definition(
         name="the same, without its helper or daemon",
