@@ -163,6 +163,11 @@ def no_figure(counts: Counts) -> str:
     return ""
 
 
+def brief(figure: Figure) -> str:
+    """The short reason for which there is no figure: its first clause; empty where there is one."""
+    return figure.why.removeprefix("no figure: ").removeprefix("no claim: ").partition(": ")[0]
+
+
 def no_figures(missing: Mapping[str, str]) -> str:
     """Why these subjects have no figure: label -> reason, one clause for all that share a reason."""
     shared: dict[str, list[str]] = {}

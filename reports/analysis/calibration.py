@@ -44,7 +44,8 @@ def calibrate(
         judged=sum(pair.judged for pair in pairs),
         false_verdicts=sum(len(pair.called) for pair in pairs),
     )
-    return msgspec.structs.replace(found, sentences=tuple(_sentences(found)))
+    noisy = any(one.refused is not None for one in comparisons)
+    return msgspec.structs.replace(found, sentences=tuple(_sentences(found, noisy=noisy)))
 
 
 def delay_seconds(subject: SubjectRecord) -> float | None:
@@ -115,7 +116,7 @@ def _same_pairs(header: RunHeader, comparisons: Sequence[Compared]) -> Iterator[
         yield SamePair(first=first, second=second, judged=len(judged), called=called)
 
 
-def _sentences(found: Calibration) -> Iterator[str]:
+def _sentences(found: Calibration, *, noisy: bool) -> Iterator[str]:
     if found.null_seconds is not None:
         between = words.interval(found.null_low, found.null_high, "seconds")
         yield (
@@ -136,6 +137,8 @@ def _sentences(found: Calibration) -> Iterator[str]:
             if found.false_verdicts
             else f"Identical subjects were compared {words.plural(found.judged, 'time')}; no difference was reported."
         )
+    elif found.pairs and noisy:
+        yield "Identical subjects were measured, but the run is too noisy to compare them."
     elif found.pairs:
         yield "Identical subjects were measured, but not in enough rounds to compare them."
     if found.resolution_seconds > 0:

@@ -104,14 +104,13 @@ def scale(subjects: Iterable[SubjectFigures]) -> set[str]:
 def bar(subject: SubjectFigures, metric: Metric, note: str = "") -> Bar:
     """The bar of one figure; without a figure, the first clause of the reason stands in its place."""
     figure = subject.figure(metric.name)
-    why = figure.why.removeprefix("no figure: ").removeprefix("no claim: ").partition(": ")[0]
     return Bar(
         subject=subject.label,
         value=figure.median,
         shown="—" if figure.median is None else shown(figure.median, figure.unit),
         low=figure.low,
         high=figure.high,
-        note=note or ("" if figure.median is not None else f"no figure: {why}"),
+        note=note or ("" if figure.median is not None else f"no figure: {words.brief(figure)}"),
         family=family(subject),
         emulated=subject.result_class == "emulated",
     )

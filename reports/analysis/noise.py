@@ -26,8 +26,8 @@ from tare.reports.analysis.model import Figure, Mover, Refused
 _MOST_WAITED = 0.5
 #: So many processes are named.
 _NAMED = 3
-#: A scenario can have no more rounds.
-_MOST_ROUNDS = 10_000
+#: Who would need more rounds than this waits for a quieter host instead.
+_MOST_ROUNDS = 1000
 #: Of the seconds that somebody measured, the metrics that no other process makes longer.
 _OWN_TIME = frozenset(("cpu_seconds",))
 
@@ -149,7 +149,7 @@ def _way_out(found: Refused) -> str:
 
 
 def _rounds(rounds: int, spread: float, value: float) -> int | None:
-    """How many rounds would do: a spread shrinks as 1 / sqrt(rounds). None where more than may be would be needed."""
+    """How many rounds would do: a spread shrinks as 1 / sqrt(rounds). None where too many would be needed."""
     if not value:
         return None
     need = max(LEAST_ROUNDS, rounds + 1, rounds * (spread / value) ** 2)

@@ -130,28 +130,31 @@ def subject_figures(
     why = f"skipped: {subject.skipped}" if subject.skipped else words.no_figure(counts)
     claims = {name: f"no claim: {why}" for name, why in ground.unclaimed.get(subject.label, {}).items()}
     refused = ground.refused.get(subject.label, {})
+    figures = tuple(
+        judged(
+            figure(
+                frame,
+                medians,
+                subject.label,
+                metric,
+                why or claims.get(metric.name, ""),
+                resolution_seconds=run.header.resolution_seconds,
+            ),
+            metric,
+            refused.get(metric.name),
+            meanwhile,
+        )
+        for metric in section.metrics
+    )
+    # What the host did to the whole it did to its parts.
+    spoilt = any(one.refused is not None for one in figures if one.metric == section.primary)
     return SubjectFigures(
         **msgspec.structs.asdict(subject),
         kind=layers.kind(subject.runner, subject.layers),
         result_class=result_class(subject),
         counts=counts,
-        figures=tuple(
-            judged(
-                figure(
-                    frame,
-                    medians,
-                    subject.label,
-                    metric,
-                    why or claims.get(metric.name, ""),
-                    resolution_seconds=run.header.resolution_seconds,
-                ),
-                metric,
-                refused.get(metric.name),
-                meanwhile,
-            )
-            for metric in section.metrics
-        ),
-        phases=tuple(phases(frame, medians, subject.label)) if section.phases and not why else (),
+        figures=figures,
+        phases=tuple(phases(frame, medians, subject.label)) if section.phases and not (why or spoilt) else (),
     )
 
 

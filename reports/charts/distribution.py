@@ -237,7 +237,7 @@ def _row_text(axes: Axes, top: float, layout: Layout, subject: SubjectFigures, f
     between = words.interval(figure.low, figure.high, figure.unit)
     first, second = (top + layout.row / 2 - 4, top + layout.row / 2 + 14) if layout.beside else (top + 18, top + 36)
     if figure.median is None:
-        between = svg.plain(figure.why.removeprefix("no figure: "), 24 if layout.beside else 34)
+        between = svg.plain(words.brief(figure), 24 if layout.beside else 34)
     for x, align, upper, lower in ((left, "left", name, starts), (right, "right", value, between)):
         axes.text(x, first, upper, transform=place, ha=align, va="baseline", fontweight="bold", color=svg.INK)
         axes.text(x, second, lower, transform=place, ha=align, va="baseline", fontsize=svg.TEXT, color=svg.MUTED)
