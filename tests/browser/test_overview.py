@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tare import reports
-from tare.bench.records import store
 from tests.browser.test_report import SIDEWAYS
-from tests.unit.reports import fixture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 LONG = "container-with-a-label-that-is-much-too-long-for-any-column"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of two scenarios on six days, one of which is damaged, and the first two of them compared."""
-    results = tmp_path_factory.mktemp("overview")
-
-    def growing(day: int) -> Callable[[str, str], float]:
-        return lambda label, _: 1.0 + day * (label == LONG)
-
-    for day in range(1, 7):
-        name = "startup" if day % 2 else "quick"
-        subjects = [fixture.subject("process"), fixture.subject("vm"), fixture.subject("container", LONG)]
-        fixture.write_run(
-            results / f"2026020{day}T101112Z-{name}-1a2b",
-            subjects[: 3 if day % 2 else 2],
-            rounds=10,
-            seed=day,
-            name=name,
-            started_at=f"2026-02-0{day}T10:11:12+00:00",
-            scale=growing(day),
-        )
-    (results / "broken").mkdir()
-    (results / "broken" / "run.json").touch()
-    paths = store.runs(results)
-    page, compared = results / "index.html", results / "compared.html"
-    page.write_text(reports.overview_html(reports.overview(paths), page), "utf-8")
-    both = reports.compare_runs(store.load(paths[1]), store.load(paths[3]), fail_on=["ready_seconds:5%"])
-    compared.write_text(reports.comparison_html(both), "utf-8")
-    return {"index": page, "compared": compared}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
