@@ -152,10 +152,13 @@ def test_a_subject_is_left_out_of_tables_and_their_copies(browser: Browser, page
         assert first_column(table(page, "key")) == ["process", "container", "runc", "vm emulated"]
         assert all("crun" not in text for text in page.locator("tbody tr:visible").all_inner_texts())
         assert "crun" not in copied(page, tools_of(table(page, "key")).get_by_role("button", name="Copy as Markdown"))
+        page.locator("h1").click()
+        assert page.locator("details.filter fieldset").is_hidden()
         page.emulate_media(media="print")
         assert page.locator(".left-out").inner_text() == "Left out of tables and figures here: crun."
         assert page.get_by_role("button").filter(visible=True).count() == len(page.locator("th button").all())
         page.emulate_media(media="screen")
+        page.locator("details.filter summary").click()
         page.get_by_role("button", name="Show all").click()
         assert "crun" in first_column(table(page, "key"))
 

@@ -24,9 +24,10 @@ const main = document.querySelector("main");
 const live = main.appendChild(make("p", { class: "said", role: "status" }));
 let silence;
 
-/** Says *text* in a corner of the window, and to a screen reader. */
-function say(text) {
+/** Says *text* at the end of the window, and to a screen reader; what can be seen anyhow is said to the latter alone. */
+function say(text, seen = false) {
   clearTimeout(silence);
+  live.classList.toggle("offstage", seen);
   live.textContent = text;
   silence = setTimeout(() => { live.textContent = ""; }, 4000);
 }

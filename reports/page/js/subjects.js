@@ -52,6 +52,7 @@ function addFilter(place) {
     panel.open = false;
     panel.firstChild.focus();
   });
+  document.addEventListener("pointerdown", (event) => { panel.open &&= panel.contains(event.target); });
   place.prepend(panel);
   place.after(printed);
   applyHidden();

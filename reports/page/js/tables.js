@@ -75,7 +75,7 @@ function addSorting(th, place, columns, original) {
     for (const other of columns) other.removeAttribute("aria-sort");
     if (next !== "none") th.setAttribute("aria-sort", next);
     for (const [body, rows] of original) body.append(...inOrder(rows, place, next));
-    say(next === "none" ? "In the order of the report" : `Sorted by ${textOf(th)}, ${next}`);
+    say(next === "none" ? "In the order of the report" : `Sorted by ${textOf(th)}, ${next}`, true);
   }, { class: "sort" });
   press.append(...th.childNodes);
   th.append(press);
