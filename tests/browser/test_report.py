@@ -87,7 +87,7 @@ def test_the_scale_of_the_leading_figure_can_be_changed_without_script(
         page.goto(pages["startup"].as_uri())
         bar = page.locator(".bars li").first.locator(".fill")
         before = bar.bounding_box()
-        page.get_by_label("logarithmic").check()
+        page.locator(".lead-figure").get_by_label("logarithmic").check()
         after = bar.bounding_box()
         assert before
         assert after

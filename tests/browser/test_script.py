@@ -334,6 +334,7 @@ def test_hostile_labels_are_inert(browser: Browser, hostile: Path, script: bool)
         assert {row["subject"] for row in rows_behind} == {*HOSTILE} - {HOSTILE[3]} | {f"'{HOSTILE[3]}"}
         page.locator("[data-chart='ready'].wide svg [tabindex='0']").focus()
         assert page.locator(".value.on b").inner_text() in HOSTILE
+        page.locator("details.filter summary").click()
         page.locator("details.filter label").nth(1).locator("input").uncheck()
         assert page.locator("tr.filtered").count() > 0
         assert page.evaluate("document.scripts.length") == 1
