@@ -225,5 +225,5 @@ def test_two_runs_of_memory_are_compared_by_their_margins(write: Write) -> None:
 
 def test_a_memory_run_is_not_compared_with_one_of_starts(write: Write, tmp_path: Path) -> None:
     start = store.load(fixture.write_run(tmp_path / "startup", [fixture.subject("process")]))
-    with pytest.raises(UsageError, match="probe"):
+    with pytest.raises(UsageError, match="experiment is 'memory'"):
         reports.compare_runs(store.load(write(reference="process", ready=start.header.scenario.run.ready)), start)
