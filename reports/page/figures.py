@@ -19,9 +19,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
-    """One bar of a linear scale that all share: its part of the longest."""
+    """One bar of a linear scale that all share: its part of the longest. ``value`` is the number as it was measured."""
 
     subject: SubjectFigures
+    value: float
     shown: str
     share: float
 

@@ -284,7 +284,12 @@ def test_the_numbers_of_the_leading_bars_are_saved(browser: Browser, pages: dict
     with opened(browser, pages["startup"]) as page:
         rows = saved(page, page.locator("figure:has(.bars)"))
         assert "process" in {row["subject"] for row in rows}
-        assert all(float(value) > 0 for row in rows for name, value in row.items() if name != "subject")
+        assert all(float(row["value"]) > 0 for row in rows)
+        phases = saved(page, page.locator("figure:has(.shares)").first)
+        whole = next(row["value"] for row in phases if row["subject"] == "process")
+        parts = [float(row["value"]) for row in phases if row["subject"] == "process"][1:]
+        assert sum(parts) == pytest.approx(float(whole), rel=0.1)
+        assert len(whole) > 10
 
 
 def test_a_subject_is_left_out_of_figures(browser: Browser, pages: dict[str, Path]) -> None:

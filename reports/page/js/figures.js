@@ -126,7 +126,7 @@ addEventListener("scroll", () => active?.place(), { passive: true, capture: true
 
 function addFigureTools(figure) {
   const drawings = [...figure.querySelectorAll("svg.plot")].map((svg) => [svg, numbersOf(svg)]).filter(([, one]) => one);
-  const bars = [...figure.querySelectorAll("[data-subject][data-value]")]; // a figure of boxes and text
+  const bars = [...figure.querySelectorAll(":is([data-subject], [data-subject] *)[data-value]")]; // a figure of boxes and text
   if (!drawings.length && !bars.length) return;
   for (const [svg, numbers] of drawings) new Marks(svg, numbers);
   figure.append(tools(button("Numbers as CSV", () => {
@@ -143,8 +143,11 @@ function numbersOfDrawing(drawings) {
 }
 
 function numbersOfBars(figure, bars) {
-  const rows = bars.map(({ dataset: { subject, value: number }, classList }) => [
-    subject, subject + (classList.contains("emulated") ? " (emulated)" : ""), number ? Number(number) : "",
-  ]);
-  return [figure.id || "figure", [figure.querySelector("figcaption")?.textContent.split(".")[0].trim() ?? "value"], rows];
+  const title = (figure.querySelector("figcaption, h3") ?? figure).textContent.split(".")[0].trim();
+  const rows = bars.map((bar) => {
+    const { subject } = bar.closest("[data-subject]").dataset;
+    const shown = subject + (bar.closest(".emulated") ? " (emulated)" : "");
+    return [subject, shown, bar.dataset.what ?? title, bar.dataset.value ? Number(bar.dataset.value) : ""];
+  });
+  return [figure.id || title, ["what", "value"], rows];
 }

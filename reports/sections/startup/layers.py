@@ -125,7 +125,8 @@ def memory(report: Report) -> tuple[tuple[Length, ...], Axis]:
     values = [(subject, value) for subject, value in found if value is not None]
     most = max((value for _, value in values), default=0.0) or 1.0
     bars = tuple(
-        Length(subject=subject, shown=words.quantity(value, "bytes"), share=value / most) for subject, value in values
+        Length(subject=subject, value=value, shown=words.quantity(value, "bytes"), share=value / most)
+        for subject, value in values
     )
     ticks = tuple(words.quantity(most * part, "bytes") for part in (0.5, 1.0))
     return bars, Axis(ticks=ticks, title="memory when ready (PSS), linear scale")

@@ -35,21 +35,26 @@ _OFF = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One phase of a bar: its part of the width, how strongly it is inked (1 to 3), and what is said of it."""
+    """One phase of a bar: its part of the width, how strongly it is inked (1 to 3), what is said of it; seconds."""
 
     name: str
     until: str
     share: float
     shade: int
+    seconds: float
     duration: str
     percent: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """One bar. ``whole`` is the one number beside it; ``note`` says it where the phases add up to another one."""
+    """One bar. ``whole`` is the one number beside it, of so many ``seconds``.
+
+    ``note`` says it where the phases add up to another one.
+    """
 
     subject: SubjectFigures
+    seconds: float
     whole: str
     pieces: tuple[Piece, ...]
     note: str
@@ -76,6 +81,7 @@ def _timelines(report: Report, span: Span) -> Iterator[Timeline]:
         shades = dict(zip(_names(span), _SHADES[span], strict=True))
         yield Timeline(
             subject=subject,
+            seconds=whole,
             whole=show(whole, "seconds"),
             pieces=tuple(_piece(phase, shades[phase.name]) for phase in mine),
             note=f"The medians of the phases add up to {show(total, 'seconds')}." if off else "",
@@ -93,6 +99,7 @@ def _piece(phase: Phase, shade: int) -> Piece:
         until=_UNTIL[phase.name],
         share=phase.share,
         shade=shade,
+        seconds=phase.duration,
         duration=words.phase(phase.duration),
         percent=percent,
     )
