@@ -52,7 +52,6 @@ def environment() -> Environment:
         quantity=raw.in_unit(words.quantity),
         interval=lambda low, high, unit: raw.span(words.interval(low, high, unit), low, high, unit),
         modes=words.modes,
-        brief=words.brief,
         ratio=raw.of(words.ratio),
         p=raw.of(words.probability),
         plural=words.plural,
