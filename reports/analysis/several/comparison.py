@@ -102,7 +102,7 @@ def _lead(main: Sequence[Compared]) -> tuple[str, str]:
     about = words.about(judged[0].metric, judged[0].title)[1]
     of = words.plural(len(judged), "subject")
     if not changed:
-        lead = f"No difference was shown {about}: {of}, and none changed."
+        lead = f"No difference was shown {about}, in any of {of}."
     else:
         told = "; ".join(map(_change, changed[:_MOST_TOLD]))
         more = f"; and {len(changed) - _MOST_TOLD} more" if len(changed) > _MOST_TOLD else ""
