@@ -19,6 +19,7 @@ import pytest
 
 from tare import reports
 from tare.bench.records.store import load
+from tare.reports.analysis import noise
 from tests import cli, warm
 
 pytestmark = pytest.mark.slow
@@ -73,10 +74,25 @@ def _number(value: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_figures_are_those_of_then(kept: Path, name: str) -> None:
+def test_the_figures_are_those_of_then(kept: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # They were recorded on a busy host, and nothing was refused for its noise then.
+    monkeypatch.setattr(noise, "refuse", lambda *_, **__: None)
     then = json.loads((kept / name / "report.json").read_text(encoding="utf-8"))
     now = json.loads(msgspec.json.encode(reports.data(reports.build(load(kept / name)))))
-    assert list(differences(then, now)) == []
+    # A round in which others moved more memory than the instances did balances no longer, by definition.
+    assert [one for one in differences(then, now) if ".rounds_balanced: " not in one] == []
+
+
+def test_what_a_busy_host_spoilt_then_is_refused_now_with_its_numbers(kept: Path) -> None:
+    then = json.loads((kept / "startup" / "report.json").read_text(encoding="utf-8"))
+    now = reports.build(load(kept / "startup"))
+    place = [one.label for one in now.subjects].index("container")
+    old = next(one for one in then["subjects"][place]["figures"] if one["metric"] == "stopped_seconds")
+    figure = now.subjects[place].figure("stopped_seconds")
+    assert figure.median is None
+    assert figure.refused is not None
+    assert figure.refused.reason == "spread"
+    assert (figure.refused.value, figure.refused.low) == (old["median"], old["low"])
 
 
 @pytest.mark.parametrize("name", NAMES)
