@@ -71,7 +71,7 @@ const told = (rows, format) => `Copied as ${format}: ${plural(rows.length - 1, "
 
 function addSorting(th, place, columns, original) {
   const press = button("", () => {
-    const next = { ascending: "descending", descending: "none" }[th.ariaSort] ?? "ascending";
+    const next = { ascending: "descending", descending: "none" }[th.getAttribute("aria-sort")] ?? "ascending";
     for (const other of columns) other.removeAttribute("aria-sort");
     if (next !== "none") th.setAttribute("aria-sort", next);
     for (const [body, rows] of original) body.append(...inOrder(rows, place, next));
