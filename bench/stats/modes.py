@@ -129,7 +129,7 @@ def _grain(data: Floats) -> float:
     alone show no step.
     """
     gaps = np.diff(np.unique(data))
-    return float(gaps.min()) if 1 < gaps.size < data.size - 1 else 0.0
+    return float(np.min(gaps)) if 1 < gaps.size < data.size - 1 else 0.0
 
 
 def _doubling(most: int) -> Iterator[int]:

@@ -39,7 +39,7 @@ def density(values: Floats) -> Density:
     if high - low < 1e-9:
         low, high = low - 1e-3, high + 1e-3
     counts, edges = np.histogram(logs, bins=_BINS, range=(low, high))
-    return Density(edges=np.exp(edges), height=counts / counts.max())
+    return Density(edges=np.exp(edges), height=counts / np.max(counts))
 
 
 def ends(values: Floats) -> NDArray[np.int64]:

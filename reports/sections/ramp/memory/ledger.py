@@ -117,7 +117,7 @@ def _shown(mine: pd.DataFrame) -> set[int]:
     counts = [int(n) for n in mine.index.get_level_values("n")]
     found = set(chosen(counts))
     left = mine[RESIDUAL].fillna(0.0).to_numpy()
-    return found if found == set(counts) else found | {counts[int(left.argmin())], counts[int(left.argmax())]}
+    return found if found == set(counts) else found | {counts[int(np.argmin(left))], counts[int(np.argmax(left))]}
 
 
 def is_part(column: str) -> bool:
