@@ -1,6 +1,7 @@
 """The whole suite in two parts, as ``./bootstrap test`` and ``nox -s tests`` run it: ``python -m tests.whole``.
 
-First the unit tests, as many at once as there are processors: they share nothing with each other, nor with the host.
+First the tests of units and pages, as many at once as there are processors: they share nothing with each other, nor
+with the host.
 Then the rest, one after another: those tests measure, count what is left on the whole host, and take the lock of a run.
 Both parts run, whatever the first one finds. What is said at the end is about both: the ten slowest tests, the coverage
 of each package against its floor, and how many tests failed.
@@ -35,6 +36,8 @@ FLOORS = {"bench": 90, "reports": 95, "runners": 60}
 #: More at once need more memory than some machines with many processors have.
 MOST_WORKERS = 4
 SLOWEST = 10
+#: These neither measure nor leave anything on the host.
+SIDE_BY_SIDE = ("tests/unit", "tests/browser")
 
 FINE, FAILED, INTERRUPTED = 0, 1, 130
 #: pytest's status when its arguments leave no test to run.
@@ -65,15 +68,16 @@ class Part:
 
 
 def parts(arguments: Sequence[str]) -> tuple[Part, Part]:
-    """Unit tests side by side, then what else pyproject.toml lists, one by one."""
+    """Tests of units and pages side by side, then what else pyproject.toml lists, one by one."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    rest = [path for path in settings["tool"]["pytest"]["ini_options"]["testpaths"] if path != "tests/unit"]
+    paths = settings["tool"]["pytest"]["ini_options"]["testpaths"]
+    side, rest = ([path for path in paths if (path in SIDE_BY_SIDE) is beside] for beside in (True, False))
     workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     # worksteal: a file's tests stay together, and so does what its fixtures made, until a worker has nothing left.
     beside = ["--numprocesses", str(workers), "--dist", "worksteal"]
     measured = ["--cov", "--cov-report=", *arguments]
     return (
-        Part(name=f"unit, {workers} at a time", arguments=["tests/unit", *beside, *measured]),
+        Part(name=f"units and pages, {workers} at a time", arguments=[*side, *beside, *measured]),
         Part(name="the rest, one by one", arguments=[*rest, "--cov-append", *measured]),
     )
 

@@ -8,6 +8,7 @@ writes ``./latest``.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -103,9 +104,11 @@ def _at(text: str, results: Path) -> Path:
 
 def _whole(path: Path) -> Path:
     """*path*, if it is no directory of several runs."""
-    if path.name == store.HEADER and path.is_file():
+    # By os.path: a directory that may not be entered is no error here; whoever reads the run says so.
+    if path.name == store.HEADER and os.path.isfile(path):  # noqa: PTH113
         return path.parent
-    if path.is_dir() and not (path / store.HEADER).exists() and (runs := store.runs(path)):
+    readable = os.access(path, os.R_OK | os.X_OK)
+    if readable and path.is_dir() and not (path / store.HEADER).exists() and (runs := store.runs(path)):
         raise UsageError(
             f"{path} is a directory of runs", "", f"give one of them: {_listed([str(run) for run in runs])}"
         )

@@ -181,10 +181,17 @@ def test_another_users_run_is_listed_and_said_to_be_unreadable(results: Path) ->
         ["complete", str(mine)], ["unreadable", str(hers)],
     ]  # fmt: skip
     assert "Permission denied" in done.stderr
-    for words in (("report", hers), ("compare", mine, hers), ("run", "--resume", hers)):
+    file = hers / "run.json"
+    for words in (
+        ("report", hers), ("report", file), ("report", mine, hers), ("report", "latest", "--results", results),
+        ("compare", mine, hers), ("run", "--resume", hers), ("pack", hers), ("pack", hers / "none.zip"),
+    ):  # fmt: skip
         done = as_nobody(*words)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert f"cannot read {hers}/run.json" in done.stderr
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert f"{hers}" in done.stderr
+        assert "Permission denied" in done.stderr
+    page = as_nobody("index", results, "-o", "-")
+    assert (page.returncode, "1 run of 1 scenario" in page.stdout, str(hers.name) in page.stdout) == (0, True, True)
     (mine / "samples.jsonl").chmod(0o600)
     assert f"cannot read {mine}/samples.jsonl" in as_nobody("report", mine).stderr
 

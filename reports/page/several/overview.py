@@ -99,7 +99,7 @@ def _link(entry: Entry, at: Path, pages: Sequence[str]) -> str:
     """Where the page of a run is, seen from the page at *at*; empty where there is none."""
     for name in pages:
         file = Path(entry.path, name)
-        if file.is_file():
+        if os.path.isfile(file):  # noqa: PTH113 - false, and no error, where the run may not be read
             # Quoted, so that no name is taken for another scheme, host or part of the address.
             return quote(os.fsencode(os.path.relpath(file, at.parent)), safe="/")
     return ""
