@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from tare.bench import experiments
-from tare.bench.records.rows import SCHEMA_VERSION, Outcome, RunHeader, Sample
+from tare.bench.records.header import (
+    SCHEMA_VERSION,
+    RunHeader,
+)
+from tare.bench.records.rows import (
+    Outcome,
+    Sample,
+)
 
 _TEMPLATE = "#/$defs/{name}"
 

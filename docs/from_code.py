@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from tare import command, runners
 from tare.bench import experiments
-from tare.bench.records import resolved, rows
+from tare.bench.records import header, resolved, rows
 from tare.bench.records.metrics import METRICS, Metric
 from tare.bench.scenario import file
 from tare.bench.scenario.design import Table
@@ -32,8 +32,8 @@ from tare.runners.payload import Payload
 MADE = Path(__file__).parent / "reference" / "made"
 #: What stands in the files of a run, outermost first.
 RECORDS: tuple[type, ...] = (
-    rows.RunHeader, resolved.Scenario, resolved.Schedule, resolved.Subject, Payload, rows.ProbedSubject, rows.Trial,
-    rows.Host, rows.Finding, rows.Leak, rows.Precision, rows.Look, rows.Sample, rows.Outcome, rows.Stop,
+    header.RunHeader, resolved.Scenario, resolved.Schedule, resolved.Subject, Payload, header.ProbedSubject, rows.Trial,
+    header.Host, header.Finding, header.Leak, header.Precision, header.Look, rows.Sample, rows.Outcome, rows.Stop,
     rows.Meanwhile, rows.Other,
 )  # fmt: skip
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
@@ -258,7 +258,7 @@ def added() -> list[type]:
 
 def records() -> str:
     """The types of ``run.json``, ``samples.jsonl`` and ``outcomes.jsonl``, with their fields."""
-    parts = [f"These files have schema {rows.SCHEMA_VERSION}.\n"]
+    parts = [f"These files have schema {header.SCHEMA_VERSION}.\n"]
     for kind in [*RECORDS, *added()]:
         heading = f"### {kind.__name__}\n\n{markdown(about(kind)[0])}\n\n"
         parts.append(heading + table(("field", "value", "default", "meaning"), _rows_of(kind)))

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from tare import runners
 from tare.bench.host import audit, run_cgroup, workspace
-from tare.bench.records.rows import Leak
+from tare.bench.records.header import (
+    Leak,
+)
 from tare.runners.base import RunnerError
 
 _PROCESS = re.compile(r"pid (\d+) \(")

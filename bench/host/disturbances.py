@@ -13,8 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tare.bench.records.header import (
+    Finding,
+)
 from tare.bench.records.metrics import show
-from tare.bench.records.rows import Finding
 
 _MM = "sys/kernel/mm"
 _KDAMONDS = f"{_MM}/damon/admin/kdamonds"

@@ -11,7 +11,10 @@ import msgspec
 from tare import runners
 from tare.bench.host import facts, workspace
 from tare.bench.host.interrupts import Interrupts
-from tare.bench.records.rows import Host, Probed
+from tare.bench.records.header import (
+    Host,
+    Probed,
+)
 from tare.runners import layers
 from tare.runners.base import Options, Runner, RunnerError, Support
 
@@ -65,7 +68,7 @@ def probe(runner: Runner, options: Options, cache: Path) -> Support:
 
 
 def proved(runner: Runner, support: Support) -> dict[str, Any]:
-    """The fields of a :class:`bench.records.rows.Probed`: of *runner* its layers, the rest of *support*."""
+    """The fields of a :class:`bench.records.header.Probed`: of *runner* its layers, the rest of *support*."""
     taken = (name for name in Probed.__struct_fields__ if name not in ("layers", "facts"))
     return {"layers": runner.LAYERS, "facts": dict(support.facts), **{name: getattr(support, name) for name in taken}}
 

@@ -19,8 +19,11 @@ import psutil
 
 from tare.bench.host import disturbances
 from tare.bench.host.disturbances import Tree
+from tare.bench.records.header import (
+    Finding,
+    Host,
+)
 from tare.bench.records.metrics import show
-from tare.bench.records.rows import Finding, Host
 from tare.runners.container.cgroup import cgroups
 
 _LIBRARIES = ("tarebench", "msgspec", "numpy", "scipy", "psutil", "libvirt-python")

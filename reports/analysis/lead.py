@@ -13,7 +13,14 @@ import msgspec
 from tare.bench.records.metrics import Metric, show
 from tare.reports import words
 from tare.reports.analysis.calibration import delay_seconds
-from tare.reports.analysis.model import Bar, Compared, Lead, SubjectFigures
+from tare.reports.analysis.figures import (
+    Compared,
+    SubjectFigures,
+)
+from tare.reports.analysis.model import (
+    Bar,
+    Lead,
+)
 from tare.runners import layers
 
 #: What a VM without KVM is worth, in a sentence that nobody can miss.

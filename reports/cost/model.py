@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tare.reports.analysis.model import Part
+from tare.reports.analysis.figures import (
+    Part,
+)
 
 
 class CostRow(Part, frozen=True, kw_only=True):

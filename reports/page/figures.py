@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tare.reports.analysis.model import SubjectFigures
+from tare.reports.analysis.figures import (
+    SubjectFigures,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,19 +19,23 @@ from tare.runners import registry
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from tare.bench.records.header import (
+        RunHeader,
+    )
     from tare.bench.records.metrics import Metric
-    from tare.bench.records.rows import RunHeader
     from tare.bench.records.store import Run
     from tare.reports.analysis.build import Analysed
+    from tare.reports.analysis.figures import (
+        Compared,
+        Refused,
+        SubjectFigures,
+    )
     from tare.reports.analysis.model import (
         Calibration,
         Claim,
-        Compared,
         Lead,
         OneQuantity,
-        Refused,
         Report,
-        SubjectFigures,
     )
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from tare.bench.host import audit, clean, run_cgroup, workspace
-from tare.bench.records.rows import Leak
+from tare.bench.records.header import (
+    Leak,
+)
 from tare.runners.container.cgroup import cgroups
 from tests.conftest import require
 

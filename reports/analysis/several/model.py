@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tare.reports.analysis.model import REPORT_SCHEMA, Claim, Compared, Part
+from tare.reports.analysis.figures import (
+    Compared,
+    Part,
+)
+from tare.reports.analysis.model import (
+    REPORT_SCHEMA,
+    Claim,
+)
 
 
 class Gated(Part, frozen=True, kw_only=True):

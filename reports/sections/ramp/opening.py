@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.analysis import lead
-from tare.reports.analysis.model import Bar, Lead, SubjectFigures
+from tare.reports.analysis.figures import (
+    SubjectFigures,
+)
+from tare.reports.analysis.model import (
+    Bar,
+    Lead,
+)
 from tare.reports.cost import bills
 from tare.reports.cost.model import Cost
 from tare.reports.sections.ramp import sentences

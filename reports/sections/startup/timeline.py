@@ -1,7 +1,7 @@
 """Where the time of a start and of a stop goes: one bar a subject, in shares of its own time, that add up.
 
 Phases are medians of durations, which need not add up to the median of the whole; so a bar shows shares of their sum
-(:class:`reports.analysis.model.Phase`), and the number beside it is the whole. Milliseconds and seconds stand below
+(:class:`reports.analysis.figures.Phase`), and the number beside it is the whole. Milliseconds and seconds stand below
 each other without a logarithmic scale, on which lengths could not be added.
 """
 
@@ -13,7 +13,13 @@ from typing import Literal
 
 from tare.bench.records.metrics import show
 from tare.reports import words
-from tare.reports.analysis.model import Phase, Report, SubjectFigures
+from tare.reports.analysis.figures import (
+    Phase,
+    SubjectFigures,
+)
+from tare.reports.analysis.model import (
+    Report,
+)
 from tare.reports.analysis.subjects import ordered
 
 Span = Literal["start", "stop"]

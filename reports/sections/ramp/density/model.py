@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tare.reports.analysis.model import Refused
+from tare.reports.analysis.figures import (
+    Refused,
+)
 from tare.reports.sections.ramp.memory.model import Row
 
 
