@@ -16,10 +16,7 @@ from tare.bench.errors import UsageError
 from tare.bench.host import caches, conditions, facts, workspace
 from tare.bench.monitor import Monitor
 from tare.bench.records import inputs, run_writer, store
-from tare.bench.records.header import (
-    SCHEMA_VERSION,
-    RunHeader,
-)
+from tare.bench.records.header import SCHEMA_VERSION, RunHeader
 from tare.bench.scenario.plan import Plan
 from tare.bench.trial_loop import Result, TrialLoop
 

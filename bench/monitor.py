@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tare.bench.records.header import (
-    Precision,
-)
-from tare.bench.records.rows import (
-    Outcome,
-    Trial,
-)
+from tare.bench.records.header import Precision
+from tare.bench.records.rows import Outcome, Trial
 from tare.runners.base import Support
 
 

@@ -13,16 +13,9 @@ import msgspec
 
 from tare.bench.experiments.base import Experiment
 from tare.bench.experiments.trial import Reading
-from tare.bench.records.header import (
-    Look,
-    Precision,
-)
+from tare.bench.records.header import Look, Precision
 from tare.bench.records.resolved import Scenario
-from tare.bench.records.rows import (
-    Outcome,
-    Sample,
-    Trial,
-)
+from tare.bench.records.rows import Outcome, Sample, Trial
 from tare.bench.stats import precision
 from tare.bench.stats.precision import Goal
 from tare.runners import layers

@@ -13,14 +13,8 @@ from typing import Any
 import msgspec
 
 from tare.bench import experiments
-from tare.bench.records.header import (
-    SCHEMA_VERSION,
-    RunHeader,
-)
-from tare.bench.records.rows import (
-    Outcome,
-    Sample,
-)
+from tare.bench.records.header import SCHEMA_VERSION, RunHeader
+from tare.bench.records.rows import Outcome, Sample
 
 _TEMPLATE = "#/$defs/{name}"
 

@@ -30,16 +30,9 @@ from tare.bench.host import audit, caches, clean, run_cgroup, workspace
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.monitor import Monitor
 from tare.bench.readings import stalls
-from tare.bench.records.header import (
-    RunHeader,
-    RunState,
-)
+from tare.bench.records.header import RunHeader, RunState
 from tare.bench.records.metrics import METRICS
-from tare.bench.records.rows import (
-    Outcome,
-    Sample,
-    Trial,
-)
+from tare.bench.records.rows import Outcome, Sample, Trial
 from tare.bench.records.run_writer import RunWriter
 from tare.bench.rounds import Rounds
 from tare.bench.scenario.plan import rounds_of

@@ -11,13 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Compared,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import Compared, SubjectFigures
+from tare.reports.analysis.model import Report
 from tare.reports.analysis.several.model import RunsComparison
 from tare.reports.analysis.subjects import ordered
 

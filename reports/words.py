@@ -10,18 +10,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from tare.bench.records.header import (
-    Look,
-    Precision,
-)
+from tare.bench.records.header import Look, Precision
 from tare.bench.records.metrics import digits, show
 from tare.bench.stats.precision import MOST_FAILED
 from tare.bench.stats.verdict import ALPHA, Verdict
-from tare.reports.analysis.figures import (
-    Compared,
-    Counts,
-    Figure,
-)
+from tare.reports.analysis.figures import Compared, Counts, Figure
 
 EMULATED = "software-emulated: not comparable with an accelerated VM"
 

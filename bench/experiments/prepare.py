@@ -9,13 +9,9 @@ from pathlib import Path
 from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.host import doctor
-from tare.bench.records.header import (
-    ProbedSubject,
-)
+from tare.bench.records.header import ProbedSubject
 from tare.bench.records.resolved import Subject
-from tare.bench.records.rows import (
-    Outcome,
-)
+from tare.bench.records.rows import Outcome
 from tare.runners.base import Prepared, Runner, RunnerError, Scratch, Spec, Support
 from tare.runners.image.rootfs import payload_root
 

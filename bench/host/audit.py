@@ -15,9 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from tare.bench.records.header import (
-    Leak,
-)
+from tare.bench.records.header import Leak
 from tare.runners.container.cgroup import cgroups, hierarchies
 from tare.runners.container.cgroup.mountinfo import entries
 

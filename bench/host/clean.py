@@ -20,9 +20,7 @@ from pathlib import Path
 
 from tare import runners
 from tare.bench.host import audit, run_cgroup, workspace
-from tare.bench.records.header import (
-    Leak,
-)
+from tare.bench.records.header import Leak
 from tare.runners.base import RunnerError
 
 _PROCESS = re.compile(r"pid (\d+) \(")

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tare.bench.records.header import (
-    Host,
-    RunHeader,
-    SubjectRecord,
-)
+from tare.bench.records.header import Host, RunHeader, SubjectRecord
 
 #: Facts of the moment: they differ between any two readings, and say nothing about what was chosen.
 _MOMENTARY = frozenset(("load average", "memory available", "steal since boot"))

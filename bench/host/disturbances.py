@@ -13,9 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.bench.records.header import (
-    Finding,
-)
+from tare.bench.records.header import Finding
 from tare.bench.records.metrics import show
 
 _MM = "sys/kernel/mm"

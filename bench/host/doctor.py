@@ -11,10 +11,7 @@ import msgspec
 from tare import runners
 from tare.bench.host import facts, workspace
 from tare.bench.host.interrupts import Interrupts
-from tare.bench.records.header import (
-    Host,
-    Probed,
-)
+from tare.bench.records.header import Host, Probed
 from tare.runners import layers
 from tare.runners.base import Options, Runner, RunnerError, Support
 

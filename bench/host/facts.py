@@ -19,10 +19,7 @@ import psutil
 
 from tare.bench.host import disturbances
 from tare.bench.host.disturbances import Tree
-from tare.bench.records.header import (
-    Finding,
-    Host,
-)
+from tare.bench.records.header import Finding, Host
 from tare.bench.records.metrics import show
 from tare.runners.container.cgroup import cgroups
 

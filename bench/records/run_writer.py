@@ -19,15 +19,9 @@ import msgspec
 
 from tare.bench.errors import InvalidError, TareError, UsageError, unwritten
 from tare.bench.records import files
-from tare.bench.records.header import (
-    RunHeader,
-)
+from tare.bench.records.header import RunHeader
 from tare.bench.records.metrics import misfit
-from tare.bench.records.rows import (
-    Outcome,
-    Record,
-    Sample,
-)
+from tare.bench.records.rows import Outcome, Record, Sample
 from tare.bench.records.store import HEADER, LOGS, OUTCOMES, SAMPLES, SUBJECTS, load_header, row_bytes
 
 OUTPUT = "output.log"

@@ -12,16 +12,9 @@ import msgspec
 
 from tare.bench.errors import UsageError
 from tare.bench.records import inputs, upgrades
-from tare.bench.records.header import (
-    SCHEMA_VERSION,
-    RunHeader,
-)
+from tare.bench.records.header import SCHEMA_VERSION, RunHeader
 from tare.bench.records.metrics import METRICS, misfit
-from tare.bench.records.rows import (
-    Outcome,
-    Record,
-    Sample,
-)
+from tare.bench.records.rows import Outcome, Record, Sample
 
 _Row = TypeVar("_Row", bound=Record)
 

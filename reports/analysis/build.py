@@ -8,10 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tare.bench.records.header import (
-    Host,
-    RunHeader,
-)
+from tare.bench.records.header import Host, RunHeader
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.store import Run
 from tare.bench.scenario.plan import rounds_of
@@ -20,17 +17,8 @@ from tare.reports.analysis import noise, tables
 from tare.reports.analysis.calibration import calibrate
 from tare.reports.analysis.claims import several_modes
 from tare.reports.analysis.compare import compare_within
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Contract,
-    Failure,
-    HostFacts,
-    MergedRun,
-    Precise,
-    Report,
-)
+from tare.reports.analysis.figures import SubjectFigures
+from tare.reports.analysis.model import Contract, Failure, HostFacts, MergedRun, Precise, Report
 from tare.reports.analysis.several.agreement import disagreements
 from tare.reports.analysis.subjects import subject_figures
 from tare.reports.sections import Found, Section

@@ -13,22 +13,12 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from tare.bench.records.header import (
-    RunHeader,
-    SubjectRecord,
-)
+from tare.bench.records.header import RunHeader, SubjectRecord
 from tare.bench.stats import estimate
 from tare.reports import words
 from tare.reports.analysis import tables
-from tare.reports.analysis.figures import (
-    Compared,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Calibration,
-    Delay,
-    SamePair,
-)
+from tare.reports.analysis.figures import Compared, SubjectFigures
+from tare.reports.analysis.model import Calibration, Delay, SamePair
 from tare.runners import layers
 from tare.runners.payload import Payload
 

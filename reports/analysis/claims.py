@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Compared,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Claim,
-)
+from tare.reports.analysis.figures import Compared, SubjectFigures
+from tare.reports.analysis.model import Claim
 
 
 def claim(compared: Compared) -> Claim:

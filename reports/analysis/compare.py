@@ -8,18 +8,12 @@ from typing import Literal
 import msgspec
 import pandas as pd
 
-from tare.bench.records.header import (
-    RunHeader,
-)
+from tare.bench.records.header import RunHeader
 from tare.bench.records.metrics import Metric
 from tare.bench.stats.compare import compare
 from tare.reports import words
 from tare.reports.analysis import noise, tables
-from tare.reports.analysis.figures import (
-    Compared,
-    Figure,
-    SubjectFigures,
-)
+from tare.reports.analysis.figures import Compared, Figure, SubjectFigures
 
 
 def wanted(header: RunHeader) -> Iterator[tuple[str, str, Literal["reference", "pair"]]]:

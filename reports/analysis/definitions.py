@@ -10,14 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from tare.reports.analysis.figures import (
-    Figure,
-)
-from tare.reports.analysis.model import (
-    Counted,
-    Definition,
-    OneQuantity,
-)
+from tare.reports.analysis.figures import Figure
+from tare.reports.analysis.model import Counted, Definition, OneQuantity
 
 
 def counted(subject: str, figure: Figure) -> Counted:

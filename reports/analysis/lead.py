@@ -5,7 +5,8 @@ A sentence here says no more than the verdict allows: where there is none, the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -13,14 +14,8 @@ import msgspec
 from tare.bench.records.metrics import Metric, show
 from tare.reports import words
 from tare.reports.analysis.calibration import delay_seconds
-from tare.reports.analysis.figures import (
-    Compared,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Bar,
-    Lead,
-)
+from tare.reports.analysis.figures import Compared, SubjectFigures
+from tare.reports.analysis.model import Bar, Lead
 from tare.runners import layers
 
 #: What a VM without KVM is worth, in a sentence that nobody can miss.
@@ -163,8 +158,8 @@ def sentence(compared: Compared, metric: Metric, by_label: dict[str, SubjectFigu
         (by_label[compared.reference], compared.reference_median),
     ]
     known = [(subject, value) for subject, value in ends if value is not None]
-    said, prefixed = phrase(metric), metric.name == "margin_bytes"
-    name: Callable[[SubjectFigures], str] = lambda subject: one(subject, article=not prefixed)  # noqa: E731
+    said = phrase(metric)
+    name = partial(one, article=metric.name != "margin_bytes")
     found = compared.verdict in ("lower", "higher") and compared.ratio is not None
     if len(known) < 2 and not found:
         alone = [f"{said.one.format(name(subject), shown(value, compared.unit))}" for subject, value in known]

@@ -8,14 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tare.bench.records.header import (
-    Finding,
-    Leak,
-)
-from tare.bench.records.rows import (
-    Status,
-    TrialKind,
-)
+from tare.bench.records.header import Finding, Leak
+from tare.bench.records.rows import Status, TrialKind
 from tare.bench.stats.verdict import Verdict
 from tare.reports.analysis.figures import Compared, Part, Refused, SubjectFigures
 

@@ -20,11 +20,7 @@ from tare.bench.stats import medians
 from tare.bench.stats.estimate import as_array
 from tare.bench.stats.verdict import LEAST_ROUNDS
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Figure,
-    Mover,
-    Refused,
-)
+from tare.reports.analysis.figures import Figure, Mover, Refused
 
 #: Of the time in which a run waited for a processor, so much is others' part at most: what is left is not less then.
 _MOST_WAITED = 0.5

@@ -13,24 +13,14 @@ from typing import Literal
 import msgspec
 import pandas as pd
 
-from tare.bench.records.header import (
-    SubjectRecord,
-)
+from tare.bench.records.header import SubjectRecord
 from tare.bench.records.metrics import Metric
 from tare.bench.records.store import Run
 from tare.bench.stats.estimate import estimate, tails
 from tare.bench.stats.modes import modes
 from tare.reports import words
 from tare.reports.analysis import noise, tables
-from tare.reports.analysis.figures import (
-    Class,
-    Counts,
-    Figure,
-    Mode,
-    Phase,
-    Refused,
-    SubjectFigures,
-)
+from tare.reports.analysis.figures import Class, Counts, Figure, Mode, Phase, Refused, SubjectFigures
 from tare.reports.analysis.noise import Disturbance
 from tare.reports.sections import Groundwork, Section
 from tare.runners import layers

@@ -17,13 +17,8 @@ from matplotlib.patches import Rectangle
 from tare.reports import words
 from tare.reports.analysis import tables
 from tare.reports.analysis.build import Analysed
-from tare.reports.analysis.figures import (
-    Figure,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import Figure, SubjectFigures
+from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import marks, numbers, svg
 from tare.reports.charts.axes import linear_axis, log_axis, log_limits

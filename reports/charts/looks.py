@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
+from tare.reports.analysis.figures import SubjectFigures
 from tare.reports.charts import svg
 
 #: Markers of matplotlib, and the same shape as a character, filled and hollow.

@@ -10,10 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tare.bench.records.header import (
-    RunHeader,
-    SubjectRecord,
-)
+from tare.bench.records.header import RunHeader, SubjectRecord
 from tare.bench.stats.fit import Line
 from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words

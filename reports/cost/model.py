@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from tare.reports.analysis.figures import (
-    Part,
-)
+from tare.reports.analysis.figures import Part
 
 
 class CostRow(Part, frozen=True, kw_only=True):

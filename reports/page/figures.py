@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
+from tare.reports.analysis.figures import SubjectFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

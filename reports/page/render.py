@@ -19,14 +19,9 @@ from tare.bench.records.metrics import show
 from tare.bench.records.store import Run
 from tare.reports import words
 from tare.reports.analysis.build import Analysed
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
+from tare.reports.analysis.figures import SubjectFigures
 from tare.reports.analysis.lead import SHOWN
-from tare.reports.analysis.model import (
-    Bar,
-    Report,
-)
+from tare.reports.analysis.model import Bar, Report
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts.distribution import EMULATED_ROW
 from tare.reports.charts.looks import looks

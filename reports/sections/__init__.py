@@ -19,24 +19,12 @@ from tare.runners import registry
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from tare.bench.records.header import (
-        RunHeader,
-    )
+    from tare.bench.records.header import RunHeader
     from tare.bench.records.metrics import Metric
     from tare.bench.records.store import Run
     from tare.reports.analysis.build import Analysed
-    from tare.reports.analysis.figures import (
-        Compared,
-        Refused,
-        SubjectFigures,
-    )
-    from tare.reports.analysis.model import (
-        Calibration,
-        Claim,
-        Lead,
-        OneQuantity,
-        Report,
-    )
+    from tare.reports.analysis.figures import Compared, Refused, SubjectFigures
+    from tare.reports.analysis.model import Calibration, Claim, Lead, OneQuantity, Report
 
 
 class Nothing(msgspec.Struct, frozen=True):

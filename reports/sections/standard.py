@@ -16,16 +16,8 @@ from tare.bench.records.store import Run
 from tare.reports import words
 from tare.reports.analysis import lead
 from tare.reports.analysis.claims import claim, no_answer
-from tare.reports.analysis.figures import (
-    Compared,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Claim,
-    Lead,
-    OneQuantity,
-    Report,
-)
+from tare.reports.analysis.figures import Compared, SubjectFigures
+from tare.reports.analysis.model import Claim, Lead, OneQuantity, Report
 from tare.reports.sections import Found, Groundwork, experiment
 
 if TYPE_CHECKING:

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.text import Text
 
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Figure,
-    SubjectFigures,
-)
+from tare.reports.analysis.figures import Figure, SubjectFigures
 from tare.reports.terminal import layout
 
 

@@ -8,14 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from tare.bench.records.header import (
-    Precision,
-)
+from tare.bench.records.header import Precision
 from tare.bench.records.metrics import show
-from tare.bench.records.rows import (
-    Outcome,
-    Trial,
-)
+from tare.bench.records.rows import Outcome, Trial
 from tare.reports import words
 from tare.runners.base import Support
 

@@ -8,14 +8,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tare.reports import sections, words
-from tare.reports.analysis.figures import (
-    Compared,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Claim,
-    Report,
-)
+from tare.reports.analysis.figures import Compared, SubjectFigures
+from tare.reports.analysis.model import Claim, Report
 from tare.reports.analysis.several.model import RunsComparison
 from tare.reports.terminal import layout
 from tare.reports.terminal.bars import bars

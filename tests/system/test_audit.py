@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 
 from tare.bench.host import audit, clean, run_cgroup, workspace
-from tare.bench.records.header import (
-    Leak,
-)
+from tare.bench.records.header import Leak
 from tare.runners.container.cgroup import cgroups
 from tests.conftest import require
 

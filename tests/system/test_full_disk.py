@@ -16,9 +16,7 @@ import pytest
 
 from tare.bench.errors import OutputError
 from tare.bench.records import run_writer, store
-from tare.bench.records.header import (
-    RunHeader,
-)
+from tare.bench.records.header import RunHeader
 from tests import cli
 from tests.conftest import require
 from tests.unit.bench.records.test_store import HEADER, outcome, sample

@@ -14,10 +14,7 @@ import pandas as pd
 
 from tare.bench.errors import UsageError
 from tare.bench.host import conditions
-from tare.bench.records.header import (
-    RunHeader,
-    SubjectRecord,
-)
+from tare.bench.records.header import RunHeader, SubjectRecord
 from tare.bench.records.store import Run
 from tare.bench.stats.verdict import ALPHA, LEAST_CHANGE, RESOLUTIONS
 from tare.reports import sections, words
@@ -25,10 +22,7 @@ from tare.reports.analysis import tables
 from tare.reports.analysis.build import analyse
 from tare.reports.analysis.claims import claim, several_modes
 from tare.reports.analysis.compare import judge
-from tare.reports.analysis.figures import (
-    Compared,
-    SubjectFigures,
-)
+from tare.reports.analysis.figures import Compared, SubjectFigures
 from tare.reports.analysis.several.model import RunsComparison
 from tare.reports.analysis.subjects import result_class
 from tare.reports.sections import Section

@@ -17,9 +17,7 @@ from tare.bench.errors import InvalidError, RegressionError, UsageError
 from tare.bench.records.metrics import Metric
 from tare.bench.stats.verdict import ALPHA
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Compared,
-)
+from tare.reports.analysis.figures import Compared
 from tare.reports.analysis.several.model import Gated, RunsComparison
 
 _BOUND = re.compile(r"(?P<metric>[^:]+):(?P<percent>\d{1,4}(\.\d{1,6})?)\s?%")

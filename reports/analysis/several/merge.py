@@ -17,15 +17,8 @@ import msgspec
 
 from tare.bench.errors import UsageError
 from tare.bench.host import conditions
-from tare.bench.records.header import (
-    ProbedSubject,
-    RunHeader,
-)
-from tare.bench.records.rows import (
-    Outcome,
-    Sample,
-    Trial,
-)
+from tare.bench.records.header import ProbedSubject, RunHeader
+from tare.bench.records.rows import Outcome, Sample, Trial
 from tare.bench.records.store import Run
 from tare.reports.analysis.several import comparison
 from tare.reports.analysis.several.agreement import rounds

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tare.reports.analysis.figures import (
-    Compared,
-    Part,
-)
-from tare.reports.analysis.model import (
-    REPORT_SCHEMA,
-    Claim,
-)
+from tare.reports.analysis.figures import Compared, Part
+from tare.reports.analysis.model import REPORT_SCHEMA, Claim
 
 
 class Gated(Part, frozen=True, kw_only=True):

@@ -16,21 +16,13 @@ import msgspec
 
 from tare.bench.errors import UsageError
 from tare.bench.records import store
-from tare.bench.records.header import (
-    Host,
-    RunHeader,
-    SubjectRecord,
-)
+from tare.bench.records.header import Host, RunHeader, SubjectRecord
 from tare.bench.records.metrics import Metric
 from tare.bench.records.store import Run
 from tare.bench.stats.estimate import estimate
 from tare.reports import sections, words
 from tare.reports.analysis import noise
-from tare.reports.analysis.figures import (
-    Class,
-    Figure,
-    Part,
-)
+from tare.reports.analysis.figures import Class, Figure, Part
 from tare.reports.analysis.subjects import count, judged, result_class
 from tare.runners import layers
 

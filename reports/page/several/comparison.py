@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Compared,
-)
+from tare.reports.analysis.figures import Compared
 from tare.reports.analysis.several.model import RunsComparison
 from tare.reports.page.render import environment
 

@@ -9,14 +9,10 @@ from typing import TypeVar
 import pandas as pd
 
 from tare.bench.experiments.rules import StackTable
-from tare.bench.records.header import (
-    RunHeader,
-)
+from tare.bench.records.header import RunHeader
 from tare.bench.records.store import Run
 from tare.reports.analysis import noise
-from tare.reports.analysis.figures import (
-    Refused,
-)
+from tare.reports.analysis.figures import Refused
 from tare.reports.analysis.noise import Disturbance
 from tare.reports.cost import bills, prices
 from tare.reports.cost.model import Cost

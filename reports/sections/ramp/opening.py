@@ -7,13 +7,8 @@ from collections.abc import Mapping, Sequence
 from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.analysis import lead
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Bar,
-    Lead,
-)
+from tare.reports.analysis.figures import SubjectFigures
+from tare.reports.analysis.model import Bar, Lead
 from tare.reports.cost import bills
 from tare.reports.cost.model import Cost
 from tare.reports.sections.ramp import sentences
@@ -172,9 +167,11 @@ def released(subjects: Sequence[SubjectFigures], rows: Sequence[Released], refus
         )
         for row in said
     ]
+    grounds = f"Memory of the host, per instance, with {best.n} alive, in {words.plural(best.rounds, 'round')}."
+    machines = dict.fromkeys(row.released for row in (best, worst) if row.emulated)
     return Lead(
         sentence=f"{sentence}.",
-        grounds=f"Memory of the host, per instance, with {best.n} alive, in {words.plural(best.rounds, 'round')}.",
+        grounds=" ".join([grounds, *(f"{lead.EMULATED.format(label)}." for label in machines)]),
         title="The part of the touched memory that the host got back, in per cent",
         unit="per cent",
         bars=lead.ordered(bars, (best.released, worst.released)),

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.store import Run
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Claim,
-    Lead,
-    OneQuantity,
-    Report,
-)
+from tare.reports.analysis.figures import SubjectFigures
+from tare.reports.analysis.model import Claim, Lead, OneQuantity, Report
 from tare.reports.sections import Found, Groundwork
 from tare.reports.sections.ramp.memory.model import FIRST, MARGIN
 from tare.reports.sections.standard import Standard

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tare.bench.records.header import (
-    RunHeader,
-)
+from tare.bench.records.header import RunHeader
 from tare.bench.records.metrics import show
 from tare.bench.stats.verdict import LEAST_CHANGE, LEAST_ROUNDS
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Compared,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Claim,
-)
+from tare.reports.analysis.figures import Compared, SubjectFigures
+from tare.reports.analysis.model import Claim
 from tare.reports.sections.ramp.analysis import RampAnalysis
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.model import DensityRow

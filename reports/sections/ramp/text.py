@@ -7,13 +7,8 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Figure,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import Figure, SubjectFigures
+from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.memory.model import FIRST, MARGIN, LedgerRow

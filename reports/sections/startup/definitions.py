@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tare.reports.analysis.definitions import counted, quantity
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Counted,
-    Definition,
-    OneQuantity,
-)
+from tare.reports.analysis.figures import SubjectFigures
+from tare.reports.analysis.model import Counted, Definition, OneQuantity
 from tare.reports.sections import Found
 from tare.runners import layers
 

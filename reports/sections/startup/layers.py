@@ -10,13 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Phase,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import Phase, SubjectFigures
+from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
 from tare.reports.page.figures import Axis, Length, Measured
 from tare.runners.base import Layers

@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tare.bench.records.metrics import METRICS
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Lead,
-    OneQuantity,
-    Report,
-)
+from tare.reports.analysis.figures import SubjectFigures
+from tare.reports.analysis.model import Lead, OneQuantity, Report
 from tare.reports.sections import Found
 from tare.reports.sections.standard import Standard
 from tare.reports.sections.startup import trust

@@ -13,13 +13,8 @@ from typing import Literal
 
 from tare.bench.records.metrics import show
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Phase,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import Phase, SubjectFigures
+from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
 
 Span = Literal["start", "stop"]

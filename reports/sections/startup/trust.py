@@ -7,14 +7,8 @@ from collections.abc import Iterator, Sequence
 from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.analysis import lead
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Bar,
-    Calibration,
-    Lead,
-)
+from tare.reports.analysis.figures import SubjectFigures
+from tare.reports.analysis.model import Bar, Calibration, Lead
 
 
 def about_the_instrument(found: Calibration, subjects: Sequence[SubjectFigures]) -> bool:

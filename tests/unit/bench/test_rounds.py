@@ -22,13 +22,9 @@ from tare.bench.host import run_cgroup, workspace
 from tare.bench.monitor import Silent
 from tare.bench.readings.others import Others
 from tare.bench.records import store
-from tare.bench.records.header import (
-    Precision,
-)
+from tare.bench.records.header import Precision
 from tare.bench.records.metrics import METRICS
-from tare.bench.records.rows import (
-    Sample,
-)
+from tare.bench.records.rows import Sample
 from tare.bench.scenario.plan import interleaved
 from tare.bench.trial_loop import Result
 from tare.reports.sections.standard import Standard

@@ -11,18 +11,8 @@ from typing import Any
 import msgspec
 
 from tare.bench.records import upgrades
-from tare.bench.records.header import (
-    Finding,
-    Host,
-    Leak,
-    RunHeader,
-    SubjectRecord,
-)
-from tare.bench.records.rows import (
-    Outcome,
-    Sample,
-    Trial,
-)
+from tare.bench.records.header import Finding, Host, Leak, RunHeader, SubjectRecord
+from tare.bench.records.rows import Outcome, Sample, Trial
 from tare.bench.records.run_writer import file_name
 from tare.runners.payload import Payload
 

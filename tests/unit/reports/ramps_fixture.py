@@ -11,15 +11,8 @@ from pathlib import Path
 import msgspec
 
 from tare.bench.records import store, upgrades
-from tare.bench.records.header import (
-    SubjectRecord,
-)
-from tare.bench.records.rows import (
-    Outcome,
-    Sample,
-    Serves,
-    Trial,
-)
+from tare.bench.records.header import SubjectRecord
+from tare.bench.records.rows import Outcome, Sample, Serves, Trial
 from tare.runners.payload import Payload
 from tests.unit.reports import fixture as synthetic
 

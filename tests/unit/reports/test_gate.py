@@ -19,9 +19,7 @@ from tare.bench.records import store
 from tare.bench.records.metrics import METRICS, Metric
 from tare.bench.stats.compare import compare
 from tare.reports import markdown
-from tare.reports.analysis.figures import (
-    Compared,
-)
+from tare.reports.analysis.figures import Compared
 from tare.reports.analysis.several import gate
 from tare.reports.analysis.several.model import Gated, RunsComparison
 from tests import warm

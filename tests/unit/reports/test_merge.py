@@ -17,13 +17,8 @@ from rich.console import Console
 from tare import reports
 from tare.bench.errors import UsageError
 from tare.bench.records import packed, store
-from tare.bench.records.header import (
-    SCHEMA_VERSION,
-)
-from tare.bench.records.rows import (
-    Outcome,
-    Sample,
-)
+from tare.bench.records.header import SCHEMA_VERSION
+from tare.bench.records.rows import Outcome, Sample
 from tare.bench.records.store import Run
 from tare.bench.stats import ranks
 from tare.reports.analysis.model import Report

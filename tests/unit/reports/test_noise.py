@@ -13,12 +13,8 @@ from tare import reports
 from tare.bench.records import store
 from tare.bench.records.rows import Meanwhile, Other, Outcome
 from tare.reports.analysis import noise
-from tare.reports.analysis.figures import (
-    Mover,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import Mover
+from tare.reports.analysis.model import Report
 from tests.unit.reports import fixture, ramps_fixture
 from tests.unit.reports.ramps_fixture import KIB, MIB, Burden
 

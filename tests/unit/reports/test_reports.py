@@ -13,14 +13,8 @@ import pytest
 from tare import reports
 from tare.bench.errors import UsageError
 from tare.bench.records import store
-from tare.reports.analysis.figures import (
-    Compared,
-    Figure,
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import Compared, Figure, SubjectFigures
+from tare.reports.analysis.model import Report
 from tare.reports.analysis.several.model import RunsComparison
 from tare.runners.payload import Payload
 from tests.unit.reports import fixture as synthetic

@@ -12,13 +12,8 @@ from rich.console import Console
 from tare import reports
 from tare.bench.records import store
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    Figure,
-    Mode,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import Figure, Mode
+from tare.reports.analysis.model import Report
 from tare.reports.analysis.several.model import RunsComparison
 from tests.unit.reports import fixture as synthetic
 

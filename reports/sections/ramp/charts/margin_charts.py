@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from tare.reports import words
-from tare.reports.analysis.figures import (
-    SubjectFigures,
-)
-from tare.reports.analysis.model import (
-    Report,
-)
+from tare.reports.analysis.figures import SubjectFigures
+from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import ordered
 from tare.reports.charts import numbers, svg
 from tare.reports.charts.looks import looks

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tare.reports.analysis.figures import (
-    Refused,
-)
+from tare.reports.analysis.figures import Refused
 from tare.reports.sections.ramp.memory.model import Row
 
 

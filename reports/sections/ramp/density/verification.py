@@ -23,9 +23,7 @@ from tare.bench.records.store import Run
 from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports import words
 from tare.reports.analysis import noise, tables
-from tare.reports.analysis.figures import (
-    Refused,
-)
+from tare.reports.analysis.figures import Refused
 from tare.reports.analysis.noise import Disturbance
 from tare.reports.sections.ramp import ramps
 from tare.reports.sections.ramp.density import capacity

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from tare.bench.records.header import (
-    SubjectRecord,
-)
+from tare.bench.records.header import SubjectRecord
 from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.sections.ramp.memory.model import Inside

@@ -16,9 +16,7 @@ from tare.bench.stats import estimate, medians
 from tare.bench.stats.medians import Floats
 from tare.reports import words
 from tare.reports.analysis import noise
-from tare.reports.analysis.figures import (
-    Mover,
-)
+from tare.reports.analysis.figures import Mover
 from tare.reports.analysis.noise import Disturbance
 from tare.reports.sections.ramp.memory.model import GivenBack, LedgerRow, ProgramMemory
 from tare.reports.sections.ramp.ramps import Program, Ramps, chosen

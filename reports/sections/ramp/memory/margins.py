@@ -9,9 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from tare.bench.records.header import (
-    SubjectRecord,
-)
+from tare.bench.records.header import SubjectRecord
 from tare.bench.stats.verdict import LEAST_CHANGE
 from tare.reports.sections.ramp.memory import ledger, margin_words, slopes
 from tare.reports.sections.ramp.memory.model import Constancy, Margin, Moved

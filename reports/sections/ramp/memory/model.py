@@ -12,9 +12,7 @@ import msgspec
 
 from tare.bench.records.metrics import Metric
 from tare.bench.records.rows import Serves
-from tare.reports.analysis.figures import (
-    Refused,
-)
+from tare.reports.analysis.figures import Refused
 from tare.runners.base import Layers
 
 #: Two metrics of a ramp are not read but fitted: one value a round (docs/explanation/method.md).

@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 from msgspec.structs import replace
 
-from tare.bench.records.header import (
-    SubjectRecord,
-)
+from tare.bench.records.header import SubjectRecord
 from tare.bench.stats import medians
 from tare.bench.stats.medians import Floats
 from tare.reports import words

@@ -14,10 +14,7 @@ from tare import reports
 from tare.bench.errors import UsageError
 from tare.bench.host import conditions
 from tare.bench.records import store
-from tare.bench.records.header import (
-    Host,
-    RunHeader,
-)
+from tare.bench.records.header import Host, RunHeader
 from tests.unit.reports import fixture as synthetic
 
 FACTS = {

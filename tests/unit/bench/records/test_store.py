@@ -13,17 +13,10 @@ from hypothesis import strategies as st
 
 from tare.bench.errors import InvalidError, UsageError
 from tare.bench.records import run_writer, store
-from tare.bench.records.header import (
-    SCHEMA_VERSION,
-    Host,
-    RunHeader,
-)
+from tare.bench.records.header import SCHEMA_VERSION, Host, RunHeader
 from tare.bench.records.metrics import METRICS, misfit
 from tare.bench.records.resolved import Scenario, Schedule
-from tare.bench.records.rows import (
-    Outcome,
-    Sample,
-)
+from tare.bench.records.rows import Outcome, Sample
 
 HOST = Host(
     machine_id="m",

@@ -15,14 +15,9 @@ from tare.bench.experiments.rules import StackTable
 from tare.bench.host import workspace
 from tare.bench.monitor import Silent
 from tare.bench.records import store, upgrades
-from tare.bench.records.header import (
-    SCHEMA_VERSION,
-    RunHeader,
-)
+from tare.bench.records.header import SCHEMA_VERSION, RunHeader
 from tare.bench.records.resolved import Subject
-from tare.bench.records.rows import (
-    Stop,
-)
+from tare.bench.records.rows import Stop
 from tare.runners import layers
 from tare.runners.payload import Payload
 from tests.unit.reports import fixture as synthetic

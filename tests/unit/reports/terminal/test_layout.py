@@ -13,10 +13,7 @@ from rich.text import Text
 
 from tare.bench import experiments
 from tare.bench.host.doctor import Diagnosis, RunnerDiagnosis
-from tare.bench.records.header import (
-    Finding,
-    Host,
-)
+from tare.bench.records.header import Finding, Host
 from tare.bench.records.metrics import show
 from tare.bench.scenario import resolve
 from tare.reports import words
