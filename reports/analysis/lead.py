@@ -19,7 +19,9 @@ from tare.reports.analysis.model import Bar, Lead
 from tare.runners import layers
 
 #: What a VM without KVM is worth, in a sentence that nobody can miss.
-EMULATED = "{} ran in software emulation: with hardware acceleration (KVM) it is many times faster"
+EMULATED = (
+    "{} ran in software emulation: with hardware acceleration (KVM) it is many times faster and takes less memory"
+)
 #: Labels that people say in another way, and how: one, and several.
 _SAID = {
     "process": ("a bare process", "bare processes"),
@@ -80,11 +82,15 @@ def phrase(metric: Metric) -> Phrase:
 
 
 def one(subject: SubjectFigures, *, article: bool = True) -> str:
-    """*subject* as people say it: ``a container``, ``an emulated VM``, ``crun``; without its *article* on demand."""
+    """*subject* as people say it: ``a container``, ``an emulated VM``, ``crun``.
+
+    Without its *article*, after "one more": ``container``, ``emulated VM``, ``instance of crun``.
+    """
     emulated = subject.result_class == "emulated"
     said, _ = _SAID.get(subject.label, ("", ""))
     if not said or subject.label != layers.name(subject.layers):
-        return f"{subject.label} (emulated)" if emulated else subject.label
+        label = subject.label if article else f"instance of {subject.label}"
+        return f"{label} (emulated)" if emulated else label
     begin, noun = said.split(" ", 1)
     begin, noun = ("an", f"emulated {noun}") if emulated else (begin, noun)
     return f"{begin} {noun}" if article else noun
@@ -137,16 +143,21 @@ def ordered(bars: Iterable[Bar], sides: Container[str] = ()) -> tuple[Bar, ...]:
     return tuple(sorted(known, key=lambda one: len(known) > SHOWN and one.subject not in sides))
 
 
-def main(comparisons: Sequence[Compared], by_label: dict[str, SubjectFigures]) -> Compared | None:
-    """The comparison that the question is about: the first pair of the scenario that crosses a wall, else its first.
+def main(
+    comparisons: Sequence[Compared], by_label: dict[str, SubjectFigures], pairs: Iterable[tuple[str, str]]
+) -> Compared | None:
+    """The comparison that the question is about: the first of the scenario's *pairs* that crosses a wall, else its first.
 
     What crosses a wall is a container against a virtual machine, or either against a bare process. Where the scenario
     names no pair, comparisons with the reference take their place. Those without two figures come last.
     """
 
+    named = {frozenset(pair) for pair in pairs}
+
     def rank(compared: Compared) -> tuple[bool, bool, bool]:
         sides = {layers.name(by_label[label].layers) for label in (compared.subject, compared.reference)}
-        return compared.verdict == "no figure", len(sides) < 2, compared.why_compared != "pair"
+        asked = frozenset((compared.subject, compared.reference)) in named
+        return compared.verdict == "no figure", len(sides) < 2, not asked
 
     return min(comparisons, key=rank, default=None)
 

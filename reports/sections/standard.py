@@ -53,7 +53,7 @@ class Standard:
         if none := no_answer(subjects, self.primary):
             return lead.nothing(none.detail, noisy=none.refused is not None)
         by_label = {subject.label: subject for subject in subjects}
-        compared = lead.main(self._comparisons(found), by_label)
+        compared = lead.main(self._comparisons(found), by_label, found.header.scenario.pairs)
         sides = () if compared is None else (compared.subject, compared.reference)
         if compared is None:
             measured = [subject for subject in subjects if not subject.skipped]

@@ -16,11 +16,13 @@ gc.disable()  # what a start makes is used until its end: to look for garbage ta
 if __package__:
     from .cli.main import main
 else:
-    # Only the parent of this directory: to import the package above it would load all runners, some 25 ms.
     here = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, os.path.dirname(here))
-    from container.light.one_file import install  # type: ignore[import-not-found]
+    # For one import: by its full name, the files of two packages would be looked for and read first, some 0.3 ms.
+    sys.path.insert(0, f"{here}/light")
+    from one_file import install  # type: ignore[import-not-found]
 
+    # Only the parent of this directory: to import the package above it would load all runners, some 25 ms.
+    sys.path[0] = os.path.dirname(here)
     install("container", here)
     from container.cli.main import main  # type: ignore[import-not-found, no-redef]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.browser.test_report import SIDEWAYS
+from tests.browser.quiet import quiet
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -22,28 +22,11 @@ LONG = "container-with-a-label-that-is-much-too-long-for-any-column"
 def test_the_page_is_quiet_and_fits(
     browser: Browser, made: dict[str, Path], name: str, width: int, scheme: Literal["light", "dark"], script: bool
 ) -> None:
-    context = browser.new_context(
-        viewport={"width": width, "height": 844}, color_scheme=scheme, java_script_enabled=script
-    )
-    try:
-        page = context.new_page()
-        said: list[str] = []
-        asked: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(made[name].as_uri())
-        assert said == []
-        assert [url for url in asked if not url.startswith("data:")] == [made[name].as_uri()]
+    with quiet(browser, made[name], width, color_scheme=scheme, java_script_enabled=script) as page:
         assert page.locator("h1").is_visible()
-        if script:
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            assert page.evaluate(SIDEWAYS) == []
-        else:
+        if not script:
             assert page.locator("input, select").count() == 0
             assert page.locator("tbody tr").count() > 5
-    finally:
-        context.close()
 
 
 def shown(page: Page) -> tuple[int, int]:

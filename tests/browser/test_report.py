@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from tests.browser.quiet import quiet
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 PAGES = [
     "startup", "calibration", "partial", "empty", "long", "memory", "density", "watched", "least-memory",
 ]  # fmt: skip
-
-#: Elements that reach beyond the window, but for those inside a box that scrolls by itself.
-SIDEWAYS = """() => [...document.querySelectorAll('main *')].filter(e =>
-    !e.closest('.scroll, pre, svg') && e.getBoundingClientRect().right > window.innerWidth + 0.5
-).map(e => e.outerHTML.slice(0, 80))"""
 
 #: Pairs of texts of one chart that lie over each other.
 OVERLAPS = """() => [...document.querySelectorAll('svg.plot')].flatMap(svg => {
@@ -36,23 +33,8 @@ OVERLAPS = """() => [...document.querySelectorAll('svg.plot')].flatMap(svg => {
 def test_the_page_is_quiet_and_fits(
     browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    try:
-        page = context.new_page()
-        said: list[str] = []
-        asked: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(pages[name].as_uri())
-        assert said == []
-        # The icon is a data: URL, there to keep the browser from asking a server for one.
-        assert [url for url in asked if not url.startswith("data:")] == [pages[name].as_uri()]
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(SIDEWAYS) == []
+    with quiet(browser, pages[name], width, color_scheme=scheme) as page:
         assert page.evaluate(OVERLAPS) == []
-    finally:
-        context.close()
 
 
 #: Boxes of the first screen: the question, the answer, and the figure; the lowest edge of each.

@@ -186,11 +186,11 @@ def _percent(row: Released) -> str:
     return f"{100 * _share(row):.0f} %"
 
 
-def of(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> Lead | None:
+def of(subjects: Sequence[SubjectFigures], account: RampAnalysis, reference: str) -> Lead | None:
     """The lead that the account allows beyond the marginal cost; None where that is the answer."""
     if account.density:
         return density(subjects, account.density)
-    if sentences.is_about_money(subjects, account):
+    if sentences.is_about_money(subjects, account, reference):
         return money(subjects, account.costs[0])
     touched = sentences.touched(account)
     return released(subjects, account.released, account.refused) if 2 * len(touched) > len(subjects) else None

@@ -39,14 +39,15 @@ class Ramp(Standard):
         """How many fit, the bill, what is given back; else what one more takes."""
         from tare.reports.sections.ramp import opening
 
-        return opening.of(found.subjects, found.analysis) or super().lead(found)
+        return opening.of(found.subjects, found.analysis, found.header.scenario.reference) or super().lead(found)
 
     def answer(self, found: Found) -> Iterator[Claim]:
         """Where nothing was read yet, only whether there is a figure at all."""
         from tare.reports.sections.ramp import sentences
 
         if found.analysis.ledger:
-            yield from sentences.answer(found.subjects, found.comparisons, found.analysis)
+            reference = found.header.scenario.reference
+            yield from sentences.answer(found.subjects, found.comparisons, found.analysis, reference)
         else:
             yield from super().answer(found)
 

@@ -29,14 +29,14 @@ BILLED_BY_COUNT = "memory is compared at the number reached, because another rul
 
 
 def answer(
-    subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], account: RampAnalysis
+    subjects: Sequence[SubjectFigures], comparisons: Sequence[Compared], account: RampAnalysis, reference: str
 ) -> Iterator[Claim]:
-    """What the run found, most wanted first."""
+    """What the run found, most wanted first; *reference* is the scenario's."""
     emulated = {subject.label for subject in subjects if subject.result_class == "emulated"}
     by_label = {subject.label: subject for subject in subjects}
     for row in account.density:
         yield _reached(row, account.refused.get(row.subject, ""), emulated=row.subject in emulated)
-    if not account.density and is_about_money(subjects, account):
+    if not account.density and is_about_money(subjects, account, reference):
         yield from _money(account)
     memory_users = touched(account)
     about_giving = 2 * len(memory_users) > len(subjects)
@@ -83,10 +83,13 @@ def _many(subjects: Sequence[SubjectFigures], touched: set[str]) -> bool:
     return any(subject.label not in touched and not subject.skipped for subject in subjects)
 
 
-def is_about_money(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> bool:
-    """Whether the subjects of the run are just the two of the cost model."""
+def is_about_money(subjects: Sequence[SubjectFigures], account: RampAnalysis, reference: str) -> bool:
+    """Whether the subjects of the run are just the two of the cost model.
+
+    A bare process that is not the *reference* does not count: a scenario of two such subjects gets one without asking.
+    """
     arms = {arm.subject for cost in account.costs for arm in cost.arms}
-    return bool(arms) and arms == {subject.label for subject in subjects}
+    return bool(arms) and arms == {one.label for one in subjects if one.layers or one.label == reference}
 
 
 def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAnalysis) -> Claim:

@@ -35,7 +35,7 @@ _SUFFIX = ".py"
 
 
 def install(package: str, directory: str) -> None:
-    """From now on, import the modules of *package*, whose sources are in *directory*, from their pack.
+    """From now on, import *package* and its modules, whose sources are in *directory*, from their pack.
 
     Where there is none and none can be kept, nothing is done: Python's own ``.pyc`` files are the faster way then.
     """
@@ -48,7 +48,7 @@ def install(package: str, directory: str) -> None:
         stamp = _stamp(directory)
         codes = _compile(directory, stamp)
         _write(file, stamp, codes)
-    sys.meta_path.insert(0, _Finder(f"{package}.", directory, file, codes))
+    sys.meta_path.insert(0, _Finder(package, directory, file, codes))
 
 
 def _stamp(directory: str) -> Stamp:
@@ -167,19 +167,20 @@ def _write(file: str, stamp: Stamp, codes: Codes) -> None:
 class _Finder:
     """A meta path finder and loader (PEP 302, PEP 451) of what is in the pack."""
 
-    def __init__(self, prefix: str, directory: str, file: str, codes: Codes) -> None:
-        self._prefix, self._directory, self._file, self._codes = prefix, directory, file, codes
+    def __init__(self, package: str, directory: str, file: str, codes: Codes) -> None:
+        self._package, self._directory, self._file, self._codes = package, directory, file, codes
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        """The spec of a module of the package; None for any other."""
-        base = name.removeprefix(self._prefix)
-        if base == name:
+        """The spec of the package or of a module in it; None for any other."""
+        package, _, base = name.partition(".")
+        if package != self._package:
             return None
-        path = f"{self._directory}/{base.replace('.', '/')}"
+        path = f"{self._directory}/{base.replace('.', '/')}" if base else self._directory
+        inside = f"{base}.__init__" if base else "__init__"
         if base in self._codes:
             code, origin, places = base, path + _SUFFIX, None
-        elif f"{base}.__init__" in self._codes:
-            code, origin, places = f"{base}.__init__", f"{path}/__init__{_SUFFIX}", [path]
+        elif inside in self._codes:
+            code, origin, places = inside, f"{path}/__init__{_SUFFIX}", [path]
         else:
             return None
         # A loader by what it can do; to inherit from importlib.abc's would be to import it.

@@ -172,6 +172,14 @@ def test_an_answer_of_nothing_but_the_two_arms_is_about_money(tmp_path: Path) ->
     assert "not a quotation" in report.answer[0].detail
 
 
+def test_a_bare_process_that_nobody_asked_for_does_not_change_what_a_run_is_about(tmp_path: Path) -> None:
+    arms = [synthetic.process(), synthetic.container(), synthetic.vm()]
+    report = reports.build(store.load(synthetic.write(tmp_path / "run", arms, reference="container")))
+    assert "instances cost" in report.lead.sentence
+    asked = reports.build(store.load(synthetic.write(tmp_path / "asked", arms, reference="process")))
+    assert "instances cost" not in asked.lead.sentence
+
+
 def test_without_the_same_payload_nothing_is_priced(tmp_path: Path) -> None:
     arms = [synthetic.container(payload=Payload(touch_mib=32)), synthetic.vm()]
     assert (
