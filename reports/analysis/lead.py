@@ -146,10 +146,12 @@ def ordered(bars: Iterable[Bar], sides: Container[str] = ()) -> tuple[Bar, ...]:
 def main(
     comparisons: Sequence[Compared], by_label: dict[str, SubjectFigures], pairs: Iterable[tuple[str, str]]
 ) -> Compared | None:
-    """The comparison that the question is about: the first of the scenario's *pairs* that crosses a wall, else its first.
+    """The comparison that the question is about: the first of the *pairs* of the scenario that crosses a wall.
+
+    Without such a pair it is the first of them.
 
     What crosses a wall is a container against a virtual machine, or either against a bare process. Where the scenario
-    names no pair, comparisons with the reference take their place. Those without two figures come last.
+    names no pair, comparisons with the reference take its place. Those without two figures come last.
     """
 
     named = {frozenset(pair) for pair in pairs}
