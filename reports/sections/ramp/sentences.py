@@ -49,7 +49,9 @@ def answer(
         and not {one.subject, one.reference} & (memory_users if _many(subjects, memory_users) else set())
     ]
     for one in sorted(mine, key=lambda one: (one.why_compared != "pair", one.emulated)):
-        if not (by_label[one.subject].skipped or by_label[one.reference].skipped):
+        sides = [by_label[one.subject], by_label[one.reference]]
+        # A scenario with one count is about something else: nothing of a margin is measured, and nothing is said.
+        if not any(side.skipped for side in sides) and any(side.figure(MARGIN.name).n for side in sides):
             yield _margin(one, by_label, account)
     noisy = {subject.label for subject in subjects if subject.figure(MARGIN.name).refused is not None}
     unclaimed = {*account.refused, *noisy}

@@ -147,3 +147,20 @@ def test_the_first_version_of_cgroups_takes_no_amount() -> None:
 
 def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
     assert "share 95 % CI 0 to 2 %" in released.claim(row(fraction=0.01, low=-0.001, high=0.02), {}).detail
+
+
+def test_a_run_of_one_count_says_nothing_of_a_margin(build: Build) -> None:
+    """Nor has its page a table of margins without a row."""
+    one = {"counts": (2,)}
+    burden = taking(CONTAINER, "payload", 32 * MIB)
+    freed = synthetic.container("freed", CONTAINER, payload=FREED, **one)
+    subjects = [
+        synthetic.process(**one),
+        synthetic.container(**one),
+        synthetic.container("touched", burden, payload=TOUCHED, **one),
+        freed,
+    ]
+    report = build(subjects)
+    assert report.analysis.fits == ()
+    assert any("freed frees 32.0 MiB" in claim.lead for claim in report.answer)
+    assert not [claim.lead for claim in report.answer if "one more" in claim.lead.lower() or "No claim" in claim.lead]
