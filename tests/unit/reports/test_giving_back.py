@@ -151,14 +151,12 @@ def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
 
 def test_a_run_of_one_count_says_nothing_of_a_margin(build: Build) -> None:
     """Nor has its page a table of margins without a row."""
-    one = {"counts": (2,)}
     burden = taking(CONTAINER, "payload", 32 * MIB)
-    freed = synthetic.container("freed", CONTAINER, payload=FREED, **one)
     subjects = [
-        synthetic.process(**one),
-        synthetic.container(**one),
-        synthetic.container("touched", burden, payload=TOUCHED, **one),
-        freed,
+        synthetic.process(counts=(2,)),
+        synthetic.container(counts=(2,)),
+        synthetic.container("touched", burden, payload=TOUCHED, counts=(2,)),
+        synthetic.container("freed", CONTAINER, payload=FREED, counts=(2,)),
     ]
     report = build(subjects)
     assert report.analysis.fits == ()
