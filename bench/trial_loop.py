@@ -8,6 +8,7 @@ out.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 import shlex
@@ -163,6 +164,7 @@ class TrialLoop:
     def _prepare(self, writer: RunWriter, session: Session, cleanup: ExitStack) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
         known = {record.label: record for record in self.header.subjects}
+        images = prepare.images(session.scratch.cache, self.scenario.rootfs)
         ready: dict[str, Ready] = {}
         for position, subject in enumerate(self.scenario.subjects):
             if subject.label in known and known[subject.label].skipped:
@@ -171,7 +173,7 @@ class TrialLoop:
             self.monitor.preparing(subject.label)
             tried = prepare.try_subject(
                 subject,
-                self.scenario.rootfs,
+                images,
                 session.scratch,
                 str(position),
                 cleanup,
@@ -181,12 +183,12 @@ class TrialLoop:
             self.monitor.probed(subject.label, tried.support)
             prepare.require_same_class(known.get(subject.label), tried.record)
             record = tried.record
-            if tried.prepared is None:
+            if tried.ready is None:
                 writer.trial((), prepare.skipped_outcome(record))
             else:
-                files = writer.manifest(subject.label, dict(tried.prepared.manifest))
+                files = writer.manifest(subject.label, dict(tried.ready.prepared.manifest))
                 record = msgspec.structs.replace(record, manifest=files)
-                ready[subject.label] = Ready(subject, tried.prepared, record)
+                ready[subject.label] = dataclasses.replace(tried.ready, record=record)
             known[subject.label] = record
         self._amend(subjects=tuple(known[subject.label] for subject in self.scenario.subjects))
         writer.header(self.header)

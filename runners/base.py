@@ -56,18 +56,73 @@ class RunnerError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Whose rights a workload has: numbers, which an image's own passwd(5) and group(5) gave."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """What an image says of the workload in it (OCI image specification, config.md); a scenario may say otherwise."""
+
+    command: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    ports: tuple[int, ...] = ()
+
+
+class Image(Protocol):
+    """What a workload finds below its root: one content, in the shapes that runners take.
+
+    Every subject of a run gets the same content. :mod:`runners.image` makes images, once, before any clock runs.
+    """
+
+    @property
+    def source(self) -> str:
+        """What it was made from, as a scenario says it: ``payload``, ``host``, ``debian:bookworm+nginx``."""
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits over its content; empty for ``host``, whose content is not read."""
+
+    @property
+    def directory(self) -> Path:
+        """Its files. Never written to: each instance gets its own writable layer."""
+
+    @property
+    def config(self) -> ImageConfig:
+        """What it says of its workload."""
+
+    def shape(self, name: str) -> Path:
+        """Its files in another shape, made once and kept: ``oci-archive``, ``tar``. Raises RunnerError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """The contract of one instance; the same for every subject of a comparison.
 
-    ``argv`` is run as PID 1 of the instance with ``env`` as its whole environment. ``rootfs`` is a directory that is
-    never written to: each instance gets its own writable layer. ``memory_bytes`` and ``cpus`` are the grant.
+    ``argv`` is run as PID 1 of the instance with ``env`` as its whole environment, in the directory ``cwd`` and with
+    the rights of ``user``, below the root of ``image``. ``memory_bytes`` and ``cpus`` are the grant. ``ports`` are
+    those on which it listens.
     """
 
     argv: tuple[str, ...]
-    rootfs: Path
+    image: Image
     memory_bytes: int
     cpus: int
     env: tuple[tuple[str, str], ...] = ()
+    cwd: str = "/"
+    user: User = User()
+    ports: tuple[int, ...] = ()
+
+    @property
+    def rootfs(self) -> Path:
+        """The directory of the image."""
+        return self.image.directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +150,9 @@ class Support:
     would run. ``walls`` are the isolation steps that hold (``pid namespace``, ``own kernel``...), ``unlimited`` the
     parts of the grant that this runner does not enforce (``memory``, ``cpus``). ``reclaims`` says by what the host can
     ask a running instance for memory (:meth:`Instance.reclaim`), such as ``memory.reclaim``; empty where it cannot.
-    ``facts`` are further findings worth recording, as text.
+    ``reached`` says where its ports are (:meth:`Instance.address`), ``enters`` by what a further command gets into it
+    (:meth:`Instance.command`); empty where it has none. ``images`` are the sources of images, as words before the
+    colon, that this runner cannot take; ``facts`` are further findings worth recording, as text.
     """
 
     ok: bool
@@ -106,7 +163,24 @@ class Support:
     walls: tuple[str, ...] = ()
     unlimited: tuple[str, ...] = ()
     reclaims: str = ""
+    reached: str = ""
+    enters: str = ""
+    images: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the ports of an instance are reached from outside.
+
+    ``host`` is an IPv4 address in the network namespace of process ``pid``, or in the host's own where that is None.
+    ``ports`` maps a port inside to the one that leads to it, where these differ. ``how`` says it to a reader.
+    """
+
+    how: str
+    host: str = "127.0.0.1"
+    pid: int | None = None
+    ports: Mapping[int, int] = field(default_factory=dict)
 
 
 class Instance(Protocol):
@@ -134,6 +208,21 @@ class Instance(Protocol):
         """Ask it for *size_bytes* of memory, and return when it has given what it can: less is no error.
 
         Raises RunnerError where the host has no means to ask, which :attr:`Support.reclaims` says before.
+        """
+
+    def address(self) -> Address:
+        """Where its ports are. Raises RunnerError where there are none, which :attr:`Support.reached` says before."""
+
+    def command(self, argv: Sequence[str]) -> Sequence[str]:
+        """The command line, for the host, that runs *argv* beside the workload, in its image and with its rights.
+
+        Its exit status is that of *argv*. Raises RunnerError where that cannot be done (:attr:`Support.enters`).
+        """
+
+    def status(self) -> int | None:
+        """How the workload ended: its exit status, or 128 and the signal's number; None while it runs.
+
+        Waits a moment for a workload whose console has ended.
         """
 
 

@@ -168,6 +168,7 @@ def probe(options: Options, cache: Path) -> Support:
         version=version,
         walls=(*WALLS, "private root (overlay)" if overlay else "private root (tmpfs, read-only binds)"),
         unlimited=frame.LIMITS,
+        reached=frame.LOOPBACK,
         facts={"binary": binary},
     )
 

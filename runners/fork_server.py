@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.base import Address, Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups, devices
 from tare.runners.container.config.bundle import parse
 from tare.runners.container.config.defaults import PIDS_LIMIT, default_config
@@ -100,13 +100,36 @@ class _Container:
         self.report.ended()
         if self.report.text:
             return self.report.text.strip()
-        # A process closes its descriptors a moment before its parent can wait for its end.
-        if not _ended(self.pidfd, _STOP_MS if smallest_container.hung_up(self.console) else 0):
+        end = self._end()
+        if end is None:
             return ""
-        words, _ = self.server.ask(f"look\0{self.pid}")
-        code, status = int(words[1]), int(words[2])
+        code, status = end
         how = f"exited with status {status}" if code == os.CLD_EXITED else f"was killed by signal {status}"
         return f"the first process of {self.name} {how}"
+
+    def address(self) -> Address:
+        """See :class:`runners.base.Instance`."""
+        return frame.loopback(self.pid)
+
+    def command(self, argv: Sequence[str]) -> Sequence[str]:
+        """See :class:`runners.base.Instance`."""
+        raise RunnerError(f"{argv[0]} cannot be run beside {self.name}", "the fork server has no exec")
+
+    def status(self) -> int | None:
+        """See :class:`runners.base.Instance`."""
+        end = self._end()
+        if end is None:
+            return None
+        code, status = end
+        return status if code == os.CLD_EXITED else 128 + status
+
+    def _end(self) -> tuple[int, int] | None:
+        """How the first process ended: si_code and si_status of waitid(2); None while it runs."""
+        # A process closes its descriptors a moment before its parent can wait for its end.
+        if not _ended(self.pidfd, _STOP_MS if smallest_container.hung_up(self.console) else 0):
+            return None
+        words, _ = self.server.ask(f"look\0{self.pid}")
+        return int(words[1]), int(words[2])
 
     def reclaim(self, size_bytes: int) -> None:
         """See :class:`runners.base.Instance`."""
@@ -272,6 +295,7 @@ def probe(options: Options, cache: Path) -> Support:
         walls=WALLS if no_cgroups or not devices.enforceable(cgroups.layout()) else (*WALLS, frame.DEVICE_RULES),
         unlimited=frame.LIMITS if no_cgroups else (),
         reclaims="" if no_cgroups else cgroups.reclaimer(),
+        reached=frame.LOOPBACK,
         facts={"cgroups": no_cgroups or cgroups.mode(), "children": _children()},
     )
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners.base import Layers, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.base import Address, Layers, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.launch import drain
 
 LAYERS: Layers = ()
@@ -26,6 +26,15 @@ class _Nothing:
 
     def explain(self) -> str:
         return ""
+
+    def address(self) -> Address:
+        raise RunnerError("the null runner has no port", "it starts nothing")
+
+    def command(self, argv: Sequence[str]) -> Sequence[str]:
+        raise RunnerError("nothing can be run in the null runner", f"it starts nothing: {' '.join(argv)}")
+
+    def status(self) -> int | None:
+        return None
 
     def reclaim(self, size_bytes: int) -> None:
         raise RunnerError("the null runner has no memory to give back", f"{size_bytes} bytes were asked for")

@@ -83,7 +83,15 @@ class _Starter:
                 pidfd = monitored.open_process(pid)
         if pidfd is not None:
             stack.callback(os.close, pidfd)
-        return monitored.Monitored(name=name, console=console, group=group, monitor=monitor, pid=pid, pidfd=pidfd)
+        return monitored.Monitored(
+            name=name,
+            console=console,
+            group=group,
+            monitor=monitor,
+            pid=pid,
+            pidfd=pidfd,
+            enter=tuple(self.command("exec", name)),
+        )
 
     def _bundle(self, name: str, stack: ExitStack) -> Path:
         """Make the OCI bundle: configuration, and an overlay with a writable layer on the subject's tmpfs."""
@@ -198,6 +206,8 @@ class Oci:
             walls=WALLS,
             unlimited=frame.LIMITS if no_cgroups else (),
             reclaims="" if no_cgroups else cgroups.reclaimer(),
+            reached=frame.LOOPBACK,
+            enters=f"{self.name} exec",
             facts={"binary": binary, "cgroups": no_cgroups or cgroups.mode()},
         )
 

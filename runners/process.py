@@ -18,7 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tare.runners import payload
-from tare.runners.base import Launch, Layers, Mark, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.base import (
+    Address,
+    Launch,
+    Layers,
+    Mark,
+    Option,
+    Options,
+    Prepared,
+    RunnerError,
+    Scratch,
+    Spec,
+    Support,
+)
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import PIDS_LIMIT
 from tare.runners.container.warm import smallest_container
@@ -31,6 +43,7 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 _END_MS = 20_000
+_REACHED = "the host's loopback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,23 @@ class _Process:
             return f"the process exited with status {end.si_status}"
         why = f"the process was killed by {signal.Signals(end.si_status).name}"
         return f"{why}: it reached the memory limit of its cgroup" if self.group and _oom_kills(self.group) else why
+
+    def address(self) -> Address:
+        """See :class:`runners.base.Instance`."""
+        return Address(how=_REACHED)
+
+    def command(self, argv: Sequence[str]) -> Sequence[str]:
+        """See :class:`runners.base.Instance`: it shares everything with the host."""
+        return tuple(argv)
+
+    def status(self) -> int | None:
+        """See :class:`runners.base.Instance`."""
+        if smallest_container.hung_up(self.console):
+            self._await_end()
+        end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if end is None:
+            return None
+        return end.si_status if end.si_code == os.CLD_EXITED else 128 + end.si_status
 
     def reclaim(self, size_bytes: int) -> None:
         """See :class:`runners.base.Instance`."""
@@ -113,6 +143,8 @@ def probe(options: Options, cache: Path) -> Support:
         version=f"Linux {platform.release()}",
         unlimited=() if limited else ("memory", "cpus"),
         reclaims=cgroups.reclaimer() if limited else "",
+        reached=_REACHED,
+        enters="fork and exec",
         facts={"cgroups": cgroups.mode()} if limited else {},
     )
 

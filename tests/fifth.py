@@ -53,7 +53,9 @@ class End(Experiment):
         patience_s = session.scenario.table(EndTable).patience_s
         try:
             with ExitStack() as stack:
-                started = start(stack, ready.prepared.launch, name, session.contract, interrupts=session.interrupts)
+                started = start(
+                    stack, ready.prepared.launch, name, session.contract(ready.subject), interrupts=session.interrupts
+                )
                 pidfd = os.pidfd_open(max(started.instance.pids()))
                 stack.callback(os.close, pidfd)
                 gone = select.poll()

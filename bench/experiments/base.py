@@ -42,10 +42,10 @@ class Session:
     others: Others = field(default_factory=Others)
     unsettled: int = 0
 
-    @property
-    def contract(self) -> Contract:
-        """When a start of this run is over."""
-        return Contract(ready=self.scenario.run.ready, timeout_s=self.scenario.run.timeout_s)
+    def contract(self, subject: Subject) -> Contract:
+        """When a start of *subject* is over."""
+        run = self.scenario.run
+        return Contract(ready=subject.ready(run), timeout_s=run.timeout_s)
 
     @property
     def cpu_ns(self) -> Callable[[Path | None], int] | None:

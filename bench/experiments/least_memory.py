@@ -105,12 +105,11 @@ class LeastMemory(Experiment):
             with ExitStack() as cleanup:
                 try:
                     folder = own.removeprefix(f"{session.scratch.prefix}-")
-                    prepared = prepare.prepare(granted, session.scenario.rootfs, session.scratch, folder, cleanup)
+                    prepared = prepare.prepare(granted, ready.image, session.scratch, folder, cleanup)
                 except (RunnerError, OSError) as error:
                     return str(error)
-                tried = start_and_stop(
-                    prepared.launch, own, session.contract, interrupts=session.interrupts, cpu_ns=None
-                )
+                contract = session.contract(ready.subject)
+                tried = start_and_stop(prepared.launch, own, contract, interrupts=session.interrupts, cpu_ns=None)
             return "" if tried.status == "ok" else tried.reason
 
         table = session.scenario.table(LeastTable)

@@ -10,11 +10,13 @@ from tare.bench.errors import HostError
 from tare.bench.experiments import start, startup
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.readings import stalls
+from tare.bench.records.readiness import Mark
 from tare.runners.base import Launch, Scratch, Spec
+from tare.runners.image.tree import plain
 
 #: How often an instance that is nothing is started before the first trial.
 STARTS = 100
-_CONTRACT = start.Contract(ready="ready", timeout_s=5.0)
+_CONTRACT = start.Contract(ready=Mark(), timeout_s=5.0)
 
 
 def resolution(cache: Path, prefix: str, interrupts: Interrupts) -> float:
@@ -22,7 +24,7 @@ def resolution(cache: Path, prefix: str, interrupts: Interrupts) -> float:
 
     Raises HostError where the host stands still again and again, and Interrupted.
     """
-    spec = Spec(argv=("nothing",), rootfs=Path("/"), memory_bytes=0, cpus=1)
+    spec = Spec(argv=("nothing",), image=plain(Path("/")), memory_bytes=0, cpus=1)
     where = Scratch(directory=Path("/"), cache=cache, cgroup=None, prefix=prefix)
     with runners.load("null").prepare(spec, {}, where) as prepared:
         readings = [_ready_seconds(prepared.launch, interrupts) for _ in range(STARTS)]

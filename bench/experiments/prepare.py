@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tare import runners
 from tare.bench.errors import UsageError
+from tare.bench.experiments import specification
 from tare.bench.host import doctor
 from tare.bench.records.header import ProbedSubject
+from tare.bench.records.readiness import Exec
 from tare.bench.records.resolved import Subject
 from tare.bench.records.rows import Outcome
-from tare.runners.base import Prepared, Runner, RunnerError, Scratch, Spec, Support
-from tare.runners.image.rootfs import payload_root
+from tare.runners.base import Image, Prepared, Runner, RunnerError, Scratch, Support
+from tare.runners.image import sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """How the preparation of a subject went. ``prepared`` is None when it is skipped; ``support`` says why."""
+    """How the preparation of a subject went. Without ``ready`` it is skipped; ``support`` says why."""
 
     support: Support
     record: ProbedSubject
-    prepared: Prepared | None
+    ready: Ready | None
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A subject that can be started."""
+    """A subject that can be started, from its image."""
 
     subject: Subject
     prepared: Prepared
     record: ProbedSubject
+    image: Image
 
 
 def try_subject(
     subject: Subject,
-    rootfs: str | None,
+    images: Callable[[Subject], Image],
     scratch: Scratch,
     folder: str,
     cleanup: ExitStack,
@@ -46,8 +50,9 @@ def try_subject(
 ) -> Preparation:
     """Probe and prepare *subject*; what must be closed goes into *cleanup*. A refusal is a skipped subject.
 
-    *enforced* names a part of the grant that the runner must enforce, or else be skipped; where each instance is to be
-    asked for *reclaim_bytes* of its memory, it must have the means.
+    *images* finds the image of a subject, and makes it if need be. *enforced* names a part of the grant that the
+    runner must enforce, or else be skipped; where each instance is to be asked for *reclaim_bytes* of its memory, it
+    must have the means.
     """
     runner = runners.load(subject.runner)
     support = doctor.probe(runner, subject.options, scratch.cache)
@@ -59,24 +64,62 @@ def try_subject(
         why = f"the host cannot ask an instance of the runner {subject.runner} for memory"
         fix = 'a virtual machine needs balloon = "virtio", a process limit = "cgroup", a container cgroups'
         support = Support(ok=False, version=support.version, why=why, fix=fix)
+    if support.ok:
+        support = _able(subject, support)
     prepared: Prepared | None = None
+    image: Image | None = None
     if support.ok:
         try:
-            prepared = prepare(subject, rootfs, scratch, folder, cleanup)
+            image = images(subject)
+            prepared = prepare(subject, image, scratch, folder, cleanup)
         except RunnerError as error:
             support = Support(ok=False, version=support.version, why=str(error), fix=error.fix)
         except OSError as error:
             why = f"it could not be prepared: {error}"
             support = Support(ok=False, version=support.version, why=why, fix="tare doctor")
-    return Preparation(support=support, record=_record(subject, runner, support, reclaim_bytes), prepared=prepared)
+    record = _record(subject, runner, support, reclaim_bytes)
+    ready = Ready(subject, prepared, record, image) if prepared is not None and image is not None else None
+    return Preparation(support=support, record=record, ready=ready)
 
 
-def prepare(subject: Subject, rootfs: str | None, scratch: Scratch, folder: str, cleanup: ExitStack) -> Prepared:
+def _able(subject: Subject, support: Support) -> Support:
+    """*support*, or why its runner cannot do what the workload of *subject* needs."""
+    work = subject.workload
+    if work is None:
+        return support
+    why = ""
+    if hasattr(work.ready, "port") and not support.reached:
+        why = (
+            f"the runner {subject.runner} gives its instances no address, and the workload is ready when a port answers"
+        )
+    elif isinstance(work.ready, Exec) and not support.enters:
+        why = f"the runner {subject.runner} cannot run a command beside the workload"
+    elif work.image.partition(":")[0] in support.images:
+        why = f"the runner {subject.runner} cannot take the image {work.image}"
+    return replace(support, ok=False, why=why, fix="") if why else support
+
+
+def images(cache: Path, rootfs: str | None = None) -> Callable[[Subject], Image]:
+    """What finds the image of a subject: each is made once, and all subjects that name it share it.
+
+    *rootfs* is the one of subjects that run the payload; None: the built-in one.
+    """
+    made: dict[str, Image] = {}
+
+    def find(subject: Subject) -> Image:
+        source = subject.workload.image if subject.workload else rootfs or sources.PAYLOAD
+        if source not in made:
+            made[source] = sources.find(source, cache)
+        return made[source]
+
+    return find
+
+
+def prepare(subject: Subject, image: Image, scratch: Scratch, folder: str, cleanup: ExitStack) -> Prepared:
     """Prepare *subject* in *folder*, a new directory of *scratch*, the run's. Raises RunnerError or OSError."""
     directory = scratch.directory / folder
     directory.mkdir()
-    root = Path(rootfs) if rootfs else payload_root(scratch.cache)
-    spec = Spec(argv=subject.argv, rootfs=root, memory_bytes=subject.memory_bytes, cpus=subject.cpus)
+    spec = specification.of(subject, image)
     where = replace(scratch, directory=directory)
     return cleanup.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
 

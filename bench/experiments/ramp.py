@@ -152,7 +152,8 @@ class Ramps(Experiment):
             others=session.others,
         )
         names = (f"{name}-{number}" for number in itertools.count(1))
-        found = scale(ramp, names, session.contract, interrupts=session.interrupts, alive=session.alive)
+        contract = session.contract(ready.subject)
+        found = scale(ramp, names, contract, interrupts=session.interrupts, alive=session.alive)
         session.unsettled = found.unsettled
         return found
 

@@ -244,7 +244,7 @@ class _Scale:
         self.instances.append(started.instance)
         self.seen.alive += 1
         self.alive(self.seen.alive)
-        ready_s = started.since_request_s(self.contract.ready)
+        ready_s = started.since_request_s(self.contract.phase)
         self.seen.latencies_s += [] if stalled else [ready_s]
         # The view from inside is kept at the numbers that are read: of thousands it would be part of what is measured.
         inside = started.inside_bytes if self.seen.alive in self.ramp.counts else {}

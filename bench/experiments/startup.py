@@ -23,8 +23,8 @@ class Startup(Experiment):
     metrics = tuple(
         METRICS[what]
         for what in (
-            "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds", "cpu_seconds",
-            "pss_bytes",
+            "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds",
+            "cpu_seconds", "pss_bytes", "attempt_seconds",
         )
     )  # fmt: skip
     precise = "ready_seconds"
@@ -32,8 +32,9 @@ class Startup(Experiment):
 
     def trial(self, session: Session, ready: Ready, name: str) -> TrialResult:
         """One start and its stop."""
+        contract = session.contract(ready.subject)
         return start_and_stop(
-            ready.prepared.launch, name, session.contract, interrupts=session.interrupts, cpu_ns=session.cpu_ns
+            ready.prepared.launch, name, contract, interrupts=session.interrupts, cpu_ns=session.cpu_ns
         )
 
 
@@ -85,10 +86,12 @@ def _chain(error: BaseException) -> str:
 
 def _values(started: Started, contract: Contract, stop_asked: int, removed: int) -> dict[str, float]:
     """Stamps to durations. created and the marks count from the request; stopped and removed from the forced stop."""
-    values = {"removed_seconds": (removed - stop_asked) / 1e9, "ready_seconds": started.since_request_s(contract.ready)}
+    values = {"removed_seconds": (removed - stop_asked) / 1e9, "ready_seconds": started.since_request_s(contract.phase)}
     for phase in ("created", "first"):
         if phase in started.stamps:
             values[f"{phase}_seconds"] = started.since_request_s(phase)
+    if started.attempt_s is not None:
+        values["attempt_seconds"] = started.attempt_s
     if "stopped" in started.stamps:
         values["stopped_seconds"] = (started.stamps["stopped"] - stop_asked) / 1e9
     return values

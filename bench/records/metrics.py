@@ -86,6 +86,13 @@ METRICS: dict[str, Metric] = {
             most=_DAY_S,
         ),
         Metric(
+            name="attempt_seconds",
+            unit="seconds",
+            title="the attempt that found it ready",
+            meaning="how long the connection, request or command took that succeeded; part of the time to ready",
+            most=_DAY_S,
+        ),
+        Metric(
             name="pss_bytes",
             unit="bytes",
             title="memory when ready (PSS)",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from tare.bench.records.readiness import Mark, Port, Ready
 from tare.runners.payload import Payload
 
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
@@ -50,13 +51,37 @@ class Schedule(Timing, frozen=True, kw_only=True):
     precision: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
 
 
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs in every instance, where it is not the built-in payload.
+
+    name: its name, where a scenario has several
+    command: the program and its arguments; empty: those that the image names
+    env: environment variables, beside those of the image
+    cwd: the directory in which it begins; empty: that of the image
+    user: whose rights it has, as ``NAME`` or ``UID[:GID]`` of the image; empty: the image's own
+    image: what it finds below its root (:mod:`runners.image`)
+    ports: on which it listens
+    ready: when it counts as ready
+    """
+
+    name: str = ""
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    cwd: str = ""
+    user: str = ""
+    image: str = "host"
+    ports: tuple[Port, ...] = ()
+    ready: Ready
+
+
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to be measured.
 
     label: its name in the plan, the records and the report
     runner: the runner that starts it
     options: options of the runner
-    payload: what its first process is told to do
+    payload: what the built-in payload is told to do
+    workload: what runs instead of the payload
     memory_bytes: memory that is granted to each instance
     cpus: processors that are granted to each instance
     own: what its experiment added, in the words of the scenario file
@@ -66,14 +91,19 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     runner: str
     options: dict[str, Option] = {}
     payload: Payload = Payload()
+    workload: Workload | None = None
     memory_bytes: int
     cpus: int
     own: dict[str, Any] = {}
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """What an instance runs."""
-        return self.payload.argv
+        """What an instance runs; of a workload, what the scenario says of it."""
+        return self.payload.argv if self.workload is None else self.workload.command
+
+    def ready(self, run: Timing) -> Ready:
+        """When an instance counts as ready: by its workload, or by the payload's mark that *run* names."""
+        return Mark(word=run.ready) if self.workload is None else self.workload.ready
 
     def keys(self, kind: type[_Kind]) -> _Kind:
         """``own``, as the experiment's type of it."""

@@ -16,11 +16,12 @@ import msgspec
 from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.records import inputs
-from tare.bench.records.resolved import Option, Scenario, Schedule, Subject
+from tare.bench.records.resolved import Option, Scenario, Schedule, Subject, Workload
 from tare.bench.scenario.design import Designs, Refusal
 from tare.bench.scenario.file import MOST_SUBJECTS, ScenarioFile, SubjectTable, fraction, near, parse, words
 from tare.bench.stats import precision
 from tare.bench.stats.verdict import LEAST_ROUNDS
+from tare.runners.image import sources
 from tare.runners.payload import Payload
 
 MIB = 1 << 20
@@ -183,15 +184,18 @@ class _Resolver:
     def _rootfs(self) -> str | None:
         if self.file.payload.rootfs == "payload":
             return None
-        rootfs = Path(self.file.payload.rootfs)
-        rootfs = rootfs if rootfs.is_absolute() else self.path.parent / rootfs
-        if not rootfs.is_dir():
-            raise self._error(
-                f"payload.rootfs: there is no directory {rootfs}", 'give a directory, or "payload" for the built-in one'
-            )
-        resolved = str(rootfs.resolve())
+        return self._directory("payload.rootfs", self.file.payload.rootfs)
+
+    def _directory(self, key: str, said: str) -> str:
+        """The absolute path of the directory *said*, which the file has as *key*; a relative one is beside the file."""
+        place = Path(said)
+        place = place if place.is_absolute() else self.path.parent / place
+        if not place.is_dir():
+            fix = 'give a directory, or "payload" for the built-in image'
+            raise self._error(f"{key}: there is no directory {place}", fix)
+        resolved = str(place.resolve())
         if not _is_text(resolved):
-            why = f"payload.rootfs: the path {_shown(resolved)} is not UTF-8, and a run's record is"
+            why = f"{key}: the path {_shown(resolved)} is not UTF-8, and a run's record is"
             raise self._error(why, "rename the directory, or move it")
         return resolved
 
@@ -230,10 +234,30 @@ class _Resolver:
             runner=table.runner,
             options=options,
             payload=told,
+            workload=self._workload(label, table),
             memory_bytes=memory_bytes,
             cpus=grant.cpus if table.cpus is None else table.cpus,
             own=own,
         )
+
+    def _workload(self, label: str, table: SubjectTable) -> Workload | None:
+        """What this subject runs instead of the payload."""
+        work = table.workload or self.file.workload
+        if work is None:
+            return None
+        if self.file.payload != type(self.file.payload)():
+            why = "it has a [workload] and a [payload], and an instance runs one of them"
+            raise self._error(why, "leave [payload] out, or [workload]")
+        known = next((key for key in ("delay_ms", "touch_mib", "release", "busy_percent") if getattr(table, key)), None)
+        if known:
+            why = f"subject '{label}': {known} belongs to the payload, and it runs a workload of your own"
+            raise self._error(why, f"leave {known} out")
+        word, colon, rest = work.image.partition(":")
+        if work.image in sources.SOURCES or (colon and word in sources.SOURCES and word != sources.DIRECTORY):
+            return work.resolved(work.image)
+        if colon and word != sources.DIRECTORY and "/" not in word:
+            raise self._error(f"workload.image: there is no source of images '{word}'", near(word, sources.SOURCES))
+        return work.resolved(f"{sources.DIRECTORY}:{self._directory('workload.image', rest if colon else work.image)}")
 
     def _own(self, label: str, table: SubjectTable, memory_bytes: int) -> dict[str, Any]:
         """What the experiment makes of the keys that it added, and of its table, for this subject."""

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tare.runners import payload
-from tare.runners.base import PREFIX, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
+from tare.runners.base import PREFIX, Address, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.warm import smallest_container
+from tare.runners.image.tree import plain
 from tare.runners.launch import drain
 
 NAMESPACES = (
@@ -33,6 +34,9 @@ WALLS = (*NAMESPACES, "private root (overlay)", *PRIVILEGES, "masked /proc and /
 DEVICE_RULES = "device rules"
 #: The parts of the grant that a cgroup enforces.
 LIMITS = ("memory", "cpus", "pids")
+
+#: Where the ports of such a container are.
+LOOPBACK = "loopback of its own network namespace"
 
 _TRIAL_BYTES = 1 << 26
 
@@ -134,7 +138,7 @@ def _try(
         if grouped:
             stack.callback(cgroups.at(name).remove)
         argv = payload.Payload().argv
-        spec = Spec(argv=argv, rootfs=Path(place, "rootfs"), memory_bytes=_TRIAL_BYTES, cpus=1)
+        spec = Spec(argv=argv, image=plain(Path(place, "rootfs")), memory_bytes=_TRIAL_BYTES, cpus=1)
         directory = Path(place, "scratch")
         directory.mkdir()
         scratch = Scratch(directory=directory, cache=cache, cgroup=name if grouped else None, prefix=name)
@@ -152,6 +156,11 @@ def reclaim(group: cgroups.Cgroup | None, name: str, size_bytes: int) -> None:
     except OSError as error:
         why = f"{error.filename}: {error.strerror}"
         raise RunnerError(f"{name} cannot be asked for memory", why, "see `tare doctor`") from error
+
+
+def loopback(pid: int) -> Address:
+    """The address of a container with a network namespace of its own, in which process *pid* is."""
+    return Address(how=LOOPBACK, pid=pid)
 
 
 def need_root() -> str:

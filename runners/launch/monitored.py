@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tare.runners.base import RunnerError
+from tare.runners.base import Address, RunnerError
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.warm import smallest_container
 from tare.runners.launch import frame
@@ -34,6 +34,7 @@ class Monitored:
     pid: int
     pidfd: int | None
     group: cgroups.Cgroup | None = None
+    enter: tuple[str, ...] = ()
 
     @property
     def cgroup(self) -> Path | None:
@@ -57,6 +58,24 @@ class Monitored:
             except subprocess.TimeoutExpired:
                 return "its console was closed, but its monitor still runs"
         return _status(self.monitor)
+
+    def address(self) -> Address:
+        """See :class:`runners.base.Instance`."""
+        return frame.loopback(self.pid)
+
+    def command(self, argv: Sequence[str]) -> Sequence[str]:
+        """See :class:`runners.base.Instance`: *enter* is the beginning of such a command line."""
+        if not self.enter:
+            raise RunnerError(f"nothing can be run beside {self.name}", f"{command(self.monitor)} has no exec")
+        return (*self.enter, *argv)
+
+    def status(self) -> int | None:
+        """See :class:`runners.base.Instance`: the monitor's exit status is its container's."""
+        if smallest_container.hung_up(self.console):
+            with suppress(subprocess.TimeoutExpired):
+                self.monitor.wait(_STOP_S)
+        status = self.monitor.poll()
+        return status if status is None or status >= 0 else 128 - status
 
     def reclaim(self, size_bytes: int) -> None:
         """See :class:`runners.base.Instance`."""

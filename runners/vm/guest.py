@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners.base import Mark, RunnerError
+from tare.runners.base import Address, Mark, RunnerError
 from tare.runners.launch import drain
 from tare.runners.vm.connection import Domain, Hypervisor
 from tare.runners.vm.leftovers import cgroup_mounts, console_name, domain_cgroup
@@ -63,6 +63,19 @@ class Guest:
         kernel = [line.rstrip() for line in self.log_tail.text().splitlines() if line.strip()]
         parts += [f"guest kernel: {line}" for line in kernel[-_TAIL_LINES:]]
         return "\n".join(parts)
+
+    def address(self) -> Address:
+        """See :class:`runners.base.Instance`."""
+        raise RunnerError(f"{self.name} has no port", "its machine has no network device")
+
+    def command(self, argv: Sequence[str]) -> Sequence[str]:
+        """See :class:`runners.base.Instance`."""
+        why = "its machine holds nothing but the workload"
+        raise RunnerError(f"{argv[0]} cannot be run beside {self.name}", why)
+
+    def status(self) -> int | None:
+        """See :class:`runners.base.Instance`."""
+        return None
 
     def reclaim(self, size_bytes: int) -> None:
         """Have its balloon take *size_bytes* of what it has; returns when the guest has given that, or gives no more.

@@ -16,6 +16,7 @@ from tare import runners
 from tare.bench.experiments import prepare, start
 from tare.bench.host import audit, run_cgroup, workspace
 from tare.bench.readings.processes import pss_bytes
+from tare.bench.records.readiness import Mark
 from tare.bench.records.resolved import Subject
 from tare.runners import payload
 from tare.runners.base import Instance, Launch, Runner, RunnerError, Scratch
@@ -43,7 +44,7 @@ REAL = sorted(set(NEEDS) - {"null"})
 #: Long enough for an emulated virtual machine on a loaded host.
 DEADLINE_S = 60.0
 MEMORY_BYTES = 128 << 20
-CONTRACT = start.Contract(ready="ready", timeout_s=DEADLINE_S)
+CONTRACT = start.Contract(ready=Mark(), timeout_s=DEADLINE_S)
 
 
 class Bench:
@@ -67,15 +68,17 @@ class Bench:
             memory_bytes=MEMORY_BYTES,
             cpus=1,
         )
-        tried = prepare.try_subject(subject, None, self.scratch, str(self.count), self.stack)
+        tried = prepare.try_subject(
+            subject, prepare.images(self.scratch.cache), self.scratch, str(self.count), self.stack
+        )
         for need in NEEDS[self.name] or ("root",):
             require(need, tried.support.ok, f"{self.name}: {tried.support.why}")
         return tried
 
     def launch(self, **wishes: Any) -> Launch:
-        prepared = self.prepare(**wishes).prepared
-        assert prepared is not None
-        return prepared.launch
+        ready = self.prepare(**wishes).ready
+        assert ready is not None
+        return ready.prepared.launch
 
     def instance_name(self, number: int) -> str:
         return f"{self.scratch.prefix}-{number}"
@@ -260,8 +263,8 @@ def test_an_exception_inside_the_block_stops_and_removes_it(bench: Bench) -> Non
 @pytest.mark.parametrize("bench", REAL, indirect=True)
 def test_the_memory_grant_holds_where_the_runner_says_so(bench: Bench) -> None:
     tried = bench.prepare(touch_mib=200)  # more than the grant
-    assert tried.prepared is not None
-    with tried.prepared.launch(bench.instance_name(1), lambda phase: None) as instance:
+    assert tried.ready is not None
+    with tried.ready.prepared.launch(bench.instance_name(1), lambda phase: None) as instance:
         if "memory" in tried.support.unlimited:
             assert b"tare ready" in read_until(instance, b"tare ready\n")
         else:
@@ -270,8 +273,8 @@ def test_the_memory_grant_holds_where_the_runner_says_so(bench: Bench) -> None:
 
 def test_memory_that_was_freed_lazily_comes_back_when_the_host_asks_where_it_can(bench: Bench) -> None:
     tried = bench.prepare(touch_mib=16, release="lazily")
-    assert tried.prepared is not None
-    with tried.prepared.launch(bench.instance_name(1), lambda _: None) as instance:
+    assert tried.ready is not None
+    with tried.ready.prepared.launch(bench.instance_name(1), lambda _: None) as instance:
         read_until(instance, b"tare ready\n")
         if not tried.support.reclaims:
             with pytest.raises(RunnerError):
@@ -283,9 +286,9 @@ def test_memory_that_was_freed_lazily_comes_back_when_the_host_asks_where_it_can
 
 
 def test_the_exact_configuration_is_kept(bench: Bench) -> None:
-    prepared = bench.prepare(delay_ms=17).prepared
-    assert prepared is not None
-    texts = prepared.manifest
+    ready = bench.prepare(delay_ms=17).ready
+    assert ready is not None
+    texts = ready.prepared.manifest
     assert texts
     assert all(name == Path(name).name for name in texts)
     if bench.name != "null":

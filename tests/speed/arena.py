@@ -20,6 +20,7 @@ from tare.runners.base import Launch, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.rootfs import payload_root
+from tare.runners.image.tree import plain
 from tests.floor import floor
 
 MEMORY_BYTES = 128 << 20
@@ -91,7 +92,7 @@ class Arena:
         cache, directory = cache_dir(), self._scratch / str(self._count)
         directory.mkdir()
         argv = payload.Payload().argv
-        spec = Spec(argv=argv, rootfs=payload_root(cache), memory_bytes=MEMORY_BYTES, cpus=1)
+        spec = Spec(argv=argv, image=plain(payload_root(cache)), memory_bytes=MEMORY_BYTES, cpus=1)
         group = f"{self.load.relative}/{self._count}"
         if runner == "floor":
             return Floor(self._stack.enter_context(floor.opened(spec, cgroup=group, place=directory, cache=cache)))

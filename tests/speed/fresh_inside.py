@@ -22,6 +22,7 @@ from tare.runners import fork_server, payload
 from tare.runners.base import Instance, Prepared, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.linux import mount_calls
+from tare.runners.image.tree import plain
 
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "devices", "freezer")
 EMPTY, MANY = 200, 1000
@@ -82,7 +83,7 @@ def main() -> None:
     for name in ("proc", "dev", "sys"):
         (root / name).mkdir(parents=True)
     shutil.copy(payload.binary(Path("/tare/cache")), root / "payload")
-    spec = Spec(argv=("/payload", *payload.Payload().arguments()), rootfs=root, memory_bytes=128 << 20, cpus=1)
+    spec = Spec(argv=("/payload", *payload.Payload().arguments()), image=plain(root), memory_bytes=128 << 20, cpus=1)
     scratch = Scratch(directory=place, cache=place, cgroup="tare-fresh", prefix="tare-fresh")
     with fork_server.prepare(spec, {}, scratch) as prepared:
         with ExitStack() as one:

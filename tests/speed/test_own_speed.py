@@ -19,6 +19,7 @@ from tare.bench.experiments.startup import start_and_stop
 from tare.bench.host import run_cgroup, workspace
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.records import store
+from tare.bench.records.readiness import Mark
 from tare.bench.records.resolved import Subject
 from tare.bench.scenario import resolve
 from tare.bench.stats import compare
@@ -50,14 +51,14 @@ def launch(request: pytest.FixtureRequest) -> Iterator[Launch]:
         opened = stack.enter_context(run_cgroup.opened(prefix))
         cgroup = opened.load if opened else None
         where = Scratch(directory=scratch, cache=cache_dir(), cgroup=cgroup, prefix=prefix)
-        tried = prepare.try_subject(subject, None, where, "0", stack)
-        assert tried.prepared is not None, tried.support.why
-        yield tried.prepared.launch
+        tried = prepare.try_subject(subject, prepare.images(where.cache), where, "0", stack)
+        assert tried.ready is not None, tried.support.why
+        yield tried.ready.prepared.launch
 
 
 def test_weighing_one_start(benchmark: BenchmarkFixture, launch: Launch) -> None:
     """Request, ready, stop, removal: what one trial costs in all."""
-    contract = Contract(ready="ready", timeout_s=30.0)
+    contract = Contract(ready=Mark(), timeout_s=30.0)
     with Interrupts() as interrupts:
         found = benchmark(lambda: start_and_stop(launch, "tare-speed-1", contract, interrupts=interrupts, cpu_ns=None))
     assert found.status == "ok"

@@ -32,6 +32,7 @@ from tare.runners.container.network import bridge
 from tare.runners.container.warm import leftovers, smallest_container
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.rootfs import payload_root
+from tare.runners.image.tree import plain
 
 
 class Popen(subprocess.Popen[bytes]):
@@ -52,7 +53,7 @@ def main(runner: Runner, moment: str) -> None:
         os.write(1, f"{prefix} {os.getpid()}".encode())
         if moment.startswith("probe"):
             probe(runner, moment, cache)
-        spec = Spec(argv=payload.Payload().argv, rootfs=root, memory_bytes=1 << 26, cpus=1)
+        spec = Spec(argv=payload.Payload().argv, image=plain(root), memory_bytes=1 << 26, cpus=1)
         place = Scratch(directory=directory, cache=cache, cgroup=opened.load if opened else None, prefix=prefix)
         with runner.prepare(spec, {}, place) as prepared:
             if moment in checkpoint.NAMES and moment != "delete:begin":

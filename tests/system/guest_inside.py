@@ -675,11 +675,12 @@ def check_a_warm_container() -> None:
     from tare.runners import fork_server
     from tare.runners.base import Scratch, Spec
     from tare.runners.container.cgroup import cgroups
+    from tare.runners.image.tree import plain
 
     with bundle("") as directory:
         spec = Spec(
             argv=("/bin/sh", "-c", f"{LOOK_AROUND}; while :; do :; done"),
-            rootfs=Path(directory, "rootfs"),
+            image=plain(Path(directory, "rootfs")),
             memory_bytes=64 << 20,
             cpus=1,
         )
@@ -716,6 +717,7 @@ def check_a_process_is_limited_alone() -> None:
 
     from tare.runners import payload, process
     from tare.runners.base import Scratch, Spec
+    from tare.runners.image.tree import plain
 
     cache = Path("/tare/cache")
     options = {"limit": "cgroup"}
@@ -725,7 +727,7 @@ def check_a_process_is_limited_alone() -> None:
     scratch = Scratch(directory=cache, cache=cache, cgroup="tare-guest", prefix="tare-guest")
     for memory_bytes, wanted in ((1 << 20, ""), (16 << 10, "it reached the memory limit of its cgroup")):
         argv = (f"/{program.name}", *payload.Payload().arguments())
-        spec = Spec(argv=argv, rootfs=cache, memory_bytes=memory_bytes, cpus=1)
+        spec = Spec(argv=argv, image=plain(cache), memory_bytes=memory_bytes, cpus=1)
         with process.prepare(spec, options, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
             os.set_blocking(instance.console, True)
             text = b""

@@ -23,6 +23,7 @@ from tare.runners.container.cgroup.hierarchies import CPU_PERIOD_US
 from tare.runners.container.config.defaults import PIDS_LIMIT, READONLY_PATHS
 from tare.runners.container.linux.files import read
 from tare.runners.image.cache import cache_dir
+from tare.runners.image.tree import plain
 from tests.conftest import require
 
 SUBJECTS = ("container", "crun", "runc")
@@ -44,7 +45,7 @@ class Stage:
     count: int = 0
 
     def prepare(self, *argv: str, memory_bytes: int = MEMORY_BYTES) -> Prepared:
-        spec = Spec(argv=argv, rootfs=self.rootfs, memory_bytes=memory_bytes, cpus=1, env=(("WORD", "a b"),))
+        spec = Spec(argv=argv, image=plain(self.rootfs), memory_bytes=memory_bytes, cpus=1, env=(("WORD", "a b"),))
         self.count += 1
         directory = self.scratch.directory / f"p{self.count}"
         directory.mkdir()

@@ -27,6 +27,7 @@ from tare.runners.container.linux import syscalls
 from tare.runners.container.linux.files import read
 from tare.runners.container.warm import root_layer, smallest_container
 from tare.runners.image.cache import cache_dir
+from tare.runners.image.tree import plain
 from tare.runners.launch import fork_client
 from tests.conftest import require, wait_until
 
@@ -51,7 +52,7 @@ def scratch() -> Iterator[Scratch]:
 
 
 def spec_of(scratch: Scratch) -> Spec:
-    return Spec(argv=("/payload",), rootfs=scratch.directory / "rootfs", memory_bytes=64 << 20, cpus=1)
+    return Spec(argv=("/payload",), image=plain(scratch.directory / "rootfs"), memory_bytes=64 << 20, cpus=1)
 
 
 def await_end(pid: int) -> None:
@@ -86,9 +87,10 @@ from pathlib import Path
 from tare import runners
 from tare.runners.base import Scratch, Spec
 from tare.runners.container.warm import smallest_container
+from tare.runners.image.tree import plain
 directory = Path({directory!r})
 scratch = Scratch(directory=directory, cache=directory, cgroup={cgroup!r}, prefix={prefix!r})
-spec = Spec(argv=("/payload",), rootfs=directory / "rootfs", memory_bytes=64 << 20, cpus=1)
+spec = Spec(argv=("/payload",), image=plain(directory / "rootfs"), memory_bytes=64 << 20, cpus=1)
 with runners.load({runner!r}).prepare(spec, {{}}, scratch) as prepared:
     with prepared.launch("one", lambda _: None) as instance:
         assert smallest_container.await_word(instance.console, b"tare ready")
@@ -172,7 +174,7 @@ def test_failed_step_is_named(scratch: Scratch, spoil: Callable[[Path], None], w
 
 def test_failed_exec_is_named(scratch: Scratch) -> None:
     """A program that is not there: said by the child, after a set-up that went well."""
-    spec = Spec(argv=("/absent",), rootfs=scratch.directory / "rootfs", memory_bytes=64 << 20, cpus=1)
+    spec = Spec(argv=("/absent",), image=plain(scratch.directory / "rootfs"), memory_bytes=64 << 20, cpus=1)
     with fork_server.prepare(spec, {}, scratch) as prepared:
         for name in ("one", "two"):  # the helper is none the worse for it
             with prepared.launch(name, lambda _: None) as instance:

@@ -16,6 +16,7 @@ from tare.runners.base import Scratch, Spec
 from tare.runners.container.config import bundle
 from tare.runners.container.config.defaults import default_config
 from tare.runners.container.setup import parent
+from tare.runners.image.tree import plain
 from tests.conftest import require
 
 END = "that was all"
@@ -127,7 +128,7 @@ def ignoring(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_the_same_walls(place: Path, home: tuple[tuple[str, str], ...]) -> None:
     spec = Spec(
         argv=("/bin/sh", "-c", SCRIPT),
-        rootfs=place / "rootfs",
+        image=plain(place / "rootfs"),
         memory_bytes=64 << 20,
         cpus=1,
         env=(("PATH", "/bin"), *home),

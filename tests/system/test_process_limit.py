@@ -15,6 +15,7 @@ from tare.runners import payload, process
 from tare.runners.base import Instance, RunnerError, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
+from tare.runners.image.tree import plain
 from tests import cli
 from tests.conftest import require, wait_until
 
@@ -76,7 +77,7 @@ def started(
     path = payload.binary(cache_dir())
     words = payload.Payload(touch_mib=touch).arguments()
     argv = (f"/{path.name}", *words) if not program else (program,)
-    spec = Spec(argv=argv, rootfs=path.parent if not program else directory, memory_bytes=memory_bytes, cpus=1)
+    spec = Spec(argv=argv, image=plain(path.parent if not program else directory), memory_bytes=memory_bytes, cpus=1)
     scratch = Scratch(directory=directory, cache=cache_dir(), cgroup=parent.relative, prefix=parent.relative)
     with process.prepare(spec, LIMITED, scratch) as prepared, prepared.launch(name, lambda _: None) as instance:
         yield instance

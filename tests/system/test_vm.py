@@ -22,6 +22,7 @@ from tare.runners.image import modules
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.kernel import find
 from tare.runners.image.rootfs import payload_root
+from tare.runners.image.tree import plain
 from tare.runners.payload import Payload
 from tare.runners.vm import acceleration, backend, leftovers
 from tare.runners.vm.connection import EMBEDDED, connect, make_directory, runtime_directory
@@ -52,7 +53,7 @@ class Stage:
         memory_bytes: int = MEMORY_BYTES,
     ) -> Prepared:
         root = rootfs or payload_root(self.scratch.cache)
-        spec = Spec(argv=words or Payload().argv, rootfs=root, memory_bytes=memory_bytes, cpus=cpus)
+        spec = Spec(argv=words or Payload().argv, image=plain(root), memory_bytes=memory_bytes, cpus=cpus)
         return self.stack.enter_context(backend.prepare(spec, options, self.scratch))
 
     def start(self, launch: Launch, name: str = "1") -> Guest:
@@ -232,7 +233,7 @@ from tare.runners.base import Scratch, Spec
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.rootfs import payload_root
 cache = cache_dir()
-spec = Spec(argv=("/payload",), rootfs=payload_root(cache), memory_bytes=128 << 20, cpus=1)
+spec = Spec(argv=("/payload",), image=plain(payload_root(cache)), memory_bytes=128 << 20, cpus=1)
 scratch = Scratch(directory=Path("/"), cache=cache, cgroup=None, prefix=sys.argv[1])
 with backend.prepare(spec, {"accelerator": "tcg"}, scratch) as prepared:
     with prepared.launch(sys.argv[1] + "-99", lambda phase: None):

@@ -17,6 +17,7 @@ from tare.runners.base import RunnerError, Scratch, Spec
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.kernel import find
 from tare.runners.image.rootfs import payload_root
+from tare.runners.image.tree import plain
 from tare.runners.vm import backend, connection
 from tests.conftest import require, wait_until
 
@@ -72,7 +73,7 @@ def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
     kernel = find(cache_dir()).path
     owner = kernel.stat()
     prefix = f"tare-{secrets.token_hex(3)}"
-    spec = Spec(argv=("/payload",), rootfs=payload_root(cache_dir()), memory_bytes=128 << 20, cpus=1)
+    spec = Spec(argv=("/payload",), image=plain(payload_root(cache_dir())), memory_bytes=128 << 20, cpus=1)
     scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=prefix)
     marks: list[str] = []
     with backend.prepare(spec, OPTIONS, scratch) as prepared:

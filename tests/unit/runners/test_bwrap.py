@@ -12,6 +12,7 @@ from tare.runners import bwrap
 from tare.runners.base import RunnerError, Scratch, Spec
 from tare.runners.container.config.defaults import DOCKER_CAPABILITIES
 from tare.runners.container.warm import leftovers
+from tare.runners.image.tree import plain
 from tare.runners.launch import monitored
 
 
@@ -22,7 +23,7 @@ def spec(tmp_path: Path) -> Spec:
         (root / name).mkdir(parents=True)
     (root / "payload").write_text("")
     (root / "bin").symlink_to("usr/bin")
-    return Spec(argv=("/payload", "a b"), rootfs=root, memory_bytes=1 << 26, cpus=1, env=(("NAME", "va=lue"),))
+    return Spec(argv=("/payload", "a b"), image=plain(root), memory_bytes=1 << 26, cpus=1, env=(("NAME", "va=lue"),))
 
 
 def pairs(words: tuple[str, ...], option: str, arity: int = 1) -> list[tuple[str, ...]]:

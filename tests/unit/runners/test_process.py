@@ -16,6 +16,7 @@ from tare.runners import payload, process
 from tare.runners.base import RunnerError, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
+from tare.runners.image.tree import plain
 from tare.runners.launch import exec_gate
 from tests.conftest import wait_until
 
@@ -137,7 +138,7 @@ def test_without_cgroups_there_is_no_limited_process(monkeypatch: pytest.MonkeyP
     assert process.probe({}, cache_dir()).ok
     (tmp_path / "payload").write_bytes(b"")
     (tmp_path / "payload").chmod(0o755)
-    spec = Spec(argv=("/payload",), rootfs=tmp_path, memory_bytes=1 << 26, cpus=1)
+    spec = Spec(argv=("/payload",), image=plain(tmp_path), memory_bytes=1 << 26, cpus=1)
     scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-0")
     with pytest.raises(RunnerError, match="may not make cgroups"), process.prepare(spec, LIMITED, scratch):
         pass
@@ -153,7 +154,7 @@ def test_without_cgroups_there_is_no_limited_process(monkeypatch: pytest.MonkeyP
 )
 def test_an_unlimited_process_says_how_it_ended(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     program = payload.binary(cache_dir())
-    spec = Spec(argv=(program.name, *words), rootfs=program.parent, memory_bytes=1 << 26, cpus=1)
+    spec = Spec(argv=(program.name, *words), image=plain(program.parent), memory_bytes=1 << 26, cpus=1)
     scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-0")
     with process.prepare(spec, {"limit": "none"}, scratch) as prepared, prepared.launch("x", lambda _: None) as one:
         os.set_blocking(one.console, True)
@@ -179,7 +180,10 @@ def test_neither_way_hands_on_a_signal_that_tare_ignores(tmp_path: Path) -> None
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         spec = Spec(
-            argv=(f"/{path.name}", *payload.Payload().arguments()), rootfs=path.parent, memory_bytes=1 << 20, cpus=1
+            argv=(f"/{path.name}", *payload.Payload().arguments()),
+            image=plain(path.parent),
+            memory_bytes=1 << 20,
+            cpus=1,
         )
         scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-x")
         with process.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:

@@ -22,10 +22,12 @@ from tare.bench.experiments.trial import TrialResult
 from tare.bench.host.interrupts import Interrupts, TrialTimeout
 from tare.bench.readings.stalls import MOST_REPEATS, Clocks, Watch
 from tare.bench.records.metrics import METRICS
+from tare.bench.records.readiness import Mark as ByMark
 from tare.runners.base import Mark, RunnerError
 from tare.runners.launch import drain
+from tests.unit.still import Still
 
-CONTRACT = Contract(ready="ready", timeout_s=5.0)
+CONTRACT = Contract(ready=ByMark(), timeout_s=5.0)
 
 
 class Fleet:
@@ -92,7 +94,7 @@ class Fleet:
             raise RunnerError(name, "is stuck")
 
 
-class Fake:
+class Fake(Still):
     cgroup: Path | None = None
 
     def __init__(self, console: int, asked: list[int]) -> None:

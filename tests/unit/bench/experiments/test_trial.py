@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 
 from tare.bench.errors import Interrupted
-from tare.bench.experiments.start import Console, Contract, clock_ns
+from tare.bench.experiments.start import Contract, clock_ns
 from tare.bench.experiments.startup import start_and_stop
 from tare.bench.experiments.trial import TrialResult
 from tare.bench.host.interrupts import Interrupts, TrialTimeout
+from tare.bench.readiness.console import Console
+from tare.bench.records.readiness import Mark as ByMark
 from tare.runners.base import Mark, RunnerError
 from tare.runners.launch import drain
+from tests.unit.still import Still
 
-CONTRACT = Contract(ready="ready", timeout_s=5.0)
+CONTRACT = Contract(ready=ByMark(), timeout_s=5.0)
 
 
-class Fake:
+class Fake(Still):
     """An instance whose console says what the test wants."""
 
     cgroup: Path | None = None
@@ -37,9 +40,6 @@ class Fake:
 
     def explain(self) -> str:
         return self.note
-
-    def reclaim(self, size_bytes: int) -> None:
-        raise AssertionError("nobody asked for memory")
 
 
 def launching(*chunks: bytes, close: bool = False, note: str = "", removed: list[str] | None = None):  # type: ignore[no-untyped-def]
@@ -117,7 +117,7 @@ def test_however_much_is_written_only_the_end_is_kept(chunk: bytes) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(write)
-        assert console.wait(reader, "ready", clock_ns() + int(60e9))
+        assert console.wait(reader, lambda: "ready" in console.stamps, clock_ns() + int(60e9))
     os.close(reader)
     assert console.stamps.keys() == {"ready"}
     assert len(console.end) <= 4000
@@ -138,13 +138,13 @@ def test_a_workload_that_writes_without_end_is_a_timeout_also_where_no_alarm_can
     with ThreadPoolExecutor(1) as pool:
         pool.submit(write)
         with pytest.raises(TrialTimeout):
-            Console({}).wait(reader, "ready", clock_ns() + int(0.05e9))
+            Console({}).wait(reader, lambda: False, clock_ns() + int(0.05e9))
         os.close(reader)
     os.close(writer)
 
 
 def test_the_contract_chooses_the_mark() -> None:
-    found = weighed(launching(b"tare first\n"), Contract(ready="first", timeout_s=5.0))
+    found = weighed(launching(b"tare first\n"), Contract(ready=ByMark(word="first"), timeout_s=5.0))
     assert found.status == "ok"
     assert found.values["ready_seconds"] == found.values["first_seconds"]
 
@@ -152,13 +152,13 @@ def test_the_contract_chooses_the_mark() -> None:
 def test_an_early_death_is_a_failure_with_the_backends_words_and_the_console() -> None:
     found = weighed(launching(b"tare first\nno such file\n", close=True, note="exit status 71"))
     assert found.status == "failed"
-    assert found.reason == "its console ended before 'ready': exit status 71: no such file"
+    assert found.reason == "it ended before it was ready: no 'ready': exit status 71: no such file"
     assert "no such file" in found.console
 
 
 def test_silence_is_a_timeout_with_the_consoles_tail_and_the_instance_is_removed() -> None:
     removed: list[str] = []
-    found = weighed(launching(b"still booting\n", removed=removed), Contract(ready="ready", timeout_s=0.05))
+    found = weighed(launching(b"still booting\n", removed=removed), Contract(ready=ByMark(), timeout_s=0.05))
     assert found.status == "timeout"
     assert "no 'ready' within 0.05 s" in found.reason
     assert "still booting" in found.console
@@ -184,7 +184,9 @@ def test_a_launch_is_never_torn_apart_by_a_signal_and_what_it_made_is_removed(nu
             done.append("removed")
 
     with Interrupts() as interrupts, suppress(Interrupted):
-        found = start_and_stop(launch, "x", Contract(ready="ready", timeout_s=0.05), interrupts=interrupts, cpu_ns=None)
+        found = start_and_stop(
+            launch, "x", Contract(ready=ByMark(), timeout_s=0.05), interrupts=interrupts, cpu_ns=None
+        )
         assert (number, found.status) == (signal.SIGALRM, "timeout")
     assert done == ["made", "noted", "removed"]
     assert (interrupts.pending is not None) == (number == signal.SIGINT)
@@ -210,7 +212,7 @@ def test_a_launch_that_took_too_long_is_a_timeout_too() -> None:
             time.sleep(0.06)
             yield fake
 
-    assert weighed(launch, Contract(ready="ready", timeout_s=0.05)).status == "timeout"
+    assert weighed(launch, Contract(ready=ByMark(), timeout_s=0.05)).status == "timeout"
     assert removed == ["x"]
 
 

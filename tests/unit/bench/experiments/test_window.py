@@ -11,9 +11,10 @@ import pytest
 from tare.bench.experiments.readout import Meter, watch
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.records.metrics import METRICS
+from tests.unit.still import Still
 
 
-class Fake:
+class Fake(Still):
     console = -1
 
     def __init__(self, cgroup: Path | None) -> None:
@@ -24,9 +25,6 @@ class Fake:
 
     def explain(self) -> str:
         return ""
-
-    def reclaim(self, size_bytes: int) -> None:
-        raise AssertionError("nobody asked for memory")
 
 
 def watched(meter: Meter | None, *instances: Fake, window_s: float = 0.01) -> dict[str, float]:

@@ -16,9 +16,10 @@ from tare.bench.host import workspace
 from tare.runners import fork_server
 from tare.runners.base import RunnerError
 from tare.runners.launch import frame, monitored
+from tests.unit.still import Still
 
 
-class Instance:
+class Instance(Still):
     """Writes down what is done to it."""
 
     console = -1
@@ -32,9 +33,6 @@ class Instance:
 
     def explain(self) -> str:
         return ""
-
-    def reclaim(self, size_bytes: int) -> None:
-        raise AssertionError("nobody asked for memory")
 
     def stop(self) -> None:
         self.done.append("stop")

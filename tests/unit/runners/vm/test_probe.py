@@ -14,6 +14,7 @@ import pytest
 
 from tare.runners.base import RunnerError, Scratch, Spec
 from tare.runners.image.kernel import Kernel
+from tare.runners.image.tree import plain
 from tare.runners.vm import acceleration, backend, connection, guest
 from tare.runners.vm.connection import Hypervisor
 from tare.runners.vm.domain import DirectBoot, Hardware
@@ -165,7 +166,7 @@ def test_the_device(tmp_path: Path) -> None:
 )
 def test_a_spec_that_cannot_be(tmp_path: Path, memory_mib: int, init: str, why: str) -> None:
     (tmp_path / "payload").touch()
-    spec = Spec(argv=(init,), rootfs=tmp_path, memory_bytes=memory_mib << 20, cpus=1)
+    spec = Spec(argv=(init,), image=plain(tmp_path), memory_bytes=memory_mib << 20, cpus=1)
     scratch = Scratch(directory=tmp_path, cache=tmp_path, cgroup=None, prefix="tare-0")
     with pytest.raises(RunnerError, match=why), backend.prepare(spec, {}, scratch):
         pass

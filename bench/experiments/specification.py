@@ -1,0 +1,121 @@
+"""What exactly an instance of a subject is: what a scenario says of its workload, completed by its image."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from tare.bench.records.resolved import Subject, Workload
+from tare.runners.base import Image, RunnerError, Spec, User
+
+#: What a program finds where nobody says otherwise (docker's default).
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MOST_LINKS = 40
+
+
+def of(subject: Subject, image: Image) -> Spec:
+    """The specification of *subject*. Raises RunnerError where its command or its user is not in the image."""
+    grant = {"memory_bytes": subject.memory_bytes, "cpus": subject.cpus, "image": image}
+    work = subject.workload
+    if work is None:
+        return Spec(argv=subject.argv, **grant)  # type: ignore[arg-type]
+    said = image.config
+    env = {"PATH": _PATH, **dict(said.env), **work.env}
+    command = work.command or said.command
+    if not command:
+        raise RunnerError(
+            f"there is nothing to run in the image {image.source}", "neither it nor the scenario names a command",
+            "give the workload a command",
+        )  # fmt: skip
+    return Spec(
+        argv=(_program(command[0], env["PATH"], image), *command[1:]),
+        env=tuple(env.items()),
+        cwd=work.cwd or said.cwd or "/",
+        user=user(work.user or said.user, image),
+        ports=work.ports or said.ports or _port(work),
+        **grant,  # type: ignore[arg-type]
+    )
+
+
+def _port(work: Workload) -> tuple[int, ...]:
+    """The port that its readiness is about, if it is about one."""
+    port = getattr(work.ready, "port", None)
+    return () if port is None else (port,)
+
+
+def _program(name: str, path: str, image: Image) -> str:
+    """The absolute path of the program *name* in *image*. Raises RunnerError where it holds none."""
+    places = [name] if "/" in name else [f"{folder.rstrip('/')}/{name}" for folder in path.split(":") if folder]
+    for place in places:
+        found = inside(image.directory, place if place.startswith("/") else f"/{place}")
+        if found is not None and stat.S_ISREG(found.stat().st_mode) and found.stat().st_mode & 0o111:
+            return place if place.startswith("/") else f"/{place}"
+    where = "it is not an executable file there" if "/" in name else f"it is in none of {path}"
+    raise RunnerError(
+        f"the image {image.source} has no program {name}", where, "correct the command, or take another image"
+    )
+
+
+def inside(root: Path, path: str) -> Path | None:
+    """What *path* names for a process whose root is *root*: links are followed as they are there. None for nothing."""
+    parts, at, links = path.strip("/").split("/")[::-1], root, 0
+    while parts:
+        part = parts.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            at = at.parent if at != root else at
+            continue
+        try:
+            status = (at / part).lstat()
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if links > _MOST_LINKS:
+                    return None
+                target = os.readlink(at / part)  # noqa: PTH115 - Path would tidy the text
+                at = root if target.startswith("/") else at
+                parts += target.split("/")[::-1]
+                continue
+        except OSError:
+            return None
+        at /= part
+    return at
+
+
+def user(said: str, image: Image) -> User:
+    """The numbers of ``NAME``, ``UID``, ``NAME:GROUP`` or ``UID:GID`` in *image*. Raises RunnerError."""
+    if not said:
+        return User()
+    name, _, group = said.partition(":")
+    known = {entry[0]: entry for entry in _entries(image, "/etc/passwd", 4)}
+    groups = {entry[0]: entry for entry in _entries(image, "/etc/group", 4)}
+    entry = known.get(name) or next((one for one in known.values() if one[2] == name), None)
+    if entry is None and not name.isdigit():
+        raise _unknown("user", name, image)
+    uid = int(entry[2]) if entry else int(name)
+    if group:
+        found = groups.get(group)
+        if found is None and not group.isdigit():
+            raise _unknown("group", group, image)
+        return User(uid=uid, gid=int(found[2]) if found else int(group))
+    member = entry[0] if entry else name
+    further = tuple(int(one[2]) for one in groups.values() if member in one[3].split(","))
+    return User(uid=uid, gid=int(entry[3]) if entry else 0, groups=further)
+
+
+def _entries(image: Image, path: str, fields: int) -> Iterator[list[str]]:
+    """The lines of a file as passwd(5) and group(5), those that are whole."""
+    file = inside(image.directory, path)
+    if file is None:
+        return
+    for line in file.read_text("utf-8", "replace").splitlines():
+        parts = line.split(":")
+        if len(parts) >= fields and parts[2].isdigit():
+            yield parts
+
+
+def _unknown(what: str, name: str, image: Image) -> RunnerError:
+    why = "it is not in its /etc/passwd" if what == "user" else "it is not in its /etc/group"
+    return RunnerError(f"the image {image.source} has no {what} '{name}'", why, f"give a number, or another {what}")

@@ -1,0 +1,35 @@
+"""Ready by a line of the output. Its time is that of the read which completed the line."""
+
+from __future__ import annotations
+
+import re
+
+from tare.bench.readiness.base import READY, Waited
+from tare.bench.records.readiness import Line
+
+PERIOD_S = 0.0
+#: Of a line without an end, so much is searched: a workload that prints 1 GB of it does not fill the memory.
+_MOST_BYTES = 65536
+
+
+def wait(contract: Line, start: Waited) -> bool:
+    """Search each line, as soon as it is complete, or the last one at the end of the output."""
+    pattern = re.compile(contract.pattern.encode())
+    rest = b""
+
+    def look(data: bytes, now_ns: int) -> None:
+        nonlocal rest
+        if READY in start.stamps:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        rest = rest[-_MOST_BYTES:]
+        if any(pattern.search(line.rstrip(b"\r")) for line in lines):
+            start.stamps[READY] = now_ns
+
+    start.console.look = look
+    try:
+        return start.console.wait(
+            start.instance.console, lambda: READY in start.stamps, start.deadline_ns, check=start.check
+        )
+    finally:
+        start.console.look = None

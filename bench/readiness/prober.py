@@ -1,0 +1,123 @@
+"""Tries again and again, from outside, whether an instance is ready: in a thread, while its console is read.
+
+No event of the kernel says to a process outside that somebody listens (sock_diag(7) tells of sockets that are
+destroyed, and otherwise answers questions), so attempts are made with a fixed period. Both the period and the time of
+the attempt that succeeded are in the record.
+
+The thread is in the instance's network namespace: setns(2) changes that of the calling thread alone. A socket belongs
+to the namespace in which it was made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import threading
+from collections.abc import Callable
+
+from tare.bench.host.interrupts import TrialTimeout
+from tare.bench.readiness.base import READY, Waited
+from tare.bench.readiness.console import clock_ns
+from tare.runners.base import Address
+
+_CLONE_NEWNET = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+#: How often an instance whose console has ended is asked whether it has, too.
+_STATUS_S = 0.02
+
+#: One attempt: None where it succeeded, else why it did not. Raises OSError for "not yet". It is told how many seconds
+#: are left.
+Attempt = Callable[[float], str | None]
+
+
+def enter(address: Address) -> None:
+    """Put the calling thread into the network namespace of *address*. Raises OSError."""
+    if address.pid is None:
+        return
+    fd = os.open(f"/proc/{address.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _LIBC.setns(fd, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), f"/proc/{address.pid}/ns/net")
+    finally:
+        os.close(fd)
+
+
+class _Prober(threading.Thread):
+    def __init__(self, start: Waited, attempt: Attempt, address: Address | None, period_s: float, wake: int) -> None:
+        super().__init__(name="readiness", daemon=True)
+        self._start_of, self._attempt, self._address = start, attempt, address
+        self._period_s, self._wake = period_s, wake
+        self._over = threading.Event()
+        self.ready_ns = 0
+
+    def run(self) -> None:
+        try:
+            if self._address is not None:
+                enter(self._address)
+            while not self._over.is_set():
+                if self._succeeded():
+                    break
+                self._over.wait(self._period_s)
+        except OSError as error:  # the instance has ended, and with it its namespace
+            self._start_of.last_words = str(error)
+        os.eventfd_write(self._wake, 1)
+
+    def _succeeded(self) -> bool:
+        start = self._start_of
+        begun = clock_ns()
+        start.attempts += 1
+        try:
+            why = self._attempt(max(0.001, (start.deadline_ns - begun) / 1e9))
+        except OSError as error:
+            why = error.strerror or str(error)
+        ended = clock_ns()
+        if why is not None:
+            start.last_words = why
+            return False
+        self.ready_ns = ended
+        start.attempt_s = (ended - begun) / 1e9
+        return True
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def probe(start: Waited, attempt: Attempt, *, address: Address | None, period_s: float) -> bool:
+    """Call *attempt* in a thread, in the network namespace of *address*, until it succeeds.
+
+    True when it did; False if the instance ended before. Raises TrialTimeout at the deadline.
+    """
+    wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    prober = _Prober(start, attempt, address, period_s, wake)
+    prober.start()
+    try:
+        alive = start.console.wait(
+            start.instance.console, lambda: prober.ready_ns > 0, start.deadline_ns, check=start.check, wake=wake
+        )
+        # A server may close its output and run on: only its own end is one.
+        if not alive:
+            alive = _without_console(start, prober, wake)
+    finally:
+        prober.stop()
+        os.close(wake)
+    if alive:
+        start.stamps[READY] = prober.ready_ns
+    return alive
+
+
+def _without_console(start: Waited, prober: _Prober, wake: int) -> bool:
+    """Go on after the end of the console; False once the workload has ended."""
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    while not prober.ready_ns:
+        if start.instance.status() is not None:
+            return False
+        if clock_ns() > start.deadline_ns:
+            raise TrialTimeout
+        if start.check is not None:
+            start.check()
+        poll.poll(_STATUS_S * 1000)
+    return True

@@ -1,0 +1,25 @@
+"""Ready by a connection: connect(2) to the port succeeds, on the address that the instance has."""
+
+from __future__ import annotations
+
+import socket
+
+from tare.bench.readiness.base import Waited
+from tare.bench.readiness.prober import probe
+from tare.bench.records.readiness import Tcp
+
+PERIOD_S = 0.0005
+
+
+def wait(asked: Tcp, start: Waited) -> bool:
+    """Connect again and again; each connection is closed at once."""
+    address = start.instance.address()
+    port = address.ports.get(asked.port, asked.port)
+
+    def attempt(left_s: float) -> str | None:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+            client.settimeout(left_s)
+            client.connect((address.host, port))
+        return None
+
+    return probe(start, attempt, address=address, period_s=PERIOD_S)
