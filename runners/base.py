@@ -98,7 +98,7 @@ class Image(Protocol):
         """What it says of its workload."""
 
     def shape(self, name: str) -> Path:
-        """Its files in another shape, made once and kept: ``oci-archive``, ``tar``. Raises RunnerError."""
+        """Its files in another shape (:data:`runners.image.shapes.SHAPES`), made once and kept. Raises RunnerError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

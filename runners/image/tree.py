@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tare.runners.base import ImageConfig, RunnerError
+from tare.runners.base import ImageConfig
+from tare.runners.image import shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,7 @@ class Tree:
 
     def shape(self, name: str) -> Path:
         """See :meth:`runners.base.Image.shape`."""
-        raise RunnerError(f"the image {self.source} has no shape '{name}'", "there is no such shape", "")
+        return shapes.make(self, name, self.cache)
 
 
 def plain(directory: Path) -> Tree:

@@ -1,0 +1,66 @@
+"""The shapes of an image beside its directory, each made once and kept: one module each, and one line here.
+
+A shape's file in the cache is named by all that is in it: the content, and what the digest leaves out of it (owners,
+times, capabilities, what the image says of its workload). So two images that differ only in these are not mixed up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tare.runners.base import PREFIX, Image, RunnerError
+from tare.runners.image.cache import keep
+from tare.runners.image.rootfs import walk
+from tare.runners.image.shapes import oci, tar
+
+#: Part of every name: raise it whenever the same image would give other bytes.
+_FORMAT = 1
+
+#: name -> what writes it to a path, given the image and the path of its shape ``tar``. ``docker-archive`` and
+#: ``oci-archive`` are one file that says the same in both ways.
+SHAPES: dict[str, Callable[[Image, str, Path, Path], None]] = {
+    "oci-archive": oci.write,
+    "docker-archive": oci.write,
+}
+TAR = "tar"
+
+
+def make(image: Image, name: str, cache: Path) -> Path:
+    """The file that is *image* in the shape *name*, below *cache*. Raises RunnerError."""
+    if name not in (TAR, *SHAPES):
+        known = ", ".join((TAR, *SHAPES))
+        raise RunnerError(
+            f"the image {image.source} has no shape '{name}'", "there is no such shape", f"known: {known}"
+        )
+    if not image.digest:
+        raise RunnerError(
+            f"the image {image.source} cannot be made a {name}",
+            "it is not read as a whole, so nobody could tell when a copy of it is stale",
+            "name an image of your own: dir:PATH, an archive, or debian:SUITE",
+        )
+    key = f"{image.digest}-{_rest(image)}"
+    layer = keep(cache, f"image-{key}.tar", lambda path: tar.write(image.directory, path))
+    if name == TAR:
+        return layer
+    return keep(cache, f"image-{key}.oci.tar", lambda path: SHAPES[name](image, _reference(key), layer, path))
+
+
+def reference(archive: Path) -> str:
+    """The name by which an engine knows what it loaded from *archive*, a shape: ``localhost/tare-image:...``."""
+    return _reference(archive.name.removeprefix("image-").partition(".")[0])
+
+
+def _reference(key: str) -> str:
+    return f"localhost/{PREFIX}image:{key}"
+
+
+def _rest(image: Image) -> str:
+    """Sixteen hexadecimal digits over what the digest of *image* does not cover."""
+    total = hashlib.sha256(repr((_FORMAT, image.config)).encode())
+    for path, status in walk(image.directory):
+        total.update(os.fsencode(path) + f"\0{status.st_uid} {status.st_gid} {int(status.st_mtime)}\0".encode())
+        total.update(tar.capability(image.directory / path, status))
+    return total.hexdigest()[:16]

@@ -1,0 +1,122 @@
+"""The shapes of an image: read back by tarfile, and judged by the OCI image specification."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tare.runners.base import ImageConfig, RunnerError
+from tare.runners.image import shapes, sources
+from tare.runners.image.rootfs import digest
+from tare.runners.image.shapes import oci
+from tare.runners.image.tree import Tree, plain
+
+CONFIG = ImageConfig(command=("/bin/serve", "-p", "80"), env=(("A", "b"),), cwd="/srv", user="web", ports=(80,))
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Tree:
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "serve").write_text("#!/bin/sh\n")
+    (root / "bin" / "serve").chmod(0o4755)
+    (root / "bin" / "again").hardlink_to(root / "bin" / "serve")
+    (root / "sh").symlink_to("/bin/busybox")
+    (root / ("long" * 50)).write_bytes(b"x" * 1000)
+    os.mkfifo(root / "pipe")
+    Path(os.fsdecode(os.fsencode(root) + b"/latin-\xe9")).touch()
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(root / "socket"))
+    return Tree(source="dir:root", digest=digest(root), directory=root, cache=tmp_path / "cache", config=CONFIG)
+
+
+def test_a_tar_has_all_that_an_image_has(image: Tree) -> None:
+    made = image.shape("tar")
+    with tarfile.open(made, encoding="utf-8", errors="surrogateescape") as archive:
+        members = {member.name: member for member in archive}
+        assert archive.extractfile("long" * 50).read() == b"x" * 1000  # type: ignore[union-attr]
+    assert sorted(members) == sorted(["bin", "bin/again", "bin/serve", "latin-\udce9", "long" * 50, "pipe", "sh"])
+    assert members["bin/serve"].mode == 0o4755
+    assert (members["bin/serve"].islnk(), members["bin/serve"].linkname) == (True, "bin/again")
+    assert members["sh"].linkname == "/bin/busybox"
+    assert members["pipe"].isfifo()
+    assert {(member.uid, member.uname) for member in members.values()} == {(os.geteuid(), "")}
+
+
+def test_a_shape_is_made_once_and_the_same_content_gives_the_same_bytes(image: Tree, tmp_path: Path) -> None:
+    made = image.shape("oci-archive")
+    stamp = made.stat().st_mtime_ns
+    assert image.shape("oci-archive") == image.shape("docker-archive") == made
+    assert made.stat().st_mtime_ns == stamp
+    again = Tree(source="x", digest=image.digest, directory=image.directory, cache=tmp_path / "second", config=CONFIG)
+    assert again.shape("oci-archive").read_bytes() == made.read_bytes()
+
+
+def test_what_the_digest_leaves_out_makes_another_file(image: Tree) -> None:
+    before = image.shape("tar")
+    os.utime(image.directory / "sh", (1, 1), follow_symlinks=False)
+    other = Tree(source="x", digest=image.digest, directory=image.directory, cache=image.cache, config=CONFIG)
+    assert digest(image.directory) == image.digest
+    assert other.shape("tar") != before
+
+
+def test_an_oci_archive_is_what_the_specification_says(image: Tree) -> None:
+    made = image.shape("oci-archive")
+    with tarfile.open(made) as archive:
+        files = {member.name: archive.extractfile(member) for member in archive if member.isreg()}
+        blobs = {name: file.read() for name, file in files.items() if file is not None}
+
+    def blob(descriptor: dict[str, Any]) -> bytes:
+        text = blobs["blobs/sha256/" + descriptor["digest"].removeprefix("sha256:")]
+        assert len(text) == descriptor["size"]
+        assert "sha256:" + hashlib.sha256(text).hexdigest() == descriptor["digest"]
+        return text
+
+    assert json.loads(blobs["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
+    (entry,) = json.loads(blobs["index.json"])["manifests"]
+    assert set(entry["annotations"].values()) == {shapes.reference(made)}
+    manifest = json.loads(blob(entry))
+    config = json.loads(blob(manifest["config"]))
+    (layer,) = manifest["layers"]
+    assert blob(layer) == image.shape("tar").read_bytes()
+    assert config["rootfs"] == {"type": "layers", "diff_ids": [layer["digest"]]}
+    assert config["architecture"] == oci.architecture()
+    assert config["config"] == {
+        "Cmd": ["/bin/serve", "-p", "80"], "Env": ["A=b"], "User": "web", "WorkingDir": "/srv",
+        "ExposedPorts": {"80/tcp": {}},
+    }  # fmt: skip
+    (older,) = json.loads(blobs["manifest.json"])
+    assert older["Layers"] == ["blobs/sha256/" + layer["digest"].removeprefix("sha256:")]
+    assert json.loads(blobs[older["Config"]]) == config
+    assert older["RepoTags"] == [shapes.reference(made)]
+
+
+def test_an_image_that_is_not_read_has_no_shape(tmp_path: Path) -> None:
+    for image in (sources.find("host", tmp_path), plain(tmp_path)):
+        with pytest.raises(RunnerError, match=r"cannot be made a tar.*not read as a whole") as caught:
+            image.shape("tar")
+        assert "dir:PATH" in caught.value.fix
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shape_that_nobody_knows_is_refused_with_those_that_are(image: Tree) -> None:
+    with pytest.raises(RunnerError, match="no shape 'squashfs'") as caught:
+        image.shape("squashfs")
+    assert caught.value.fix == "known: tar, oci-archive, docker-archive"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file capability is set by root")
+def test_file_capabilities_are_kept(image: Tree) -> None:
+    # struct vfs_ns_cap_data, linux/capability.h: version 2, CAP_NET_RAW permitted and effective
+    held = bytes.fromhex("0100000200200000000000000000000000000000")
+    os.setxattr(image.directory / "bin" / "again", "security.capability", held)
+    with tarfile.open(image.shape("tar"), encoding="utf-8", errors="surrogateescape") as archive:
+        said = archive.getmember("bin/again").pax_headers["SCHILY.xattr.security.capability"]
+    assert said.encode("utf-8", "surrogateescape") == held
