@@ -14,6 +14,7 @@ REGISTRY: dict[str, str] = {
     "container-cold": "tare.runners.oci:TARE",
     "crun": "tare.runners.oci:CRUN",
     "runc": "tare.runners.oci:RUNC",
+    "oci": "tare.runners.oci:ANY",
     "bwrap": "tare.runners.bwrap",
     "vm": "tare.runners.vm.backend",
 }

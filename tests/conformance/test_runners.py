@@ -34,11 +34,15 @@ NEEDS = {
     "container-cold": ("root", "cgroups"),
     "crun": ("root", "cgroups", "crun"),
     "runc": ("root", "cgroups", "runc"),
+    "oci": ("root", "cgroups", "crun"),
     "bwrap": ("bwrap",),
     "vm": ("qemu", "libvirt"),
 }
 #: Subjects that are a runner with options; each other one is named as its runner.
-VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {"process/cgroup": ("process", {"limit": "cgroup"})}
+VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "process/cgroup": ("process", {"limit": "cgroup"}),
+    "oci": ("oci", {"binary": "crun"}),
+}
 #: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
 REAL = sorted(set(NEEDS) - {"null"})
 #: Long enough for an emulated virtual machine on a loaded host.

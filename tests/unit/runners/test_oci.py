@@ -15,7 +15,7 @@ from tare.runners.container.cgroup import cgroups
 from tare.runners.container.cgroup.hierarchies import Layout
 from tare.runners.container.linux import rare_calls
 from tare.runners.container.warm import fork_server, leftovers, smallest_container
-from tare.runners.launch import monitored
+from tare.runners.launch import monitored, oci_runtime, private_root
 from tests.conftest import wait_until
 
 HYBRID_TEXT = "cgroups in hybrid mode not supported, drop all controllers from cgroupv2"
@@ -28,7 +28,7 @@ def hybrid(tmp_path: Path, controllers: str) -> Layout:
 
 
 def test_fix_of_a_hybrid_host_names_each_controller(tmp_path: Path) -> None:
-    fix = oci.hybrid_fix(hybrid(tmp_path, "hugetlb misc\n"))
+    fix = oci_runtime.hybrid_fix(hybrid(tmp_path, "hugetlb misc\n"))
     hugetlb, misc = f"{tmp_path}/hugetlb", f"{tmp_path}/misc"
     assert fix == (
         f"mkdir -p {hugetlb} && mount -t cgroup -o hugetlb none {hugetlb} && "
@@ -39,8 +39,8 @@ def test_fix_of_a_hybrid_host_names_each_controller(tmp_path: Path) -> None:
 def test_fix_is_offered_for_that_text_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = hybrid(tmp_path, "hugetlb\n")
     monkeypatch.setattr(cgroups, "layout", lambda: layout)
-    assert "mount -t cgroup -o hugetlb" in oci._fix(f"ended with status 1: {HYBRID_TEXT}")
-    assert "mount" not in oci._fix("ended with status 1: something else")
+    assert "mount -t cgroup -o hugetlb" in oci_runtime._fix(f"ended with status 1: {HYBRID_TEXT}")
+    assert "mount" not in oci_runtime._fix("ended with status 1: something else")
 
 
 def test_missing_binary_is_a_reason(tmp_path: Path) -> None:
@@ -48,6 +48,14 @@ def test_missing_binary_is_a_reason(tmp_path: Path) -> None:
     assert not support.ok
     assert "/nowhere/crun" in support.why
     assert support.fix == "install crun"
+
+
+def test_a_runtime_that_nobody_named_is_a_reason(tmp_path: Path) -> None:
+    support = oci.ANY.probe({}, tmp_path)
+    assert not support.ok
+    assert "was not told which" in support.why
+    assert "binary = " in support.fix
+    assert oci.ANY.probe({"binary": "/nowhere/youki"}, tmp_path).fix == "install youki"
 
 
 def test_binary_that_fails_is_a_reason(tmp_path: Path) -> None:
@@ -86,10 +94,11 @@ def test_what_takes_too_long_is_killed_with_what_it_started(tmp_path: Path) -> N
 
 
 def test_delete_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oci, "_DELETE_S", 0.5)
+    monkeypatch.setattr(oci_runtime, "_DELETE_S", 0.5)
     scratch = Scratch(directory=tmp_path, cache=tmp_path, cgroup=None, prefix="tare-test")
-    starter = oci._Starter(
-        binary=str(script(tmp_path, "sleep 600")), scratch=scratch, template="", rootfs="/", parent=None,
+    starter = oci_runtime._Starter(
+        binary=str(script(tmp_path, "sleep 600")), scratch=scratch, template="", parent=None,
+        roots=private_root.PrivateRoots(directory=tmp_path, image=Path("/")),
         pid_files=tmp_path, watch=-1, waiting=threading.Lock(),
     )  # fmt: skip
     starter._delete("one")  # no state, nothing to delete
@@ -127,7 +136,7 @@ def script(tmp_path: Path, text: str) -> Path:
 
 
 def await_pid(tmp_path: Path, text: str) -> int:
-    """What :func:`oci._await_pid` says of a runtime that is the script *text*."""
+    """What :func:`oci_runtime._await_pid` says of a runtime that is the script *text*."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     watch = rare_calls.inotify(os.fspath(tmp_path), rare_calls.IN_CLOSE_WRITE | rare_calls.IN_MOVED_TO)
@@ -135,7 +144,7 @@ def await_pid(tmp_path: Path, text: str) -> int:
     monitor = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=writer, stderr=writer, cwd=tmp_path)
     os.close(writer)
     try:
-        return oci._await_pid(watch, monitor, tmp_path / "pid", reader)
+        return oci_runtime._await_pid(watch, monitor, tmp_path / "pid", reader)
     finally:
         os.close(watch)
         os.close(reader)

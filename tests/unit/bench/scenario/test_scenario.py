@@ -159,8 +159,8 @@ def test_a_fault_of_the_file_stays_the_files_whatever_the_flags(write) -> None: 
         (MINIMAL.replace("[[", '[run]\ncache = "hot"\n[[', 1), "known: warm, cold"),
         (MINIMAL.replace("schema = 1", "schema = 2"), "known: 1"),
         (
-            MINIMAL.replace('"process"', '"docker"'),
-            "known: null, process, container, container-cold, crun, runc, bwrap",
+            MINIMAL.replace('"process"', '"dokcer"'),
+            "known: null, process, container, container-cold, crun, runc, ",
         ),
         (MINIMAL.replace("[[", 'prices = ["no"]\n[[', 1), "known: "),
         (MINIMAL + "options = { x = 1 }\n", "known: limit"),

@@ -1,0 +1,1 @@
+"""Engines that people install, as they run them: one module each."""

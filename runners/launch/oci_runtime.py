@@ -1,0 +1,261 @@
+"""An OCI runtime's own program, run as a user runs it: one class for all of them.
+
+A launch is: a directory (the OCI bundle) with an overlay of the root filesystem mounted in it and a ``config.json``;
+then
+
+    crun --root STATE run --bundle BUNDLE --pid-file PIDS/NAME NAME
+
+in the foreground: the program stays as the monitor of its container. ``created`` is stamped when it has written the
+pid-file, which is how it tells a caller that the container exists. The configuration is the one that our own runtime
+gets (:func:`runners.container.config.bundle.default_config`), so the contracts are equal.
+
+The stop is SIGKILL to the container's first process; the monitor then sees its child's end, removes cgroup and state,
+and exits: this is what it does when a container ends by itself. ``crun delete --force NAME`` follows only if state is
+left after that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.container.cgroup import cgroups
+from tare.runners.container.config.defaults import default_config
+from tare.runners.container.linux import rare_calls
+from tare.runners.container.warm import leftovers
+from tare.runners.launch import frame, monitored, private_root
+
+WALLS = (*frame.WALLS, frame.DEVICE_RULES)
+_NAME = "@NAME@"  # a placeholder in the template of the configuration for the name of each instance
+_START_MS = 60_000
+_VERSION_S = 10
+_DELETE_S = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Starter:
+    """Starts instances; *template* is the configuration with :data:`_NAME` in place of the instance's name."""
+
+    binary: str
+    scratch: Scratch
+    template: str
+    roots: private_root.PrivateRoots
+    parent: cgroups.Cgroup | None
+    pid_files: Path
+    #: An inotify descriptor on *pid_files*. One for all launches: to close one waits for a grace period of the kernel
+    #: (fsnotify_destroy_group, synchronize_srcu), some 10 ms, which is not part of a start.
+    watch: int
+    #: Only one launch at a time waits for its events, since it would get those of another.
+    waiting: threading.Lock
+    flags: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> Path:
+        return self.scratch.directory / leftovers.mine()
+
+    def start(self, name: str, stack: ExitStack) -> monitored.Monitored:
+        """See :data:`runners.launch.frame.Start`."""
+        bundle = self._bundle(name, stack)
+        group = self.parent.child(name) if self.parent is not None else None
+        if group is not None:
+            stack.callback(group.remove)
+        stack.callback(self._delete, name)
+        pid_file = self.pid_files / name
+        stack.callback(pid_file.unlink, missing_ok=True)
+        words = self.command("run", "--bundle", os.fspath(bundle), "--pid-file", os.fspath(pid_file), name)
+        with ExitStack() as theirs:
+            console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
+            with monitored.started(words, console=console_in) as monitor, self.waiting:
+                pid = _await_pid(self.watch, monitor, pid_file, console)
+                pidfd = monitored.open_process(pid)
+        if pidfd is not None:
+            stack.callback(os.close, pidfd)
+        return monitored.Monitored(
+            name=name,
+            console=console,
+            group=group,
+            monitor=monitor,
+            pid=pid,
+            pidfd=pidfd,
+            enter=tuple(self.command("exec", name)),
+        )
+
+    def _bundle(self, name: str, stack: ExitStack) -> Path:
+        """Make the OCI bundle: configuration, and a private root."""
+        try:
+            bundle = self.roots.make(name, stack)
+            (bundle / "config.json").write_text(self.template.replace(_NAME, name))
+        except OSError as error:
+            raise RunnerError(f"cannot make the bundle of {name}", str(error), frame.need_root()) from error
+        return bundle
+
+    def command(self, *words: str) -> list[str]:
+        return [self.binary, "--root", os.fspath(self.state), *self.flags, *words]
+
+    def _delete(self, name: str) -> None:
+        if (self.state / name).exists():
+            monitored.ask(*self.command("delete", "--force", name), limit_s=_DELETE_S, fix="run it by hand")
+
+
+def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console: int) -> int:
+    """The container's first process, from *file* as soon as it is complete; raises if *monitor* ends before."""
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+    pidfd = os.pidfd_open(monitor.pid)
+    poll.register(pidfd, select.POLLIN)
+    try:
+        while True:
+            # Read it even before an event: another launch may have read that. crun writes the file by one write, and
+            # runc renames it into place: so a number in it is complete.
+            with suppress(FileNotFoundError, ValueError):
+                return int(file.read_text())
+            ready = poll.poll(_START_MS)
+            if watch in dict(ready):
+                with suppress(BlockingIOError):
+                    os.read(watch, 4096)
+            elif not ready or pidfd in dict(ready):
+                break
+    finally:
+        os.close(pidfd)
+    command = monitored.command(monitor)
+    if ready:
+        monitored.await_end(monitor)
+        said = monitored.explain(monitor, console)
+        raise RunnerError(f"{command} made no container", said, _fix(said))
+    raise RunnerError(
+        f"{command} made no container",
+        f"it wrote no pid-file within {_START_MS // 1000} s",
+        "check whether the host is overloaded",
+    )
+
+
+def _fix(said: str) -> str:
+    """What to do about an error text that is known."""
+    if "hybrid mode not supported" in said:
+        return hybrid_fix(cgroups.layout())
+    return frame.need_root()
+
+
+def hybrid_fix(layout: cgroups.Layout) -> str:
+    """Commands that bind to v1 every controller that v2 still has: crun 1.8 does not find them in v2 beside v1."""
+    if layout.v2 is None or not layout.v1:
+        return ""
+    above = Path(next(iter(layout.v1.values()))).parent
+    controllers = Path(layout.v2, "cgroup.controllers").read_text().split()
+    return " && ".join(
+        f"mkdir -p {above}/{name} && mount -t cgroup -o {name} none {above}/{name}" for name in controllers
+    )
+
+
+class Oci:
+    """One OCI runtime program as a :class:`runners.base.Runner`."""
+
+    LAYERS: Layers = ("container",)
+    OPTIONS: Mapping[str, Option] = {"binary": Option("path of the program; default: the one on PATH", file=True)}
+
+    def __init__(self, name: str, *, typical_s: float, ours: str = "", asks: bool = False) -> None:
+        """*ours*: the program is installed with this package, in the same directory as its Python.
+
+        *asks*: which program it is must be said by the option ``binary``.
+        """
+        self.name = name
+        self.TYPICAL_S = typical_s
+        self._ours = ours
+        self._asks = asks
+        if asks:
+            self.OPTIONS = {"binary": Option("path of the program, or its name on PATH; it must be given", file=True)}
+
+    def _binary(self, options: Options) -> str:
+        if self._asks and "binary" not in options:
+            raise RunnerError(
+                f"the runner {self.name} cannot start anything",
+                "it runs any OCI runtime, and was not told which",
+                'give the subject options = { binary = "/path/of/the/runtime" }',
+            )
+        asked = str(options.get("binary", self._ours or self.name))
+        path = os.environ.get("PATH", os.defpath)
+        if self._ours:
+            path = os.pathsep.join((os.fspath(Path(sys.executable).parent), path))
+        fix = "install this project again: pip install -e ." if self._ours else f"install {Path(asked).name}"
+        return frame.program(asked, fix, path=path)
+
+    def probe(self, options: Options, cache: Path) -> Support:
+        """See :meth:`runners.base.Runner.probe`: runs one container."""
+        no_cgroups = cgroups.usable()
+        version = ""
+        try:
+            binary = self._binary(options)
+            version = _version(binary)
+            frame.prove(self.prepare, options, cache, label=self.name, grouped=not no_cgroups, fix=_fix)
+        except RunnerError as error:
+            return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
+        return Support(
+            ok=True,
+            version=version,
+            walls=WALLS,
+            unlimited=frame.LIMITS if no_cgroups else (),
+            reclaims="" if no_cgroups else cgroups.reclaimer(),
+            reached=frame.LOOPBACK,
+            enters=f"{Path(binary).name} exec",
+            facts={"binary": binary, "cgroups": no_cgroups or cgroups.mode()},
+        )
+
+    @contextmanager
+    def prepare(self, spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
+        """See :meth:`runners.base.Runner.prepare`: the configuration, and a tmpfs for the writable layers."""
+        config = default_config(
+            argv=spec.argv,
+            env=spec.env,
+            rootfs="rootfs",
+            cgroup=None if scratch.cgroup is None else f"{scratch.cgroup}/{_NAME}",
+            memory_bytes=spec.memory_bytes,
+            cpus=spec.cpus,
+            count_swap=cgroups.counts_swap(),
+        )
+        parent = frame.parent(scratch)
+        binary = self._binary(options)
+        pid_files = scratch.directory / "pids"
+        with ExitStack() as stack:
+            pid_files.mkdir()
+            stack.callback(pid_files.rmdir)
+            watch = rare_calls.inotify(os.fspath(pid_files), rare_calls.IN_CLOSE_WRITE | rare_calls.IN_MOVED_TO)
+            stack.callback(os.close, watch)
+            starter = _Starter(
+                binary=binary,
+                scratch=scratch,
+                template=json.dumps(config, indent=2),
+                roots=stack.enter_context(private_root.opened(scratch.directory, spec.rootfs)),
+                parent=parent,
+                pid_files=pid_files,
+                watch=watch,
+                waiting=threading.Lock(),
+            )
+            stack.callback(shutil.rmtree, starter.state, ignore_errors=True)
+            bundle = scratch.directory / "NAME"
+            argv = starter.command("run", "--bundle", f"{bundle}", "--pid-file", f"{pid_files}/NAME", "NAME")
+            yield Prepared(
+                launch=frame.launcher(starter.start),
+                manifest={"config.json": starter.template, "argv.txt": " ".join(argv) + "\n"},
+            )
+
+    def sweep(self) -> Sequence[str]:
+        """See :meth:`runners.base.Runner.sweep`: monitors whose tare has ended, with their containers, and mounts."""
+        try:
+            return leftovers.remove()
+        except OSError as error:
+            raise RunnerError("cannot remove leftovers", str(error), frame.need_root()) from error
+
+
+def _version(binary: str) -> str:
+    said = monitored.ask(binary, "--version", limit_s=_VERSION_S, fix="install it again")
+    return said.partition("\n")[0].strip()
