@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from tare import command, runners
 from tare.bench import experiments
-from tare.bench.records import header, resolved, rows
+from tare.bench.records import header, readiness, resolved, rows
 from tare.bench.records.metrics import METRICS, Metric
 from tare.bench.scenario import file
 from tare.bench.scenario.design import Table
@@ -32,7 +32,8 @@ from tare.runners.payload import Payload
 MADE = Path(__file__).parent / "reference" / "made"
 #: What stands in the files of a run, outermost first.
 RECORDS: tuple[type, ...] = (
-    header.RunHeader, resolved.Scenario, resolved.Schedule, resolved.Subject, Payload, header.ProbedSubject, rows.Trial,
+    header.RunHeader, resolved.Scenario, resolved.Schedule, resolved.Subject, Payload, resolved.Workload,
+    *get_args(readiness.Ready), header.ProbedSubject, rows.Trial,
     header.Host, header.Finding, header.Leak, header.Precision, header.Look, rows.Sample, rows.Outcome, rows.Stop,
     rows.Meanwhile, rows.Other,
 )  # fmt: skip
@@ -101,7 +102,7 @@ def values(kind: Any) -> str:
 
 def _bounds(meta: Meta) -> str:
     if meta.min_length is not None:
-        return f"{meta.min_length} to {meta.max_length} of them"
+        return f"{meta.min_length} to {meta.max_length} of them" if meta.max_length else f"at least {meta.min_length}"
     low = f"{meta.ge}" if meta.ge is not None else f"above {meta.gt}" if meta.gt is not None else ""
     high = "" if meta.le is None else f"{meta.le}"
     if meta.le is not None and meta.le >= 2**62:
@@ -141,6 +142,9 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def _rows_of(kind: type) -> Iterator[tuple[str, str, str, str]]:
     _, said = about(kind)
     hints = get_type_hints(kind, include_extras=True)
+    settings = getattr(kind, "__struct_config__", None)
+    if settings is not None and settings.tag is not None:  # of several types that may stand there, this one
+        yield f"`{settings.tag_field}`", f'`"{settings.tag}"`', "required", "which of them it is"
     for field in fields(kind):
         yield f"`{field.name}`", values(hints[field.name]), _default(field), markdown(said[field.name])
 
@@ -177,8 +181,16 @@ def scenarios() -> str:
     """The tables of a scenario file, with those of every experiment."""
     designs = {name: experiments.load(name) for name in experiments.REGISTRY}
     parts = []
-    plain = [("The file", file.ScenarioFile), ("`[run]`", file.RunTable), ("`[grant]`", file.GrantTable)]
-    for title, kind in [*plain, ("`[payload]`", file.PayloadTable), ("`[[subjects]]`", file.SubjectTable)]:
+    plain: list[tuple[str, type[Table]]] = [
+        ("The file", file.ScenarioFile),
+        ("`[run]`", file.RunTable),
+        ("`[grant]`", file.GrantTable),
+        ("`[workload]`", file.WorkloadTable),
+        ("`[workload]`, its `ready`", file.ReadyTable),
+        ("`[payload]`", file.PayloadTable),
+        ("`[[subjects]]`", file.SubjectTable),
+    ]
+    for title, kind in plain:
         parts.append(_keys(title, about(kind)[0], kind))
     own: dict[type[Table], list[str]] = {}
     for name, design in designs.items():

@@ -13,7 +13,7 @@ import warnings
 import click
 
 from tare.reports.cli import arguments, streams
-from tare.verbs import host, measure, runs
+from tare.verbs import host, measure, runs, weigh
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -22,6 +22,7 @@ VERBS = (
     runs.list_,
     measure.plan,
     measure.run,
+    weigh.weigh,
     runs.report,
     runs.compare,
     runs.index,
@@ -46,6 +47,7 @@ def cli() -> None:
     Example:
       tare doctor                  what can run here, and what disturbs the numbers
       tare run quick               measures; prints the directory of the run
+      tare weigh -- python3 -V     measures a command of yours in all that works here
       tare report latest           makes the report of the last run
     """
 

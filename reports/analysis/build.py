@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tare.bench.records import readiness
 from tare.bench.records.header import Host, RunHeader
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.store import Run
@@ -187,15 +188,22 @@ def _contract(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Contract
     memory = tuple(sorted({subject.memory_bytes for subject in subjects}))
     cpus = tuple(sorted({subject.cpus for subject in subjects}))
     argv = tuple(dict.fromkeys(subject.argv for subject in subjects if subject.argv))
-    parts = (("the payload's arguments", argv), ("memory", memory), ("processors", cpus))
+    run = header.scenario.run
+    when = tuple(dict.fromkeys(readiness.sentence(one.ready(run)) for one in header.scenario.subjects))
+    images = {one.workload.image if one.workload else "" for one in header.scenario.subjects}
+    parts = (
+        ("the workload's command", argv), ("its image", images), ("when it counts as ready", when), ("memory", memory),
+        ("processors", cpus),
+    )  # fmt: skip
     differ = [name for name, values in parts if len(values) > 1]
     return Contract(
         sentence=(
             f"The subjects differ in {' and '.join(differ)}; everything else was the same."
             if differ
-            else "Every subject ran the same payload under the same grant."
+            else "Every subject ran the same workload under the same grant."
         ),
         ready=header.scenario.run.ready,
+        ready_when=when,
         cache=header.scenario.run.cache,
         memory_bytes=memory,
         cpus=cpus,

@@ -156,9 +156,13 @@ class Failure(Part, frozen=True, kw_only=True):
 
 
 class Contract(Part, frozen=True, kw_only=True):
-    """What every subject was held to; ``sentence`` says whether it was the same for all."""
+    """What every subject was held to; ``sentence`` says whether it was the same for all.
+
+    ``ready_when`` says in words what ended a start, once for each contract of the run; ``ready`` is the payload's mark.
+    """
 
     ready: str
+    ready_when: tuple[str, ...] = ()
     cache: str
     memory_bytes: tuple[int, ...]
     cpus: tuple[int, ...]

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from tare.bench.host.doctor import Diagnosis, RunnerDiagnosis
+from tare.bench.records import readiness
 from tare.bench.scenario.plan import Plan
 from tare.reports import words
 from tare.reports.cli import streams
@@ -149,7 +150,8 @@ def plan(planned: Plan, about: str, width: int) -> RenderableType:
         rows.append((Text(head, style="dim"), Text("  ".join(subjects))))
     run = planned.scenario.run
     head = f"{planned.scenario.name}, seed {run.seed}: {planned.arithmetic()}, {about}"
-    contract = f"ready = the payload's mark '{run.ready}', caches {run.cache}, time-out {run.timeout_s:g} s"
+    when = "; or ".join(dict.fromkeys(readiness.sentence(one.ready(run)) for one in planned.scenario.subjects))
+    contract = f"ready when {when}; caches {run.cache}, time-out {run.timeout_s:g} s"
     lines = [*layout.wrap(Text(head, style="bold"), width), *layout.wrap(Text(contract), width), Text()]
     return Lines([*lines, *(Text("  ") + line for line in layout.named(rows, width - 2))])
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tare.reports.cli import arguments, streams
+from tare.verbs import execution
 from tare.verbs.options import as_json, given, results_option, scenario_options, verb
 
 if TYPE_CHECKING:
     from tare.bench.scenario.plan import Plan
-    from tare.bench.trial_loop import Result
-    from tare.reports.analysis.build import Analysed
 
 
 @verb()
@@ -66,12 +63,7 @@ def run(
       tare run startup --until-precise 5%
       tare run --resume latest
     """
-    from tare.bench import engine
-    from tare.bench.errors import Interrupted
-    from tare.bench.host.interrupts import Interrupts
     from tare.bench.records import choice, store
-    from tare.reports.terminal import consoles
-    from tare.runners.image.cache import cache_dir
 
     if (scenario is None) == (resumed is None):
         raise click.UsageError("give either a SCENARIO or --resume DIR")
@@ -84,32 +76,11 @@ def run(
     if dry_run and planned:
         _show(planned, as_json=as_json)
         return
-    with Interrupts() as interrupts:
-        try:
-            with consoles.watching() as watcher:
-                if planned is None:
-                    result = engine.resume(path or Path(), cache_dir(), watcher)
-                else:
-                    watcher.announce(planned.arithmetic(), _about(planned))
-                    result = engine.run(planned, results, cache_dir(), watcher)
-        except Interrupted as stopped:
-            if stopped.run is not None:
-                _print_path(stopped.run, {"state": "interrupted"}, as_json=as_json)
-            raise
-        analysed = _shown(result)
-        if interrupts.pending is not None:
-            _print_run(result, as_json=as_json)
-            _judge(result)
-            why = "all trials had ended before that: the run is complete"
-            raise Interrupted(interrupts.pending.what, why, f"tare report {shlex.quote(str(result.path))}")
-    # Nothing is left to be removed from here on: a signal ends this process at once.
-    if as_json:
-        _print_run(result, as_json=True, page=None if no_page else _page(result, analysed))
+
+    if planned:
+        execution.start(planned, results, as_json=as_json, page=not no_page)
     else:
-        _print_run(result, as_json=False)
-        if not no_page:
-            _page(result, analysed)
-    _judge(result)
+        execution.go_on(path or Path(), as_json=as_json, page=not no_page)
 
 
 def _planned(scenario: str, flags: dict[str, Any]) -> Plan:
@@ -134,95 +105,10 @@ def _only_resume(**flags: Any) -> None:
             )
 
 
-def _about(planned: Plan) -> str:
-    from tare import runners
-
-    return planned.about({one.label: runners.load(one.runner).TYPICAL_S for one in planned.scenario.subjects})
-
-
 def _show(planned: Plan, *, as_json: bool) -> None:
     from tare.reports.terminal import consoles
 
     if as_json:
         streams.json({"scenario": planned.scenario, "arithmetic": planned.arithmetic(), "trials": planned.trials})
     else:
-        consoles.show(consoles.plan(planned, _about(planned), consoles.width(sys.stdout)))
-
-
-def _shown(result: Result) -> Analysed | None:
-    """Show what was measured; None where the analysis fails, which is said: the records are safe all the same."""
-    from tare import reports
-    from tare.bench.records import store
-    from tare.reports.terminal import consoles
-
-    try:
-        analysed = reports.analyse(store.load(result.path))
-        console = consoles.err()
-        console.print(reports.render(analysed.report, width=console.width), crop=False)
-    except Exception as error:  # noqa: BLE001 - whatever it is, what was measured is not lost by it
-        _not_made("report", error, result)
-        return None
-    return analysed
-
-
-def _page(result: Result, analysed: Analysed | None) -> Path | None:
-    """Write the page of the run; say the answer, and the path of the page as the last line. None where it fails."""
-    from tare import reports
-    from tare.bench.records import files
-    from tare.reports.terminal import consoles
-
-    if analysed is None:
-        return None
-    target = result.path / reports.PAGE
-    try:
-        files.write_own(target, reports.html(analysed).encode("utf-8", "replace"))
-        consoles.say(reports.sentence(analysed.report))
-    except Exception as error:  # noqa: BLE001 - as above
-        _not_made("page", error, result)
-        return None
-    streams.say(f"{target}\n")
-    return target
-
-
-def _not_made(what: str, error: Exception, result: Result) -> None:
-    from tare.bench.errors import TareError
-    from tare.bench.records import inputs
-    from tare.reports import words
-
-    why = str(error) if isinstance(error, TareError) else inputs.reason(error)
-    streams.say(
-        f"tare: the {what} of this run could not be made\n why: {words.line(why)}\n"
-        f" fix: what was measured is kept; `tare report {shlex.quote(str(result.path))}` makes the page\n"
-    )
-
-
-def _judge(result: Result) -> None:
-    """The exit code of a run that ended, and for a leak its words."""
-    from tare.bench.errors import InvalidError
-
-    if result.header.leaks:
-        names = ", ".join(f"{leak.kind} {leak.name}" for leak in result.header.leaks[:5])
-        raise InvalidError(
-            "the run left something on this host", names, f"tare report {shlex.quote(str(result.path))}; tare clean"
-        )
-    if result.failed:
-        raise SystemExit(1)
-
-
-def _print_run(result: Result, *, as_json: bool, page: Path | None = None) -> None:
-    from tare.bench.errors import OutputError
-
-    shown = None if page is None else streams.utf8(str(page))
-    state = {"state": result.header.state, "failed": result.failed, "page": shown}
-    try:
-        _print_path(result.path, state, as_json=as_json)
-    except OutputError as error:
-        raise OutputError(error.what, error.why, f"the run is complete; its directory is {result.path}") from error
-
-
-def _print_path(path: Path, state: Mapping[str, object], *, as_json: bool) -> None:
-    """The last line, alone on stdout."""
-    if as_json:
-        streams.json({"run": streams.utf8(str(path)), **state})
-    else:
-        streams.out(f"{path}\n")
+        consoles.show(consoles.plan(planned, execution.about(planned), consoles.width(sys.stdout)))

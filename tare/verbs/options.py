@@ -33,9 +33,10 @@ def verb(name: str | None = None) -> Callable[[Callable[..., None]], click.Comma
     return click.command(name, cls=arguments.Verb)
 
 
-def scenario_options(command: Any) -> Any:
-    """Add the options that replace keys of a scenario's [run] table."""
-    options = (
+def run_options(command: Any) -> Any:
+    """Add the options that any run has: how often, how precise, from which state."""
+    return _added(
+        command,
         click.option("-r", "--rounds", "--runs", type=int, help="How many rounds to measure."),
         click.option(
             "--until-precise",
@@ -54,11 +55,23 @@ def scenario_options(command: Any) -> Any:
             "--cache", type=click.Choice(["warm", "cold"]), help="The state of the host's caches before each start."
         ),
         click.option("--timeout", "timeout_s", type=float, help="Seconds after which a start counts as failed."),
+    )
+
+
+def scenario_options(command: Any) -> Any:
+    """Add the options that replace keys of a scenario's [run] table, and the choice of its subjects."""
+    further = _added(
+        command,
         click.option(
             "--ready", type=click.Choice(["ready", "first"]), help="The mark that ends the timing of a start."
         ),
         click.option("-s", "--subject", "subjects", multiple=True, help="Measure only this subject (repeatable)."),
     )
+    return run_options(further)
+
+
+def _added(command: Any, *options: Callable[[Any], Any]) -> Any:
+    """*command* with *options*, in this order of its help."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tare.bench.errors import UsageError
 from tare.bench.host import conditions
+from tare.bench.records import readiness
 from tare.bench.records.header import RunHeader, SubjectRecord
 from tare.bench.records.store import Run
 from tare.bench.stats.verdict import ALPHA, LEAST_CHANGE, RESOLUTIONS
@@ -131,8 +132,8 @@ def contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
     for name, one, other in (
         ("experiment", sections.experiment(first), sections.experiment(second)),
         ("cache", first.scenario.run.cache, second.scenario.run.cache),
-        ("ready", first.scenario.run.ready, second.scenario.run.ready),
-        ("root filesystem", _rootfs(first), _rootfs(second)),
+        ("readiness", _when(first), _when(second)),
+        ("image", _images(first), _images(second)),
         ("samepage merging", _rule(first, "ksm"), _rule(second, "ksm")),
         ("starts at once", _rule(first, "at_once"), _rule(second, "at_once")),
     ):
@@ -140,8 +141,15 @@ def contract(first: RunHeader, second: RunHeader) -> Iterator[str]:
             yield f"{name} is {one!r} in the first and {other!r} in the second"
 
 
-def _rootfs(header: RunHeader) -> str:
-    return header.scenario.rootfs or "the built-in one"
+def _when(header: RunHeader) -> str:
+    """What ended a start, in words; each contract of the run once."""
+    asked = header.scenario
+    return "; ".join(dict.fromkeys(readiness.sentence(one.ready(asked.run)) for one in asked.subjects))
+
+
+def _images(header: RunHeader) -> str:
+    own = {one.workload.image if one.workload else header.scenario.rootfs for one in header.scenario.subjects}
+    return ", ".join(sorted(image or "the built-in one" for image in own))
 
 
 def _rule(header: RunHeader, key: str) -> object:

@@ -218,7 +218,7 @@ def test_known_delays_are_recovered_with_their_bias(make: Make) -> None:
     assert report.calibration.false_verdicts == 0
     assert report.calibration.judged == 7
     assert not {claim.subject for claim in report.answer} & {"null", "process-50", "container-200"}
-    assert "differ in the payload's arguments" in report.contract.sentence
+    assert "differ in the workload's command" in report.contract.sentence
 
 
 def test_a_difference_called_between_equals_is_a_false_verdict(make: Make) -> None:
@@ -277,7 +277,7 @@ def test_a_slower_second_run_is_found(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"cache": "cold"}, "cache is 'warm' in the first and 'cold' in the second"),
-        ({"ready": "another mark"}, "ready is"),
+        ({"ready": "another mark"}, "readiness is"),
     ],
 )
 def test_runs_under_different_contracts_are_refused(tmp_path: Path, changes: dict[str, object], said: str) -> None:

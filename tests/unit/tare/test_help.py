@@ -18,7 +18,19 @@ VERBS = sorted(command.cli.commands)
 
 
 def test_the_verbs_are_those_that_are_documented() -> None:
-    assert VERBS == ["clean", "compare", "completion", "doctor", "index", "list", "pack", "plan", "report", "run"]
+    assert VERBS == [
+        "clean",
+        "compare",
+        "completion",
+        "doctor",
+        "index",
+        "list",
+        "pack",
+        "plan",
+        "report",
+        "run",
+        "weigh",
+    ]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -212,7 +212,7 @@ def test_a_subject_says_its_engine_and_what_its_probe_found(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"scenario": {**SCENARIO, "rootfs": "/srv/alpine"}}, "root filesystem is 'the built-in one' in the first"),
+        ({"scenario": {**SCENARIO, "rootfs": "/srv/alpine"}}, "image is 'the built-in one' in the first"),
         ({"scenario": {**SCENARIO, "stack": {**SCENARIO["stack"], "ksm": True}}}, "samepage merging is False"),
         ({"scenario": {**SCENARIO, "stack": {**SCENARIO["stack"], "at_once": 8}}}, "starts at once is 1 in the first"),
     ],
