@@ -181,7 +181,7 @@ def scenarios() -> str:
     """The tables of a scenario file, with those of every experiment."""
     designs = {name: experiments.load(name) for name in experiments.REGISTRY}
     parts = []
-    plain: list[tuple[str, type[Table]]] = [
+    plain: list[tuple[str, type[msgspec.Struct]]] = [
         ("The file", file.ScenarioFile),
         ("`[run]`", file.RunTable),
         ("`[grant]`", file.GrantTable),
