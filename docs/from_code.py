@@ -25,7 +25,7 @@ from tare import command, runners
 from tare.bench import experiments
 from tare.bench.records import header, readiness, resolved, rows
 from tare.bench.records.metrics import METRICS, Metric
-from tare.bench.scenario import file
+from tare.bench.scenario import file, workload_tables
 from tare.bench.scenario.design import Table
 from tare.runners.payload import Payload
 
@@ -185,8 +185,8 @@ def scenarios() -> str:
         ("The file", file.ScenarioFile),
         ("`[run]`", file.RunTable),
         ("`[grant]`", file.GrantTable),
-        ("`[workload]`", file.WorkloadTable),
-        ("`[workload]`, its `ready`", file.ReadyTable),
+        ("`[workload]`", workload_tables.WorkloadTable),
+        ("`[workload]`, its `ready`", workload_tables.ReadyTable),
         ("`[payload]`", file.PayloadTable),
         ("`[[subjects]]`", file.SubjectTable),
     ]

@@ -120,7 +120,7 @@ def _subject(report: Report, subject: SubjectFigures) -> Sequence[str]:
         ),
         None,
     )
-    reference = "reference" if subject.label == report.reference else ""
+    reference = "reference" if subject.label in report.references else ""
     return (
         _label(subject.label, emulated=subject.result_class == "emulated"),
         escaped(figure.why) if figure.median is None else words.quantity(figure.median, figure.unit),

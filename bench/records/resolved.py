@@ -74,6 +74,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     ready: Ready
 
 
+def named(workload: str, label: str) -> str:
+    """The label of a subject, with the name of its *workload* in front where a scenario has several."""
+    return f"{workload}/{label}" if workload else label
+
+
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to be measured.
 
@@ -100,6 +105,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     def argv(self) -> tuple[str, ...]:
         """What an instance runs; of a workload, what the scenario says of it."""
         return self.payload.argv if self.workload is None else self.workload.command
+
+    @property
+    def base(self) -> str:
+        """Its label without the name of its workload."""
+        return self.label.removeprefix(named(self.workload.name if self.workload else "", ""))
 
     def ready(self, run: Timing) -> Ready:
         """When an instance counts as ready: by its workload, or by the payload's mark that *run* names."""
@@ -141,6 +151,16 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     def table(self, kind: type[_Kind]) -> _Kind:
         """The experiment's own table, as its type; the defaults of *kind* where it has none."""
         return msgspec.convert(next(iter(self.tables.values()), {}), kind)
+
+    def reference_of(self, label: str) -> str:
+        """What the subject *label* is compared with: the reference, with the same workload where there are several."""
+        found = next((one for one in self.subjects if one.label == label), None)
+        return named(found.workload.name if found and found.workload else "", self.reference)
+
+    @property
+    def references(self) -> frozenset[str]:
+        """The labels with which others are compared."""
+        return frozenset(self.reference_of(one.label) for one in self.subjects)
 
     def subject(self, label: str) -> Subject:
         """The subject called *label*. Raises StopIteration where there is none."""

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import msgspec
 from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.records import inputs
-from tare.bench.records.resolved import Option, Scenario, Schedule, Subject, Workload
+from tare.bench.records.resolved import Option, Scenario, Schedule, Subject, Workload, named
 from tare.bench.scenario.design import Designs, Refusal
 from tare.bench.scenario.file import MOST_SUBJECTS, ScenarioFile, SubjectTable, fraction, near, parse, words
 from tare.bench.stats import precision
@@ -69,7 +69,7 @@ def select(scenario: Scenario, labels: Iterable[str]) -> Scenario:
     for label in sorted(wanted - known.keys()):
         why = f"{scenario.name} has no such subject"
         raise UsageError(f"--subject {label} cannot be used", why, near(label, known))
-    wanted.add(scenario.reference)
+    wanted |= {scenario.reference_of(one) for one in wanted}
     return msgspec.structs.replace(
         scenario,
         subjects=tuple(subject for subject in scenario.subjects if subject.label in wanted),
@@ -116,7 +116,7 @@ class _Resolver:
             if any(subject.label == _TARE for subject in subjects):
                 why = f"the label '{_TARE}' is taken: tare adds a bare process with it, because no subject is one"
                 raise self._error(why, f'give your subject another label, or let its runner be "{_TARE}"')
-            subjects.insert(0, self._subject(SubjectTable(label=_TARE, runner=_TARE), _TARE, {}))
+            subjects[:0] = self._with_workloads(SubjectTable(label=_TARE, runner=_TARE), _TARE, {})
         labels = [subject.label for subject in subjects]
         if len(labels) > MOST_SUBJECTS:
             raise self._error(f"it has {len(labels)} subjects", f"a scenario can have at most {MOST_SUBJECTS}")
@@ -125,16 +125,22 @@ class _Resolver:
                 raise self._error(
                     f"the label '{label}' is used {labels.count(label)} times", "give each subject a label of its own"
                 )
+        known = {subject.base for subject in subjects}
         for label in (self.file.reference, *itertools.chain.from_iterable(self.file.pairs)):
-            if label not in labels:
-                raise self._error(f"'{label}' is not a subject of this scenario", near(label, labels))
+            if label not in known:
+                raise self._error(f"'{label}' is not a subject of this scenario", near(label, known))
+        pairs = [
+            (named(work, first), named(work, second))
+            for first, second in self.file.pairs
+            for work in self.file.workloads or [""]
+        ]
         return Scenario(
             name=_shown(self.path.stem),
             text=text,
             question=self.file.question,
             experiment=self.file.experiment,
             reference=self.file.reference,
-            pairs=tuple(self.file.pairs),
+            pairs=tuple(pair for pair in pairs if set(pair) <= set(labels)),
             prices=self._prices(),
             run=self._schedule(),
             tables={self.design.table: _plain(self.table)} if self.design.table else {},
@@ -209,9 +215,20 @@ class _Resolver:
             raise self._error(why, "give fewer values")
         for combination in itertools.product(*table.matrix.values()):
             chosen = dict(zip(table.matrix, combination, strict=True))
-            yield self._subject(table, self._label(table.label, chosen), chosen)
+            yield from self._with_workloads(table, self._label(table.label, chosen), chosen)
 
-    def _subject(self, table: SubjectTable, label: str, chosen: Mapping[str, Option]) -> Subject:
+    def _with_workloads(self, table: SubjectTable, label: str, chosen: Mapping[str, Option]) -> Iterator[Subject]:
+        """The subject *label* with each workload of the file that it is to run; with the only one, if there is one."""
+        several = self.file.workloads
+        if several and (self.file.workload or table.workload):
+            raise self._error("it has [workload] and [workloads.NAME]", "give every workload a name, or have one alone")
+        for name in table.workloads:
+            if name not in several:
+                raise self._error(f"subject '{label}': there is no [workloads.{name}]", near(name, several))
+        for name in table.workloads or several or [""]:
+            yield self._subject(table, self._label(named(name, label), {}), chosen, name)
+
+    def _subject(self, table: SubjectTable, label: str, chosen: Mapping[str, Option], work_name: str) -> Subject:
         overrides = {key: chosen[key] for key in _OVERRIDES if key in chosen}
         try:  # a matrix holds values of any type: judge them as the keys that they stand for
             table = msgspec.convert({**msgspec.to_builtins(table), **overrides}, type(table))
@@ -234,15 +251,15 @@ class _Resolver:
             runner=table.runner,
             options=options,
             payload=told,
-            workload=self._workload(label, table),
+            workload=self._workload(label, table, work_name),
             memory_bytes=memory_bytes,
             cpus=grant.cpus if table.cpus is None else table.cpus,
             own=own,
         )
 
-    def _workload(self, label: str, table: SubjectTable) -> Workload | None:
-        """What this subject runs instead of the payload."""
-        work = table.workload or self.file.workload
+    def _workload(self, label: str, table: SubjectTable, name: str) -> Workload | None:
+        """What this subject runs instead of the payload: the workload *name*, or the only one."""
+        work = self.file.workloads[name] if name else table.workload or self.file.workload
         if work is None:
             return None
         if self.file.payload != type(self.file.payload)():
@@ -254,10 +271,12 @@ class _Resolver:
             raise self._error(why, f"leave {known} out")
         word, colon, rest = work.image.partition(":")
         if work.image in sources.SOURCES or (colon and word in sources.SOURCES and word != sources.DIRECTORY):
-            return work.resolved(work.image)
+            return work.resolved(name, work.image)
         if colon and word != sources.DIRECTORY and "/" not in word:
             raise self._error(f"workload.image: there is no source of images '{word}'", near(word, sources.SOURCES))
-        return work.resolved(f"{sources.DIRECTORY}:{self._directory('workload.image', rest if colon else work.image)}")
+        return work.resolved(
+            name, f"{sources.DIRECTORY}:{self._directory('workload.image', rest if colon else work.image)}"
+        )
 
     def _own(self, label: str, table: SubjectTable, memory_bytes: int) -> dict[str, Any]:
         """What the experiment makes of the keys that it added, and of its table, for this subject."""

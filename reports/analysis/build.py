@@ -73,6 +73,7 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
         git=header.git,
         versions=header.versions,
         reference=header.scenario.reference,
+        references=tuple(sorted(header.scenario.references)),
         metric=section.primary,
         experiment=sections.experiment(header),
         probe=sections.experiment(header),

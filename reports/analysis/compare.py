@@ -21,9 +21,10 @@ def wanted(header: RunHeader) -> Iterator[tuple[str, str, Literal["reference", "
     labels = [subject.label for subject in header.subject_records()]
     seen: set[frozenset[str]] = set()
     for label in labels:
-        if label != header.scenario.reference and header.scenario.reference in labels:
-            seen.add(frozenset((label, header.scenario.reference)))
-            yield label, header.scenario.reference, "reference"
+        reference = header.scenario.reference_of(label)
+        if label != reference and reference in labels:
+            seen.add(frozenset((label, reference)))
+            yield label, reference, "reference"
     for first, second in header.scenario.pairs:
         pair = frozenset((first, second))
         if pair not in seen and len(pair) == 2 and pair <= set(labels):

@@ -237,6 +237,7 @@ class Report(Part, frozen=True, kw_only=True):
     git: str
     versions: dict[str, str]
     reference: str
+    references: tuple[str, ...]
     metric: str
     rounds_done: int
     experiment: str = "startup"

@@ -71,7 +71,7 @@ class Standard:
 
     def answer(self, found: Found) -> Iterator[Claim]:
         """Native and accelerated results first, emulated ones after: they are never ranked in one list."""
-        metric, subjects, reference = self.primary, found.subjects, found.header.scenario.reference
+        metric, subjects = self.primary, found.subjects
         if none := no_answer(subjects, metric):
             yield none
             return
@@ -82,7 +82,7 @@ class Standard:
             measured = [subject for subject in subjects if subject.label not in skipped]
             for subject in sorted(measured, key=lambda subject: subject.result_class == "emulated"):
                 yield self._alone(subject)
-        if reference in skipped:
+        for reference in sorted(found.header.scenario.references & skipped):
             detail = f"the reference {reference} was skipped."
             yield Claim(lead="Nothing to compare with", detail=detail, subject=reference, verdict="no figure")
 
