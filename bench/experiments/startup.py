@@ -2,37 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from tare.bench.experiments.base import Experiment, Session
+from tare.bench.experiments.batch import Starter
 from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.start import Contract, Started, StartFailed, clock_ns, start
 from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.readings.processes import pss_bytes
 from tare.bench.records.metrics import METRICS
+from tare.bench.records.readiness import Exec
+from tare.bench.records.resolved import Scenario, Subject
+from tare.bench.scenario.design import Table
+from tare.bench.scenario.plan import Effort
 from tare.runners.base import Launch, RunnerError
+
+AtOnce = Annotated[int, Meta(ge=1, le=256)]
+
+
+class StartupTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[startup]``: how many instances a trial starts.
+
+    at_once: so many are started together; the time to ready is then the median of theirs
+    """
+
+    at_once: AtOnce | None = None
+
+
+class Keys(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a subject may set for itself.
+
+    at_once: as in ``[startup]``, for this subject alone
+    """
+
+    at_once: AtOnce | None = None
+
+
+class StartupSubject(msgspec.Struct, frozen=True, kw_only=True):
+    """How many instances a trial starts, of one subject.
+
+    at_once: so many, together
+    """
+
+    at_once: int = 1
 
 
 class Startup(Experiment):
     """What a start takes: how long each phase lasts, its processor time, and its memory once it is ready."""
 
     name = "startup"
+    table = "startup"
+    table_type = StartupTable
+    keys_type = Keys
+    own_type = StartupSubject
+    exclusive = frozenset(("at_once",))
     metrics = tuple(
         METRICS[what]
         for what in (
             "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds",
-            "cpu_seconds", "pss_bytes", "attempt_seconds",
+            "cpu_seconds", "pss_bytes", "attempt_seconds", "slowest_seconds", "further_seconds",
         )
     )  # fmt: skip
     precise = "ready_seconds"
     section = "tare.reports.sections.startup.section:SECTION"
 
+    def own(self, table: StartupTable, keys: Keys, memory_bytes: int) -> StartupSubject:  # noqa: ARG002 - of no use here
+        """The subject's own number, or that of all."""
+        return StartupSubject(at_once=keys.at_once or table.at_once or 1)
+
+    def effort(self, scenario: Scenario, subject: Subject) -> Effort:  # noqa: ARG002 - of no use here
+        """All starts of a burst."""
+        return Effort(starts=subject.keys(StartupSubject).at_once)
+
     def trial(self, session: Session, ready: Ready, name: str) -> TrialResult:
-        """One start and its stop."""
+        """One start and its stop, or a burst of them."""
         contract = session.contract(ready.subject)
+        at_once = ready.subject.keys(StartupSubject).at_once
+        if at_once > 1:
+            names = [f"{name}-{number}" for number in range(1, at_once + 1)]
+            return burst(ready.prepared.launch, names, contract, interrupts=session.interrupts, cpu_ns=session.cpu_ns)
         return start_and_stop(
             ready.prepared.launch, name, contract, interrupts=session.interrupts, cpu_ns=session.cpu_ns
         )
@@ -63,6 +120,8 @@ def start_and_stop(
             if cpu_ns:
                 extra["cpu_seconds"] = (cpu_ns(started.instance.cgroup) - cpu_before) / 1e9
             extra["pss_bytes"] = float(pss_bytes(started.instance.pids()))
+            if isinstance(contract.ready, Exec):
+                extra["further_seconds"] = _further(started, contract)
             stop_asked = clock_ns()
         removed = clock_ns()
     except StartFailed as failure:
@@ -76,6 +135,59 @@ def start_and_stop(
         readings=(Reading(values=_values(started, contract, stop_asked, removed) | extra),),
         console=started.console.tail(),
     )
+
+
+def _further(started: Started, contract: Contract) -> float:
+    """How long the command of the contract takes once more, in seconds. Raises RunnerError where it fails now."""
+    words = list(started.instance.command(contract.ready.argv))  # type: ignore[union-attr]
+    began = clock_ns()
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=contract.timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RunnerError(f"{' '.join(words)} did not end", f"within {contract.timeout_s:g} s") from None
+    took_s = (clock_ns() - began) / 1e9
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise RunnerError(f"{' '.join(words)} succeeded once, and then failed", f"status {done.returncode}: {said}")
+    return took_s
+
+
+def burst(
+    launch: Launch,
+    names: Sequence[str],
+    contract: Contract,
+    *,
+    interrupts: Interrupts,
+    cpu_ns: Callable[[Path | None], int] | None,
+) -> TrialResult:
+    """Start *names* together, wait until each is ready, and remove all. Values are those of one, by the median.
+
+    Where one of them does not get ready, the trial has failed, and the reason says how many. Raises Interrupted.
+    """
+    cpu_before = cpu_ns(None) if cpu_ns else 0
+    began = clock_ns()
+    with ExitStack() as removals:
+        with Starter(launch, contract, interrupts, len(names)) as starter:
+            attempts = starter.start(names)
+        started = []
+        for attempt in attempts:
+            removals.push(attempt.removal)
+            if attempt.started is not None:
+                started.append(attempt.started)
+        errors = [attempt.error for attempt in attempts if attempt.error is not None]
+        if errors:
+            why = f"{len(errors)} of {len(names)} did not get ready; the first: {errors[0]}"
+            status = errors[0].status if isinstance(errors[0], StartFailed) else "failed"
+            return TrialResult(status=status, reason=why, at_ns=began, lost=len(errors))
+        waits = [one.since_request_s(contract.phase) for one in started]
+        values = {"ready_seconds": median(waits), "slowest_seconds": max(waits)}
+        if cpu_ns:
+            own = sum(cpu_ns(one.instance.cgroup) - cpu_ns(None) for one in started)
+            values["cpu_seconds"] = (cpu_ns(None) + own - cpu_before) / 1e9 / len(names)
+        values["pss_bytes"] = median(float(pss_bytes(one.instance.pids())) for one in started)
+    return TrialResult(status="ok", reason="", at_ns=began, readings=(Reading(values=values),))
 
 
 def _chain(error: BaseException) -> str:

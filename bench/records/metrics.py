@@ -16,7 +16,10 @@ Unit = Literal["seconds", "bytes", "count", "ratio"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One measured quantity. ``most`` is the largest believable value, in ``unit``; only a change is ``signed``."""
+    """One measured quantity. ``most`` is the largest believable value, in ``unit``; only a change is ``signed``.
+
+    One that is ``optional`` is measured in some runs only, and in the others nobody asks for it.
+    """
 
     name: str
     unit: Unit
@@ -25,6 +28,7 @@ class Metric:
     lower_is_better: bool = True
     most: float
     signed: bool = False
+    optional: bool = False
 
     def implausible(self, value: float) -> str:
         """Why *value* cannot be true, or an empty string."""
@@ -86,11 +90,28 @@ METRICS: dict[str, Metric] = {
             most=_DAY_S,
         ),
         Metric(
+            name="slowest_seconds",
+            unit="seconds",
+            title="ready, the slowest of a burst",
+            meaning="from the request until the last of those that were started together is ready",
+            most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
+            name="further_seconds",
+            unit="seconds",
+            title="a further command",
+            meaning="how long the command takes once more in an instance that is ready by it",
+            most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
             name="attempt_seconds",
             unit="seconds",
             title="the attempt that found it ready",
             meaning="how long the connection, request or command took that succeeded; part of the time to ready",
             most=_DAY_S,
+            optional=True,
         ),
         Metric(
             name="pss_bytes",

@@ -114,8 +114,8 @@ class SubjectTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     busy_percent: as in ``[payload]``, for this subject alone
     workload: as the table ``[workload]``, for this subject alone
     workloads: names of tables ``[workloads.NAME]``: this subject runs these alone
-    matrix: ``memory_mib``, ``cpus``, ``delay_ms``, ``touch_mib``, ``busy_percent``, or an option, each with a list of
-        values: one subject is made for each combination
+    matrix: ``memory_mib``, ``cpus``, ``delay_ms``, ``touch_mib``, ``busy_percent``, a key of the experiment, or an
+        option, each with a list of values: one subject is made for each combination
     """
 
     label: str

@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 #: The label of the subject that is added, and the runner that makes it.
 _TARE = "process"
-#: Keys that a subject or a matrix may set, besides the options of its runner.
+#: Keys that a subject or a matrix may set in every experiment.
 _OVERRIDES = ("memory_mib", "cpus", "delay_ms", "touch_mib", "busy_percent")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,39}")
@@ -104,6 +104,8 @@ class _Resolver:
         self.designs = designs
         self.design = designs[file.experiment]
         self.table = getattr(file, self.design.table, self.design.table_type())
+        #: What a subject or a matrix may set, besides the options of its runner.
+        self.overrides = (*_OVERRIDES, *(field.name for field in msgspec.structs.fields(self.design.keys_type)))
 
     def scenario(self, text: str) -> Scenario:
         self._refuse_foreign_keys()
@@ -229,7 +231,7 @@ class _Resolver:
             yield self._subject(table, self._label(named(name, label), {}), chosen, name)
 
     def _subject(self, table: SubjectTable, label: str, chosen: Mapping[str, Option], work_name: str) -> Subject:
-        overrides = {key: chosen[key] for key in _OVERRIDES if key in chosen}
+        overrides = {key: chosen[key] for key in self.overrides if key in chosen}
         try:  # a matrix holds values of any type: judge them as the keys that they stand for
             table = msgspec.convert({**msgspec.to_builtins(table), **overrides}, type(table))
         except msgspec.ValidationError as error:
@@ -242,7 +244,7 @@ class _Resolver:
             tell="memory" if self.design.tells_memory else "",
             busy_percent=work.busy_percent if table.busy_percent is None else table.busy_percent,
         )
-        options = {**table.options, **{key: value for key, value in chosen.items() if key not in _OVERRIDES}}
+        options = {**table.options, **{key: value for key, value in chosen.items() if key not in self.overrides}}
         options = self._checked_options(label, table.runner, options)
         memory_bytes = (grant.memory_mib if table.memory_mib is None else table.memory_mib) * MIB
         own = self._own(label, table, memory_bytes)
@@ -311,9 +313,9 @@ class _Resolver:
             hint = near(table.runner, runners.REGISTRY)
             raise self._error(f"subject '{table.label}': there is no runner '{table.runner}'", hint)
         known = runners.load(table.runner).OPTIONS
-        for key in (*table.options, *(key for key in table.matrix if key not in _OVERRIDES)):
+        for key in (*table.options, *(key for key in table.matrix if key not in self.overrides)):
             if key not in known:
-                hint = near(key, (*known, *_OVERRIDES) if key in table.matrix else known)
+                hint = near(key, (*known, *self.overrides) if key in table.matrix else known)
                 raise self._error(f"subject '{table.label}': the runner {table.runner} has no option '{key}'", hint)
 
     def _checked_options(self, label: str, runner: str, options: Mapping[str, Option]) -> dict[str, Option]:

@@ -50,11 +50,12 @@ def analyse(run: Run, sizes: Sequence[object] = ()) -> Analysed:
     frame = tables.samples(run, ground.derived)
     medians = tables.round_medians(frame)
     meanwhile = noise.disturbance(run)
+    metrics = tables.asked_for(frame, section.metrics)
     subjects = tuple(
-        subject_figures(run, frame, medians, subject, section, ground, meanwhile)
+        subject_figures(run, frame, medians, subject, section, metrics, ground, meanwhile)
         for subject in header.subject_records()
     )
-    comparisons = tuple(compare_within(header, section.metrics, medians, subjects))
+    comparisons = tuple(compare_within(header, metrics, medians, subjects))
     found = Found(
         header=header, subjects=subjects, comparisons=comparisons, analysis=ground.analysis,
         calibration=calibrate(header, medians, subjects, comparisons),

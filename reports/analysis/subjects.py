@@ -122,6 +122,7 @@ def subject_figures(
     medians: pd.DataFrame,
     subject: SubjectRecord,
     section: Section,
+    metrics: Sequence[Metric],
     ground: Groundwork,
     meanwhile: Disturbance,
 ) -> SubjectFigures:
@@ -144,7 +145,7 @@ def subject_figures(
             refused.get(metric.name),
             meanwhile,
         )
-        for metric in section.metrics
+        for metric in metrics
     )
     # What the host did to the whole it did to its parts.
     spoilt = any(one.refused is not None for one in figures if one.metric == section.primary)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tare.bench.records.metrics import Metric
 from tare.bench.records.rows import Outcome, Sample
 from tare.bench.records.store import Run
 from tare.bench.stats.estimate import outliers
@@ -103,3 +104,9 @@ def _by_start(frame: pd.DataFrame, subject: str, metric: str) -> pd.DataFrame:
     starts = pd.MultiIndex.from_arrays([mine["round"], mine["trial"].cat.codes], names=["round", "start"])
     found = mine.set_index(starts)
     return found[~found.index.duplicated(keep="last")]
+
+
+def asked_for(frame: pd.DataFrame, metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Those of *metrics* that a run was asked for: an optional one only where there is a value of it."""
+    found = set(frame["metric"].unique()) if not frame.empty else set()
+    return tuple(metric for metric in metrics if not metric.optional or metric.name in found)

@@ -14,10 +14,11 @@ def test_the_committed_schema_is_the_generated_one() -> None:
 def test_the_tables_of_experiments_are_typed_in_it() -> None:
     made = schema.generate()
     tables = made["$defs"]["Scenario"]["properties"]["tables"]["properties"]
-    assert tables == {"stack": {"$ref": "#/$defs/StackTable"}, "least": {"$ref": "#/$defs/LeastTable"}}
+    kinds = {"startup": "StartupTable", "stack": "StackTable", "least": "LeastTable"}
+    assert tables == {name: {"$ref": f"#/$defs/{kind}"} for name, kind in kinds.items()}
     assert made["$defs"]["StackTable"]["properties"]["floor_percent"]["type"] == "number"
     own = made["$defs"]["Subject"]["properties"]["own"]["anyOf"]
-    assert own[:2] == [{"$ref": "#/$defs/RampSubject"}, {"$ref": "#/$defs/LeastSubject"}]
+    assert [one["$ref"].rpartition("/")[2] for one in own[:3]] == ["StartupSubject", "RampSubject", "LeastSubject"]
 
 
 def test_so_is_that_of_one_that_is_registered() -> None:
