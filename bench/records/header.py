@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from tare.bench.records.resolved import Option, Scenario
+from tare.bench.records.resolved import Option, Scenario, Workload
 from tare.bench.records.rows import Int64, Record, Trial
 from tare.runners.base import Accelerator, Layers
 from tare.runners.payload import Payload
@@ -103,12 +103,13 @@ class ProbedSubject(Probed, frozen=True, kw_only=True):
 class SubjectRecord(ProbedSubject, frozen=True, kw_only=True):
     """One subject as it was run: what was found of it, and what the scenario asks of it. In no file: see RunHeader.
 
-    Its first process was told to do what ``payload`` says, as ``argv``.
+    Its first process was told to do what ``payload`` says, as ``argv``; or it ran a ``workload`` of somebody's own.
     """
 
     runner: str
     options: dict[str, Option] = {}
     payload: Payload = Payload()
+    workload: Workload | None = None
     argv: tuple[str, ...] = ()
     memory_bytes: int
     cpus: int
@@ -219,6 +220,7 @@ class RunHeader(Record, frozen=True, kw_only=True):
                 runner=asked.runner,
                 options=asked.options,
                 payload=asked.payload,
+                workload=asked.workload,
                 argv=asked.argv,
                 memory_bytes=asked.memory_bytes,
                 cpus=asked.cpus,

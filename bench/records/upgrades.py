@@ -24,7 +24,7 @@ ROWS_SCHEMA = 3
 _TABLES = {"memory": "stack", "density": "stack", "least-memory": "least"}
 _OWN = ("counts", "most", "reclaim_bytes", "step_bytes")
 _RUN = ("rounds", "warmup", "seed", "cache", "ready", "timeout_s")
-_SUBJECT = ("label", "runner", "memory_bytes", "cpus", "options", "payload")
+_SUBJECT = ("label", "runner", "memory_bytes", "cpus", "options", "payload", "workload")
 #: What the payload was told by a word ``KEY=NUMBER``, and the field of :class:`runners.payload.Payload` that says it.
 _NUMBERS = {
     "delay-ms": "delay_ms",

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from tare.bench.records.metrics import Metric, show
+from tare.bench.records.readiness import Exit
 from tare.reports import words
 from tare.reports.analysis.calibration import delay_seconds
 from tare.reports.analysis.figures import Compared, SubjectFigures
@@ -70,8 +71,21 @@ _TITLES = {
 }
 
 
-def phrase(metric: Metric) -> Phrase:
-    """The phrase of *metric*; one made of its title where it has none of its own."""
+#: Where the clock stops when a command has ended, nothing starts and stays.
+_RUNS = Phrase("{} takes {} times as long as {}", "{} takes {} longer than {}", "{} takes {}")
+_RUNS_TITLE = "Time from the request until the command has ended"
+
+
+def _ends(metric: Metric, subjects: Iterable[SubjectFigures]) -> bool:
+    """Whether *metric* is the time that a command takes, for each of *subjects*."""
+    contracts = [one.workload.ready if one.workload else None for one in subjects]
+    return metric.name == "ready_seconds" and bool(contracts) and all(isinstance(one, Exit) for one in contracts)
+
+
+def phrase(metric: Metric, subjects: Iterable[SubjectFigures]) -> Phrase:
+    """The phrase of *metric* for *subjects*; one made of its title where it has none of its own."""
+    if _ends(metric, subjects):
+        return _RUNS
     title, of = metric.title, " of memory" if metric.unit == "bytes" else ""
     verb = "needs" if metric.unit == "bytes" else "takes" if metric.unit == "seconds" else "has"
     return _PHRASES.get(metric.name) or Phrase(
@@ -171,7 +185,7 @@ def sentence(compared: Compared, metric: Metric, by_label: dict[str, SubjectFigu
         (by_label[compared.reference], compared.reference_median),
     ]
     known = [(subject, value) for subject, value in ends if value is not None]
-    said = phrase(metric)
+    said = phrase(metric, [subject for subject, _ in ends])
     name = partial(one, article=metric.name != "margin_bytes")
     found = compared.verdict in ("lower", "higher") and compared.ratio is not None
     if len(known) < 2 and not found:
@@ -234,22 +248,25 @@ def alone(subject: SubjectFigures, metric: Metric) -> Lead:
     emulated = f" {EMULATED.format(subject.label)}." if subject.result_class == "emulated" else ""
     torn = words.torn([(subject.label, figure)])
     return Lead(
-        sentence=_begin(phrase(metric).one.format(name, shown(figure.median, figure.unit))) + ".",
+        sentence=_begin(phrase(metric, [subject]).one.format(name, shown(figure.median, figure.unit))) + ".",
         grounds=f"The median of {words.plural(figure.rounds, 'round')}{between}.{torn}{emulated}",
-        title=title(metric),
+        title=title(metric, [subject]),
         unit=metric.unit,
     )
 
 
-def title(metric: Metric) -> str:
-    """What the bars of *metric* are."""
+def title(metric: Metric, subjects: Iterable[SubjectFigures]) -> str:
+    """What the bars of *metric* are, for *subjects*."""
+    if _ends(metric, subjects):
+        return _RUNS_TITLE
     return _TITLES.get(metric.name) or f"{metric.title[:1].upper()}{metric.title[1:]}: {metric.meaning}"
 
 
 def with_bars(lead: Lead, subjects: Iterable[SubjectFigures], metric: Metric, sides: Container[str] = ()) -> Lead:
     """*lead* with a bar for each of *subjects* that was not skipped; *sides* are those of its sentence."""
-    bars = ordered((bar(subject, metric) for subject in subjects if not subject.skipped), sides)
-    return msgspec.structs.replace(lead, title=title(metric), unit=metric.unit, bars=bars)
+    measured = [subject for subject in subjects if not subject.skipped]
+    bars = ordered((bar(subject, metric) for subject in measured), sides)
+    return msgspec.structs.replace(lead, title=title(metric, measured), unit=metric.unit, bars=bars)
 
 
 def _begin(text: str) -> str:

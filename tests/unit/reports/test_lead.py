@@ -9,6 +9,8 @@ import pytest
 
 from tare import reports
 from tare.bench.records import store
+from tare.bench.records.readiness import Exit, Tcp
+from tare.bench.records.resolved import Workload
 from tare.reports.analysis import lead
 from tare.reports.analysis.model import Bar, Lead, Report
 from tare.reports.page.render import widths
@@ -241,3 +243,19 @@ def test_no_name_and_no_value_is_cut_in_a_narrow_terminal(width: int) -> None:
 
 def test_a_hostile_name_is_inert_in_a_terminal() -> None:
     assert "\x1b" not in "".join(drawn(80, bar("\x1b[31mred", 1.0)))
+
+
+def test_a_command_that_ends_is_not_said_to_start(tmp_path: Path) -> None:
+    job = Workload(command=("job",), ready=Exit())
+    chosen = [synthetic.subject(one, workload=job) for one in ("process", "runc")]
+    found = reports.build(store.load(synthetic.write_run(tmp_path / "run", chosen))).lead
+    assert found.sentence.startswith("runc takes 35 times as long as a bare process: ")
+    assert found.title == "Time from the request until the command has ended"
+
+
+def test_a_server_is_said_to_start(tmp_path: Path) -> None:
+    server = Workload(command=("serve",), ready=Tcp(port=80))
+    chosen = [synthetic.subject(one, workload=server) for one in ("process", "runc")]
+    report = reports.build(store.load(synthetic.write_run(tmp_path / "run", chosen)))
+    assert report.lead.sentence.startswith("runc takes 35 times as long to start as a bare process: ")
+    assert report.contract.ready_when == ("its port 80 accepted a connection",)
