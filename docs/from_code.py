@@ -33,7 +33,7 @@ MADE = Path(__file__).parent / "reference" / "made"
 #: What stands in the files of a run, outermost first.
 RECORDS: tuple[type, ...] = (
     header.RunHeader, resolved.Scenario, resolved.Schedule, resolved.Subject, Payload, resolved.Workload,
-    *get_args(readiness.Ready), header.ProbedSubject, rows.Trial,
+    *get_args(readiness.Ready), header.ProbedSubject, header.ImageRecord, rows.Trial,
     header.Host, header.Finding, header.Leak, header.Precision, header.Look, rows.Sample, rows.Outcome, rows.Stop,
     rows.Meanwhile, rows.Other,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.experiments import specification
 from tare.bench.host import doctor
-from tare.bench.records.header import ProbedSubject
+from tare.bench.records.header import ImageRecord, ProbedSubject
 from tare.bench.records.readiness import Exec
 from tare.bench.records.resolved import Subject
 from tare.bench.records.rows import Outcome
@@ -77,7 +77,7 @@ def try_subject(
         except OSError as error:
             why = f"it could not be prepared: {error}"
             support = Support(ok=False, version=support.version, why=why, fix="tare doctor")
-    record = _record(subject, runner, support, reclaim_bytes)
+    record = _record(subject, runner, support, reclaim_bytes, image if prepared else None)
     ready = Ready(subject, prepared, record, image) if prepared is not None and image is not None else None
     return Preparation(support=support, record=record, ready=ready)
 
@@ -124,7 +124,9 @@ def prepare(subject: Subject, image: Image, scratch: Scratch, folder: str, clean
     return cleanup.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
 
 
-def _record(subject: Subject, runner: Runner, support: Support, reclaim_bytes: int) -> ProbedSubject:
+def _record(
+    subject: Subject, runner: Runner, support: Support, reclaim_bytes: int, image: Image | None
+) -> ProbedSubject:
     if not reclaim_bytes:
         support = replace(support, reclaims="")
     return ProbedSubject(
@@ -132,6 +134,7 @@ def _record(subject: Subject, runner: Runner, support: Support, reclaim_bytes: i
         label=subject.label,
         reclaim_bytes=reclaim_bytes,
         skipped="" if support.ok else support.why or "its probe failed without a reason",
+        image=None if image is None else ImageRecord(source=image.source, digest=image.digest),
     )
 
 
@@ -150,8 +153,16 @@ def skipped_outcome(record: ProbedSubject) -> Outcome:
 
 
 def require_same_class(before: ProbedSubject | None, now: ProbedSubject) -> None:
-    """Raise UsageError when a resumed run would mix two versions or two accelerators under one label."""
-    if before is None or (before.version, before.accelerator) == (now.version, now.accelerator):
+    """Raise UsageError when a resumed run would mix versions, accelerators or images under one label."""
+    if before is None:
+        return
+    if before.image and now.image and before.image.digest != now.image.digest:
+        raise UsageError(
+            f"the run cannot go on: the image {now.image.source} of {now.label} changed",
+            f"its digest was {before.image.digest}, it is {now.image.digest}",
+            "start a new run",
+        )
+    if (before.version, before.accelerator) == (now.version, now.accelerator):
         return
     raise UsageError(
         f"the run cannot go on: {now.label} changed",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tare.bench.records.resolved import Subject, Workload
 from tare.runners.base import Image, RunnerError, Spec, User
+from tare.runners.image import elf
+from tare.runners.image.shapes.oci import architecture
 
 #: What a program finds where nobody says otherwise (docker's default).
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -51,11 +53,20 @@ def _program(name: str, path: str, image: Image) -> str:
     for place in places:
         found = inside(image.directory, place if place.startswith("/") else f"/{place}")
         if found is not None and stat.S_ISREG(found.stat().st_mode) and found.stat().st_mode & 0o111:
+            _same_machine(found, place, image)
             return place if place.startswith("/") else f"/{place}"
     where = "it is not an executable file there" if "/" in name else f"it is in none of {path}"
     raise RunnerError(
         f"the image {image.source} has no program {name}", where, "correct the command, or take another image"
     )
+
+
+def _same_machine(file: Path, place: str, image: Image) -> None:
+    """Raise RunnerError where the program *file* is for another machine than this host."""
+    found, here = elf.machine(file), architecture()
+    if not elf.runs_on(found, here):
+        why = f"its program {place} is for {found}, and this host is {here}"
+        raise RunnerError(f"the image {image.source} cannot run here", why, f"take the image for {here}")
 
 
 def inside(root: Path, path: str) -> Path | None:

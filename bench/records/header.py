@@ -85,6 +85,17 @@ class Probed(Record, frozen=True, kw_only=True):
     fix: str = ""
 
 
+class ImageRecord(Record, frozen=True, kw_only=True):
+    """What every instance of a subject found below its root.
+
+    source: what it was made from, as a scenario says it
+    digest: sixteen hexadecimal digits over its content; empty for ``host``, whose content is not read
+    """
+
+    source: str
+    digest: str
+
+
 class ProbedSubject(Probed, frozen=True, kw_only=True):
     """What was found of a subject, and the files that hold its exact configuration. What was asked of it: see Scenario.
 
@@ -92,12 +103,14 @@ class ProbedSubject(Probed, frozen=True, kw_only=True):
     reclaim_bytes: how much of its memory each instance was asked for
     manifest: files with the exact configuration, relative to the run's directory
     skipped: why nothing was started; empty if it was
+    image: what its instances found below their root; null where it was skipped, and in older runs
     """
 
     label: str
     reclaim_bytes: int = 0
     manifest: tuple[str, ...] = ()
     skipped: str = ""
+    image: ImageRecord | None = None
 
 
 class SubjectRecord(ProbedSubject, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from tare.bench.scenario.file import MOST_SUBJECTS, ScenarioFile, SubjectTable, 
 from tare.bench.stats import precision
 from tare.bench.stats.verdict import LEAST_ROUNDS
 from tare.runners.image import sources
+from tare.runners.image.archives.stream import ImageRefused
 from tare.runners.payload import Payload
 
 MIB = 1 << 20
@@ -271,14 +272,14 @@ class _Resolver:
         if known:
             why = f"subject '{label}': {known} belongs to the payload, and it runs a workload of your own"
             raise self._error(why, f"leave {known} out")
-        word, colon, rest = work.image.partition(":")
-        if work.image in sources.SOURCES or (colon and word in sources.SOURCES and word != sources.DIRECTORY):
-            return work.resolved(name, work.image)
-        if colon and word != sources.DIRECTORY and "/" not in word:
-            raise self._error(f"workload.image: there is no source of images '{word}'", near(word, sources.SOURCES))
-        return work.resolved(
-            name, f"{sources.DIRECTORY}:{self._directory('workload.image', rest if colon else work.image)}"
-        )
+        try:
+            image = sources.absolute(work.image, self.path.parent)
+        except ImageRefused as refused:
+            raise self._error(f"workload.image: {refused}", refused.fix) from None
+        if not _is_text(image):
+            why = f"workload.image: the path in {_shown(image)} is not UTF-8, and a run's record is"
+            raise self._error(why, "rename it, or move it")
+        return work.resolved(name, image)
 
     def _own(self, label: str, table: SubjectTable, memory_bytes: int) -> dict[str, Any]:
         """What the experiment makes of the keys that it added, and of its table, for this subject."""

@@ -71,7 +71,8 @@ class WorkloadTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     env: environment variables, beside those of the image
     cwd: the directory in which it begins; empty: what the image says
     user: whose rights it has, as a name or ``UID[:GID]`` of the image; empty: what the image says
-    image: what it finds below its root: ``host``, ``payload``, or a directory
+    image: what it finds below its root: ``host``, ``payload``, a directory, an archive, or what else is a source of
+        images; a relative path is one from the directory of the scenario
     ports: on which it listens; that of ``ready`` need not be said
     ready: when it counts as ready: ``"mark"``, which it writes itself (``tare ready`` and a line feed), or a table
     """

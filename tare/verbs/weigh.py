@@ -128,10 +128,14 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _absolute(image: str) -> str:
     """*image*, with a path in it made absolute: the scenario's file is elsewhere."""
-    word, colon, rest = image.rpartition(":") if Path(image).exists() else image.partition(":")
-    if Path(image).exists():
-        return str(Path(image).absolute())
-    return f"{word}:{Path(rest).absolute()}" if colon and Path(rest).exists() else image
+    from tare.bench.errors import UsageError
+    from tare.runners.image import sources
+    from tare.runners.image.archives.stream import ImageRefused
+
+    try:
+        return sources.absolute(image, Path.cwd())
+    except ImageRefused as refused:
+        raise UsageError(refused.what, refused.why, refused.fix) from None
 
 
 def _chosen(asked: str | dict[str, Any], image: str) -> list[str]:

@@ -15,7 +15,7 @@ import pandas as pd
 from tare.bench.errors import UsageError
 from tare.bench.host import conditions
 from tare.bench.records import readiness
-from tare.bench.records.header import RunHeader, SubjectRecord
+from tare.bench.records.header import ImageRecord, RunHeader, SubjectRecord
 from tare.bench.records.store import Run
 from tare.bench.stats.verdict import ALPHA, LEAST_CHANGE, RESOLUTIONS
 from tare.reports import sections, words
@@ -179,7 +179,13 @@ def _differs(first: SubjectRecord, second: SubjectRecord) -> Iterator[str]:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             yield f"{first.label}: {name} was {spelled(one)}, is {spelled(other)}"
+    if first.image and second.image and first.image.digest != second.image.digest:
+        yield f"{first.label}: image was {_named(first.image)}, is {_named(second.image)}"
     yield from (f"{first.label}: {text}" for text in conditions.differences(first.facts, second.facts))
+
+
+def _named(image: ImageRecord) -> str:
+    return f"{image.source} ({image.digest or 'not read'})"
 
 
 def _conditions(first: RunHeader, second: RunHeader) -> Iterator[str]:

@@ -1,0 +1,95 @@
+"""What a source of images is."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tare.runners.base import Image, RunnerError
+from tare.runners.image.archives.stream import ImageRefused
+
+#: Is told what is done now, and how many bytes of it are done.
+Note = Callable[[str, int], object]
+
+_PIECE = 1 << 20
+_TAIL = 3
+
+
+class Make(Protocol):
+    """Makes the image that the text after the colon names, below the cache. Raises RunnerError."""
+
+    def __call__(self, rest: str, cache: Path, note: Note, /) -> Image:
+        """See the class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A source: how it is written, what it means, and what makes the image.
+
+    ``path`` splits the text after the colon into the path in it, taken from a directory, and what follows that; None
+    where there is no path in it.
+    """
+
+    form: str
+    meaning: str
+    make: Make
+    path: Callable[[str, Path], tuple[Path, str]] | None = None
+
+
+def silent(_what: str, _bytes: int) -> None:
+    """Tell nobody."""
+
+
+def whole(rest: str, beside: Path) -> tuple[Path, str]:
+    """All of *rest* is a path."""
+    return beside / rest, ""
+
+
+def tagged(rest: str, beside: Path) -> tuple[Path, str]:
+    """``PATH`` or ``PATH:TAG``: the longest path that exists, since there may be colons in it and in the tag."""
+    path, tag = rest, ""
+    while not (beside / path).exists() and ":" in path:
+        path, _, last = path.rpartition(":")
+        tag = f":{last}{tag}"
+    return (beside / path, tag) if (beside / path).exists() else (beside / rest, "")
+
+
+def a_file(path: Path) -> Path:
+    """*path*, if it is a file that can be read. Raises ImageRefused."""
+    if not path.is_file():
+        raise ImageRefused(f"cannot use the image {path}", "there is no such file", "correct the path")
+    return path
+
+
+def hash_of(path: Path, note: Note) -> str:
+    """Sixteen hexadecimal digits over the content of a file. Raises ImageRefused."""
+    total, done = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_PIECE):
+                total.update(data)
+                done += len(data)
+                note(f"reading {path.name}", done)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ImageRefused(f"cannot use the image {path}", why, "give a file that this user may read") from error
+    return total.hexdigest()[:16]
+
+
+def run(argv: Sequence[str], what: str, install: str, timeout_s: float = 1800) -> str:
+    """What the program *argv* prints. Raises RunnerError, in which *what* failed and *install* says how to get it."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False)
+    except FileNotFoundError:
+        raise RunnerError(what, f"there is no program {argv[0]}", install) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RunnerError(what, str(error), "run the command by hand to see more") from error
+    if done.returncode:
+        said = [line for line in done.stderr.strip().splitlines() if line.strip()][-_TAIL:]
+        why = f"`{' '.join(argv[:3])} ...` ended with {done.returncode}: {'; '.join(said) or 'it said nothing'}"
+        raise ImageRefused(what, why, "correct the name, or run the command by hand to see more")
+    return done.stdout
