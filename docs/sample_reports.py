@@ -24,7 +24,7 @@ MADE = HERE / "made"
 #: Scenario -> rounds, and the largest number of instances of a container or process, and of a virtual machine.
 SMALLER: dict[str, tuple[int, int, int]] = {
     "quick": (8, 0, 0), "startup": (8, 0, 0), "runtime": (8, 0, 0), "calibration": (8, 0, 0), "least-memory": (1, 0, 0),
-    "memory": (2, 50, 3), "density": (1, 50, 3), "busy": (1, 12, 3), "give-back": (2, 2, 2), "granularity": (2, 10, 3),
+    "memory": (2, 50, 3), "density": (1, 50, 3), "busy": (1, 12, 12), "give-back": (2, 2, 2), "granularity": (2, 10, 3),
 }  # fmt: skip
 
 

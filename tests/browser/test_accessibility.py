@@ -26,6 +26,8 @@ KINDS = [
 ]
 #: Its rules for these levels of WCAG alone: what it calls best practice is a matter of taste.
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
+#: What the colours of a scheme can change; all else was judged in the light one.
+CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 #: Everything that a reader can unfold.
 UNFOLD = "() => { for (const one of document.querySelectorAll('details')) one.open = true; }"
 
@@ -51,7 +53,8 @@ def look(browser: Browser, path: Path, axe: str, *, scheme: Literal["light", "da
         page.goto(path.as_uri())
         page.evaluate(UNFOLD)
         page.evaluate(axe)
-        return violations(page.evaluate("rules => axe.run(document, rules)", RULES))
+        rules = RULES if scheme == "light" else CONTRAST
+        return violations(page.evaluate("rules => axe.run(document, rules)", rules))
     finally:
         context.close()
 
