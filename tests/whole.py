@@ -134,6 +134,15 @@ def slowest(times: Sequence[tuple[float, str]]) -> list[str]:
     return [f"  {took:6.1f} s  {name}" for took, name in sorted(times, reverse=True)[:SLOWEST]]
 
 
+def rooms(times: Sequence[tuple[float, str]]) -> list[str]:
+    """Where the time goes: the seconds of each folder of tests, the largest first."""
+    found: dict[str, float] = {}
+    for took, name in times:
+        room = "/".join(name.split("/")[:2])
+        found[room] = found.get(room, 0.0) + took
+    return [f"  {took:6.0f} s  {room}" for room, took in sorted(found.items(), key=lambda one: -one[1])]
+
+
 def covered() -> dict[str, float]:
     """The coverage of each package, in per cent, of both parts together."""
     measured = coverage.Coverage(config_file=str(ROOT / "pyproject.toml"))
@@ -155,7 +164,10 @@ def main(arguments: Sequence[str]) -> int:
         if signals.seen:
             return INTERRUPTED
     click.echo("\nthe slowest tests")
-    click.echo("\n".join(slowest([time for part in both for time in part.times])))
+    times = [time for part in both for time in part.times]
+    click.echo("\n".join(slowest(times)))
+    click.echo("\nwhere the time went")
+    click.echo("\n".join(rooms(times)))
     click.echo("\ncoverage (the lines that no test reaches: .venv/bin/coverage report)")
     short = False
     for name, percent in covered().items():

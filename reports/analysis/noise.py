@@ -87,11 +87,13 @@ def refuse(
     others: Sequence[float] = (),
     who: tuple[Mover, ...] = (),
     name: str = "the figure",
+    share: float = 1.0,
 ) -> Refused | None:
     """Why *value*, a figure in *unit* with the interval *ends* over *rounds*, is no headline; None where it is one.
 
     *waited* is the part of the time in which others had the processors. *others* has one entry a round: what of that
-    round's figure is theirs. *who* moved or ran most. *name* is what the sentence calls the figure.
+    round's figure is theirs, and may be up to *share* of it. *who* moved or ran most. *name* is what the sentence calls
+    the figure.
     """
     low, high = ends
     spread = None if low is None or high is None else (high - low) / 2
@@ -100,7 +102,7 @@ def refuse(
         reason="spread", value=float(value), unit=unit, low=low, high=high, spread=spread, others=theirs, waited=waited,
         who=who, sentence="",
     )  # fmt: skip
-    if theirs is not None and theirs > abs(value):
+    if theirs is not None and theirs > share * abs(value):
         need = None if _biased(others) else _rounds(rounds, theirs, value)
         return _told(msgspec.structs.replace(found, reason="others", rounds=need), name)
     if waited > _MOST_WAITED:

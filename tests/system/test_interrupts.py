@@ -22,7 +22,7 @@ from tests.conftest import require
 from tests.system import interrupting
 from tests.system.interrupting import TARE
 
-TRIES = int(os.environ.get("TARE_INTERRUPTS", "3"))
+TRIES = int(os.environ.get("TARE_INTERRUPTS", "2"))
 SEED = int(os.environ.get("TARE_SEED", "1"))
 #: Each so many is gone on with to its end, too.
 RESUMED = 3 if TRIES < 20 else 20

@@ -60,7 +60,9 @@ def test_it_passes_if_both_parts_do_and_both_run(tmp_path: Path, unit: str, syst
     assert len(re.findall(r"^FAILED ", done.stdout, re.MULTILINE)) == (FAILS in unit)
     for name in whole.FLOORS:
         assert re.search(rf"^  {name} +100.0 %, with a floor of", done.stdout, re.MULTILINE)
-    slow, said = done.stdout.split("the slowest tests")[1].split("coverage (")
+    slow, rest = done.stdout.split("the slowest tests")[1].split("where the time went")
+    where, said = rest.split("coverage (")
+    assert re.search(r"^ +[0-9]+ s  tests/unit$", where, re.MULTILINE)
     assert "tests/unit/test_unit.py::test_passes" in slow
     first, second = said.split("\ntests\n")[1].splitlines()
     assert ("1 passed" in first, "1 failed" in first) == (True, FAILS in unit)

@@ -236,3 +236,19 @@ def test_partly_unmapped_huge_pages_are_a_part_only_where_the_kernel_says_that_t
     found = row(build([synthetic.container(burden=Burden(each=waiting), counts=(1, 2, 4))]), "container", 4)
     assert found.parts["partly_unmapped"] == 0
     assert found.residual_bytes == 400 * KIB
+
+
+def test_where_it_does_not_balance_and_others_moved_most_of_it_they_are_named(tmp_path: Path) -> None:
+    """A ledger of which others have 80 %: claimed where it balances, and theirs where it does not."""
+
+    def last(name: str, missing: float) -> LedgerRow:
+        each = {"payload": 4 * MIB, "others": 32 * MIB, "unaccounted": missing}
+        run = store.load(synthetic.write(tmp_path / name, [synthetic.container(burden=Burden(each=each))]))
+        rows: tuple[LedgerRow, ...] = reports.build(run).analysis.ledger
+        return max((row for row in rows if row.subject == "container"), key=lambda row: row.n)
+
+    assert last("explained", 0.0).refused is None
+    missing = last("missing", 4 * MIB)
+    assert missing.refused is not None
+    assert missing.refused.reason == "others"
+    assert missing.why.startswith("too noisy: this host moved by 1.56 GiB meanwhile")

@@ -24,6 +24,8 @@ from tare.reports.sections.ramp.ramps import Program, Ramps, chosen
 #: A residual balances below this part of the change, or below so much for each instance, whichever is larger.
 MOST_FRACTION = 0.05
 MOST_EACH_BYTES = 2.0**20
+#: Of a change that the parts do not explain, the share from which on it is said that other processes spoilt it.
+MOST_UNEXPLAINED = 0.5
 
 ANONYMOUS = "anonymous:"
 OTHERS = f"{ANONYMOUS}other processes"
@@ -185,6 +187,8 @@ def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program]
     around = estimate.estimate(matrix[:, 0].tolist())
     allowed = allowed_bytes(change, n)
     others = group[OTHERS].fillna(0.0).to_numpy(dtype="float64")
+    # Where the ledger does not balance and others moved most of what is in it, it is they who are in the way.
+    explained = abs(residual) <= allowed
     refused = noise.refuse(
         change,
         "bytes",
@@ -193,8 +197,9 @@ def _row(subject: str, n: int, group: pd.DataFrame, known: Mapping[str, Program]
         others=others.tolist(),
         who=who,
         name=f"the change with {words.plural(n, 'instance')}",
+        share=1.0 if explained else MOST_UNEXPLAINED,
     )
-    balanced = abs(residual) <= allowed and refused is None
+    balanced = explained and refused is None
     lefts, shares = _left(matrix), _fraction(matrix)
     each = np.abs(lefts) <= np.maximum(MOST_FRACTION * np.abs(matrix[:, 0]), MOST_EACH_BYTES * n)
     each &= np.abs(others) <= np.abs(matrix[:, 0])
