@@ -14,6 +14,7 @@ import tomli_w
 from tare.bench.errors import UsageError
 
 _SUBJECT = re.compile(r"(?:(?P<label>[^=,]+)=)?(?P<runner>[a-z0-9-]+)(?:,(?P<options>.*))?", re.DOTALL)
+_FEW = 4
 _READY = "mark, line:REGEX, tcp:PORT, http://:PORT/PATH, exec:COMMAND, exit or exit:STATUS"
 
 
@@ -71,8 +72,8 @@ def _reference(tables: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _pairs(labels: Sequence[str]) -> list[list[str]]:
-    """Each with the next: the reference is compared with all anyway."""
-    return [list(pair) for pair in itertools.pairwise(labels)] if len(labels) > 2 else []
+    """Of a few, each with the next: the reference is compared with all anyway."""
+    return [list(pair) for pair in itertools.pairwise(labels)] if 2 < len(labels) <= _FEW else []
 
 
 def subject(text: str) -> dict[str, Any]:
