@@ -79,6 +79,7 @@ def weigh(
     """
     from tare.bench.records import files
     from tare.bench.scenario import words
+    from tare.runners.image import sources
 
     if not command and image == "host":
         raise click.UsageError("give a command after --, or an --image that names one")
@@ -86,7 +87,7 @@ def weigh(
         command=command,
         subjects=subjects or _chosen(words.ready(ready), image),
         ready=ready,
-        image=_absolute(image),
+        image=sources.absolute(image, Path.cwd()),
         env=dict(_variable(one) for one in env),
         cwd=cwd,
         user=user,
@@ -124,18 +125,6 @@ def _variable(text: str) -> tuple[str, str]:
     if not name or not equals:
         raise click.UsageError(f"--env {text}: write NAME=VALUE")
     return name, value
-
-
-def _absolute(image: str) -> str:
-    """*image*, with a path in it made absolute: the scenario's file is elsewhere."""
-    from tare.bench.errors import UsageError
-    from tare.runners.image import sources
-    from tare.runners.image.archives.stream import ImageRefused
-
-    try:
-        return sources.absolute(image, Path.cwd())
-    except ImageRefused as refused:
-        raise UsageError(refused.what, refused.why, refused.fix) from None
 
 
 def _chosen(asked: str | dict[str, Any], image: str) -> list[str]:
