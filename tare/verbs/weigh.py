@@ -79,7 +79,6 @@ def weigh(
     """
     from tare.bench.records import files
     from tare.bench.scenario import words
-    from tare.runners.image import sources
 
     if not command and image == "host":
         raise click.UsageError("give a command after --, or an --image that names one")
@@ -87,7 +86,7 @@ def weigh(
         command=command,
         subjects=subjects or _chosen(words.ready(ready), image),
         ready=ready,
-        image=sources.absolute(image, Path.cwd()),
+        image=_absolute(image),
         env=dict(_variable(one) for one in env),
         cwd=cwd,
         user=user,
@@ -118,6 +117,18 @@ def _planned(text: str) -> Plan:
         except UsageError as error:
             # The file is nobody's: what is wrong is on the command line.
             raise UsageError("this cannot be weighed", error.why, error.fix) from None
+
+
+def _absolute(image: str) -> str:
+    """*image* with whole paths, since the scenario's file lies elsewhere. Raises UsageError for none that can be."""
+    from tare.bench.errors import UsageError
+    from tare.runners.image import sources
+    from tare.runners.image.archives.stream import ImageRefused
+
+    try:
+        return sources.absolute(image, Path.cwd())
+    except ImageRefused as refused:
+        raise UsageError(f"--image {image} cannot be used", refused.why, refused.fix) from None
 
 
 def _variable(text: str) -> tuple[str, str]:
