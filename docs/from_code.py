@@ -27,6 +27,7 @@ from tare.bench.records import header, readiness, resolved, rows
 from tare.bench.records.metrics import METRICS, Metric
 from tare.bench.scenario import file, workload_tables
 from tare.bench.scenario.design import Table
+from tare.runners.image import sources
 from tare.runners.payload import Payload
 
 MADE = Path(__file__).parent / "reference" / "made"
@@ -155,7 +156,7 @@ def _rows_of(kind: type) -> Iterator[tuple[str, str, str, str]]:
 def commands() -> str:
     """Every verb with its arguments and options."""
     parts = []
-    for name, verb in sorted(command.cli.commands.items()):
+    for name, verb in _verbs():
         text = inspect.cleandoc(verb.help or "")
         if not text:
             raise MissingError(f"tare {name} has no help")
@@ -166,6 +167,14 @@ def commands() -> str:
         if example.strip():
             parts.append(f"Example:\n\n```text\n{inspect.cleandoc(example)}\n```\n")
     return "\n".join(parts)
+
+
+def _verbs() -> Iterator[tuple[str, click.Command]]:
+    """All verbs by name; after a group of them, those of the group."""
+    for name, verb in sorted(command.cli.commands.items()):
+        yield name, verb
+        if isinstance(verb, click.Group):
+            yield from ((f"{name} {inner}", one) for inner, one in sorted(verb.commands.items()))
 
 
 def _options_of(name: str, verb: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
@@ -224,6 +233,11 @@ def _experiments() -> Iterator[tuple[str, str, str]]:
         yield f"`{name}`", markdown(" ".join(words.split())), ", ".join(f"`{metric.name}`" for metric in one.metrics)
 
 
+def images() -> str:
+    """The sources of images, and the shapes."""
+    return table(("image", "what it is"), ((f"`{one.form}`", one.meaning) for one in sources.SOURCES.values()))
+
+
 def options() -> str:
     """The options of every runner; runners with the same options share their lines."""
     same: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
@@ -278,7 +292,8 @@ def records() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "commands": commands, "scenarios": scenarios, "options": options, "metrics": metrics, "records": records,
+    "commands": commands, "scenarios": scenarios, "images": images, "options": options, "metrics": metrics,
+    "records": records,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import warnings
 import click
 
 from tare.reports.cli import arguments, streams
-from tare.verbs import host, measure, runs, weigh
+from tare.verbs import host, images, measure, runs, weigh
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -27,6 +27,7 @@ VERBS = (
     runs.compare,
     runs.index,
     runs.pack,
+    images.image,
     host.clean,
 )
 

@@ -33,6 +33,7 @@ KINDS = ("unit", "conformance", "oci", "escape", "system", "browser", "calibrati
 REQUIREMENTS = {
     "binutils": "GNU as for both processors that the runtime has a program for",
     "browser": "a Chromium that starts headless",
+    "busybox": "a busybox that needs no libraries",
     "bwrap": "bubblewrap, and a user who may make namespaces with it",
     "cgroups": "the right to make cgroups",
     "clang": "clang, to see what it says of our C files",
@@ -45,6 +46,7 @@ REQUIREMENTS = {
     "kvm": "hardware acceleration that a Linux guest gets through",
     "latin": "a locale that is not UTF-8 (apt-get install locales)",
     "libvirt": "libvirt-python with the QEMU driver",
+    "mmdebstrap": "mmdebstrap, and packages that apt reaches",
     "memory": "5 GiB of memory that are available",
     "nat": "nft or iptables",
     "podman": "podman and conmon",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, cast
 
@@ -111,6 +111,26 @@ def status(what: str) -> Iterator[None]:
         return
     with console.status(what, spinner="line"):  # of characters that every encoding has
         yield
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int], None]]:
+    """What is told what goes on, and of how many bytes: it shows that on a terminal, and says nothing elsewhere."""
+    console = err()
+    if not console.is_terminal:
+        yield lambda _what, _done: None
+        return
+    with console.status("", spinner="line") as shown:
+        last = ("", -1)
+
+        def tell(what: str, done: int) -> None:
+            nonlocal last
+            now = (what, done >> 20)  # every MiB is often enough
+            if now != last:
+                last = now
+                shown.update(Text(words.clean(what) + (f": {words.size(done)}" if done else "")))
+
+        yield tell
 
 
 @contextmanager

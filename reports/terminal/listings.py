@@ -17,6 +17,7 @@ from tare.reports import words
 from tare.reports.cli import streams
 from tare.reports.terminal import consoles, layout
 from tare.reports.terminal.layout import Lines
+from tare.runners.image.kept import Kept
 
 Row = Mapping[str, str]
 
@@ -87,6 +88,52 @@ def table_of_runs(rows: Sequence[Row], width: int) -> RenderableType:
     ]
     table = layout.Table(titles=("started", "state", "scenario", "run"), rows=cells, left=(1, 2, 3), open_end=True)
     return Lines(list(table.lines(width)))
+
+
+def images(found: Sequence[Kept]) -> None:
+    """Print the images that are kept."""
+    rows = [(one.record.source, one.record.digest, one.disk_bytes, one.record.made_at) for one in found]
+    if sys.stdout.isatty():
+        consoles.show(table_of_images(rows, consoles.width(sys.stdout)))
+    else:
+        streams.out(fields([source, digest, str(size), made] for source, digest, size, made in rows))
+
+
+def table_of_images(rows: Sequence[tuple[str, str, int, str]], width: int) -> RenderableType:
+    """One line an image, its source at the end and never broken; a sentence when there are none."""
+    if not rows:
+        return Text("no image is kept yet; `tare image build busybox` makes one")
+    cells = [
+        (Text(digest), Text(words.size(size)), Text(made[:16].replace("T", " ")), Text(words.line(source)))
+        for source, digest, size, made in rows
+    ]
+    table = layout.Table(titles=("digest", "on disk", "made", "source"), rows=cells, left=(2, 3), open_end=True)
+    return Lines(list(table.lines(width)))
+
+
+def image(found: Sequence[Kept]) -> None:
+    """Print what is known of these images."""
+    lines: list[Text] = []
+    for one in found:
+        record, config = one.record, one.record.config
+        told = {
+            "source": record.source,
+            "digest": record.digest,
+            "made": record.made_at,
+            "holds": f"{words.plural(record.files, 'file')}, {words.size(record.size_bytes)}"
+            + (f"; {words.plural(record.left_out, 'device')} left out" if record.left_out else ""),
+            "on disk": words.size(one.disk_bytes),
+            "command": " ".join(config.command),
+            "environment": " ".join(f"{name}={value}" for name, value in config.env),
+            "directory within": config.cwd,
+            "user": config.user,
+            "ports": ", ".join(map(str, config.ports)),
+            "files": str(one.directory),
+            **{f"as {path.suffix[1:]}": str(path) for path in one.shapes},
+        }
+        rows = ((Text(name, style="bold"), Text(words.line(text))) for name, text in told.items() if text)
+        lines += [*layout.named(rows, consoles.width(sys.stdout)), Text()]
+    consoles.show(Lines(lines[:-1]))
 
 
 def fields(rows: Iterable[Sequence[str]]) -> str:

@@ -69,6 +69,13 @@ class Kept:
     def _status(self) -> list[os.stat_result]:
         return [*(status for _, status in walk(self.path)), *(shape.stat() for shape in self.shapes)]
 
+    def is_called(self, name: str, beside: Path) -> bool:
+        """Whether *name* means it: its source, with a path from the directory *beside*, or the start of its digest."""
+        if name == self.record.source or (len(name) >= 8 and self.record.digest.startswith(name)):
+            return True
+        word, colon, rest = name.partition(":")
+        return bool(colon) and self.record.source == f"{word}:{(beside / rest).absolute()}"
+
     def sound(self) -> bool:
         """Whether its files are what they were when it was made."""
         return digest(self.directory) == self.record.digest
@@ -150,6 +157,17 @@ def remove(kept: Kept, *, shapes: bool) -> None:
         path.unlink(missing_ok=True)
     (kept.path / _RECORD).unlink(missing_ok=True)  # first: what is half removed is no image
     shutil.rmtree(kept.path)
+
+
+def clear(cache: Path) -> list[str]:
+    """Remove all that is left in the directory of images: shapes of images that are gone, and half-made ones."""
+    left = sorted(place(cache).iterdir()) if place(cache).is_dir() else []
+    for path in left:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return [path.name for path in left]
 
 
 def _record(path: Path) -> Record:

@@ -29,6 +29,8 @@ RUNNABLE = [
 ]
 HAS = {
     "root": os.geteuid() == 0,
+    "busybox": bool(shutil.which("busybox")),
+    "mmdebstrap": bool(shutil.which("mmdebstrap")),
     "podman": bool(shutil.which("podman")),
     "runc": bool(shutil.which("runc")),
 }

@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tare.runners.base import PREFIX, Image, RunnerError
+from tare.runners.base import PREFIX, Image
+from tare.runners.image.archives.stream import ImageRefused
 from tare.runners.image.cache import keep
 from tare.runners.image.rootfs import walk
 from tare.runners.image.shapes import oci, tar
@@ -29,14 +30,14 @@ TAR = "tar"
 
 
 def make(image: Image, name: str, cache: Path) -> Path:
-    """The file that is *image* in the shape *name*, below *cache*. Raises RunnerError."""
+    """The file that is *image* in the shape *name*, below *cache*. Raises RunnerError, ImageRefused."""
     if name not in (TAR, *SHAPES):
         known = ", ".join((TAR, *SHAPES))
-        raise RunnerError(
+        raise ImageRefused(
             f"the image {image.source} has no shape '{name}'", "there is no such shape", f"known: {known}"
         )
     if not image.digest:
-        raise RunnerError(
+        raise ImageRefused(
             f"the image {image.source} cannot be made a {name}",
             "it is not read as a whole, so nobody could tell when a copy of it is stale",
             "name an image of your own: dir:PATH, an archive, or debian:SUITE",

@@ -17,6 +17,7 @@ Note = Callable[[str, int], object]
 
 _PIECE = 1 << 20
 _TAIL = 3
+_PATIENCE_S = 30
 
 
 class Make(Protocol):
@@ -83,13 +84,33 @@ def hash_of(path: Path, note: Note) -> str:
 def run(argv: Sequence[str], what: str, install: str, timeout_s: float = 1800) -> str:
     """What the program *argv* prints. Raises RunnerError, in which *what* failed and *install* says how to get it."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False)
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
     except FileNotFoundError:
         raise RunnerError(what, f"there is no program {argv[0]}", install) from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RunnerError(what, str(error), "run the command by hand to see more") from error
-    if done.returncode:
-        said = [line for line in done.stderr.strip().splitlines() if line.strip()][-_TAIL:]
-        why = f"`{' '.join(argv[:3])} ...` ended with {done.returncode}: {'; '.join(said) or 'it said nothing'}"
+    except OSError as error:
+        raise RunnerError(what, str(error), install) from error
+    with child:
+        try:
+            out, err = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            _end(child)
+            raise RunnerError(what, str(error), "run the command by hand to see more") from error
+        except BaseException:  # a signal: what it mounted, it alone can unmount
+            _end(child)
+            raise
+    if child.returncode:
+        said = [line for line in err.strip().splitlines() if line.strip()][-_TAIL:]
+        why = f"`{' '.join(argv[:3])} ...` ended with {child.returncode}: {'; '.join(said) or 'it said nothing'}"
         raise ImageRefused(what, why, "correct the name, or run the command by hand to see more")
-    return done.stdout
+    return out
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End *child* so that it can clean up, as mmdebstrap must; in the end by force."""
+    child.terminate()
+    try:
+        child.communicate(timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()

@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -100,6 +101,8 @@ def test_commands_within_sentences_name_verbs_and_options_that_there_are(at: str
     if words[0].isupper() or words[0].startswith(("-", ".", "first", "ready", "inside", "exit")):
         return  # tare VERB, tare --help; and the payload's marks, which begin with its name as well
     verb = command.cli.commands[words[0].rstrip(",")]
+    if isinstance(verb, click.Group):
+        verb = verb.commands[words[1].rstrip(",")] if len(words) > 1 else verb
     options = {option for parameter in verb.params for option in parameter.opts} | {"-h", "--help"}
     assert {word.partition("=")[0] for word in words[1:] if word.startswith("--")} <= options, at
 

@@ -23,6 +23,7 @@ def test_the_verbs_are_those_that_are_documented() -> None:
         "compare",
         "completion",
         "doctor",
+        "image",
         "index",
         "list",
         "pack",
@@ -38,6 +39,13 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
     found = command.cli.commands[verb].get_help(click.Context(command.cli.commands[verb], info_name=f"tare {verb}"))
     assert "Example:" in found
     assert f"tare {verb}" in found.partition("Example:")[2]
+
+
+@pytest.mark.parametrize("verb", ["build", "import", "list", "rm", "show", "verify"])
+def test_every_verb_of_images_has_help_with_an_example(verb: str) -> None:
+    done = warm.tare("image", verb, "--help")
+    assert done.returncode == 0
+    assert f"tare image {verb}" in done.stdout.partition("Example:")[2]
 
 
 def test_help_loads_nothing_heavy() -> None:
