@@ -33,6 +33,7 @@ from tare.bench.monitor import Monitor
 from tare.bench.readings import stalls
 from tare.bench.records.header import RunHeader, RunState
 from tare.bench.records.metrics import METRICS
+from tare.bench.records.readiness import kind
 from tare.bench.records.rows import Outcome, Sample, Trial
 from tare.bench.records.run_writer import RunWriter
 from tare.bench.rounds import Rounds
@@ -134,7 +135,7 @@ class TrialLoop:
         )
         with session.watch, ExitStack() as cleanup:
             cleanup.enter_context(self.experiment.around(session))
-            self._amend(resolution_seconds=null_baseline.resolution(self.cache, self.prefix, interrupts))
+            self._weigh_nothing(interrupts)
             ready = self._prepare(writer, session, cleanup)
             gc.collect()
             gc.disable()  # a collection in the middle of a start would be counted as the start's
@@ -151,6 +152,16 @@ class TrialLoop:
                     self._until_valid(planned, ready[planned.subject], writer, session)
                 ended += len(trials)
                 trials = self._further(writer)
+
+    def _weigh_nothing(self, interrupts: Interrupts) -> None:
+        """The resolution of the instrument, and that of each kind of contract that is awaited by attempts."""
+        asked = (one.ready(self.scenario.run) for one in self.scenario.subjects)
+        kinds = {kind(one): one for one in asked}
+        told = (null_baseline.of_attempts(one, self.cache, self.prefix, interrupts) for one in kinds.values())
+        attempts = tuple(one for one in told if one is not None)
+        seconds = null_baseline.resolution(self.cache, self.prefix, interrupts)
+        largest = max((seconds, *(one.resolution_seconds for one in attempts)))
+        self._amend(resolution_seconds=largest, attempts=attempts)
 
     def _further(self, writer: RunWriter) -> tuple[Trial, ...]:
         """The trials of rounds that are added where a precision is wanted; the header has them first."""

@@ -35,7 +35,8 @@ MADE = Path(__file__).parent / "reference" / "made"
 RECORDS: tuple[type, ...] = (
     header.RunHeader, resolved.Scenario, resolved.Schedule, resolved.Subject, Payload, resolved.Workload,
     *get_args(readiness.Ready), header.ProbedSubject, header.ImageRecord, rows.Trial,
-    header.Host, header.Finding, header.Leak, header.Precision, header.Look, rows.Sample, rows.Outcome, rows.Stop,
+    header.Host, header.Finding, header.Leak, header.AttemptResolution, header.Precision, header.Look,
+    rows.Sample, rows.Outcome, rows.Stop,
     rows.Meanwhile, rows.Other,
 )  # fmt: skip
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}

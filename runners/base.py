@@ -237,10 +237,12 @@ class Prepared:
     ``manifest`` maps a file name (``config.json``, ``domain.xml``, ``argv.txt``) to its text, for the run's record.
     ``resident_pids`` are processes that stay between starts and serve every instance (a fork server). ``daemon_pids``
     are those of an engine's own that were there before and stay after (libvirtd, dockerd). ``pause_s`` is the longest
-    time between two changes that an instance makes to the host's memory by itself.
+    time between two changes that an instance makes to the host's memory by itself. ``walls`` are those of its instances
+    where these depend on the image or the workload, instead of :attr:`Support.walls`; None where they do not.
     """
 
     launch: Launch
+    walls: tuple[str, ...] | None = None
     manifest: Mapping[str, str] = field(default_factory=dict)
     resident_pids: frozenset[int] = frozenset()
     daemon_pids: frozenset[int] = frozenset()

@@ -26,12 +26,12 @@ from pathlib import Path
 from tare.runners.base import Address, Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups, devices
 from tare.runners.container.config.bundle import parse
-from tare.runners.container.config.defaults import PIDS_LIMIT, default_config
+from tare.runners.container.config.defaults import PIDS_LIMIT
 from tare.runners.container.linux.exec_stub import stub
 from tare.runners.container.reader import BundleError
 from tare.runners.container.warm import leftovers, smallest_container, vfork
 from tare.runners.container.warm.instance_cgroups import InstanceCgroupsV1, InstanceCgroupsV2, Limits
-from tare.runners.launch import drain, fork_client, frame
+from tare.runners.launch import drain, entry, fork_client, frame, host_root
 
 LAYERS: Layers = ("container",)
 TYPICAL_S = 0.01
@@ -39,6 +39,8 @@ OPTIONS: dict[str, Option] = {}
 
 WALLS = frame.WALLS
 _STOP_MS = 20_000
+#: How long it may take from the moment when a process has closed its files until its end can be waited for.
+_END_MS = 500
 
 
 class _Report:
@@ -83,6 +85,7 @@ class _Container:
     pidfd: int
     report: _Report
     server: fork_client.ForkServer
+    door: _Door
 
     @property
     def cgroup(self) -> Path | None:
@@ -113,7 +116,7 @@ class _Container:
 
     def command(self, argv: Sequence[str]) -> Sequence[str]:
         """See :class:`runners.base.Instance`."""
-        raise RunnerError(f"{argv[0]} cannot be run beside {self.name}", "the fork server has no exec")
+        return self.door.command(self.pid, self.group, argv)
 
     def status(self) -> int | None:
         """See :class:`runners.base.Instance`."""
@@ -126,7 +129,7 @@ class _Container:
     def _end(self) -> tuple[int, int] | None:
         """How the first process ended: si_code and si_status of waitid(2); None while it runs."""
         # A process closes its descriptors a moment before its parent can wait for its end.
-        if not _ended(self.pidfd, _STOP_MS if smallest_container.hung_up(self.console) else 0):
+        if not _ended(self.pidfd, _END_MS if smallest_container.hung_up(self.console) else 0):
             return None
         words, _ = self.server.ask(f"look\0{self.pid}")
         return int(words[1]), int(words[2])
@@ -146,6 +149,34 @@ class _Container:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Door:
+    """How a further command gets into a container of *spec*: by the program *entry*, behind *filtered*."""
+
+    spec: Spec
+    entry: Path | None
+    filtered: Path | None
+
+    def command(self, pid: int, group: cgroups.Cgroup | None, argv: Sequence[str]) -> Sequence[str]:
+        """See :meth:`runners.base.Instance.command`."""
+        if self.entry is None:
+            raise RunnerError(f"{argv[0]} cannot be run beside the payload", "its image holds no other program")
+        files = () if group is None else group.entrances()
+        return (*entry.beside(self.entry, pid, self.spec, cgroups=files, filtered=self.filtered), *argv)
+
+
+def _door(spec: Spec, config: dict[str, object], scratch: Scratch, stack: ExitStack) -> _Door:
+    """Compile what a further command needs, once; nothing where the payload runs."""
+    if frame.runs_payload(spec):
+        return _Door(spec=spec, entry=None, filtered=None)
+    compiled = entry.filter_of(config)
+    file = scratch.directory / "filter.bpf"
+    if compiled:
+        file.write_bytes(compiled)
+        stack.callback(file.unlink)
+    return _Door(spec=spec, entry=entry.binary(scratch.cache), filtered=file if compiled else None)
+
+
 def _ended(pidfd: int, timeout_ms: int) -> bool:
     """Whether the process has ended; waits up to *timeout_ms*. pidfd_open(2): readable from then on."""
     poll = select.poll()
@@ -161,8 +192,10 @@ class _Starter:
         servers: Sequence[fork_client.ForkServer],
         spec: Spec,
         groups: InstanceCgroupsV1 | InstanceCgroupsV2 | None,
+        door: _Door,
     ) -> None:
         self._servers = servers
+        self._door = door
         self._spec = spec
         self._groups = groups
         #: The reports of those whose program may not run yet; each start checks them.
@@ -215,7 +248,8 @@ class _Starter:
             pid, pidfd = warm.start(entrances, fds, meanwhile, beside=beside)
         stack.callback(os.close, pidfd)
         stack.callback(warm.reap, pid)
-        return _Container(name, console, groups.of(name) if groups is not None else None, pid, pidfd, report, warm)
+        group = groups.of(name) if groups is not None else None
+        return _Container(name, console, group, pid, pidfd, report, warm, self._door)
 
     def _report(self) -> tuple[_Report, int]:
         """A child's report, and the end of its pipe for the child."""
@@ -257,13 +291,11 @@ def _groups(scratch: Scratch, spec: Spec, stack: ExitStack) -> InstanceCgroupsV1
 def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
     """See :meth:`runners.base.Runner.prepare`: start the fork server, and have it read the configuration."""
     has_rules = scratch.cgroup is not None and devices.enforceable(cgroups.layout())
-    config = default_config(
-        argv=spec.argv,
-        env=spec.env,
+    host_root.check(spec, scratch)
+    config = frame.config(
+        spec,
         rootfs=os.fspath(spec.rootfs.resolve()),
         cgroup=scratch.cgroup,
-        memory_bytes=spec.memory_bytes,
-        cpus=spec.cpus,
         count_swap=cgroups.counts_swap(),
         deny_devices=has_rules,
     )
@@ -274,9 +306,10 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
     text = json.dumps(config, indent=2)
     with ExitStack() as stack:
         groups = _groups(scratch, spec, stack)
+        door = _door(spec, config, scratch, stack)
         servers = fork_client.start(text, scratch.directory, stack)
         yield Prepared(
-            launch=frame.launcher(_Starter(servers, spec, groups).start),
+            launch=frame.launcher(_Starter(servers, spec, groups, door).start),
             manifest={"config.json": text},
             resident_pids=frozenset(each.pid for each in servers),
         )
@@ -296,6 +329,7 @@ def probe(options: Options, cache: Path) -> Support:
         unlimited=frame.LIMITS if no_cgroups else (),
         reclaims="" if no_cgroups else cgroups.reclaimer(),
         reached=frame.LOOPBACK,
+        enters=entry.ENTERS,
         facts={"cgroups": no_cgroups or cgroups.mode(), "children": _children()},
     )
 

@@ -1,5 +1,9 @@
 """A bare process: fork and exec, nothing else. Every other subject can be compared with it.
 
+A workload of the host's own root is run as it is. One of another image begins below a root directory of its own: in a
+mount namespace, an overlay of the image with the host's /proc, /sys and /dev (:mod:`runners.launch.entry`), which is
+gone when its last process is. It shares all else with the host, its network too.
+
 With the option ``limit = "cgroup"`` each has a cgroup of its own with the grant's limits, as a container has, and
 nothing else of a container: so it shows what the limits alone do. It gets into it by a gate
 (:mod:`runners.launch.exec_gate`).
@@ -12,6 +16,8 @@ import platform
 import select
 import shlex
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,7 +40,8 @@ from tare.runners.base import (
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import PIDS_LIMIT
 from tare.runners.container.warm import smallest_container
-from tare.runners.launch import drain, exec_gate, frame
+from tare.runners.image.sources import HOST
+from tare.runners.launch import drain, entry, exec_gate, frame, orphans
 
 LAYERS: Layers = ()
 TYPICAL_S = 0.003
@@ -42,8 +49,10 @@ OPTIONS: Mapping[str, Option] = {
     "limit": Option("what enforces the grant: none (nothing), or cgroup (a cgroup of its own)", ("none", "cgroup"))
 }
 
-_END_MS = 20_000
+#: How long it may take from the moment when a process has closed its files until its end can be waited for.
+_END_MS = 500
 _REACHED = "the host's loopback"
+_OWN_ROOT = ("mount namespace", "root directory of its own (chroot)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,10 @@ class _Process:
     console: int
     pid: int
     group: cgroups.Cgroup | None = None  # else it is in the run's own
+    #: The beginning of a command line for what is to have the same root, user and environment.
+    enter: tuple[str, ...] = ()
+    #: The payload starts no other process.
+    alone: bool = True
 
     @property
     def cgroup(self) -> Path | None:
@@ -60,8 +73,12 @@ class _Process:
         return self.group.path if self.group is not None else None
 
     def pids(self) -> frozenset[int]:
-        """The process, and with a cgroup all in it."""
-        return frozenset((self.pid,)) if self.group is None else self.group.pids()
+        """The process and all below it, or with a cgroup all in it."""
+        if self.group is not None:
+            return self.group.pids()
+        if self.alone:
+            return frozenset((self.pid,))
+        return frozenset((*orphans.family(self.pid), *orphans.LIVING.adopted(self.pid)))
 
     def explain(self) -> str:
         """How it ended, and whether its limit did that; empty while it runs."""
@@ -81,8 +98,8 @@ class _Process:
         return Address(how=_REACHED)
 
     def command(self, argv: Sequence[str]) -> Sequence[str]:
-        """See :class:`runners.base.Instance`: it shares everything with the host."""
-        return tuple(argv)
+        """See :class:`runners.base.Instance`."""
+        return (*(word.replace(_PID, str(self.pid)) for word in self.enter), *argv)
 
     def status(self) -> int | None:
         """See :class:`runners.base.Instance`."""
@@ -107,12 +124,16 @@ class _Process:
             os.close(pidfd)
 
     def stop(self) -> None:
-        """Kill and reap it, and whatever else is in its cgroup."""
+        """Kill and reap it, and whatever else is below it or in its cgroup."""
         drain.leave(self.console)
+        below = [] if self.alone else orphans.family(self.pid)[1:]
         os.kill(self.pid, signal.SIGKILL)  # ours and not yet reaped: the pid cannot belong to another
         os.waitpid(self.pid, 0)
+        orphans.kill(below)
         if self.group is not None:
             self.group.kill()
+        if not self.alone:
+            orphans.LIVING.end(self.pid)
 
 
 def _oom_kills(group: cgroups.Cgroup) -> int:
@@ -144,28 +165,101 @@ def probe(options: Options, cache: Path) -> Support:
         unlimited=() if limited else ("memory", "cpus"),
         reclaims=cgroups.reclaimer() if limited else "",
         reached=_REACHED,
-        enters="fork and exec",
+        enters="fork and exec, in its root directory",
         facts={"cgroups": cgroups.mode()} if limited else {},
     )
 
 
+#: In the words of an entry: the number of the process.
+_PID = "@PID@"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Program:
+    """What is executed: *argv*, in *directory* where that is not None, with the environment *env*."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    directory: str | None = None
+    enter: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    alone: bool = False
+
+
 @contextmanager
 def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
-    """A process shares the host's file system: the program is run where it lies in the root filesystem."""
-    program = spec.rootfs / spec.argv[0].lstrip("/")
-    if not os.access(program, os.X_OK):
-        raise RunnerError(
-            f"cannot run {program}", "it is not an executable file", "check payload.rootfs of the scenario"
-        )
-    argv = (str(program), *spec.argv[1:])
+    """A process shares the host's file system, unless its workload has an image of its own."""
     limited = options.get("limit") == "cgroup"
-    launch = _limited(argv, spec, scratch) if limited else _unlimited(argv, spec)
-    yield Prepared(launch=launch, manifest={"argv.txt": shlex.join(argv) + "\n"})
+    walls = None
+    with ExitStack() as stack:
+        if frame.runs_payload(spec):
+            program = _payload(spec)
+        elif spec.image.source == HOST:
+            program = _workload(spec, scratch, limited=limited)
+        else:
+            program, walls = _below_image(spec, scratch, stack), _OWN_ROOT
+        launch = _limited(program, spec, scratch) if limited else _unlimited(program)
+        yield Prepared(launch=launch, manifest={"argv.txt": shlex.join(program.argv) + "\n"}, walls=walls)
 
 
-def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
+def _payload(spec: Spec) -> _Program:
+    """The payload is run where it lies in the root filesystem."""
+    path = spec.rootfs / spec.argv[0].lstrip("/")
+    if not os.access(path, os.X_OK):
+        raise RunnerError(f"cannot run {path}", "it is not an executable file", "check payload.rootfs of the scenario")
+    return _Program(argv=(str(path), *spec.argv[1:]), env=dict(spec.env), alone=True)
+
+
+def _workload(spec: Spec, scratch: Scratch, *, limited: bool) -> _Program:
+    """A program of the host's: executed directly, or through the entry where it has another user, or a gate before."""
+    _check_user(spec)
+    words = (os.fspath(entry.binary(scratch.cache)), *entry.becoming(spec), "--")
+    if entry.own_user(spec) and not limited:
+        return _Program(argv=spec.argv, env=dict(spec.env), directory=spec.cwd, enter=words, ports=spec.ports)
+    return _Program(argv=(*words, *spec.argv), env={}, enter=words, ports=spec.ports)
+
+
+def _below_image(spec: Spec, scratch: Scratch, stack: ExitStack) -> _Program:
+    """A program of another image. Raises RunnerError where this user may not mount."""
+    _check_user(spec)
+    if os.geteuid() != 0:
+        why = "it needs a root directory of its own, and this user may not mount"
+        raise RunnerError(f"cannot run a process of the image {spec.image.source}", why, frame.need_root())
+    base = scratch.directory / "root"
+    base.mkdir()
+    stack.callback(base.rmdir)
+    binary = entry.binary(scratch.cache)
+    below = entry.below(os.fspath(spec.rootfs.resolve()), os.fspath(base))
+    words = (os.fspath(binary), *below, *entry.becoming(spec), "--")
+    enter = (os.fspath(binary), f"beside={_PID}", *entry.becoming(spec), "--")
+    return _Program(argv=(*words, *spec.argv), env={}, enter=enter, ports=spec.ports)
+
+
+def _check_user(spec: Spec) -> None:
+    if os.geteuid() != 0 and not entry.own_user(spec):
+        raise RunnerError(
+            f"cannot run {spec.argv[0]} as user {spec.user.uid}",
+            f"this user, {os.geteuid()}, may not become another",
+            frame.need_root(),
+        )
+
+
+def _check_ports(ports: Sequence[int]) -> None:
+    """Raise RunnerError where another process listens already: its answers would be taken for the workload's."""
+    for port in ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                raise RunnerError(
+                    f"port {port} of this host is taken",
+                    "another process listens there, and a bare process has no network of its own",
+                    f"end it (ss -ltnp 'sport = :{port}' names it), or take another port",
+                )
+
+
+def _unlimited(program: _Program) -> Launch:
     @contextmanager
     def launch(name: str, mark: Mark) -> Iterator[_Process]:
+        _check_ports(program.ports)
         with ExitStack() as stack:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             stack.callback(drain.close, reader)
@@ -173,19 +267,8 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
                 theirs.callback(os.close, writer)
                 null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
                 theirs.callback(os.close, null)
-                pid = os.posix_spawn(  # uses vfork: takes the same time however large this process is
-                    argv[0],
-                    argv,
-                    dict(spec.env),
-                    file_actions=(
-                        (os.POSIX_SPAWN_DUP2, null, 0),
-                        (os.POSIX_SPAWN_DUP2, writer, 1),
-                        (os.POSIX_SPAWN_DUP2, writer, 2),
-                    ),
-                    setpgroup=0,  # Ctrl-C is for tare, which then ends it itself
-                    setsigdef=exec_gate.DEFAULTED,
-                )
-            instance = _Process(reader, pid)
+                pid = _spawned(program, null, writer) if program.alone else _watched(program, null, writer)
+            instance = _Process(reader, pid, enter=program.enter, alone=program.alone)
             try:
                 mark("created")
                 os.set_blocking(reader, False)
@@ -197,7 +280,43 @@ def _unlimited(argv: tuple[str, ...], spec: Spec) -> Launch:
     return launch
 
 
-def _limited(argv: tuple[str, ...], spec: Spec, scratch: Scratch) -> Launch:
+def _watched(program: _Program, null: int, writer: int) -> int:
+    """Start it; what it leaves behind is ours from now on."""
+    orphans.LIVING.begin()
+    try:
+        pid = _in_directory(program, null, writer) if program.directory is not None else _spawned(program, null, writer)
+    except BaseException:
+        orphans.LIVING.end()
+        raise
+    orphans.LIVING.started(pid)
+    return pid
+
+
+def _spawned(program: _Program, null: int, writer: int) -> int:
+    return os.posix_spawn(  # uses vfork: takes the same time however large this process is
+        program.argv[0],
+        program.argv,
+        program.env,
+        file_actions=(
+            (os.POSIX_SPAWN_DUP2, null, 0),
+            (os.POSIX_SPAWN_DUP2, writer, 1),
+            (os.POSIX_SPAWN_DUP2, writer, 2),
+        ),
+        setpgroup=0,  # Ctrl-C is for tare, which then ends it itself
+        setsigdef=exec_gate.DEFAULTED,
+    )
+
+
+def _in_directory(program: _Program, null: int, writer: int) -> int:
+    """The same for a program that begins in another directory, which posix_spawn of Python cannot do; vfork, too."""
+    child = subprocess.Popen(
+        program.argv, stdin=null, stdout=writer, stderr=writer, env=program.env, cwd=program.directory, process_group=0
+    )
+    child.returncode = 0  # the instance waits for it, and not this object
+    return child.pid
+
+
+def _limited(program: _Program, spec: Spec, scratch: Scratch) -> Launch:
     """``created`` is stamped when the process has executed its program. Raises RunnerError."""
     parent = frame.parent(scratch)
     if parent is None:
@@ -205,6 +324,7 @@ def _limited(argv: tuple[str, ...], spec: Spec, scratch: Scratch) -> Launch:
     waiter = exec_gate.binary(scratch.cache)
 
     def start(name: str, stack: ExitStack) -> _Process:
+        _check_ports(program.ports)
         group = parent.child(name)
         stack.callback(group.remove)
         try:
@@ -217,8 +337,12 @@ def _limited(argv: tuple[str, ...], spec: Spec, scratch: Scratch) -> Launch:
             console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
             null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             theirs.callback(os.close, null)
-            held = exec_gate.hold(waiter, argv, dict(spec.env), console=console_in, stdin=null, ours=theirs)
-            instance = _Process(console, held.pid, group)
+            held = exec_gate.hold(waiter, program.argv, program.env, console=console_in, stdin=null, ours=theirs)
+            if not program.alone:
+                orphans.LIVING.begin()
+                orphans.LIVING.started(held.pid)
+            enter = (*program.enter[:1], *(f"cgroup={file}" for file in group.entrances()), *program.enter[1:])
+            instance = _Process(console, held.pid, group, enter=enter if program.enter else (), alone=program.alone)
             try:
                 held.run_in(group)
             except BaseException:

@@ -41,6 +41,7 @@ REQUIREMENTS = {
     "detached": "a kernel whose overlayfs takes a mount that is in no namespace (Linux 6.15)",
     "docker": "dockerd, started by the test itself",
     "gcc": "gcc",
+    "hyperfine": "hyperfine, of the package of that name",
     "idmap": "a file system whose mounts can be mapped to other ids",
     "ksm": "samepage merging, and the right to turn it on",
     "kvm": "hardware acceleration that a Linux guest gets through",

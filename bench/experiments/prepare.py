@@ -72,6 +72,8 @@ def try_subject(
         try:
             image = images(subject)
             prepared = prepare(subject, image, scratch, folder, cleanup)
+            if prepared.walls is not None:
+                support = replace(support, walls=prepared.walls)
         except RunnerError as error:
             support = Support(ok=False, version=support.version, why=str(error), fix=error.fix)
         except OSError as error:

@@ -24,7 +24,8 @@ def of(subject: Subject, image: Image) -> Spec:
     if work is None:
         return Spec(argv=subject.argv, **grant)  # type: ignore[arg-type]
     said = image.config
-    env = {"PATH": _PATH, **dict(said.env), **work.env}
+    as_user = work.user or said.user
+    env = {"PATH": _PATH, "HOME": _home(as_user, image), **dict(said.env), **work.env}
     command = work.command or said.command
     if not command:
         raise RunnerError(
@@ -34,8 +35,8 @@ def of(subject: Subject, image: Image) -> Spec:
     return Spec(
         argv=(_program(command[0], env["PATH"], image), *command[1:]),
         env=tuple(env.items()),
-        cwd=work.cwd or said.cwd or "/",
-        user=user(work.user or said.user, image),
+        cwd=_directory(work.cwd or said.cwd or "/", image),
+        user=user(as_user, image),
         ports=work.ports or said.ports or _port(work),
         **grant,  # type: ignore[arg-type]
     )
@@ -69,6 +70,15 @@ def _same_machine(file: Path, place: str, image: Image) -> None:
         raise RunnerError(f"the image {image.source} cannot run here", why, f"take the image for {here}")
 
 
+def _directory(path: str, image: Image) -> str:
+    """*path*, which is a directory in *image*. Raises RunnerError where it is none."""
+    found = inside(image.directory, path)
+    if not path.startswith("/") or found is None or not found.is_dir():
+        why = "it is a relative path" if not path.startswith("/") else "there is none in it"
+        raise RunnerError(f"the image {image.source} has no directory {path}", why, "correct cwd, or make it there")
+    return path
+
+
 def inside(root: Path, path: str) -> Path | None:
     """What *path* names for a process whose root is *root*: links are followed as they are there. None for nothing."""
     parts, at, links = path.strip("/").split("/")[::-1], root, 0
@@ -93,6 +103,13 @@ def inside(root: Path, path: str) -> Path | None:
             return None
         at /= part
     return at
+
+
+def _home(said: str, image: Image) -> str:
+    """The home directory of a user, as container engines put it into HOME: that of passwd(5), else ``/``."""
+    name = said.partition(":")[0] or "0"
+    entries = list(_entries(image, "/etc/passwd", 6))
+    return next((entry[5] for entry in entries if name in (entry[0], entry[2])), "") or "/"
 
 
 def user(said: str, image: Image) -> User:

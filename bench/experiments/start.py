@@ -13,7 +13,7 @@ from tare.bench import readiness
 from tare.bench.host.interrupts import Interrupts, TrialTimeout
 from tare.bench.readiness.console import Console, clock_ns
 from tare.bench.readings import guest
-from tare.bench.records.readiness import Mark, Ready, missing
+from tare.bench.records.readiness import Exit, Mark, Ready, missing
 from tare.bench.records.rows import Status
 from tare.runners.base import Instance, Launch
 from tare.runners.launch import drain
@@ -32,6 +32,11 @@ class Contract:
     def phase(self) -> str:
         """The stamp that says when it was ready."""
         return readiness.phase(self.ready)
+
+    @property
+    def ends(self) -> bool:
+        """Whether the workload has ended when it counts as ready."""
+        return isinstance(self.ready, Exit)
 
 
 class StartFailed(Exception):  # noqa: N818 - an outcome, counted by whoever started

@@ -119,7 +119,8 @@ def start_and_stop(
             started = start(stack, launch, name, contract, interrupts=interrupts)
             if cpu_ns:
                 extra["cpu_seconds"] = (cpu_ns(started.instance.cgroup) - cpu_before) / 1e9
-            extra["pss_bytes"] = float(pss_bytes(started.instance.pids()))
+            if not contract.ends:
+                extra["pss_bytes"] = float(pss_bytes(started.instance.pids()))
             if isinstance(contract.ready, Exec):
                 extra["further_seconds"] = _further(started, contract)
             stop_asked = clock_ns()
@@ -186,7 +187,8 @@ def burst(
         if cpu_ns:
             own = sum(cpu_ns(one.instance.cgroup) - cpu_ns(None) for one in started)
             values["cpu_seconds"] = (cpu_ns(None) + own - cpu_before) / 1e9 / len(names)
-        values["pss_bytes"] = median(float(pss_bytes(one.instance.pids())) for one in started)
+        if not contract.ends:
+            values["pss_bytes"] = median(float(pss_bytes(one.instance.pids())) for one in started)
     return TrialResult(status="ok", reason="", at_ns=began, readings=(Reading(values=values),))
 
 
@@ -197,13 +199,16 @@ def _chain(error: BaseException) -> str:
 
 
 def _values(started: Started, contract: Contract, stop_asked: int, removed: int) -> dict[str, float]:
-    """Stamps to durations. created and the marks count from the request; stopped and removed from the forced stop."""
+    """Stamps to durations. created and the marks count from the request; stopped and removed from the forced stop.
+
+    Of a workload that has ended by itself, nothing is stopped, and no memory is held.
+    """
     values = {"removed_seconds": (removed - stop_asked) / 1e9, "ready_seconds": started.since_request_s(contract.phase)}
     for phase in ("created", "first"):
         if phase in started.stamps:
             values[f"{phase}_seconds"] = started.since_request_s(phase)
     if started.attempt_s is not None:
         values["attempt_seconds"] = started.attempt_s
-    if "stopped" in started.stamps:
+    if "stopped" in started.stamps and not contract.ends:
         values["stopped_seconds"] = (started.stamps["stopped"] - stop_asked) / 1e9
     return values

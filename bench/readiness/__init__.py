@@ -6,7 +6,7 @@ import importlib
 from typing import cast
 
 from tare.bench.readiness.base import READY, Contract, Waited
-from tare.bench.records.readiness import Mark, Ready
+from tare.bench.records.readiness import Mark, Ready, kind
 
 __all__ = ["CONTRACTS", "READY", "Waited", "load", "phase", "wait"]
 
@@ -23,7 +23,7 @@ CONTRACTS = {
 
 def load(asked: Ready) -> Contract:
     """The module that waits for *asked*."""
-    return cast(Contract, importlib.import_module(CONTRACTS[str(asked.__struct_config__.tag)]))
+    return cast(Contract, importlib.import_module(CONTRACTS[kind(asked)]))
 
 
 def phase(asked: Ready) -> str:

@@ -27,6 +27,13 @@ _TOLD = 64
 clock_ns = time.monotonic_ns
 
 
+def hung_up(fd: int) -> bool:
+    """Whether nobody can write to *fd* any more; what was written before may still be there."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
+
+
 @dataclass(slots=True)
 class Console:
     """Reads an instance's console, stamps the payload's marks, and keeps what it tells of its memory.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 
 from tare.bench.readiness.base import Waited
-from tare.bench.readiness.prober import probe
+from tare.bench.readiness.prober import probe_port
 from tare.bench.records.readiness import Http
 
 PERIOD_S = 0.0005
@@ -29,4 +29,4 @@ def wait(asked: Http, start: Waited) -> bool:
             client.close()
         return None if code == asked.code else f"it answered with status {code}"
 
-    return probe(start, attempt, address=address, period_s=PERIOD_S)
+    return probe_port(start, attempt, address=address, port=asked.port, period_s=PERIOD_S)

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 
 from tare.bench.host.interrupts import TrialTimeout
+from tare.bench.readiness import listeners
 from tare.bench.readiness.base import READY, Waited
 from tare.bench.readiness.console import clock_ns
 from tare.runners.base import Address
@@ -85,27 +86,55 @@ class _Prober(threading.Thread):
         self.join()
 
 
+class _Ended(Exception):  # noqa: N818 - an outcome, not an error
+    """The workload has ended while its console is still open: something that it started holds it."""
+
+
 def probe(start: Waited, attempt: Attempt, *, address: Address | None, period_s: float) -> bool:
     """Call *attempt* in a thread, in the network namespace of *address*, until it succeeds.
 
     True when it did; False if the instance ended before. Raises TrialTimeout at the deadline.
+
+    What answers is not the workload if that has ended: it went into the background, where in most runners nothing
+    lives on, or the port is another's.
     """
+
+    def check() -> None:
+        if start.check is not None:
+            start.check()
+        if start.instance.status() is not None:
+            raise _Ended
+
     wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     prober = _Prober(start, attempt, address, period_s, wake)
     prober.start()
     try:
         alive = start.console.wait(
-            start.instance.console, lambda: prober.ready_ns > 0, start.deadline_ns, check=start.check, wake=wake
+            start.instance.console, lambda: prober.ready_ns > 0, start.deadline_ns, check=check, wake=wake
         )
         # A server may close its output and run on: only its own end is one.
         if not alive:
             alive = _without_console(start, prober, wake)
+        if start.instance.status() is not None:
+            raise _Ended
+    except _Ended:
+        start.last_words = ""
+        return False
     finally:
         prober.stop()
         os.close(wake)
     if alive:
         start.stamps[READY] = prober.ready_ns
     return alive
+
+
+def probe_port(start: Waited, attempt: Attempt, *, address: Address, port: int, period_s: float) -> bool:
+    """:func:`probe`, for a *port* inside; where it never answers, the last words say who listens instead."""
+    try:
+        return probe(start, attempt, address=address, period_s=period_s)
+    except TrialTimeout:
+        start.last_words = "; ".join(filter(None, (start.last_words, listeners.hint(address, port))))
+        raise
 
 
 def _without_console(start: Waited, prober: _Prober, wake: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from tare.bench.readiness.base import Waited
-from tare.bench.readiness.prober import probe
+from tare.bench.readiness.prober import probe_port
 from tare.bench.records.readiness import Tcp
 
 PERIOD_S = 0.0005
@@ -22,4 +22,4 @@ def wait(asked: Tcp, start: Waited) -> bool:
             client.connect((address.host, port))
         return None
 
-    return probe(start, attempt, address=address, period_s=PERIOD_S)
+    return probe_port(start, attempt, address=address, port=asked.port, period_s=PERIOD_S)

@@ -178,6 +178,21 @@ class Precision(Record, frozen=True, kw_only=True):
     ended: Literal["", "reached", "cap", "no figure"] = ""
 
 
+class AttemptResolution(Record, frozen=True, kw_only=True):
+    """How exactly a contract is seen that is awaited by attempts, measured where something always answers.
+
+    by: the contract: ``tcp``, ``http`` or ``exec``
+    period_seconds: the pause between two attempts
+    attempt_seconds: what an attempt that succeeds takes, as a median; of ``exec``, with a command that does nothing
+    resolution_seconds: the sum of both, and of the spread of the readings from their 5th to their 95th percentile
+    """
+
+    by: str
+    period_seconds: float
+    attempt_seconds: float
+    resolution_seconds: float
+
+
 class RunHeader(Record, frozen=True, kw_only=True):
     """``run.json``: everything needed to understand and repeat the run.
 
@@ -196,7 +211,9 @@ class RunHeader(Record, frozen=True, kw_only=True):
     plan: all trials, in their order
     host: the machine
     versions: versions of what tare measures with, by name
-    resolution_seconds: the smallest difference that the instrument could see, by the null baseline
+    resolution_seconds: the smallest difference that the instrument could see, by the null baseline: the largest of
+        those of its contracts
+    attempts: of each contract that is awaited by attempts, how exactly it is seen
     leaks: what the run left on the host
     warnings: what the reader has to know
     precision: how the number of rounds came about, where a precision was wanted; ``plan`` has those decided so far
@@ -215,6 +232,7 @@ class RunHeader(Record, frozen=True, kw_only=True):
     host: Host
     versions: dict[str, str] = {}
     resolution_seconds: float = 0.0
+    attempts: tuple[AttemptResolution, ...] = ()
     precision: Precision | None = None
     leaks: tuple[Leak, ...] = ()
     warnings: tuple[str, ...] = ()

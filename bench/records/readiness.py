@@ -78,6 +78,11 @@ class Exit(Readiness, frozen=True, kw_only=True, tag="exit"):
 Ready = Mark | Line | Tcp | Http | Exec | Exit
 
 
+def kind(ready: Ready) -> str:
+    """Its ``by`` in the records."""
+    return str(ready.__struct_config__.tag)
+
+
 def sentence(ready: Ready) -> str:
     """The contract in words that follow "ready when"."""
     match ready:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tare.bench.records import readiness
-from tare.bench.records.header import Host, RunHeader
+from tare.bench.records.header import AttemptResolution, Host, RunHeader
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.store import Run
 from tare.bench.scenario.plan import rounds_of
@@ -186,12 +186,23 @@ def _notes(run: Run) -> Iterator[str]:
         yield f"samples of subjects that the header does not name are left out: {', '.join(strangers)}"
 
 
+def _how_exactly(attempts: AttemptResolution) -> str:
+    """What follows the sentence of a contract that is awaited by attempts."""
+    period, attempt, resolution = (
+        words.quantity(value, "seconds")
+        for value in (attempts.period_seconds, attempts.attempt_seconds, attempts.resolution_seconds)
+    )
+    return f" (asked every {period}; the asking takes {attempt}; so this is known to {resolution})"
+
+
 def _contract(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Contract:
     memory = tuple(sorted({subject.memory_bytes for subject in subjects}))
     cpus = tuple(sorted({subject.cpus for subject in subjects}))
     argv = tuple(dict.fromkeys(subject.argv for subject in subjects if subject.argv))
     run = header.scenario.run
-    when = tuple(dict.fromkeys(readiness.sentence(one.ready(run)) for one in header.scenario.subjects))
+    seen = {one.by: _how_exactly(one) for one in header.attempts}
+    asked = dict.fromkeys(one.ready(run) for one in header.scenario.subjects)
+    when = tuple(f"{readiness.sentence(one)}{seen.get(readiness.kind(one), '')}" for one in asked)
     images = {one.workload.image if one.workload else "" for one in header.scenario.subjects}
     parts = (
         ("the workload's command", argv), ("its image", images), ("when it counts as ready", when), ("memory", memory),

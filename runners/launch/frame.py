@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 from tare.runners import payload
 from tare.runners.base import PREFIX, Address, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
+from tare.runners.container.config.defaults import default_config
 from tare.runners.container.warm import smallest_container
 from tare.runners.image.tree import plain
 from tare.runners.launch import drain
@@ -80,6 +81,31 @@ def pipe(*, ours: ExitStack, theirs: ExitStack, we: Literal["read", "write"]) ->
     if we == "read":
         os.set_blocking(reader, False)
     return reader, writer
+
+
+def config(
+    spec: Spec, *, rootfs: str, cgroup: str | None, count_swap: bool = True, deny_devices: bool = True
+) -> dict[str, object]:
+    """The configuration of an OCI runtime for *spec*; see :func:`runners.container.config.defaults.default_config`."""
+    return default_config(
+        argv=spec.argv,
+        env=spec.env,
+        rootfs=rootfs,
+        cgroup=cgroup,
+        memory_bytes=spec.memory_bytes,
+        cpus=spec.cpus,
+        count_swap=count_swap,
+        deny_devices=deny_devices,
+        cwd=spec.cwd,
+        uid=spec.user.uid,
+        gid=spec.user.gid,
+        groups=spec.user.groups,
+    )
+
+
+def runs_payload(spec: Spec) -> bool:
+    """Whether an instance runs the built-in payload, and no workload of a user's."""
+    return spec.argv[0] == payload.PATH
 
 
 def program(asked: str, fix: str, *, path: str | None = None) -> str:

@@ -17,7 +17,7 @@ from typing import Any, cast
 from tare.runners.base import Address, RunnerError
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.warm import smallest_container
-from tare.runners.launch import frame
+from tare.runners.launch import frame, orphans
 
 _STOP_S = 20
 _READ_BYTES = 65536
@@ -46,7 +46,7 @@ class Monitored:
         if self.monitor.poll() is not None:
             return self.group.pids() if self.group is not None else frozenset()
         if self.group is None:
-            return frozenset(_family(self.monitor.pid))
+            return frozenset(orphans.family(self.monitor.pid))
         return self.group.pids() | {self.monitor.pid}
 
     def explain(self) -> str:
@@ -191,13 +191,3 @@ def parent_of(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):
         return 0
-
-
-def _family(pid: int) -> list[int]:
-    """*pid* and all below it. The kernel lists children under the thread that made them (proc_pid_task(5))."""
-    found = [pid]
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
-                found += _family(int(child))
-    return found

@@ -30,10 +30,9 @@ from pathlib import Path
 
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups
-from tare.runners.container.config.defaults import default_config
 from tare.runners.container.linux import rare_calls
 from tare.runners.container.warm import leftovers
-from tare.runners.launch import frame, monitored, private_root
+from tare.runners.launch import frame, host_root, monitored, private_root
 
 WALLS = (*frame.WALLS, frame.DEVICE_RULES)
 _NAME = "@NAME@"  # a placeholder in the template of the configuration for the name of each instance
@@ -213,13 +212,11 @@ class Oci:
     @contextmanager
     def prepare(self, spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
         """See :meth:`runners.base.Runner.prepare`: the configuration, and a tmpfs for the writable layers."""
-        config = default_config(
-            argv=spec.argv,
-            env=spec.env,
+        host_root.check(spec, scratch)
+        config = frame.config(
+            spec,
             rootfs="rootfs",
             cgroup=None if scratch.cgroup is None else f"{scratch.cgroup}/{_NAME}",
-            memory_bytes=spec.memory_bytes,
-            cpus=spec.cpus,
             count_swap=cgroups.counts_swap(),
         )
         parent = frame.parent(scratch)

@@ -35,6 +35,7 @@ class PrivateRoots:
         rootfs, upper, work = own / "rootfs", layer / "u", layer / "w"
         for directory in (own, rootfs, layer, upper, work, *(upper / name for name in self.extra)):
             directory.mkdir()
+        upper.chmod(0o755)  # whatever the umask: users other than root must get through
         stack.callback(shutil.rmtree, layer)
         stack.callback(shutil.rmtree, own)
         data = overlay_options(os.fspath(self.image), os.fspath(upper), os.fspath(work))

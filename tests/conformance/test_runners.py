@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -16,13 +17,14 @@ from tare import runners
 from tare.bench.experiments import prepare, start
 from tare.bench.host import audit, run_cgroup, workspace
 from tare.bench.readings.processes import pss_bytes
-from tare.bench.records.readiness import Mark
-from tare.bench.records.resolved import Subject
+from tare.bench.records.readiness import Exec, Exit, Http, Line, Mark, Ready, Tcp
+from tare.bench.records.resolved import Subject, Workload
 from tare.runners import payload
-from tare.runners.base import Instance, Launch, Runner, RunnerError, Scratch
+from tare.runners.base import Instance, Launch, Runner, RunnerError, Scratch, Support
 from tare.runners.image.cache import cache_dir
 from tare.runners.launch import drain
 from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
+from tests import served
 from tests.conftest import require, wait_until
 
 #: subject -> what the host must have for it
@@ -48,6 +50,8 @@ REAL = sorted(set(NEEDS) - {"null"})
 #: Long enough for an emulated virtual machine on a loaded host.
 DEADLINE_S = 60.0
 MEMORY_BYTES = 128 << 20
+#: One that no service of the host uses: a bare process has it on the host's loopback.
+PORT = 48123
 CONTRACT = start.Contract(ready=Mark(), timeout_s=DEADLINE_S)
 
 
@@ -61,6 +65,21 @@ class Bench:
         self.scratch = scratch
         self.stack = stack
         self.count = 0
+
+    def workload(self, ready: Ready, image: str, *words: str, **about: Any) -> prepare.Preparation:
+        """Prepare the server of *image* with *words*. Without means for *ready*, what comes back says so."""
+        self.count += 1
+        subject = Subject(
+            label=self.name,
+            runner=self.runner_name,
+            options=dict(self.options),
+            workload=Workload(command=(served.PROGRAM, *words), image=f"dir:{image}", ready=ready, **about),
+            memory_bytes=MEMORY_BYTES,
+            cpus=1,
+        )
+        return prepare.try_subject(
+            subject, prepare.images(self.scratch.cache), self.scratch, str(self.count), self.stack
+        )
 
     def prepare(self, **wishes: Any) -> prepare.Preparation:
         self.count += 1
@@ -123,7 +142,7 @@ def read_until(instance: Instance, end: bytes | None) -> bytes:
 
 
 def test_the_table_of_runners_is_the_registry() -> None:
-    assert NEEDS.keys() - VARIANTS.keys() == runners.REGISTRY.keys()
+    assert {VARIANTS.get(name, (name,))[0] for name in NEEDS} == runners.REGISTRY.keys()
 
 
 def test_marks_arrive_in_order_and_phases_are_stamped_once(bench: Bench) -> None:
@@ -289,6 +308,82 @@ def test_memory_that_was_freed_lazily_comes_back_when_the_host_asks_where_it_can
         assert pss_bytes(instance.pids()) < before - (12 << 20)
 
 
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(served.image(tmp_path_factory.mktemp("served") / "image"))
+
+
+def proved(bench: Bench) -> Support:
+    """What its probe found; the test is skipped where it does not work here."""
+    support = bench.runner.probe(bench.options, cache_dir())
+    for need in NEEDS[bench.name] or ("root",):
+        require(need, support.ok, f"{bench.name}: {support.why}")
+    return support
+
+
+def begin(bench: Bench, tried: prepare.Preparation, ready: Ready, stack: ExitStack) -> start.Started:
+    """One start of it, awaited."""
+    for need in NEEDS[bench.name] or ("root",):
+        require(need, tried.support.ok, f"{bench.name}: {tried.support.why}")
+    assert tried.ready is not None
+    contract = start.Contract(ready=ready, timeout_s=DEADLINE_S)
+    launch = tried.ready.prepared.launch
+    return start.start(stack, launch, bench.instance_name(1), contract, interrupts=None)
+
+
+@pytest.mark.parametrize("bench", REAL, indirect=True)
+@pytest.mark.parametrize("ready", [Tcp(port=PORT), Http(port=PORT, path="/health")], ids=("tcp", "http"))
+def test_a_port_is_reached_where_the_runner_says_so(bench: Bench, image: str, ready: Ready) -> None:
+    tried = bench.workload(ready, image, "delay=20", f"port={PORT}")
+    if not proved(bench).reached:
+        assert "no address" in tried.support.why
+        return
+    with ExitStack() as stack:
+        begun = begin(bench, tried, ready, stack)
+        assert begun.since_request_s("ready") > 0.02
+        assert begun.attempt_s is not None
+        assert begun.instance.status() is None
+
+
+@pytest.mark.parametrize("bench", REAL, indirect=True)
+def test_a_command_gets_in_where_the_runner_says_so(bench: Bench, image: str) -> None:
+    ready = Exec(argv=(served.PROGRAM, "find=made"))
+    tried = bench.workload(ready, image, "delay=20", "make=/work/made", cwd="/work", user="one")
+    if not proved(bench).enters:
+        assert "cannot run a command" in tried.support.why
+        return
+    with ExitStack() as stack:
+        begun = begin(bench, tried, ready, stack)
+        assert begun.instance.pids()
+        failing = begun.instance.command((served.PROGRAM, "exit=7"))
+        assert subprocess.run(failing, check=False, stdin=subprocess.DEVNULL).returncode == 7
+    assert not Path(image, "work", "made").exists(), "each instance has a layer of its own"
+
+
+@pytest.mark.parametrize("bench", REAL, indirect=True)
+def test_a_line_of_the_output_counts_in_every_runner(bench: Bench, image: str) -> None:
+    ready = Line(pattern="^up and running$")
+    with ExitStack() as stack:
+        begun = begin(bench, bench.workload(ready, image, "say=not yet", "say=up and running"), ready, stack)
+        assert "up and running" in begun.console.tail()
+
+
+@pytest.mark.parametrize("bench", REAL, indirect=True)
+def test_an_end_counts_in_every_runner_that_knows_its_status(bench: Bench, image: str) -> None:
+    ready = Exit(code=3)
+    tried = bench.workload(ready, image, "delay=20", "say=the end", "exit=3")
+    if not tried.support.ok and "vm" in bench.runner.LAYERS:
+        assert tried.support.why
+        return
+    with ExitStack() as stack:
+        begun = begin(bench, tried, ready, stack)
+        assert begun.since_request_s("ready") > 0.02
+        assert begun.instance.status() == 3
+        assert "the end" in begun.console.tail()
+    with ExitStack() as stack, pytest.raises(start.StartFailed, match="status 3"):
+        begin(bench, tried, Exit(code=0), stack)
+
+
 def test_the_exact_configuration_is_kept(bench: Bench) -> None:
     ready = bench.prepare(delay_ms=17).ready
     assert ready is not None
@@ -300,9 +395,7 @@ def test_the_exact_configuration_is_kept(bench: Bench) -> None:
 
 
 def test_the_probe_says_what_would_run_and_leaves_nothing(bench: Bench) -> None:
-    support = bench.runner.probe(bench.options, cache_dir())
-    for need in NEEDS[bench.name] or ("root",):
-        require(need, support.ok, f"{bench.name}: {support.why}")
+    support = proved(bench)
     assert support.version
     assert all(word.isidentifier() and word.islower() for word in bench.runner.LAYERS)
     assert (support.accelerator is not None) == ("vm" in bench.runner.LAYERS)

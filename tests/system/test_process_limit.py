@@ -71,13 +71,15 @@ def started(
     directory: Path,
     *,
     memory_bytes: int = 32 << 20,
-    program: str = "",
+    program: Path | None = None,
     touch: int = 0,
 ) -> Iterator[Instance]:
-    path = payload.binary(cache_dir())
-    words = payload.Payload(touch_mib=touch).arguments()
-    argv = (f"/{path.name}", *words) if not program else (program,)
-    spec = Spec(argv=argv, image=plain(path.parent if not program else directory), memory_bytes=memory_bytes, cpus=1)
+    """Start the payload, or *program* in its place."""
+    image = directory / f"image-{name}"
+    image.mkdir()
+    (image / payload.PATH[1:]).symlink_to(program or payload.binary(cache_dir()))
+    argv = payload.Payload(touch_mib=touch).argv
+    spec = Spec(argv=argv, image=plain(image), memory_bytes=memory_bytes, cpus=1)
     scratch = Scratch(directory=directory, cache=cache_dir(), cgroup=parent.relative, prefix=parent.relative)
     with process.prepare(spec, LIMITED, scratch) as prepared, prepared.launch(name, lambda _: None) as instance:
         yield instance
@@ -142,7 +144,7 @@ def test_what_it_forks_ends_with_it(parent: cgroups.Cgroup, tmp_path: Path) -> N
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\nsleep 1000 &\necho tare ready\nwait\n")
     script.chmod(0o755)
-    with started(parent, "one", tmp_path, program="/script") as one:
+    with started(parent, "one", tmp_path, program=script) as one:
         assert heard(one, b"tare ready")
         pids = one.pids()
         assert len(pids) == 2
@@ -154,7 +156,7 @@ def test_a_program_that_the_kernel_refuses_leaves_nothing(parent: cgroups.Cgroup
     broken = tmp_path / "broken"
     broken.write_bytes(b"\0\1\2")
     broken.chmod(0o755)
-    with pytest.raises(RunnerError, match="Exec format error"), started(parent, "one", tmp_path, program="/broken"):
+    with pytest.raises(RunnerError, match="Exec format error"), started(parent, "one", tmp_path, program=broken):
         pass
     assert not parent.child("one").pids()
 

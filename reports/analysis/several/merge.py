@@ -17,7 +17,7 @@ import msgspec
 
 from tare.bench.errors import UsageError
 from tare.bench.host import conditions
-from tare.bench.records.header import ProbedSubject, RunHeader
+from tare.bench.records.header import AttemptResolution, ProbedSubject, RunHeader
 from tare.bench.records.rows import Outcome, Sample, Trial
 from tare.bench.records.store import Run
 from tare.reports.analysis.several import comparison
@@ -154,6 +154,7 @@ def _header(parts: Sequence[Run], offsets: Sequence[int]) -> RunHeader:
         subjects=tuple(_subjects(parts)),
         plan=tuple(trial for run, offset in zip(parts, offsets, strict=True) for trial in _plan(run, offset)),
         resolution_seconds=max(header.resolution_seconds for header in headers),
+        attempts=_least_exact(headers),
         precision=None,
         leaks=tuple(leak for header in headers for leak in header.leaks),
         warnings=tuple(f"{header.run}: {text}" for header in headers for text in header.warnings),
@@ -161,6 +162,15 @@ def _header(parts: Sequence[Run], offsets: Sequence[int]) -> RunHeader:
             first.host, findings=tuple(dict.fromkeys(one for header in headers for one in header.host.findings))
         ),
     )
+
+
+def _least_exact(headers: Sequence[RunHeader]) -> tuple[AttemptResolution, ...]:
+    """Of each contract the run that saw it least exactly."""
+    found: dict[str, AttemptResolution] = {}
+    for one in (one for header in headers for one in header.attempts):
+        if one.by not in found or one.resolution_seconds > found[one.by].resolution_seconds:
+            found[one.by] = one
+    return tuple(found.values())
 
 
 def _all(names: Sequence[str]) -> str:

@@ -58,14 +58,19 @@ def default_config(
     pids: int = PIDS_LIMIT,
     count_swap: bool = True,
     deny_devices: bool = True,
+    cwd: str = "/",
+    uid: int = 0,
+    gid: int = 0,
+    groups: Iterable[int] = (),
 ) -> dict[str, object]:
     """What ``docker run`` would configure: one dict, written as ``config.json`` for every runtime.
 
     *cgroup* is relative to the hierarchies' roots; None leaves cgroups and limits out. With *count_swap*, memory and
     swap together are limited to *memory_bytes* (needs swap accounting). With *deny_devices*, only the standard devices
-    may be opened.
+    may be opened. A user other than root has no capability in force (moby, oci/caps/utils.go and daemon/oci_linux.go).
     """
     capabilities = list(DOCKER_CAPABILITIES)
+    in_force = [] if uid else capabilities
     linux: dict[str, object] = {
         "namespaces": [{"type": name} for name in NAMESPACES],
         "maskedPaths": list(MASKED_PATHS),
@@ -84,11 +89,11 @@ def default_config(
         "ociVersion": "1.0.2",
         "process": {
             "terminal": False,
-            "user": {"uid": 0, "gid": 0},
+            "user": {"uid": uid, "gid": gid} | ({"additionalGids": list(groups)} if groups else {}),
             "args": list(argv),
             "env": [f"{name}={value}" for name, value in env],
-            "cwd": "/",
-            "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+            "cwd": cwd,
+            "capabilities": {"bounding": capabilities, "effective": in_force, "permitted": in_force},
             "noNewPrivileges": True,
         },
         "root": {"path": rootfs, "readonly": False},

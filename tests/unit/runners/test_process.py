@@ -153,8 +153,8 @@ def test_without_cgroups_there_is_no_limited_process(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_an_unlimited_process_says_how_it_ended(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    program = payload.binary(cache_dir())
-    spec = Spec(argv=(program.name, *words), image=plain(program.parent), memory_bytes=1 << 26, cpus=1)
+    (tmp_path / "payload").symlink_to(payload.binary(cache_dir()))
+    spec = Spec(argv=(payload.PATH, *words), image=plain(tmp_path), memory_bytes=1 << 26, cpus=1)
     scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-0")
     with process.prepare(spec, {"limit": "none"}, scratch) as prepared, prepared.launch("x", lambda _: None) as one:
         os.set_blocking(one.console, True)

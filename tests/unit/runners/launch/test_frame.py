@@ -15,7 +15,7 @@ import pytest
 from tare.bench.host import workspace
 from tare.runners import fork_server
 from tare.runners.base import RunnerError
-from tare.runners.launch import frame, monitored
+from tare.runners.launch import frame, orphans
 from tests.unit.still import Still
 
 
@@ -133,9 +133,9 @@ def test_all_below_a_monitor_are_its_family_whichever_thread_made_them() -> None
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert set(monitored._family(parent.pid)) == {parent.pid, child}
+        assert set(orphans.family(parent.pid)) == {parent.pid, child}
         parent.communicate(b"x")
-    assert monitored._family(child) == [child]
+    assert orphans.family(child) == [child]
 
 
 def test_an_ascent_may_open_as_many_files_as_the_hard_limit_says() -> None:
