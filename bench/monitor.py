@@ -15,6 +15,9 @@ class Monitor(Protocol):
     def preparing(self, label: str) -> None:
         """The subject is being probed and prepared."""
 
+    def making(self, what: str, done_bytes: int) -> None:
+        """An image is being made: what is done now, and how many bytes of that are done."""
+
     def probed(self, label: str, support: Support) -> None:
         """The probe ended; if not ``ok`` the subject is skipped."""
 
@@ -38,6 +41,9 @@ class Silent:
     """Sees everything, says nothing."""
 
     def preparing(self, label: str) -> None:
+        """Say nothing."""
+
+    def making(self, what: str, done_bytes: int) -> None:
         """Say nothing."""
 
     def probed(self, label: str, support: Support) -> None:

@@ -175,7 +175,7 @@ class TrialLoop:
     def _prepare(self, writer: RunWriter, session: Session, cleanup: ExitStack) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
         known = {record.label: record for record in self.header.subjects}
-        images = prepare.images(session.scratch.cache, self.scenario.rootfs)
+        images = prepare.images(session.scratch.cache, self.scenario.rootfs, self.monitor.making)
         ready: dict[str, Ready] = {}
         for position, subject in enumerate(self.scenario.subjects):
             if subject.label in known and known[subject.label].skipped:

@@ -101,18 +101,23 @@ def _able(subject: Subject, support: Support) -> Support:
     return replace(support, ok=False, why=why, fix="") if why else support
 
 
-def images(cache: Path, rootfs: str | None = None) -> Callable[[Subject], Image]:
+def images(cache: Path, rootfs: str | None = None, note: sources.Note = sources.silent) -> Callable[[Subject], Image]:
     """What finds the image of a subject: each is made once, and all subjects that name it share it.
 
-    *rootfs* is the one of subjects that run the payload; None: the built-in one.
+    *rootfs* is the one of subjects that run the payload; None: the built-in one. *note* is told how the making goes on.
     """
-    made: dict[str, Image] = {}
+    made: dict[str, Image | RunnerError] = {}
 
     def find(subject: Subject) -> Image:
         source = subject.workload.image if subject.workload else rootfs or sources.PAYLOAD
         if source not in made:
-            made[source] = sources.find(source, cache)
-        return made[source]
+            try:
+                made[source] = sources.find(source, cache, note)
+            except RunnerError as error:  # minutes may have gone by: the next subject need not wait for the same answer
+                made[source] = error
+        if isinstance(found := made[source], RunnerError):
+            raise found
+        return found
 
     return find
 

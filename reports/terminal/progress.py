@@ -41,6 +41,7 @@ class Watcher:
         )
         self._task: TaskID | None = None
         self._what = "", ""
+        self._made = "", -1
 
     def __enter__(self) -> Watcher:
         self._progress.start()
@@ -58,6 +59,12 @@ class Watcher:
     def preparing(self, label: str) -> None:
         """Show which subject is being prepared."""
         self._show("preparing ", label)
+
+    def making(self, what: str, done_bytes: int) -> None:
+        """Show what an image is waiting for, each time that another MiB is done."""
+        if (now := (what, done_bytes >> 20)) != self._made:
+            self._made = now
+            self._show("", what, f": {words.size(done_bytes)}" if done_bytes else "")
 
     def probed(self, label: str, support: Support) -> None:
         """Say why a subject is skipped; an emulated one is announced too."""

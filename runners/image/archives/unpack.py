@@ -36,6 +36,8 @@ _CAPABILITY = "SCHILY.xattr.security.capability"
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 #: What the kernel says of a member that cannot be, and not of the host.
 _IMPOSSIBLE = {errno.ENAMETOOLONG, errno.EMLINK, errno.ELOOP, errno.EINVAL, errno.EILSEQ, errno.EPERM}
+#: What tarfile says of headers that are wrong.
+_WRONG = (tarfile.TarError, ValueError, OverflowError, LookupError, RecursionError)
 
 
 class Unpacker:
@@ -157,13 +159,14 @@ class Unpacker:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb", buffering=0) as file:
             left = member.size
-            if sparse:
-                content = archive.extractfile(member)
-            else:
-                content = None
+            content = archive.extractfile(member) if sparse else None
+            if content is None:
                 stream.seek(member.offset_data)
             while left > 0:
-                data = (content or stream).read(min(left, _PIECE))
+                try:
+                    data = (content or stream).read(min(left, _PIECE))
+                except _WRONG as error:  # of a map of holes
+                    raise stream.damaged(error) from error
                 if not data:
                     raise stream.damaged(f"it ends in the middle of {member.name}")
                 left -= len(data)
@@ -310,7 +313,7 @@ def members(stream: Stream) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]
             if archive is None:
                 archive = tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
             member = archive.next()
-        except (tarfile.TarError, ValueError, OverflowError, LookupError, RecursionError) as error:
+        except _WRONG as error:
             raise stream.damaged(error) from error
         if member is None:
             if len(stream.last) != tarfile.BLOCKSIZE or stream.last.strip(b"\0"):

@@ -13,6 +13,8 @@ from tare.runners.image.archives.stream import ImageRefused
 from tare.runners.image.sources import archive, busybox, debian, engine, imported, oci, plain
 from tare.runners.image.sources.base import Note, Source, silent
 
+__all__ = ["DIRECTORY", "HOST", "PAYLOAD", "SOURCES", "Note", "Source", "absolute", "find", "silent", "split"]
+
 PAYLOAD, HOST, DIRECTORY = "payload", "host", "dir"
 
 #: Word before the colon -> what makes an image of what comes after it.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
+import shutil
 import stat
+import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -293,6 +296,52 @@ def test_what_is_damaged_is_said_and_not_half_used(name: str, place: Path) -> No
         made(place, place / "image")
     assert str(place / "image") in caught.value.what
     assert caught.value.fix == "make it again, or copy it again"
+
+
+def test_whatever_bytes_change_nothing_is_raised_but_a_refusal(tmp_path: Path) -> None:
+    """Members of every kind, with headers whose checksums are right again after some of their bytes were changed."""
+    chance = random.Random(15)
+    members = [
+        folder("d"), file("d/a", b"x" * 700, pax_headers={"SCHILY.xattr.user.a": "b"}), link("l", "d"),
+        file("l/b", b"y"), hard("h", "d/a"), file("n" * 200, b"z"), file("d/.wh.a"), member("f", tarfile.FIFOTYPE),
+    ]  # fmt: skip
+    whole = [tar(members), _sparse(tmp_path, "gnu"), _sparse(tmp_path, "pax")]
+    for number in range(400):
+        data = bytearray(chance.choice(whole))
+        for _ in range(chance.randint(1, 6)):
+            data[chance.randrange(min(len(data), 12000))] = chance.choice([0, 255, chance.randrange(256), *b"/.07"])
+        for at in range(0, min(len(data), 12000) - 511, 512):
+            if any(data[at : at + 512]):
+                data[at + 148 : at + 156] = b" " * 8
+                data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+        packed = tmp_path / "changed.tar"
+        packed.write_bytes(bytes(data))
+        root = tmp_path / f"root{number}"
+        root.mkdir()
+        budget = streams.Budget("it", len(data))
+        unpacker, source = unpack.Unpacker(str(root), budget), streams.Packed(packed, 0, len(data))
+        try:
+            unpacker.add(streams.Stream(source, budget), layer=number % 2 == 0)
+            unpacker.finish()
+        except ImageRefused:
+            pass
+        finally:
+            source.close()
+        shutil.rmtree(root)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["changed.tar", "gnu.tar", "pax.tar"]
+
+
+def _sparse(tmp_path: Path, form: str) -> bytes:
+    """A tar with a file of two holes."""
+    with (tmp_path / "hole").open("wb") as out:
+        for at, text in ((1 << 16, b"one"), (1 << 18, b"two")):
+            out.seek(at)
+            out.write(text)
+        out.truncate(1 << 19)
+    words = ("--sparse", f"--format={form}", "-cf", f"{form}.tar", "hole")
+    subprocess.run(["tar", *words], check=True, cwd=tmp_path)
+    (tmp_path / "hole").unlink()
+    return (tmp_path / f"{form}.tar").read_bytes()
 
 
 # ---- layers ----------------------------------------------------------------------------------------------------------
