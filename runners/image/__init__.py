@@ -1,1 +1,1 @@
-"""The root filesystem in several forms (directory, initramfs) and the guest kernel, cached by digest."""
+"""What a workload finds below its root: where it comes from, how it is kept, and its shapes; the kernel of a guest."""

@@ -314,7 +314,7 @@ def members(stream: Stream) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]
                 archive = tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
             member = archive.next()
         except _WRONG as error:
-            raise stream.damaged(error) from error
+            raise stream.damaged(error if archive else f"it is no tar, packed or not: {error}") from error
         if member is None:
             if len(stream.last) != tarfile.BLOCKSIZE or stream.last.strip(b"\0"):
                 raise stream.damaged("it ends without the end that a tar has")

@@ -101,7 +101,8 @@ def run(argv: Sequence[str], what: str, install: str, timeout_s: float = 1800) -
             _end(child)
             raise
     if child.returncode:
-        said = [line for line in err.strip().splitlines() if line.strip()][-_TAIL:]
+        lines = [line.strip() for line in err.splitlines() if line.strip()]
+        said = [line for line in lines if line.startswith(("E: ", "Error"))][:1] or lines[-_TAIL:]  # the first is why
         why = f"`{' '.join(argv[:3])} ...` ended with {child.returncode}: {'; '.join(said) or 'it said nothing'}"
         raise ImageRefused(what, why, "correct the name, or run the command by hand to see more")
     return out

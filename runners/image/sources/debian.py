@@ -49,7 +49,7 @@ def command(suite: str, packages: list[str], target: Path) -> list[str]:
     # mmdebstrap's apt reads no file of the host's, and without these may not reach what the host's apt reaches.
     settings = [f"--aptopt={file}" for file in sorted(_SETTINGS.glob("*")) if file.is_file() and _counts(file.name)]
     include = [f"--include={','.join(packages)}"] if packages else []
-    return ["mmdebstrap", "--quiet", "--variant=minbase", *settings, *include, suite, str(target)]
+    return ["mmdebstrap", "--variant=minbase", *settings, *include, suite, str(target)]
 
 
 def _counts(name: str) -> bool:

@@ -296,6 +296,7 @@ def test_what_is_damaged_is_said_and_not_half_used(name: str, place: Path) -> No
         made(place, place / "image")
     assert str(place / "image") in caught.value.what
     assert caught.value.fix == "make it again, or copy it again"
+    assert "it is no tar" in caught.value.why or name not in ("empty", "text", "packed text")
 
 
 def test_whatever_bytes_change_nothing_is_raised_but_a_refusal(tmp_path: Path) -> None:

@@ -222,12 +222,24 @@ shutil.copy("{made}", sys.argv[-1])
     assert sources.find("debian:bookworm+curl+nginx", tmp_path / "cache") == image
 
 
+def test_what_apt_said_first_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", "mmdebstrap", """
+print("I: running", "Err:2 there", "E: there is no package x", "E: apt-get failed", sep="\\n", file=sys.stderr)
+sys.exit(25)
+""", monkeypatch)  # fmt: skip
+    with pytest.raises(ImageRefused) as caught:
+        sources.find("debian:sid+nginx", tmp_path / "cache")
+    assert caught.value.what == "cannot make the image debian:sid+nginx"
+    assert caught.value.why.startswith("`mmdebstrap --variant=minbase ")
+    assert caught.value.why.endswith(" ended with 25: E: there is no package x")
+
+
 def test_apt_s_own_settings_are_given_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("10one", "20two.conf", "30three.disabled-by-x", "40four.bak"):
         (tmp_path / name).touch()
     monkeypatch.setattr(debian, "_SETTINGS", tmp_path)
     assert debian.command("bookworm", [], Path("/out.tar")) == [
-        "mmdebstrap", "--quiet", "--variant=minbase", f"--aptopt={tmp_path}/10one", f"--aptopt={tmp_path}/20two.conf",
+        "mmdebstrap", "--variant=minbase", f"--aptopt={tmp_path}/10one", f"--aptopt={tmp_path}/20two.conf",
         "bookworm", "/out.tar",
     ]  # fmt: skip
 
