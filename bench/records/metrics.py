@@ -60,6 +60,7 @@ METRICS: dict[str, Metric] = {
             title="first instruction",
             meaning="from the request until the first line of the payload arrives on the console: PID 1 runs",
             most=_DAY_S,
+            optional=True,
         ),
         Metric(
             name="ready_seconds",

@@ -120,6 +120,9 @@ class _Resolver:
                 why = f"the label '{_TARE}' is taken: tare adds a bare process with it, because no subject is one"
                 raise self._error(why, f'give your subject another label, or let its runner be "{_TARE}"')
             subjects[:0] = self._with_workloads(SubjectTable(label=_TARE, runner=_TARE), _TARE, {})
+        # A workload's subjects stand together: they are compared with each other.
+        order = {name: place for place, name in enumerate(self.file.workloads)}
+        subjects.sort(key=lambda one: order.get(one.workload.name, 0) if one.workload else 0)
         labels = [subject.label for subject in subjects]
         if len(labels) > MOST_SUBJECTS:
             raise self._error(f"it has {len(labels)} subjects", f"a scenario can have at most {MOST_SUBJECTS}")

@@ -129,6 +129,10 @@ class SubjectFigures(SubjectRecord, frozen=True, kw_only=True):
     figures: tuple[Figure, ...]
     phases: tuple[Phase, ...]
 
+    def has(self, metric: str) -> bool:
+        """Whether its run was asked for *metric*: there is a figure then, or the reason why there is none."""
+        return any(figure.metric == metric for figure in self.figures)
+
     def figure(self, metric: str) -> Figure:
         """Its figure of *metric*, which its section names."""
         return next(figure for figure in self.figures if figure.metric == metric)

@@ -26,10 +26,13 @@ from tare.reports.sections import Groundwork, Section
 from tare.runners import layers
 
 #: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
+#: The phase in place of the two before it, for a workload that does not say when its first instruction runs.
+WHOLE = "created to ready"
 PHASES: tuple[tuple[str, Literal["start", "stop"], str, str | None], ...] = (
     ("requested to created", "start", "created_seconds", None),
     ("created to first instruction", "start", "first_seconds", "created_seconds"),
     ("first instruction to ready", "start", "ready_seconds", "first_seconds"),
+    (WHOLE, "start", "ready_seconds", "created_seconds"),
     ("stop to stopped", "stop", "stopped_seconds", None),
     ("stopped to removed", "stop", "removed_seconds", "stopped_seconds"),
 )
@@ -100,7 +103,10 @@ def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[P
 
 
 def _phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:
+    says_first = not tables.series(medians, label, "first_seconds").empty
     for name, span, end, begin in PHASES:
+        if name == WHOLE and says_first:
+            continue
         lasted = tables.differences(frame, label, end, begin)
         if not lasted:
             continue

@@ -79,7 +79,9 @@ def page(analysed: Analysed) -> str:
         report=report,
         **own,
         subjects=[subject for group in ordered(report.subjects) for subject in group],
-        metrics={metric.name: metric for metric in section.metrics if _known(report, metric.name)},
+        metrics={
+            metric.name: metric for metric in section.metrics if any(one.has(metric.name) for one in report.subjects)
+        },
         figure=lambda subject, metric: subject.figure(metric),
         versus=_versus(report),
         configuration={subject.label: configuration(run, subject) for subject in report.subjects},
@@ -129,11 +131,6 @@ def widths(bars: Sequence[Bar]) -> tuple[Mapping[str, Widths], Mapping[str, Widt
 def _spread(bar: Bar, place: Callable[[float], float]) -> Widths:
     value, low, high = (None if end is None else round(100 * place(end), 2) for end in (bar.value, bar.low, bar.high))
     return Widths(value=value, low=low, high=high)
-
-
-def _known(report: Report, metric: str) -> bool:
-    """Whether the run was asked for *metric*: its subjects have a figure then, or the reason why there is none."""
-    return any(one.metric == metric for subject in report.subjects for one in subject.figures)
 
 
 def _versus(report: Report) -> Callable[[str, str], object]:

@@ -250,15 +250,10 @@ def _weigh(run: Run, labels: Sequence[str]) -> _Side:
     return _Side(analysed.section, analysed.medians, {label: figures[label] for label in labels})
 
 
-def _has(subject: SubjectFigures, metric: str) -> bool:
-    """Whether its run was asked for *metric*."""
-    return any(figure.metric == metric for figure in subject.figures)
-
-
 def _compare(new: _Side, old: _Side, resolution: float) -> Iterator[Compared]:
     for metric in new.section.metrics:
         for label in new.figures:
-            if not all(_has(side.figures[label], metric.name) for side in (new, old)):
+            if not all(side.figures[label].has(metric.name) for side in (new, old)):
                 continue
             values = (tables.series(side.medians, label, metric.name).tolist() for side in (new, old))
             yield judge(

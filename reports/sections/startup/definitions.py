@@ -79,5 +79,5 @@ def _memory(subjects: Sequence[SubjectFigures]) -> Iterator[Definition]:
 
 
 def _numbers(subjects: Sequence[SubjectFigures], metric: str) -> tuple[Counted, ...]:
-    figures = ((one.label, one.figure(metric)) for one in subjects)
+    figures = ((one.label, one.figure(metric)) for one in subjects if one.has(metric))
     return tuple(counted(label, figure) for label, figure in figures if figure.median is not None)

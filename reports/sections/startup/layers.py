@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from tare.reports import words
 from tare.reports.analysis.figures import Phase, SubjectFigures
 from tare.reports.analysis.model import Report
-from tare.reports.analysis.subjects import ordered
+from tare.reports.analysis.subjects import WHOLE, ordered
 from tare.reports.page.figures import Axis, Length, Measured
 from tare.runners.base import Layers
-from tare.runners.layers import CONTAINER, SANDBOX, VM, family, is_null
+from tare.runners.layers import CONTAINER, SANDBOX, VM, family, is_null, own_kernel
 
 _TITLES = {"container": "container", "sandbox": "sandbox", "vm": "virtual machine"}
 #: What is built for a layer, from the inside out: name, style, text.
@@ -91,18 +91,26 @@ def _stack(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool
 
 
 def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool) -> Iterator[Layer]:
-    """From the workload outwards. What comes after *created* is drawn on the last but one, the request on the last."""
-    yield _layer("workload", "the payload", subjects, _WORK)
+    """From the workload outwards. What comes after *created* is drawn on the last but one, the request on the last.
+
+    A workload of somebody's own does not say when it begins: what comes after *created* is drawn on it.
+    """
+    own = all(subject.workload is not None for subject in subjects)
+    if own:
+        text = "the guest's kernel starts, and then the command" if own_kernel(layers) else "the command"
+        yield _layer("workload", text, subjects, WHOLE)
+    else:
+        yield _layer("workload", "the payload", subjects, _WORK)
     parts = [part for word in reversed(layers) for part in _PARTS.get(word, ((word, "walls", ""),))]
     if not parts:
         parts = [("fork", "runtime", "no isolation is made")]
-    if parts[0][0] != "guest kernel":  # which loads the program as its init
+    if parts[0][0] != "guest kernel" and not own:  # which loads the program as its init
         within = "the program is loaded inside the isolation" if layers else "the program is loaded"
         parts.insert(0, ("exec", "runtime", within))
     for place, (name, style, text) in enumerate(parts, start=1 - len(parts)):
         hatched = emulated and style == "kernel"
         words = text + (", on a processor emulated in software" if hatched else "")
-        phase = {0: _FORK, -1: _BOOT}.get(place, "")
+        phase = {0: _FORK, -1: "" if own else _BOOT}.get(place, "")
         yield _layer(name, words, subjects, phase, hatched=hatched)
 
 

@@ -84,7 +84,7 @@ class Startup(Standard):
             "charts": charts,
             "shaped": shaped(analysed, "ready_seconds"),
             "timelines": {"start": timelines(report, "start"), "stop": timelines(report, "stop")},
-            "legends": {"start": legend("start"), "stop": legend("stop")},
+            "legends": {"start": legend(report, "start"), "stop": legend(report, "stop")},
             "stacks": stacks(report),
             "memory": memory(report),
         }

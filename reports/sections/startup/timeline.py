@@ -15,7 +15,7 @@ from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.figures import Phase, SubjectFigures
 from tare.reports.analysis.model import Report
-from tare.reports.analysis.subjects import ordered
+from tare.reports.analysis.subjects import WHOLE, ordered
 
 Span = Literal["start", "stop"]
 
@@ -24,12 +24,13 @@ _UNTIL = {
     "requested to created": "until created",
     "created to first instruction": "to the first instruction",
     "first instruction to ready": "to ready",
+    WHOLE: "to ready",
     "stop to stopped": "until no process runs",
     "stopped to removed": "until nothing is left",
 }
 #: The metric that is the whole of each span, and the shades of the parts, from the first to the last.
 _WHOLE = {"start": "ready_seconds", "stop": "removed_seconds"}
-_SHADES: dict[Span, tuple[int, ...]] = {"start": (1, 2, 3), "stop": (1, 3)}
+_SHADES: dict[Span, tuple[int, ...]] = {"start": (1, 2, 3, 3), "stop": (1, 3)}
 #: The sum of the phases is said where it is off the whole by more.
 _OFF = 0.05
 
@@ -66,9 +67,11 @@ def timelines(report: Report, span: Span) -> tuple[Timeline, ...]:
     return tuple(_timelines(report, span))
 
 
-def legend(span: Span) -> tuple[tuple[int, str], ...]:
-    """(shade, words) of the phases of *span*, from the first to the last."""
-    return tuple((shade, _UNTIL[name]) for name, shade in zip(_names(span), _SHADES[span], strict=True))
+def legend(report: Report, span: Span) -> tuple[tuple[int, str], ...]:
+    """(shade, words) of the phases of *span* that a subject of *report* has, from the first to the last."""
+    there = {phase.name for subject in report.subjects for phase in subject.phases}
+    told = ((shade, _UNTIL[name]) for name, shade in zip(_names(span), _SHADES[span], strict=True) if name in there)
+    return tuple(dict.fromkeys(told))
 
 
 def _timelines(report: Report, span: Span) -> Iterator[Timeline]:
@@ -90,7 +93,7 @@ def _timelines(report: Report, span: Span) -> Iterator[Timeline]:
 
 
 def _names(span: Span) -> list[str]:
-    return list(_UNTIL)[:3] if span == "start" else list(_UNTIL)[3:]
+    return list(_UNTIL)[:4] if span == "start" else list(_UNTIL)[4:]
 
 
 def _piece(phase: Phase, shade: int) -> Piece:

@@ -259,3 +259,22 @@ def test_a_server_is_said_to_start(tmp_path: Path) -> None:
     report = reports.build(store.load(synthetic.write_run(tmp_path / "run", chosen)))
     assert report.lead.sentence.startswith("runc takes 35 times as long to start as a bare process: ")
     assert report.contract.ready_when == ("its port 80 accepted a connection",)
+
+
+def test_a_workload_that_does_not_say_when_it_begins_has_one_phase_after_created(tmp_path: Path) -> None:
+    server = Workload(command=("serve",), ready=Tcp(port=80))
+    chosen = [synthetic.subject(one, workload=server) for one in ("process", "container", "vm")]
+    path = synthetic.write_run(tmp_path / "run", chosen)
+    rows = (path / "samples.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "samples.jsonl").write_bytes(b"".join(row for row in rows if b"first_seconds" not in row))
+    analysed = reports.analyse(store.load(path))
+    for subject in analysed.report.subjects:
+        assert [one.name for one in subject.phases if one.span == "start"] == [
+            "requested to created",
+            "created to ready",
+        ]
+        assert not subject.has("first_seconds")
+    page = reports.html(analysed)
+    assert "to the first instruction" not in page.split('id="phases"')[1].split("</figure>")[0].split("<svg")[0]
+    assert "first instruction to ready: no" not in page
+    assert "kernel starts, and then the command" in page

@@ -61,8 +61,8 @@ def test_a_subject_may_have_its_own(tmp_path: Path) -> None:
 def test_several_are_each_measured_in_each_subject_and_compared_with_their_own_reference(tmp_path: Path) -> None:
     found = loaded(tmp_path, 'pairs = [["container", "process"]]\n' + SEVERAL + SUBJECTS)
     labels = [subject.label for subject in found.subjects]
-    assert labels == ["web/process", "job/process", "web/container", "job/container"]
-    assert [subject.base for subject in found.subjects] == ["process", "process", "container", "container"]
+    assert labels == ["web/process", "web/container", "job/process", "job/container"]
+    assert [subject.base for subject in found.subjects] == ["process", "container", "process", "container"]
     assert found.reference_of("job/container") == "job/process"
     assert found.references == {"web/process", "job/process"}
     assert found.pairs == (("web/container", "web/process"), ("job/container", "job/process"))
