@@ -107,7 +107,8 @@ class Spec:
 
     ``argv`` is run as PID 1 of the instance with ``env`` as its whole environment, in the directory ``cwd`` and with
     the rights of ``user``, below the root of ``image``. ``memory_bytes`` and ``cpus`` are the grant. ``ports`` are
-    those on which it listens.
+    those on which it listens. ``custom`` says that it is a workload of a user's: the payload alone can be the init of a
+    machine.
     """
 
     argv: tuple[str, ...]
@@ -118,6 +119,7 @@ class Spec:
     cwd: str = "/"
     user: User = User()
     ports: tuple[int, ...] = ()
+    custom: bool = False
 
     @property
     def rootfs(self) -> Path:
@@ -174,12 +176,15 @@ class Address:
     """Where the ports of an instance are reached from outside.
 
     ``host`` is an IPv4 address in the network namespace of process ``pid``, or in the host's own where that is None.
-    ``ports`` maps a port inside to the one that leads to it, where these differ. ``how`` says it to a reader.
+    ``ports`` maps a port inside to the one that leads to it, where these differ. ``how`` says it to a reader. ``link``
+    is the device, in that namespace, behind which the instance is, where it is one that answers nothing before it has
+    brought up its own: the first frame from it says that it has.
     """
 
     how: str
     host: str = "127.0.0.1"
     pid: int | None = None
+    link: str = ""
     ports: Mapping[int, int] = field(default_factory=dict)
 
 

@@ -89,7 +89,7 @@ def _able(subject: Subject, support: Support) -> Support:
     work = subject.workload
     if work is None:
         return support
-    why = ""
+    why = fix = ""
     if hasattr(work.ready, "port") and not support.reached:
         why = (
             f"the runner {subject.runner} gives its instances no address, and the workload is ready when a port answers"
@@ -98,7 +98,8 @@ def _able(subject: Subject, support: Support) -> Support:
         why = f"the runner {subject.runner} cannot run a command beside the workload"
     elif work.image.partition(":")[0] in support.images:
         why = f"the runner {subject.runner} cannot take the image {work.image}"
-    return replace(support, ok=False, why=why, fix="") if why else support
+        fix = sources.MAKE_ONE if work.image == sources.HOST else ""
+    return replace(support, ok=False, why=why, fix=fix) if why else support
 
 
 def images(cache: Path, rootfs: str | None = None, note: sources.Note = sources.silent) -> Callable[[Subject], Image]:

@@ -38,6 +38,7 @@ def of(subject: Subject, image: Image) -> Spec:
         cwd=_directory(work.cwd or said.cwd or "/", image),
         user=user(as_user, image),
         ports=work.ports or said.ports or _port(work),
+        custom=True,
         **grant,  # type: ignore[arg-type]
     )
 

@@ -4,6 +4,10 @@ No event of the kernel says to a process outside that somebody listens (sock_dia
 destroyed, and otherwise answers questions), so attempts are made with a fixed period. Both the period and the time of
 the attempt that succeeded are in the record.
 
+A guest answers nothing before its network is up, and a connection that gets no answer is tried again by the kernel only
+after a second. So where there is a link (:attr:`runners.base.Address.link`), attempts begin with the first frame from
+it.
+
 The thread is in the instance's network namespace: setns(2) changes that of the calling thread alone. A socket belongs
 to the namespace in which it was made.
 """
@@ -13,8 +17,10 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from tare.bench.host.interrupts import TrialTimeout
 from tare.bench.readiness import listeners
@@ -24,8 +30,11 @@ from tare.runners.base import Address
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_ETH_P_ALL = 3  # linux/if_ether.h
 #: How often an instance whose console has ended is asked whether it has, too.
 _STATUS_S = 0.02
+#: How often a thread that waits for a frame looks whether it should end.
+_LOOK_MS = 100
 
 #: One attempt: None where it succeeded, else why it did not. Raises OSError for "not yet". It is told how many seconds
 #: are left.
@@ -45,6 +54,35 @@ def enter(address: Address) -> None:
         os.close(fd)
 
 
+def heard(link: str, over: Callable[[], bool]) -> bool:
+    """Wait for a frame from the instance behind *link*, in this thread's namespace; False if *over* came first.
+
+    Raises OSError.
+    """
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as frames:
+        frames.bind((link, _ETH_P_ALL))
+        if _received(link, Path("/proc/thread-self/net/dev").read_text()):
+            return True
+        poll = select.poll()
+        poll.register(frames, select.POLLIN)
+        while not over():
+            if not poll.poll(_LOOK_MS):
+                continue
+            _, sender = frames.recvfrom(64)
+            if sender[2] != socket.PACKET_OUTGOING:
+                return True
+    return False
+
+
+def _received(link: str, table: str) -> int:
+    """How many packets have come from *link*, by the *table* of proc_pid_net(5), ``/proc/net/dev``."""
+    for line in table.splitlines():
+        name, _, counts = line.partition(":")
+        if name.strip() == link:
+            return int(counts.split()[1])
+    return 0
+
+
 class _Prober(threading.Thread):
     def __init__(self, start: Waited, attempt: Attempt, address: Address | None, period_s: float, wake: int) -> None:
         super().__init__(name="readiness", daemon=True)
@@ -57,6 +95,8 @@ class _Prober(threading.Thread):
         try:
             if self._address is not None:
                 enter(self._address)
+                if self._address.link and not heard(self._address.link, self._over.is_set):
+                    return
             while not self._over.is_set():
                 if self._succeeded():
                     break

@@ -41,7 +41,16 @@ class _Writer:
         self._stream = stream
         self._inode = 0
 
-    def header(self, path: str, mode: int, *, size_bytes: int = 0, major: int = 0, minor: int = 0) -> None:
+    def header(
+        self,
+        path: str,
+        mode: int,
+        *,
+        size_bytes: int = 0,
+        major: int = 0,
+        minor: int = 0,
+        owner: tuple[int, int] = (0, 0),
+    ) -> None:
         """Write one entry's header and name; *size_bytes* of content must follow, then :meth:`pad`."""
         if size_bytes > _FIELD_MAX:
             raise RunnerError(
@@ -51,7 +60,7 @@ class _Writer:
         # Hard links are told by equal inode numbers: every entry gets its own, and a linked file is stored twice.
         self._inode += 1
         links = 2 if stat.S_ISDIR(mode) else 1
-        fields = (self._inode, mode, 0, 0, links, 0, size_bytes, 0, 0, major, minor, len(name), 0)
+        fields = (self._inode, mode, *owner, links, 0, size_bytes, 0, 0, major, minor, len(name), 0)
         self._stream.write(b"070701" + "".join(f"{field:08X}" for field in fields).encode() + name)
         self.pad(110 + len(name))
 
@@ -66,10 +75,11 @@ class _Writer:
         self.header(_TRAILER, 0)
 
 
-def write(stream: BinaryIO, *trees: Path) -> None:
+def write(stream: BinaryIO, *trees: Path, owned: bool = False) -> None:
     """Write *trees* and :data:`DEVICES` to *stream*; of a path that two trees have, the later one's is taken.
 
-    Sockets are left out; no link is followed, and no tree is changed.
+    Sockets are left out; no link is followed, and no tree is changed. With *owned* each file keeps its owner, but what
+    belongs to this user becomes root's: an ordinary user can give files to nobody else.
     """
     entries: dict[str, tuple[Path, os.stat_result] | None] = {"dev": None, **dict.fromkeys(DEVICES)}
     for tree in trees:
@@ -84,16 +94,24 @@ def write(stream: BinaryIO, *trees: Path) -> None:
         elif entry is None:
             writer.header(path, stat.S_IFDIR | 0o755)
         else:
-            _add(writer, stream, entry[0], path, entry[1])
+            _add(writer, stream, entry[0], path, entry[1], _owner(entry[1]) if owned else (0, 0))
     writer.finish()
 
 
-def _add(writer: _Writer, stream: BinaryIO, source: Path, path: str, status: os.stat_result) -> None:
+def _owner(status: os.stat_result) -> tuple[int, int]:
+    if status.st_uid == os.geteuid():
+        return 0, 0 if status.st_gid == os.getegid() else status.st_gid
+    return status.st_uid, status.st_gid
+
+
+def _add(
+    writer: _Writer, stream: BinaryIO, source: Path, path: str, status: os.stat_result, owner: tuple[int, int]
+) -> None:
     mode = status.st_mode
     if stat.S_ISREG(mode):
         with source.open("rb") as file:
             size_bytes = os.fstat(file.fileno()).st_size
-            writer.header(path, mode, size_bytes=size_bytes)
+            writer.header(path, mode, size_bytes=size_bytes, owner=owner)
             start = stream.tell()
             shutil.copyfileobj(file, stream, 1 << 20)
         if stream.tell() - start != size_bytes:
@@ -103,12 +121,12 @@ def _add(writer: _Writer, stream: BinaryIO, source: Path, path: str, status: os.
         writer.pad(size_bytes)
     elif stat.S_ISLNK(mode):
         target = os.fsencode(os.readlink(source))  # noqa: PTH115 - Path would tidy the text
-        writer.header(path, mode, size_bytes=len(target))
+        writer.header(path, mode, size_bytes=len(target), owner=owner)
         writer.data(target)
     elif stat.S_ISDIR(mode) or stat.S_ISFIFO(mode):
-        writer.header(path, mode)
+        writer.header(path, mode, owner=owner)
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        writer.header(path, mode, major=os.major(status.st_rdev), minor=os.minor(status.st_rdev))
+        writer.header(path, mode, major=os.major(status.st_rdev), minor=os.minor(status.st_rdev), owner=owner)
 
 
 def initramfs(cache: Path, *trees: Path) -> Path:

@@ -37,7 +37,7 @@ _BOOT_FILE = re.compile(r"\./boot/(?:vmlinuz|vmlinux)-(?P<release>[^/]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Packaged:
-    """What is read from a package: the kernel as it is, and its virtio modules by name."""
+    """What is read from a package: the kernel as it is, and its modules for virtual machines by name."""
 
     release: str
     image: bytes
@@ -49,7 +49,7 @@ class _Packaged:
 class Kernel:
     """A kernel that QEMU can start directly. ``note`` says why it is not unpacked; it is empty when it is.
 
-    ``modules`` is a directory with its virtio modules, if it came out of a package.
+    ``modules`` is a directory with those for virtual machines, if it came out of a package.
     """
 
     path: Path
@@ -135,8 +135,12 @@ def _load(directory: Path) -> Kernel:
 
 
 def _is_whole(directory: Path) -> bool:
-    """Whether it lists the built-in modules: entries of an older tare do not."""
-    return (directory / "modules" / modules.LIST).exists()
+    """Whether it has all modules that are asked for today: entries of an older tare do not."""
+    try:
+        selected = (directory / "modules" / modules.SELECTION).read_text()
+    except OSError:
+        return False
+    return selected == modules.SELECTED and (directory / "modules" / modules.LIST).exists()
 
 
 def _store(packaged: _Packaged, directory: Path) -> None:
@@ -146,6 +150,7 @@ def _store(packaged: _Packaged, directory: Path) -> None:
     for name, data in packaged.modules.items():
         (directory / "modules" / f"{name}.ko").write_bytes(data)
     (directory / "modules" / modules.LIST).write_bytes(packaged.built_in)
+    (directory / "modules" / modules.SELECTION).write_text(modules.SELECTED)
     (directory / "bzImage").write_bytes(packaged.image)
     note = ""
     try:

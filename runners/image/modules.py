@@ -23,19 +23,39 @@ from tare.runners.payload import compiled
 LOADER = "/load"
 #: What a virtio balloon on a PCI bus needs, and what these need (:func:`order`).
 BALLOON = ("virtio_pci", "virtio_balloon")
+#: The same of a port for further commands, of a network device, and of a disk that is not to be written to.
+CONTROL = ("virtio_pci", "virtio_console")
+NETWORK = ("virtio_pci", "virtio_net")
+DISK = ("virtio_pci", "virtio_blk", "ext4", "overlay")
 
 _SOURCE = Path(__file__).with_name("load.c")
-_FILE = re.compile(r"\./(?:usr/)?lib/modules/[^/]+/kernel/drivers/virtio/(?P<name>\w+)\.ko(?P<packed>\.xz)?")
+#: What is taken out of a package: all of virtio's own, and what drives its devices, with what that depends on.
+_TAKEN = "|".join(
+    (
+        r"drivers/virtio/\w+",
+        "drivers/block/virtio_blk",
+        "drivers/char/virtio_console",
+        "drivers/net/(?:virtio_net|net_failover)",
+        "net/core/failover",
+        "fs/overlayfs/overlay",
+        "fs/(?:ext4/ext4|jbd2/jbd2|mbcache)",
+        "lib/(?:crc16|libcrc32c)",
+        "crypto/crc32c_generic",
+    )
+)
+_FILE = re.compile(rf"\./(?:usr/)?lib/modules/[^/]+/kernel/(?P<path>{_TAKEN})\.ko(?P<packed>\.xz)?")
 #: The package's list of what is in the kernel itself: one path of a module that is none on each line (kbuild).
 _BUILT_IN = re.compile(r"\./(?:usr/)?lib/modules/[^/]+/modules\.builtin")
 #: That list, beside the modules in the cache.
 LIST = "modules.builtin"
+#: A file beside it that says which selection of modules the cache has: raise it whenever :data:`_TAKEN` has more.
+SELECTION, SELECTED = "selection", "2"
 #: An entry of the section .modinfo: texts of the form KEY=VALUE, each with a NUL at its end (linux/moduleparam.h).
 _DEPENDS = re.compile(rb"(?:^|\0)depends=(?P<names>[\w,]*)\0")
 
 
 def member(path: str, content: BinaryIO) -> tuple[str, bytes] | None:
-    """Name and bytes of the virtio module that *path* in a kernel's package is; None if it is none.
+    """Name and bytes of the module for a virtual machine's devices that *path* in a package is; None if it is none.
 
     Debian packs its modules from version 13 on, with xz.
     """
@@ -43,7 +63,7 @@ def member(path: str, content: BinaryIO) -> tuple[str, bytes] | None:
     if match is None:
         return None
     data = content.read()
-    return match["name"], lzma.decompress(data) if match["packed"] else data
+    return match["path"].rpartition("/")[2], lzma.decompress(data) if match["packed"] else data
 
 
 def is_list(path: str) -> bool:
@@ -78,7 +98,7 @@ def order(directory: Path, wanted: Sequence[str]) -> tuple[str, ...]:
             raise RunnerError(
                 f"the guest kernel has no module {name}",
                 str(error),
-                "use a kernel from Debian's package: leave the option kernel out",
+                "run ./bootstrap, which takes the modules out of the kernel's package; leave the option kernel out",
             ) from error
         match = _DEPENDS.search(data)
         for needed in match["names"].decode().split(",") if match else ():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -28,8 +30,9 @@ from tare.runners.image import modules
 from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel, find
 from tare.runners.image.rootfs import payload_root
+from tare.runners.image.sources import HOST, MAKE_ONE
 from tare.runners.payload import Payload
-from tare.runners.vm import acceleration, leftovers
+from tare.runners.vm import acceleration, inside, leftovers, network, workload
 from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect, make_directory
 from tare.runners.vm.domain import (
     BALLOONS,
@@ -38,11 +41,12 @@ from tare.runners.vm.domain import (
     Cpu,
     DirectBoot,
     Hardware,
+    Links,
     Machine,
     command_line,
     domain_xml,
 )
-from tare.runners.vm.guest import Guest, running
+from tare.runners.vm.guest import Guest, Inside, running
 
 LAYERS: Layers = ("vm",)
 TYPICAL_S = 4.0
@@ -60,17 +64,22 @@ OPTIONS: Mapping[str, Option] = {
         "the guest kernel, a bzImage or an ELF file with a PVH note; default: the newest in the cache", file=True
     ),
     "machine": Option("QEMU's machine type; default: q35", choices=MACHINES),
+    "root": Option(
+        "where the image of a workload of your own is: auto (default): in memory up to a quarter of the grant, else "
+        "on a disk; memory; disk",
+        choices=workload.ROOTS,
+    ),
     "balloon": Option(
         "how the host gets memory back that the guest has freed: none (default): it does not; virtio: when it asks; "
         "free-page-reporting, of itself",
         choices=BALLOONS,
     ),
 }
-#: Debian's cloud kernel 6.1 boots with this much, and not with 64 MiB.
-_LEAST_MEMORY_BYTES = 72 << 20
+_numbers = itertools.count(1)
 #: The guest's kernel looks for free blocks to report so long after some were freed, and again after as long
 #: (mm/page_reporting.c, PAGE_REPORTING_DELAY).
 _REPORTING_PAUSE_S = 2.0
+_NO_HOST = "its guest has a root of its own, and no part of this host's"
 _LOCAL_URI = re.compile(r"qemu:///[a-z]+")
 
 
@@ -83,6 +92,7 @@ class _Wanted:
     kernel: Path | None
     machine: Machine
     balloon: Balloon
+    root: workload.Root
 
 
 def _options(options: Options) -> _Wanted:
@@ -94,7 +104,7 @@ def _options(options: Options) -> _Wanted:
             )
     given = cast(Mapping[str, str], options)
     uri, wish, machine = given.get("uri", EMBEDDED), given.get("accelerator", "auto"), given.get("machine", "q35")
-    balloon = given.get("balloon", "none")
+    balloon, root = given.get("balloon", "none"), given.get("root", "auto")
     if not _LOCAL_URI.fullmatch(uri):
         raise RunnerError(
             f"the uri {uri!r} cannot be used",
@@ -107,8 +117,10 @@ def _options(options: Options) -> _Wanted:
         raise RunnerError(f"there is no machine {machine!r}", f"known: {', '.join(MACHINES)}")
     if balloon not in BALLOONS:
         raise RunnerError(f"there is no balloon {balloon!r}", f"known: {', '.join(BALLOONS)}")
+    if root not in workload.ROOTS:
+        raise RunnerError(f"there is no root {root!r}", f"known: {', '.join(workload.ROOTS)}")
     kernel = Path(given["kernel"]).expanduser() if "kernel" in given else None
-    return _Wanted(uri=uri, accelerator=wish, kernel=kernel, machine=machine, balloon=balloon)
+    return _Wanted(uri=uri, accelerator=wish, kernel=kernel, machine=machine, balloon=balloon, root=root)
 
 
 def probe(options: Options, cache: Path) -> Support:
@@ -131,8 +143,21 @@ def probe(options: Options, cache: Path) -> Support:
         return Support(ok=False, why=str(error), fix="tare doctor", facts=facts)
     reclaims = "" if wanted.balloon == "none" else "its balloon"
     version = f"QEMU {facts['qemu']}, libvirt {facts['libvirt']}, Linux {kernel.release}"
+    unreached = (
+        network.trouble() if wanted.uri == EMBEDDED else "the option uri: a tap would be in the daemon's network"
+    )
+    if unreached:
+        facts["network"] = f"none: {unreached}"
     return Support(
-        ok=True, version=version, accelerator=accelerator, walls=("own kernel",), reclaims=reclaims, facts=facts
+        ok=True,
+        version=version,
+        accelerator=accelerator,
+        walls=("own kernel",),
+        reclaims=reclaims,
+        reached="" if unreached else network.REACHED,
+        enters="a port of virtio-serial",
+        images=(HOST,),
+        facts=facts,
     )
 
 
@@ -211,26 +236,47 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             emulator=hypervisor.emulator(accelerator, wanted.machine),
             balloon=wanted.balloon,
         )
-        drivers = _drivers(wanted, kernel, scratch.cache)
-        image = initramfs(scratch.cache, spec.rootfs, *drivers)
+        made: workload.Bootable | None = None
+        disk: Path | None = None
+        if spec.custom:
+            balloon = () if wanted.balloon == "none" else modules.BALLOON
+            made = stack.enter_context(workload.assembled(spec, kernel, wanted.root, balloon, scratch.cache))
+            image, words = made.initrd, command_line((inside.INIT,), ())
+            disk = _reachable(hypervisor, made.disk, directory) if made.disk is not None else None
+        else:
+            drivers = _drivers(wanted, kernel, scratch.cache)
+            image = initramfs(scratch.cache, spec.rootfs, *drivers)
+            words = command_line((modules.LOADER, *spec.argv) if drivers else spec.argv, spec.env)
         boot = DirectBoot(
             kernel=_reachable(hypervisor, kernel.path, directory),
             initrd=_reachable(hypervisor, image, directory),
-            command_line=command_line((modules.LOADER, *spec.argv) if drivers else spec.argv, spec.env),
+            command_line=words,
         )
+
+        def links(control: Path) -> Links | None:
+            if made is None:
+                return None
+            return Links(control=control, tap=network.TAP if made.networked else "", disk=disk)
 
         def launch(name: str, mark: Mark) -> AbstractContextManager[Guest]:
             full = name if name.startswith(PREFIX) else f"{scratch.prefix}-{name}"
 
+            control = directory / f"ctl-{next(_numbers)}"
+
             def describe(console: Path, log: Path) -> str:
-                return domain_xml(full, hardware, boot, console=console, log=log)
+                return domain_xml(full, hardware, boot, console=console, log=log, links=links(control))
 
-            return running(hypervisor, full, directory, describe, mark)
+            entrance = None if made is None else Inside(control=control, asker=made.asker, networked=made.networked)
+            return running(hypervisor, full, directory, describe, mark, entrance)
 
-        example = domain_xml(f"{scratch.prefix}-NAME", hardware, boot, console=Path("CONSOLE"), log=Path("LOG"))
+        places = {"console": Path("CONSOLE"), "log": Path("LOG")}
+        example = domain_xml(f"{scratch.prefix}-NAME", hardware, boot, **places, links=links(Path("CONTROL")))
+        manifest = {"domain.xml": example, "cmdline.txt": f"{boot.command_line}\n"}
+        if made is not None:
+            manifest["argv.txt"] = shlex.join(spec.argv) + "\n"
         yield Prepared(
             launch=launch,
-            manifest={"domain.xml": example, "cmdline.txt": f"{boot.command_line}\n"},
+            manifest=manifest,
             daemon_pids=leftovers.daemons() if hypervisor.embedded is None else frozenset(),
             pause_s=_REPORTING_PAUSE_S if wanted.balloon == "free-page-reporting" else 0.0,
         )
@@ -250,13 +296,15 @@ def _drivers(wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
 
 
 def _check_spec(spec: Spec) -> None:
-    if spec.memory_bytes < _LEAST_MEMORY_BYTES:
+    if spec.memory_bytes < workload.LEAST_MEMORY_BYTES:
         raise RunnerError(
             f"{spec.memory_bytes >> 20} MiB are not enough for a virtual machine",
-            f"its kernel needs {_LEAST_MEMORY_BYTES >> 20} MiB to boot",
+            f"its kernel needs {workload.LEAST_MEMORY_BYTES >> 20} MiB to boot",
             "raise memory_mib",
         )
-    if not os.path.lexists(spec.rootfs / spec.argv[0].lstrip("/")):
+    if spec.image.source == HOST:
+        raise RunnerError("a virtual machine cannot take the image host", _NO_HOST, MAKE_ONE)
+    if not spec.custom and not os.path.lexists(spec.rootfs / spec.argv[0].lstrip("/")):
         raise RunnerError(
             f"there is no {spec.argv[0]} in {spec.rootfs}",
             "a virtual machine starts the program by its path in the root filesystem",

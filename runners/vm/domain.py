@@ -45,6 +45,23 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """What a guest with a workload of a user's has besides: paths and names on the host.
+
+    ``control`` is a unix socket that QEMU makes, the other end of a port of virtio-serial; ``tap`` names a tap device
+    that is there already, and ``disk`` is a raw image that is not written to.
+    """
+
+    control: Path
+    tap: str = ""
+    disk: Path | None = None
+
+
+#: The guest's network device, the only one on its network.
+HARDWARE_ADDRESS = "52:54:00:74:61:72"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirectBoot:
     """Start a Linux kernel without a boot loader."""
 
@@ -60,8 +77,16 @@ class DiskBoot:
     image: Path
 
 
-def domain_xml(name: str, hardware: Hardware, boot: DirectBoot | DiskBoot, *, console: Path, log: Path) -> str:
-    """The domain *name*, with two serial ports and nothing else that a Linux guest could do without.
+def domain_xml(
+    name: str,
+    hardware: Hardware,
+    boot: DirectBoot | DiskBoot,
+    *,
+    console: Path,
+    log: Path,
+    links: Links | None = None,
+) -> str:
+    """The domain *name*, with two serial ports, *links*, and nothing else that a Linux guest could do without.
 
     ttyS0, the kernel's console and the payload's standard streams, is a connection to the unix socket *log*; ttyS1,
     where the payload's marks go, is one to *console*. Both must be listening. To a file QEMU would write without limit.
@@ -86,7 +111,9 @@ def domain_xml(name: str, hardware: Hardware, boot: DirectBoot | DiskBoot, *, co
     ET.SubElement(domain, "clock", offset="utc")
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _text(domain, event, "destroy")
-    _devices(domain, hardware, boot, console=console, log=log)
+    devices = _devices(domain, hardware, boot, console=console, log=log)
+    if links is not None:
+        _links(devices, links)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
 
@@ -104,7 +131,9 @@ def _processor(domain: ET.Element, cpu: Cpu) -> None:
         ET.SubElement(element, "feature", name="arch-capabilities", policy="disable")
 
 
-def _devices(domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot, *, console: Path, log: Path) -> None:
+def _devices(
+    domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot, *, console: Path, log: Path
+) -> ET.Element:
     devices = ET.SubElement(domain, "devices")
     _text(devices, "emulator", hardware.emulator)
     # libvirt adds both unless told not to; each costs memory, and time in the guest's start.
@@ -119,6 +148,35 @@ def _devices(domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot
         serial = ET.SubElement(devices, "serial", type="unix")
         ET.SubElement(serial, "source", {"mode": "connect", "path": str(path)})
         ET.SubElement(serial, "target", type="isa-serial", port=str(port))
+    return devices
+
+
+def _links(devices: ET.Element, links: Links) -> None:
+    _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), "0x04")
+    channel = ET.SubElement(devices, "channel", type="unix")
+    ET.SubElement(channel, "source", mode="bind", path=str(links.control))
+    ET.SubElement(channel, "target", type="virtio", name="tare")
+    if links.tap:
+        interface = ET.SubElement(devices, "interface", type="ethernet")
+        ET.SubElement(interface, "mac", address=HARDWARE_ADDRESS)
+        # Not made by libvirt, which would remove it in the namespace of whoever destroys the domain.
+        ET.SubElement(interface, "target", dev=links.tap, managed="no")
+        ET.SubElement(interface, "model", type="virtio")
+        ET.SubElement(interface, "rom", enabled="no")  # nothing is booted from it; the firmware would run it
+        _on_root_bus(interface, "0x05")
+    if links.disk is not None:
+        disk = ET.SubElement(devices, "disk", type="file", device="disk")
+        ET.SubElement(disk, "driver", name="qemu", type="raw")
+        ET.SubElement(disk, "source", file=str(links.disk))
+        ET.SubElement(disk, "target", dev="vda", bus="virtio")
+        ET.SubElement(disk, "readonly")
+        _on_root_bus(disk, "0x06")
+
+
+def _on_root_bus(device: ET.Element, slot: str) -> None:
+    """libvirt would add a PCI Express port for it, and the guest would find that first."""
+    place = {"domain": "0x0000", "bus": "0x00", "slot": slot, "function": "0x0"}
+    ET.SubElement(device, "address", {"type": "pci", **place})
 
 
 def _balloon(devices: ET.Element, balloon: Balloon) -> None:
@@ -128,9 +186,7 @@ def _balloon(devices: ET.Element, balloon: Balloon) -> None:
     device = ET.SubElement(devices, "memballoon", model="virtio")
     if balloon == "free-page-reporting":
         device.set("freePageReporting", "on")
-    # On the root bus: libvirt would add a PCI Express port for it, and the guest would find that first.
-    place = {"domain": "0x0000", "bus": "0x00", "slot": "0x03", "function": "0x0"}
-    ET.SubElement(device, "address", {"type": "pci", **place})
+    _on_root_bus(device, "0x03")
 
 
 def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]]) -> str:

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tare.runners.base import Address, Mark, RunnerError
+from tare.runners.container.warm.smallest_container import hung_up
 from tare.runners.launch import drain
+from tare.runners.vm import inside as insides
+from tare.runners.vm import network
 from tare.runners.vm.connection import Domain, Hypervisor
 from tare.runners.vm.leftovers import cgroup_mounts, console_name, domain_cgroup
 from tare.runners.vm.reaper import adopting, reaping
@@ -25,13 +28,28 @@ from tare.runners.vm.reaper import adopting, reaping
 _SOCKET_PATH_BYTES = 107
 #: libvirt sends SIGTERM, SIGKILL after 10 s, and gives up after another 20 s; after that, nothing can end QEMU.
 _GONE_DEADLINE_MS = 35_000
+_END_MS = 5000
 _TAIL_LINES = 15
-_LOG_BYTES = 4000
+_LOG_BYTES = 8000
 #: A guest that cannot fill its balloon tries again each 200 ms (drivers/virtio/virtio_balloon.c, fill_balloon).
 _STILL_S = 2.0
 _LOOK_S = 0.02
 
+#: What a workload counts as that had not ended when its machine did: killed, 128 + SIGKILL.
+_KILLED = 137
 _numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """How a guest with a workload of a user's is reached, besides its console.
+
+    ``control`` is the socket by which *asker*, a program, runs a further command; ``networked``: it has a tap.
+    """
+
+    control: Path
+    asker: Path
+    networked: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,34 +66,56 @@ class Guest:
     emulator_status: Sequence[int]
     hypervisor: Hypervisor
     domain: Domain
+    emulator: int
+    inside: Inside | None = None
 
     def pids(self) -> frozenset[int]:
-        """QEMU; libvirt starts no other process for a guest that has neither network nor block devices."""
+        """QEMU; libvirt starts no other process for a guest of ours."""
         return frozenset({self.emulator_pid})
 
     def explain(self) -> str:
         """How QEMU ended, if it did; its messages; and the last lines of the guest kernel's own console."""
         parts = []
+        if (status := self._said_status()) is not None:
+            parts.append(f"the workload ended with status {status}")
         if self.emulator_status:
             parts.append(f"QEMU ended with exit code {os.waitstatus_to_exitcode(self.emulator_status[0])}")
         parts += [f"QEMU: {line}" for line in emulator_messages(_read(self.emulator_log))]
         drain.catch_up(self.log)
         kernel = [line.rstrip() for line in self.log_tail.text().splitlines() if line.strip()]
-        parts += [f"guest kernel: {line}" for line in kernel[-_TAIL_LINES:]]
+        # A panic says why first, and then where, in more lines than anybody reads.
+        panic = [line for line in kernel[:-_TAIL_LINES] if "Kernel panic" in line]
+        parts += [f"guest kernel: {line}" for line in (*panic, *kernel[-_TAIL_LINES:])]
         return "\n".join(parts)
 
     def address(self) -> Address:
         """See :class:`runners.base.Instance`."""
-        raise RunnerError(f"{self.name} has no port", "its machine has no network device")
+        if self.inside is None or not self.inside.networked:
+            raise RunnerError(f"{self.name} has no port", "its machine has no network device")
+        return Address(how=network.REACHED, host=network.GUEST, pid=self.emulator_pid, link=network.TAP)
 
     def command(self, argv: Sequence[str]) -> Sequence[str]:
         """See :class:`runners.base.Instance`."""
-        why = "its machine holds nothing but the workload"
-        raise RunnerError(f"{argv[0]} cannot be run beside {self.name}", why)
+        if self.inside is None:
+            why = "its machine holds nothing but the payload"
+            raise RunnerError(f"{argv[0]} cannot be run beside {self.name}", why)
+        return (str(self.inside.asker), str(self.inside.control), *argv)
 
     def status(self) -> int | None:
-        """See :class:`runners.base.Instance`."""
-        return None
+        """See :class:`runners.base.Instance`: a machine that ends before its workload has killed it."""
+        if self.inside is None:
+            return None
+        ended = select.poll()
+        ended.register(self.emulator, select.POLLIN)
+        # QEMU closes the console a moment before its end.
+        if not ended.poll(_END_MS if hung_up(self.console) else 0):
+            return None
+        said = self._said_status()
+        return _KILLED if said is None else said
+
+    def _said_status(self) -> int | None:
+        drain.catch_up(self.log)
+        return insides.ended_with(self.log_tail.text())
 
     def reclaim(self, size_bytes: int) -> None:
         """Have its balloon take *size_bytes* of what it has; returns when the guest has given that, or gives no more.
@@ -118,12 +158,18 @@ def emulator_messages(log: str) -> list[str]:
 
 @contextmanager
 def running(
-    hypervisor: Hypervisor, name: str, directory: Path, describe: Callable[[Path, Path], str], mark: Mark
+    hypervisor: Hypervisor,
+    name: str,
+    directory: Path,
+    describe: Callable[[Path, Path], str],
+    mark: Mark,
+    inside: Inside | None = None,
 ) -> Iterator[Guest]:
     """Start the domain *name*; leaving kills it and removes its files.
 
     ``describe(console, log)`` gives the domain's XML for these two sockets below *directory*. ``mark("created")`` is
-    called when libvirt says that the domain runs, ``mark("stopped")`` when QEMU is gone. Raises RunnerError.
+    called when libvirt says that the domain runs, ``mark("stopped")`` when QEMU is gone. *inside* says what the XML
+    has for a workload of a user's. Raises RunnerError.
     """
     number = next(_numbers)
     status: list[int] = []
@@ -133,11 +179,13 @@ def running(
         console_listener, log_listener = (_listening(path, stack) for path in paths)
         xml = describe(*paths)
         if hypervisor.embedded is None:
-            domain = hypervisor.create(name, xml)
+            domain = hypervisor.create(name, xml)  # has no tap: it would be in the daemon's network
         else:
             status = stack.enter_context(reaping(hypervisor.embedded / "run" / "qemu" / f"{name}.pid"))
             with adopting():
-                domain = hypervisor.create(name, xml)
+                domain = _create(hypervisor, name, xml, inside)
+        if inside is not None:
+            stack.callback(inside.control.unlink, missing_ok=True)
         stack.callback(hypervisor.destroy, domain)  # for a failure before QEMU's pid is known
         mark("created")
         console, pid = _accept(console_listener, name, stack)
@@ -158,7 +206,15 @@ def running(
             emulator_status=status,
             hypervisor=hypervisor,
             domain=domain,
+            emulator=handle,
+            inside=inside,
         )
+
+
+def _create(hypervisor: Hypervisor, name: str, xml: str, inside: Inside | None) -> Domain:
+    if inside is not None and inside.networked:
+        return network.with_tap(lambda: hypervisor.create(name, xml))
+    return hypervisor.create(name, xml)
 
 
 def _listening(path: Path, stack: ExitStack) -> socket.socket:

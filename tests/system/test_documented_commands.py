@@ -33,6 +33,7 @@ HAS = {
     "mmdebstrap": bool(shutil.which("mmdebstrap")),
     "podman": bool(shutil.which("podman")),
     "runc": bool(shutil.which("runc")),
+    "qemu": bool(shutil.which("qemu-system-x86_64")),
 }
 PAGE_S = 300
 STALLED = "the measuring process did not run"

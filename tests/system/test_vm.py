@@ -232,6 +232,7 @@ from tare.runners.vm import backend
 from tare.runners.base import Scratch, Spec
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.rootfs import payload_root
+from tare.runners.image.tree import plain
 cache = cache_dir()
 spec = Spec(argv=("/payload",), image=plain(payload_root(cache)), memory_bytes=128 << 20, cpus=1)
 scratch = Scratch(directory=Path("/"), cache=cache, cgroup=None, prefix=sys.argv[1])

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tare.runners.base import PREFIX, Image
+from tare.runners.image import initramfs
 from tare.runners.image.archives.stream import ImageRefused
 from tare.runners.image.cache import keep
 from tare.runners.image.rootfs import walk
-from tare.runners.image.shapes import oci, tar
+from tare.runners.image.shapes import disk, oci, tar
 
 #: Part of every name: raise it whenever the same image would give other bytes.
 _FORMAT = 1
@@ -29,10 +30,24 @@ SHAPES: dict[str, Callable[[Image, str, Path, Path], None]] = {
 TAR = "tar"
 
 
+def _initramfs(tree: Path, target: Path) -> None:
+    with target.open("xb") as stream:
+        initramfs.write(stream, tree, owned=True)
+
+
+#: name -> the end of the file's name, and what writes it out of the image's directory. An ``initramfs`` and an ``ext4``
+#: file system are what a virtual machine boots from.
+DIRECT: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
+    TAR: ("tar", tar.write),
+    "initramfs": ("cpio", _initramfs),
+    "ext4": ("ext4", disk.write),
+}
+
+
 def make(image: Image, name: str, cache: Path) -> Path:
     """The file that is *image* in the shape *name*, below *cache*. Raises RunnerError, ImageRefused."""
-    if name not in (TAR, *SHAPES):
-        known = ", ".join((TAR, *SHAPES))
+    if name not in (*DIRECT, *SHAPES):
+        known = ", ".join((*DIRECT, *SHAPES))
         raise ImageRefused(
             f"the image {image.source} has no shape '{name}'", "there is no such shape", f"known: {known}"
         )
@@ -43,10 +58,15 @@ def make(image: Image, name: str, cache: Path) -> Path:
             "name an image of your own: dir:PATH, an archive, or debian:SUITE",
         )
     key = f"{image.digest}-{_rest(image)}"
-    layer = keep(cache, f"image-{key}.tar", lambda path: tar.write(image.directory, path))
-    if name == TAR:
-        return layer
+    if name in DIRECT:
+        return _direct(image, name, key, cache)
+    layer = _direct(image, TAR, key, cache)
     return keep(cache, f"image-{key}.oci.tar", lambda path: SHAPES[name](image, _reference(key), layer, path))
+
+
+def _direct(image: Image, name: str, key: str, cache: Path) -> Path:
+    suffix, write = DIRECT[name]
+    return keep(cache, f"image-{key}.{suffix}", lambda path: write(image.directory, path))
 
 
 def reference(archive: Path) -> str:

@@ -16,6 +16,8 @@ from tare.runners.image.sources.base import Note, Source, silent
 __all__ = ["DIRECTORY", "HOST", "PAYLOAD", "SOURCES", "Note", "Source", "absolute", "find", "silent", "split"]
 
 PAYLOAD, HOST, DIRECTORY = "payload", "host", "dir"
+#: What to do where a subject needs an image, and was given the host's own root.
+MAKE_ONE = "make an image with one command, and name it: tare image build debian:bookworm+python3"
 
 #: Word before the colon -> what makes an image of what comes after it.
 SOURCES: dict[str, Source] = {

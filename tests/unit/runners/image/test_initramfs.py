@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tare.runners.base import RunnerError
 from tare.runners.image import initramfs, rootfs
+from tests.cpio import read
 
 #: ``printf hello > a; echo a | cpio -o -H newc`` of GNU cpio 2.13, with inode 1, time and device 0. The fields: magic,
 #: inode, mode 100644, uid, gid, links, time, size 5, device of the file and device that it is (two each), length of the
@@ -20,35 +20,6 @@ RECORDED = (
     b"070701 00000001 000081A4 00000000 00000000 00000001 00000000 00000005 "
     b"00000000 00000000 00000000 00000000 00000002 00000000 "
 ).replace(b" ", b"") + b"a\0hello\0\0\0"
-
-
-@dataclass(frozen=True)
-class Entry:
-    mode: int
-    owner: tuple[int, int]
-    mtime: int
-    device: tuple[int, int]
-    data: bytes
-
-
-def read(archive: bytes) -> dict[str, Entry]:
-    """A reader of its own, after buffer-format.rst; it fails on anything that the kernel would stumble over."""
-    entries: dict[str, Entry] = {}
-    at = 0
-    while True:
-        assert at % 4 == 0
-        assert archive[at : at + 6] == b"070701"
-        fields = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
-        _, mode, uid, gid, _, mtime, size, _, _, major, minor, name_bytes, check = fields
-        assert check == 0
-        name = archive[at + 110 : at + 110 + name_bytes]
-        assert name.endswith(b"\0")
-        at += (110 + name_bytes + 3) & ~3
-        if name == b"TRAILER!!!\0":
-            assert at == len(archive)
-            return entries
-        entries[os.fsdecode(name[:-1])] = Entry(mode, (uid, gid), mtime, (major, minor), archive[at : at + size])
-        at += (size + 3) & ~3
 
 
 def archive(tree: Path) -> bytes:

@@ -172,18 +172,19 @@ def test_a_package_becomes_a_kernel(tools: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.path.parent.name]
     assert found.modules is not None
     assert {file.name: file.read_bytes() for file in found.modules.iterdir()} == {
-        "virtio.ko": b"module", "modules.builtin": BUILT_IN,
+        "virtio.ko": b"module", "modules.builtin": BUILT_IN, "selection": b"2",
     }  # fmt: skip
     assert kernel.find(tmp_path / "cache") == found
 
 
-def test_what_an_older_tare_took_out_of_a_package_is_taken_out_again(tools: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacking", ["modules.builtin", "selection"])
+def test_what_an_older_tare_took_out_of_a_package_is_taken_out_again(tools: Path, tmp_path: Path, lacking: str) -> None:
     deb = package(tmp_path / "k.deb", image(packed("xz", elf())))
     first = kernel.unpack(deb, tmp_path / "cache")
     assert first.modules is not None
-    (first.modules / "modules.builtin").unlink()
+    (first.modules / lacking).unlink()
     assert kernel.unpack(deb, tmp_path / "cache") == first
-    assert (first.modules / "modules.builtin").read_bytes() == BUILT_IN
+    assert (first.modules / lacking).exists()
 
 
 def test_the_same_package_is_not_unpacked_twice(tools: Path, tmp_path: Path) -> None:

@@ -59,11 +59,15 @@ def test_the_tree_holds_the_loader_and_the_modules_in_order(kernel: Path, tmp_pa
     [
         ("./lib/modules/6.1.0-56-cloud-amd64/kernel/drivers/virtio/virtio_pci.ko", "virtio_pci"),
         ("./usr/lib/modules/6.12.57/kernel/drivers/virtio/virtio.ko.xz", "virtio"),
-        ("./lib/modules/6.1.0/kernel/drivers/net/virtio_net.ko", None),
+        ("./lib/modules/6.1.0/kernel/drivers/net/virtio_net.ko", "virtio_net"),
+        ("./lib/modules/6.1.0/kernel/net/core/failover.ko.xz", "failover"),
+        ("./lib/modules/6.1.0/kernel/fs/overlayfs/overlay.ko", "overlay"),
+        ("./lib/modules/6.1.0/kernel/fs/ext4/ext4.ko", "ext4"),
+        ("./lib/modules/6.1.0/kernel/drivers/net/ethernet/intel/e1000/e1000.ko", None),
         ("./lib/modules/6.1.0/kernel/drivers/virtio/", None),
         ("./boot/vmlinuz-6.1.0", None),
     ],
 )
-def test_virtio_modules_are_taken_packed_or_not(path: str, name: str | None) -> None:
+def test_modules_of_virtual_devices_are_taken_packed_or_not(path: str, name: str | None) -> None:
     data = lzma.compress(b"module") if path.endswith(".xz") else b"module"
     assert modules.member(path, io.BytesIO(data)) == (None if name is None else (name, b"module"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ import pytest
 from tare.runners.base import ImageConfig, RunnerError
 from tare.runners.image import shapes, sources
 from tare.runners.image.rootfs import digest
-from tare.runners.image.shapes import oci
+from tare.runners.image.shapes import disk, oci
 from tare.runners.image.tree import Tree, plain
+from tests.cpio import read
 
 CONFIG = ImageConfig(command=("/bin/serve", "-p", "80"), env=(("A", "b"),), cwd="/srv", user="web", ports=(80,))
 
@@ -109,7 +112,53 @@ def test_an_image_that_is_not_read_has_no_shape(tmp_path: Path) -> None:
 def test_a_shape_that_nobody_knows_is_refused_with_those_that_are(image: Tree) -> None:
     with pytest.raises(RunnerError, match="no shape 'squashfs'") as caught:
         image.shape("squashfs")
-    assert caught.value.fix == "known: tar, oci-archive, docker-archive"
+    assert caught.value.fix == "known: tar, initramfs, ext4, oci-archive, docker-archive"
+
+
+def given_away(image: Tree) -> Tree:
+    """*image*, one file of which belongs to somebody else."""
+    os.chown(image.directory / "bin" / "serve", 33, 44)
+    (image.directory / "bin" / "serve").chmod(0o4755)  # chown(2) takes the bit away
+    return image
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_an_initramfs_keeps_owners(image: Tree) -> None:
+    made = given_away(image).shape("initramfs")
+    assert made.suffix == ".cpio"
+    entries = read(made.read_bytes())
+    assert entries["bin/serve"].owner == (33, 44)
+    assert {entries[path].owner for path in ("bin", "sh", "dev/console")} == {(0, 0)}
+    assert entries["bin/serve"].mode & 0o7777 == 0o4755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_disk_has_all_files_with_modes_and_owners(image: Tree) -> None:
+    (image.directory / "large").write_bytes(os.urandom(9 << 20))
+    made = given_away(image).shape("ext4")
+    assert subprocess.run(["/usr/sbin/e2fsck", "-fn", made], capture_output=True, check=False).returncode == 0
+    done = subprocess.run(
+        ["/usr/sbin/debugfs", "-R", "stat /bin/serve", made], capture_output=True, text=True, check=True
+    )
+    assert "Mode:  04755" in done.stdout
+    assert re.search(r"User: +33 +Group: +44 ", done.stdout)
+    subprocess.run(["/usr/sbin/debugfs", "-R", f"dump /large {made}.large", made], capture_output=True, check=True)
+    assert Path(f"{made}.large").read_bytes() == (image.directory / "large").read_bytes()
+
+
+def test_a_disk_of_many_small_files_has_room_for_all(image: Tree) -> None:
+    for folder in range(40):
+        (image.directory / f"{folder}").mkdir()
+        for number in range(50):
+            (image.directory / f"{folder}" / f"{'x' * 200}{number}").write_bytes(b"x" * (number % 3))
+    assert image.shape("ext4").stat().st_size < 32 << 20
+
+
+def test_a_disk_needs_mke2fs(image: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_PLACES", "/nowhere")
+    with pytest.raises(RunnerError, match="no mke2fs") as caught:
+        image.shape("ext4")
+    assert "e2fsprogs" in caught.value.fix
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file capability is set by root")

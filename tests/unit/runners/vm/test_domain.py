@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tare.runners.base import RunnerError
-from tare.runners.vm.domain import Balloon, DirectBoot, DiskBoot, Hardware, command_line, domain_xml
+from tare.runners.vm.domain import Balloon, DirectBoot, DiskBoot, Hardware, Links, command_line, domain_xml
 
 HARDWARE = Hardware(
     accelerator="tcg", machine="q35", cpu="max", cpus=2, memory_bytes=128 << 20, emulator="/usr/bin/qemu-system-x86_64"
@@ -56,6 +56,35 @@ def test_nothing_is_attached_but_two_serial_ports() -> None:
         source = port.find("source")
         assert source is not None
         assert source.attrib == {"mode": "connect", "path": path}
+
+
+def linked(links: Links) -> ET.Element:
+    text = domain_xml("tare-1", HARDWARE, BOOT, console=Path("/run/c"), log=Path("/run/l"), links=links)
+    devices = ET.fromstring(text).find("devices")
+    assert devices is not None
+    return devices
+
+
+def test_a_workload_has_a_port_for_commands_and_no_more_than_it_needs() -> None:
+    devices = linked(Links(control=Path("/run/ctl")))
+    source = devices.find("channel/source")
+    assert source is not None
+    assert source.attrib == {"mode": "bind", "path": "/run/ctl"}
+    assert devices.find("interface") is None
+    assert devices.find("disk") is None
+
+
+def test_a_network_is_a_tap_that_is_there_already_and_a_disk_is_not_written_to() -> None:
+    devices = linked(Links(control=Path("/run/ctl"), tap="tare-tap", disk=Path("/d.ext4")))
+    target, disk = devices.find("interface/target"), devices.find("disk")
+    assert target is not None
+    assert target.attrib == {"dev": "tare-tap", "managed": "no"}
+    assert devices.find("interface/rom[@enabled='no']") is not None
+    assert disk is not None
+    assert disk.find("readonly") is not None
+    assert disk.find("source[@file='/d.ext4']") is not None
+    slots = [address.get("slot") for address in devices.iter("address")]
+    assert len(slots) == len(set(slots)) == 3
 
 
 @pytest.mark.parametrize("balloon", ["virtio", "free-page-reporting"])

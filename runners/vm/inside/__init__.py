@@ -1,0 +1,73 @@
+"""What runs a workload of a user's in a guest (``init.c``), what it is told, and what asks it for more (``ask.c``)."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tare.runners.base import RunnerError, Spec
+from tare.runners.image import initramfs
+from tare.runners.payload import compiled
+from tare.runners.vm import network
+
+#: All of ours in the initramfs is below this directory.
+_OWN = ".tare"
+INIT = f"/{_OWN}/init"
+_HOSTNAME = "tare"
+_DISK = "/dev/vda"
+#: What ``init.c`` says at the end, on the kernel's console.
+_END = re.compile(r"^tare init: the workload ended with status (\d+)\s*$", re.MULTILINE)
+_COPY_BYTES = 1 << 20
+
+
+def asker(cache: Path) -> Path:
+    """The compiled ``ask.c``, for the host. Raises RunnerError."""
+    return compiled(Path(__file__).with_name("ask.c"), cache)
+
+
+def description(spec: Spec, modules: Sequence[str], *, on_disk: bool, networked: bool) -> bytes:
+    """What ``init.c`` is told: it says there what each letter means. Raises RunnerError for a NUL in a word."""
+    texts = [f"m{name}" for name in modules]
+    texts += [f"h{_HOSTNAME}", f"w{spec.cwd}", f"u{spec.user.uid}", f"g{spec.user.gid}"]
+    texts += [f"s{group}" for group in spec.user.groups]
+    if on_disk:
+        texts.append(f"d{_DISK}")
+    if networked:
+        texts += [f"a{network.GUEST}", f"p{network.HOST}"]
+    texts += [f"e{key}={value}" for key, value in spec.env]
+    texts += [f"c{word}" for word in spec.argv]
+    for text in texts:
+        if "\0" in text:
+            raise RunnerError(f"the word {text[1:]!r} cannot be passed to a program", "it has a NUL in it")
+    return b"".join(text.encode("utf-8", "surrogateescape") + b"\0" for text in texts)
+
+
+def write_initrd(
+    target: Path, image: Path | None, told: bytes, modules: Sequence[Path], cache: Path, directory: Path
+) -> None:
+    """Write *target*: the initramfs *image*, if there is one, and after it ours; *directory* is empty, to work in.
+
+    The kernel unpacks one archive after the other (early-userspace/buffer-format.rst). Raises RunnerError or OSError.
+    """
+    root = directory / "root"
+    own = root / _OWN
+    own.mkdir(parents=True)
+    own.chmod(0o755)
+    shutil.copyfile(compiled(Path(__file__).with_name("init.c"), cache), own / "init")
+    (own / "init").chmod(0o755)
+    (own / "workload").write_bytes(told)
+    for module in modules:
+        shutil.copyfile(module, own / module.name)
+    with target.open("xb") as stream:
+        if image is not None:
+            with image.open("rb") as content:
+                shutil.copyfileobj(content, stream, _COPY_BYTES)
+        initramfs.write(stream, root)
+
+
+def ended_with(log: str) -> int | None:
+    """The status of the workload by the guest's *log*; None if it does not say one."""
+    found = _END.findall(log)
+    return int(found[-1]) if found else None
