@@ -141,7 +141,7 @@ def every(cache: Path) -> list[Kept]:
         return []
     except OSError as error:
         raise RunnerError(f"the images in {place(cache)} cannot be read", str(error), "set TARE_CACHE") from error
-    shapes = [path for path in names if path.suffix == ".tar"]
+    shapes = [path for path in names if path.is_file()]
     for path in names:
         if (path / _RECORD).is_file():
             record = _record(path)
@@ -160,7 +160,7 @@ def remove(kept: Kept, *, shapes: bool) -> None:
 
 
 def clear(cache: Path) -> list[str]:
-    """Remove all that is left in the directory of images: shapes of images that are gone, and half-made ones."""
+    """Remove all that is in the directory of images, damaged and half-made ones, too; their names. Raises OSError."""
     left = sorted(place(cache).iterdir()) if place(cache).is_dir() else []
     for path in left:
         if path.is_dir() and not path.is_symlink():

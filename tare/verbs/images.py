@@ -37,7 +37,7 @@ def image() -> None:
     "shapes",
     multiple=True,
     metavar="SHAPE",
-    help="Also make it a tar, an oci-archive or a docker-archive, and print the path of that (repeatable).",
+    help="Also make it one file: tar, oci-archive, docker-archive, initramfs or ext4; print its path (repeatable).",
 )
 @click.option("--again", is_flag=True, help="Make it anew where it is kept: a Debian suite has newer packages today.")
 @as_json
@@ -182,10 +182,7 @@ def rm(sources: tuple[str, ...], *, every: bool, as_json: bool) -> None:
     if bool(sources) == every:
         raise click.UsageError("give a SOURCE, or --all")
     with workspace.locked():
-        found = kept.every(cache_dir()) if every else _named(sources)
-        names = _remove(found)
-        if every:
-            names += kept.clear(cache_dir())
+        names = kept.clear(cache_dir()) if every else _remove(_named(sources))
     if as_json:
         streams.json({"removed": names})
     else:

@@ -60,18 +60,30 @@ def make(image: Image, name: str, cache: Path) -> Path:
     key = f"{image.digest}-{_rest(image)}"
     if name in DIRECT:
         return _direct(image, name, key, cache)
-    layer = _direct(image, TAR, key, cache)
-    return keep(cache, f"image-{key}.oci.tar", lambda path: SHAPES[name](image, _reference(key), layer, path))
+    layer, write = _direct(image, TAR, key, cache), SHAPES[name]
+    return keep(cache, f"image-{key}.oci.tar", _closed(lambda path: write(image, _reference(key), layer, path)))
 
 
 def _direct(image: Image, name: str, key: str, cache: Path) -> Path:
     suffix, write = DIRECT[name]
-    return keep(cache, f"image-{key}.{suffix}", lambda path: write(image.directory, path))
+    build: Callable[[Path], None] = lambda path: write(image.directory, path)  # noqa: E731
+    # What a virtual machine boots from, QEMU reads, which may be another user's.
+    return keep(cache, f"image-{key}.{suffix}", _closed(build) if name == TAR else build)
 
 
 def reference(archive: Path) -> str:
     """The name by which an engine knows what it loaded from *archive*, a shape: ``localhost/tare-image:...``."""
     return _reference(archive.name.removeprefix("image-").partition(".")[0])
+
+
+def _closed(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    """*write*, to a file that other users cannot read: an image may hold what only some of its users may."""
+
+    def build(path: Path) -> None:
+        write(path)
+        path.chmod(0o600)
+
+    return build
 
 
 def _reference(key: str) -> str:

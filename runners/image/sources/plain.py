@@ -24,6 +24,11 @@ def _directory(rest: str, cache: Path, note: Note) -> Tree:
     tree = Path(rest)
     if not tree.is_dir():
         raise ImageRefused(f"cannot use the image {rest}", "there is no such directory", "correct its path")
+    if tree.resolve() == Path("/"):
+        raise ImageRefused(
+            f"cannot use the image dir:{rest}", "this is the host's own root, with its /proc and /sys, and no end",
+            "write host, whose content is not read",
+        )  # fmt: skip
     note(f"reading {tree}", 0)
     try:
         found = digest(tree)

@@ -85,6 +85,9 @@ def test_an_image_that_was_changed_is_told_by_exit_code_1(image: Cache) -> None:
 def test_all_removes_what_an_interrupted_build_left(image: Cache) -> None:
     image("build", "tar:mine.tar", "--shape", "tar")
     (image.place / "images" / "building-abc").mkdir()
+    (damaged,) = (image.place / "images").glob("*/image.json")
+    damaged.write_text("{")
+    assert image("list").returncode == 6
     assert image("rm", "--all").returncode == 0
     assert list((image.place / "images").iterdir()) == []
     assert image("rm", "--all").stderr == "there is nothing to remove\n"

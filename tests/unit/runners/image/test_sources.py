@@ -128,6 +128,12 @@ def test_what_is_not_there_is_said(source: str, tmp_path: Path) -> None:
         sources.find(source, tmp_path)
 
 
+def test_the_host_s_root_is_no_directory_to_read(tmp_path: Path) -> None:
+    with pytest.raises(ImageRefused, match="and no end") as caught:
+        sources.find("dir:/", tmp_path)
+    assert caught.value.fix.startswith("write host")
+
+
 # ---- images with a name ----------------------------------------------------------------------------------------------
 
 
