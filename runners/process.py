@@ -248,7 +248,9 @@ def _check_ports(ports: Sequence[int]) -> None:
     """Raise RunnerError where another process listens already: its answers would be taken for the workload's."""
     for port in ports:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
+            client.bind(("127.0.0.1", 0))
+            # The other test: a socket can connect to itself, and a socket that has got the port shows that it is free.
+            if client.getsockname()[1] != port and client.connect_ex(("127.0.0.1", port)) == 0:
                 raise RunnerError(
                     f"port {port} of this host is taken",
                     "another process listens there, and a bare process has no network of its own",

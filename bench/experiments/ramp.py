@@ -73,6 +73,7 @@ class Ramps(Experiment):
     own_type = RampSubject
     exclusive = frozenset(("ksm", "reclaim_mib"))
     tells_memory = True
+    keeps = True
     noun = "ramp"
     spots_stalls = True
     precise = "margin_bytes"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
 from tare.bench.readiness.base import Waited
+from tare.bench.readiness.connection import connected
 from tare.bench.readiness.prober import probe_port
 from tare.bench.records.readiness import Tcp
 
@@ -19,9 +18,7 @@ def wait(asked: Tcp, start: Waited) -> bool:
     port = address.ports.get(asked.port, asked.port)
 
     def attempt(left_s: float) -> str | None:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
-            client.settimeout(min(left_s, _ANSWER_S))
-            client.connect((address.host, port))
-        return None
+        with connected(address.host, port, min(left_s, _ANSWER_S)):
+            return None
 
     return probe_port(start, attempt, address=address, port=asked.port, period_s=PERIOD_S)

@@ -24,7 +24,7 @@ class Design(Protocol):
     either that are refused in a scenario of an experiment that does not know them: one might believe in them there.
     ``precise`` is the metric to which a wanted precision applies, empty where there is none.
     With ``adds_process`` the bare process is a subject where the file names none. With ``tells_memory`` the payload
-    says what it sees of memory, which takes time, and memory.
+    says what it sees of memory, which takes time, and memory. With ``keeps`` instances must go on once they are ready.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Design(Protocol):
     precise: str = ""
     adds_process: bool = True
     tells_memory: bool = False
+    keeps: bool = False
 
     def check(self, table: Any) -> None:
         """Judge *table*, a ``table_type``, as a whole. Raises Refusal."""

@@ -16,6 +16,7 @@ import msgspec
 from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.records import inputs
+from tare.bench.records.readiness import Exit
 from tare.bench.records.resolved import Option, Scenario, Schedule, Subject, Workload, named
 from tare.bench.scenario.design import Designs, Refusal
 from tare.bench.scenario.file import MOST_SUBJECTS, ScenarioFile, SubjectTable, fraction, near, parse, words
@@ -282,7 +283,12 @@ class _Resolver:
         if not _is_text(image):
             why = f"workload.image: the path in {_shown(image)} is not UTF-8, and a run's record is"
             raise self._error(why, "rename it, or move it")
-        return work.resolved(name, image)
+        resolved = work.resolved(name, image)
+        if self.design.keeps and isinstance(resolved.ready, Exit):
+            why = f"subject '{label}': its workload is ready when it has ended, and the experiment"
+            what = f"'{self.file.experiment}' reads what instances hold that go on"
+            raise self._error(f"{why} {what}", "give it another ready, such as a line")
+        return resolved
 
     def _own(self, label: str, table: SubjectTable, memory_bytes: int) -> dict[str, Any]:
         """What the experiment makes of the keys that it added, and of its table, for this subject."""

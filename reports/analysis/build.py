@@ -217,6 +217,7 @@ def _contract(header: RunHeader, subjects: Sequence[SubjectFigures]) -> Contract
         ),
         ready=header.scenario.run.ready,
         ready_when=when,
+        attempts_resolution_seconds=max((one.resolution_seconds for one in header.attempts), default=0.0),
         cache=header.scenario.run.cache,
         memory_bytes=memory,
         cpus=cpus,

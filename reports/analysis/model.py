@@ -159,10 +159,12 @@ class Contract(Part, frozen=True, kw_only=True):
     """What every subject was held to; ``sentence`` says whether it was the same for all.
 
     ``ready_when`` says in words what ended a start, once for each contract of the run; ``ready`` is the payload's mark.
+    ``attempts_resolution_seconds``: where readiness was found by attempts, what they know it to; else 0.
     """
 
     ready: str
     ready_when: tuple[str, ...] = ()
+    attempts_resolution_seconds: float = 0.0
     cache: str
     memory_bytes: tuple[int, ...]
     cpus: tuple[int, ...]

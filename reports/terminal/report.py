@@ -38,6 +38,9 @@ def _run(report: Report, width: int) -> Iterator[Text]:
     if report.precision is not None:
         said = report.precision.sentence
         yield from layout.wrap(plain(f"Precision: {said}."), width)
+    if report.contract.attempts_resolution_seconds:
+        said = "; or ".join(report.contract.ready_when)
+        yield from layout.wrap(plain(f"Ready when {said}.", style="dim"), width)
     yield from _merged(report, width)
     yield Text()
     yield from bars(report.lead, width)

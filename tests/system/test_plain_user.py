@@ -25,6 +25,7 @@ from tare.runners.image.cache import cache_dir
 from tare.runners.vm import backend
 from tests import cli
 from tests.conftest import require
+from tests.workloads import scenario
 
 CLONED = os.environ.get("TARE_FIRST_RUN") == "clone"
 #: In a mount namespace of its own: a checkout below a directory that is root's alone can then be read, too.
@@ -183,3 +184,31 @@ def test_what_another_user_left_is_theirs_to_clean(ready: User) -> None:
         assert left.is_dir()
     finally:
         left.rmdir()
+
+
+@pytest.mark.parametrize("contract", ["{ tcp = 48125 }", '{ line = "Serving" }'])
+def test_a_workload_of_theirs_runs_where_no_root_is_needed(ready: User, contract: str) -> None:
+    file = ready.home / "own.toml"
+    subjects = {"process": "process", "bwrap": "bwrap", "container": "container"}
+    file.write_text(scenario(["python3", "-u", "-m", "http.server", "48125"], contract, subjects))
+    done = ready.tare("run", file, "--results", ready.home / "own")
+    run = store.load(max((ready.home / "own").iterdir(), key=lambda one: one.stat().st_mtime_ns))
+    assert (run.header.state, run.header.leaks) == ("complete", ())
+    by_subject = {name: [one for one in run.outcomes if one.subject == name] for name in subjects}
+    assert done.returncode == 0, [one.reason for one in run.outcomes]
+    assert [one.status for one in by_subject["process"]] == ["ok", "ok"]
+    assert [one.status for one in by_subject["container"]] == ["skipped"]
+    assert by_subject["container"][0].fix.startswith("run as root")
+    if by_subject["bwrap"][0].status == "skipped":
+        assert "tcp" in contract or "namespace" in by_subject["bwrap"][0].reason
+    else:
+        assert [one.status for one in by_subject["bwrap"]] == ["ok", "ok"]
+    assert ready.owned()[0] == []
+
+
+def test_a_workload_of_another_user_is_refused_to_them(ready: User) -> None:
+    file = ready.home / "other.toml"
+    file.write_text(scenario(["true"], "{ exit = 0 }", {"process": "process"}, workload='user = "daemon"'))
+    done = ready.tare("run", file, "--results", ready.home / "other")
+    assert done.returncode == 3
+    assert "may not become another" in done.stderr

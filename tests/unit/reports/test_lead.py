@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tare import reports
 from tare.bench.records import store
+from tare.bench.records.header import AttemptResolution
 from tare.bench.records.readiness import Exit, Tcp
 from tare.bench.records.resolved import Workload
 from tare.reports.analysis import lead
@@ -17,6 +20,7 @@ from tare.reports.page.render import widths
 from tare.reports.terminal.bars import bars
 from tests.unit.reports import fixture as synthetic
 from tests.unit.reports import ramps_fixture as ramps
+from tests.unit.reports.test_render import terminal
 
 Make = Callable[..., Report]
 
@@ -278,3 +282,19 @@ def test_a_workload_that_does_not_say_when_it_begins_has_one_phase_after_created
     assert "to the first instruction" not in page.split('id="phases"')[1].split("</figure>")[0].split("<svg")[0]
     assert "first instruction to ready: no" not in page
     assert "kernel starts, and then the command" in page
+
+
+def test_what_attempts_cannot_see_is_said_beside_the_contract(tmp_path: Path) -> None:
+    server = Workload(command=("serve",), ready=Tcp(port=80))
+    path = synthetic.write_run(
+        tmp_path / "run", [synthetic.subject(one, workload=server) for one in ("process", "runc")]
+    )
+    run = store.load(path)
+    tcp = AttemptResolution(by="tcp", period_seconds=0.0005, attempt_seconds=7e-05, resolution_seconds=0.00061)
+    measured = dataclasses.replace(run, header=msgspec.structs.replace(run.header, attempts=(tcp,)))
+    report = reports.build(measured)
+    (said,) = report.contract.ready_when
+    assert f"Ready when {said}." in " ".join(terminal(report, width=100).split())
+    assert said == (
+        "its port 80 accepted a connection (asked every 500 µs; the asking takes 70.0 µs; so this is known to 610 µs)"
+    )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tare.bench import readiness
 from tare.bench.host.interrupts import TrialTimeout
 from tare.bench.readiness import listeners
+from tare.bench.readiness.connection import connected
 from tare.bench.readiness.console import Console, clock_ns
 from tare.bench.records.readiness import Exec, Exit, Http, Line, Mark, Ready, Tcp
 from tare.runners.base import Address
@@ -160,6 +163,28 @@ def test_a_port_is_tried_until_it_accepts() -> None:
         assert start.attempts > 1
         assert start.attempt_s > 0
         os.close(writer)
+
+
+def test_a_socket_never_connects_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would, from the port to the port: nobody listens there, and yet it is accepted."""
+    port = free_port()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.bind(("127.0.0.1", port))
+        assert client.connect_ex(("127.0.0.1", port)) == 0, "this is what the module is about"
+    given = iter([port, 0])
+    bind = socket.socket.bind
+
+    class Biased(socket.socket):
+        def bind(self, address: Any, /) -> None:
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bind(self, (address[0], next(given)))
+
+    monkeypatch.setattr(socket, "socket", Biased)
+    with pytest.raises(ConnectionRefusedError), connected("127.0.0.1", port, 1):
+        pass
+    assert list(given) == []
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,13 @@ def test_one_takes_the_place_of_the_payload(tmp_path: Path) -> None:
         assert subject.ready(found.run) == Tcp(port=80)
 
 
+@pytest.mark.parametrize("experiment", ["memory", "density"])
+def test_what_has_ended_cannot_be_kept(tmp_path: Path, experiment: str) -> None:
+    text = f'experiment = "{experiment}"\n[workload]\ncommand = ["job"]\nready = {{ exit = 0 }}\n' + SUBJECTS
+    assert "is ready when it has ended" in refused(tmp_path, text)
+    assert loaded(tmp_path, text.replace("exit = 0", 'line = "up"')).experiment == experiment
+
+
 def test_a_subject_may_have_its_own(tmp_path: Path) -> None:
     text = SUBJECTS + '[subjects.workload]\ncommand = ["job"]\nready = { exit = 3 }\n'
     process, container = loaded(tmp_path, text).subjects
