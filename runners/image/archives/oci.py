@@ -107,6 +107,7 @@ class Layered:
                     raise stream.damaged(f"its layer {layer.digest or layer.unpacked} has another digest")
             finally:
                 packed.close()
+        unpacker.ensure(self.config.cwd)
         unpacker.finish()
         return unpacker.left_out
 
@@ -176,7 +177,7 @@ def _said(blobs: Blobs, said: _Workload) -> ImageConfig:
     return ImageConfig(
         command=(*(said.entrypoint or ()), *(said.cmd or ())),
         env=tuple((name, value) for name, _, value in (line.partition("=") for line in said.env or ())),
-        cwd=said.working_dir or "/",
+        cwd=f"/{said.working_dir.lstrip('/')}",
         user=said.user,
         ports=tuple(sorted(ports)),
     )

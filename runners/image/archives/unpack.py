@@ -71,6 +71,11 @@ class Unpacker:
                     raise self._refused(member.name, error.strerror or str(error)) from error
                 raise
 
+    def ensure(self, directory: str) -> None:
+        """Make *directory* where there is none: engines do so for a working directory that no layer has."""
+        member = tarfile.TarInfo(directory)
+        self._resolve(self._parts(directory, member), member)
+
     def finish(self) -> None:
         """Give directories their owners, modes and times: only now, since files were made in them."""
         for path, _, _ in os.walk(self._root, topdown=False):

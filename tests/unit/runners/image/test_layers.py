@@ -95,6 +95,16 @@ def test_what_an_image_says_of_its_workload(tmp_path: Path) -> None:
     assert sources.find(f"oci:{layout(tmp_path / 'none', [BASE], nothing)}", tmp_path / "cache").config == ImageConfig()
 
 
+def test_a_working_directory_that_no_layer_has_is_made(tmp_path: Path) -> None:
+    image = sources.find(f"oci:{layout(tmp_path / 'one', [BASE], {'WorkingDir': '/l/app'})}", tmp_path / "cache")
+    assert (image.directory / "lib" / "app").is_dir()  # l is a link to lib
+    assert (image.directory / "lib" / "one").is_file()
+    for wrong in ("/../up", "/etc/a/b"):
+        place = layout(tmp_path / wrong.replace("/", "-"), [BASE], {"WorkingDir": wrong})
+        with pytest.raises(ImageRefused, match="is not unpacked"):
+            sources.find(f"oci:{place}", tmp_path / "cache")
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress, bytes])
 def test_every_compression_gives_the_same_image(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     plain = sources.find(f"oci:{layout(tmp_path / 'plain', [BASE])}", tmp_path / "cache")
