@@ -144,7 +144,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def calibrate(session: nox.Session) -> None:
-    """The scale weighs itself: A/A over 20 seeds gives one verdict of difference at most; known delays come back."""
+    """The scale weighs itself: A/A over 20 seeds gives one verdict of difference at most; known delays come back.
+
+    By the payload's mark, by tcp and by http. And a command takes as long as hyperfine says: apt-get install hyperfine.
+    """
     pytest(session, "tests/calibration", "-q", extras="vm,dev")
 
 
