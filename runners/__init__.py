@@ -16,6 +16,10 @@ REGISTRY: dict[str, str] = {
     "runc": "tare.runners.oci:RUNC",
     "oci": "tare.runners.oci:ANY",
     "bwrap": "tare.runners.bwrap",
+    "lxc": "tare.runners.engines.lxc",
+    "nspawn": "tare.runners.engines.nspawn",
+    "gvisor": "tare.runners.engines.gvisor:RUNNER",
+    "uml": "tare.runners.engines.uml",
     "vm": "tare.runners.vm.backend",
 }
 

@@ -20,8 +20,9 @@ PREFIX = "tare-"
 #: merges results of different layers. :mod:`runners.layers` has the words, and what is asked about them.
 Layers = tuple[str, ...]
 
-#: How a virtual machine's instructions are executed; ``None`` for everything that is not a virtual machine.
-Accelerator = Literal["kvm", "tcg"]
+#: How a virtual machine's instructions are executed; ``None`` for everything that is not a virtual machine. ``uml``:
+#: by the processor itself, as those of a process of the host, whose system calls the guest's kernel intercepts.
+Accelerator = Literal["kvm", "tcg", "uml"]
 
 #: Sets a time stamp: a runner calls ``mark("created")`` and the engine reads its clock.
 Mark = Callable[[str], None]

@@ -49,6 +49,8 @@ REQUIREMENTS = {
     "libvirt": "libvirt-python with the QEMU driver",
     "mmdebstrap": "mmdebstrap, and packages that apt reaches",
     "memory": "5 GiB of memory that are available",
+    "lxc": "LXC's programs (lxc)",
+    "nspawn": "systemd-nspawn (systemd-container)",
     "nat": "nft or iptables",
     "podman": "podman and conmon",
     "processors": "two processors or more",
@@ -56,7 +58,9 @@ REQUIREMENTS = {
     "reachable": "a checkout that another user can read",
     "root": "the privileges of root",
     "runc": "runc",
+    "runsc": "gVisor's runsc",
     "strace": "strace, to end a program at any of its system calls",
+    "uml": "user-mode Linux (user-mode-linux)",
     "userns": "user namespaces for this user",
 }
 

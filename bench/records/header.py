@@ -66,8 +66,8 @@ class Probed(Record, frozen=True, kw_only=True):
 
     layers: its layers of isolation, outermost first (:mod:`runners.layers`)
     version: the exact thing that was started
-    accelerator: ``kvm``, or ``tcg`` for a virtual machine that is emulated: another class of result
-        (docs/explanation/method.md); null for what is none
+    accelerator: of a virtual machine: ``kvm``; ``tcg`` if it is emulated, which is another class of result
+        (docs/explanation/method.md); ``uml`` if its kernel is a program of the host; null for what is none
     walls: the steps of isolation that hold
     unlimited: the parts of the grant that the runner does not enforce
     reclaims: by what the host can ask a running instance for memory; empty where it cannot

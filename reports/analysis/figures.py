@@ -12,8 +12,9 @@ import msgspec
 from tare.bench.records.header import SubjectRecord
 from tare.bench.stats.verdict import Verdict
 
-#: ``emulated`` is a virtual machine under TCG: another class of result, never ranked with the others.
-Class = Literal["native", "accelerated", "emulated"]
+#: ``emulated`` is a virtual machine under TCG: another class of result, never ranked with the others. ``user-mode`` is
+#: one whose kernel is a program of the host (user-mode Linux): neither accelerated nor emulated.
+Class = Literal["native", "accelerated", "user-mode", "emulated"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from tare.reports.analysis.figures import Class, Counts, Figure, Mode, Phase, Re
 from tare.reports.analysis.noise import Disturbance
 from tare.reports.sections import Groundwork, Section
 from tare.runners import layers
+from tare.runners.base import Accelerator
 
 #: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
 #: The phase in place of the two before it, for a workload that does not say when its first instruction runs.
@@ -38,9 +39,17 @@ PHASES: tuple[tuple[str, Literal["start", "stop"], str, str | None], ...] = (
 )
 
 
+_CLASSES: dict[Accelerator | None, Class] = {
+    None: "native",
+    "kvm": "accelerated",
+    "uml": "user-mode",
+    "tcg": "emulated",
+}
+
+
 def result_class(subject: SubjectRecord) -> Class:
     """Which class of result a subject gives; results of different classes are never ranked together."""
-    return {None: "native", "kvm": "accelerated", "tcg": "emulated"}[subject.accelerator]  # type: ignore[return-value]
+    return _CLASSES[subject.accelerator]
 
 
 def count(run: Run, subject: SubjectRecord) -> Counts:

@@ -67,17 +67,28 @@ class WaitingProcess:
             raise RunnerError(f"cannot execute {self.program}", os.strerror(number), "")
 
 
+def sockets() -> tuple[socket.socket, socket.socket]:
+    """Our end and the gate's of what they talk over; a wait at ours has a limit."""
+    link, its = socket.socketpair()
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LIMIT)
+    return link, its
+
+
+def words(gate: Path, its: socket.socket, argv: Sequence[str]) -> tuple[str, ...]:
+    """The command line of a *gate* before the program ``argv[0]``."""
+    return (os.fspath(gate), str(its.fileno()), argv[0], *argv)
+
+
 def hold(
     gate: Path, argv: Sequence[str], env: Mapping[str, str], *, console: int, stdin: int, ours: ExitStack
 ) -> WaitingProcess:
     """Start a *gate* before the program ``argv[0]``. The caller ends the process; the link closes with *ours*."""
-    link, its = socket.socketpair()
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LIMIT)
+    link, its = sockets()
     ours.callback(link.close)
     with its:
         pid = os.posix_spawn(
             gate,
-            (os.fspath(gate), str(its.fileno()), argv[0], *argv),
+            words(gate, its, argv),
             env,
             # The last one makes the child's copy inheritable, and no other child's: posix_spawn(3).
             file_actions=(

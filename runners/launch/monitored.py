@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +98,10 @@ class Monitored:
 
 
 @contextmanager
-def started(argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a monitor, which passes its standard streams on to its container.
+def started(
+    argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = (), env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a monitor, which passes its standard streams on to its container; *env* is its own environment.
 
     If the block, in which the caller waits for the container, raises, the monitor is killed.
     """
@@ -109,6 +111,7 @@ def started(argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = ()) 
         stdout=console,
         stderr=console,
         pass_fds=tuple(pass_fds),
+        env=env,
         process_group=0,  # Ctrl-C is for tare, which then ends it itself
     )
     try:

@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,10 @@ class _Starter:
     watch: int
     #: Only one launch at a time waits for its events, since it would get those of another.
     waiting: threading.Lock
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...]
+    before: Callable[[cgroups.Cgroup | None, ExitStack], Mapping[str, str]]
+    start_ms: int
+    kind: type[monitored.Monitored]
 
     @property
     def state(self) -> Path:
@@ -64,10 +67,10 @@ class _Starter:
 
     def start(self, name: str, stack: ExitStack) -> monitored.Monitored:
         """See :data:`runners.launch.frame.Start`."""
-        bundle = self._bundle(name, stack)
         group = self.parent.child(name) if self.parent is not None else None
         if group is not None:
             stack.callback(group.remove)
+        bundle = self._bundle(name, {_NAME: name, **self.before(group, stack)}, stack)
         stack.callback(self._delete, name)
         pid_file = self.pid_files / name
         stack.callback(pid_file.unlink, missing_ok=True)
@@ -75,11 +78,11 @@ class _Starter:
         with ExitStack() as theirs:
             console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
             with monitored.started(words, console=console_in) as monitor, self.waiting:
-                pid = _await_pid(self.watch, monitor, pid_file, console)
+                pid = _await_pid(self.watch, monitor, pid_file, console, self.start_ms)
                 pidfd = monitored.open_process(pid)
         if pidfd is not None:
             stack.callback(os.close, pidfd)
-        return monitored.Monitored(
+        return self.kind(
             name=name,
             console=console,
             group=group,
@@ -89,11 +92,14 @@ class _Starter:
             enter=tuple(self.command("exec", name)),
         )
 
-    def _bundle(self, name: str, stack: ExitStack) -> Path:
-        """Make the OCI bundle: configuration, and a private root."""
+    def _bundle(self, name: str, words: Mapping[str, str], stack: ExitStack) -> Path:
+        """Make the OCI bundle: configuration, with *words* in the place of its placeholders, and a private root."""
+        text = self.template
+        for placeholder, word in words.items():
+            text = text.replace(placeholder, word)
         try:
             bundle = self.roots.make(name, stack)
-            (bundle / "config.json").write_text(self.template.replace(_NAME, name))
+            (bundle / "config.json").write_text(text)
         except OSError as error:
             raise RunnerError(f"cannot make the bundle of {name}", str(error), frame.need_root()) from error
         return bundle
@@ -106,7 +112,9 @@ class _Starter:
             monitored.ask(*self.command("delete", "--force", name), limit_s=_DELETE_S, fix="run it by hand")
 
 
-def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console: int) -> int:
+def _await_pid(
+    watch: int, monitor: subprocess.Popen[bytes], file: Path, console: int, start_ms: int = _START_MS
+) -> int:
     """The container's first process, from *file* as soon as it is complete; raises if *monitor* ends before."""
     poll = select.poll()
     poll.register(watch, select.POLLIN)
@@ -118,7 +126,7 @@ def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console
             # runc renames it into place: so a number in it is complete.
             with suppress(FileNotFoundError, ValueError):
                 return int(file.read_text())
-            ready = poll.poll(_START_MS)
+            ready = poll.poll(start_ms)
             if watch in dict(ready):
                 with suppress(BlockingIOError):
                     os.read(watch, 4096)
@@ -133,7 +141,7 @@ def _await_pid(watch: int, monitor: subprocess.Popen[bytes], file: Path, console
         raise RunnerError(f"{command} made no container", said, _fix(said))
     raise RunnerError(
         f"{command} made no container",
-        f"it wrote no pid-file within {_START_MS // 1000} s",
+        f"it wrote no pid-file within {start_ms // 1000} s",
         "check whether the host is overloaded",
     )
 
@@ -161,6 +169,14 @@ class Oci:
 
     LAYERS: Layers = ("container",)
     OPTIONS: Mapping[str, Option] = {"binary": Option("path of the program; default: the one on PATH", file=True)}
+    #: What holds around a workload, and how long a start may take until there is a container.
+    WALLS: tuple[str, ...] = WALLS
+    START_MS = _START_MS
+    #: Whether the host can take memory from its cgroup that the workload has given back.
+    RECLAIMS = True
+    INSTANCE = monitored.Monitored
+    #: The program's name where it is not the runner's.
+    PROGRAM = ""
 
     def __init__(self, name: str, *, typical_s: float, ours: str = "", asks: bool = False) -> None:
         """*ours*: the program is installed with this package, in the same directory as its Python.
@@ -181,12 +197,27 @@ class Oci:
                 "it runs any OCI runtime, and was not told which",
                 'give the subject options = { binary = "/path/of/the/runtime" }',
             )
-        asked = str(options.get("binary", self._ours or self.name))
+        asked = str(options.get("binary", self._ours or self.PROGRAM or self.name))
         path = os.environ.get("PATH", os.defpath)
         if self._ours:
             path = os.pathsep.join((os.fspath(Path(sys.executable).parent), path))
         fix = "install this project again: pip install -e ." if self._ours else f"install {Path(asked).name}"
         return frame.program(asked, fix, path=path)
+
+    def flags(self, options: Options) -> tuple[str, ...]:  # noqa: ARG002 - of a runtime that has options of its own
+        """Words between the program and its command."""
+        return ()
+
+    def configure(self, config: dict[str, object], options: Options) -> None:
+        """Change what such a runtime does not take of the *config* that all get."""
+
+    def reached(self, options: Options) -> str:  # noqa: ARG002 - as above
+        """See :attr:`runners.base.Support.reached`."""
+        return frame.LOOPBACK
+
+    def before(self, group: cgroups.Cgroup | None, stack: ExitStack) -> Mapping[str, str]:  # noqa: ARG002 - as above
+        """What each start needs, and *stack* removes; the texts for the placeholders that stand for it."""
+        return {}
 
     def probe(self, options: Options, cache: Path) -> Support:
         """See :meth:`runners.base.Runner.probe`: runs one container."""
@@ -201,10 +232,10 @@ class Oci:
         return Support(
             ok=True,
             version=version,
-            walls=WALLS,
+            walls=self.WALLS,
             unlimited=frame.LIMITS if no_cgroups else (),
-            reclaims="" if no_cgroups else cgroups.reclaimer(),
-            reached=frame.LOOPBACK,
+            reclaims="" if no_cgroups or not self.RECLAIMS else cgroups.reclaimer(),
+            reached=self.reached(options),
             enters=f"{Path(binary).name} exec",
             facts={"binary": binary, "cgroups": no_cgroups or cgroups.mode()},
         )
@@ -219,6 +250,7 @@ class Oci:
             cgroup=None if scratch.cgroup is None else f"{scratch.cgroup}/{_NAME}",
             count_swap=cgroups.counts_swap(),
         )
+        self.configure(config, options)
         parent = frame.parent(scratch)
         binary = self._binary(options)
         pid_files = scratch.directory / "pids"
@@ -236,6 +268,10 @@ class Oci:
                 pid_files=pid_files,
                 watch=watch,
                 waiting=threading.Lock(),
+                flags=self.flags(options),
+                before=self.before,
+                start_ms=self.START_MS,
+                kind=self.INSTANCE,
             )
             stack.callback(shutil.rmtree, starter.state, ignore_errors=True)
             bundle = scratch.directory / "NAME"

@@ -36,14 +36,18 @@ NEEDS = {
     "container-cold": ("root", "cgroups"),
     "crun": ("root", "cgroups", "crun"),
     "runc": ("root", "cgroups", "runc"),
-    "oci": ("root", "cgroups", "crun"),
+    "oci": ("root", "cgroups", "runc"),
     "bwrap": ("bwrap",),
+    "lxc": ("root", "cgroups", "lxc"),
+    "nspawn": ("root", "cgroups", "nspawn"),
+    "gvisor": ("root", "cgroups", "runsc"),
+    "uml": ("uml",),
     "vm": ("qemu", "libvirt"),
 }
 #: Subjects that are a runner with options; each other one is named as its runner.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "process/cgroup": ("process", {"limit": "cgroup"}),
-    "oci": ("oci", {"binary": "crun"}),
+    "oci": ("oci", {"binary": "runc"}),
 }
 #: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
 REAL = sorted(set(NEEDS) - {"null"})
@@ -179,7 +183,8 @@ def test_its_processes_are_named_while_it_lives_and_gone_after(bench: Bench) -> 
 @pytest.mark.parametrize("bench", REAL, indirect=True)
 def test_its_exit_status_reaches_the_console_and_then_the_console_ends(bench: Bench) -> None:
     with bench.launch(exit_code=3)(bench.instance_name(1), lambda phase: None) as instance:
-        assert read_until(instance, None).endswith(b"tare exit 3\n")
+        # The program of user-mode Linux adds an empty line.
+        assert read_until(instance, None).rstrip(b"\n").endswith(b"tare exit 3")
 
 
 #: What a workload may write; to an emulated serial port some hundred KiB a second go.
@@ -233,7 +238,7 @@ def test_what_it_writes_without_end_after_its_mark_is_read_and_not_kept(bench: B
         assert kept_bytes(bench) < 1 << 20
 
 
-@pytest.mark.parametrize("bench", sorted(set(REAL) - {"vm"}), indirect=True)  # a guest's are in the guest
+@pytest.mark.parametrize("bench", sorted(set(REAL) - {"vm", "uml"}), indirect=True)  # a guest's are in the guest
 def test_its_input_is_empty_and_its_output_is_nobody_elses(bench: Bench) -> None:
     ours = {Path(f"/proc/self/fd/{number}").readlink() for number in range(3)} - {Path("/dev/null")}
     with bench.launch(reads=True)(bench.instance_name(1), lambda phase: None) as instance:
@@ -298,11 +303,11 @@ def test_memory_that_was_freed_lazily_comes_back_when_the_host_asks_where_it_can
     tried = bench.prepare(touch_mib=16, release="lazily")
     assert tried.ready is not None
     with tried.ready.prepared.launch(bench.instance_name(1), lambda _: None) as instance:
-        read_until(instance, b"tare ready\n")
         if not tried.support.reclaims:
             with pytest.raises(RunnerError):
                 instance.reclaim(16 << 20)
             return
+        read_until(instance, b"tare ready\n")
         before = pss_bytes(instance.pids())
         instance.reclaim(16 << 20)
         assert pss_bytes(instance.pids()) < before - (12 << 20)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from tare.reports import words
-from tare.reports.analysis.figures import Phase, SubjectFigures
+from tare.reports.analysis.figures import Class, Phase, SubjectFigures
 from tare.reports.analysis.model import Report
 from tare.reports.analysis.subjects import WHOLE, ordered
 from tare.reports.page.figures import Axis, Length, Measured
@@ -27,6 +28,12 @@ _PARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("VMM (QEMU)", "walls", "virtual processor, memory, devices"),
     ),
 }
+
+#: What is built for a machine whose kernel is a program.
+_USER_MODE = (
+    ("guest kernel", "kernel", "kernel, init"),
+    ("kernel as a program", "walls", "a file as its memory; it traces its processes (ptrace)"),
+)
 
 _FORK, _BOOT, _WORK = "requested to created", "created to first instruction", "first instruction to ready"
 _MEANINGS = {_FORK: "request to created", "": "part of created to first instruction"}
@@ -65,24 +72,26 @@ class Stack:
 
 
 def stacks(report: Report) -> tuple[Stack, ...]:
-    """One stack for each combination of layers that was measured, emulated machines apart from accelerated ones."""
+    """One stack for each combination of layers and class of result that was measured."""
     measured = [subject for subject in report.subjects if not subject.skipped and not is_null(subject.runner)]
     found = []
     for mine in sorted({subject.layers for subject in measured}, key=lambda layers: (len(layers), layers)):
-        for emulated in (False, True):
-            here = [s for s in measured if s.layers == mine and (s.result_class == "emulated") is emulated]
+        for of_class in get_args(Class):
+            here = [s for s in measured if s.layers == mine and s.result_class == of_class]
             if here:
-                found.append(_stack(mine, here, emulated=emulated))
+                found.append(_stack(mine, here, of_class))
     return tuple(found)
 
 
-def _stack(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool) -> Stack:
-    *inside, beneath = _drawn(layers, subjects, emulated=emulated)
+def _stack(layers: Layers, subjects: Sequence[SubjectFigures], of_class: Class) -> Stack:
+    *inside, beneath = _drawn(layers, subjects, of_class)
     title = " in a ".join(_TITLES.get(word, word) for word in reversed(layers)) or "process"
+    if of_class == "user-mode":
+        title += ", user-mode Linux"
     return Stack(
         family=family(subjects[0].runner, layers),
         title=title[:1].upper() + title[1:],
-        emulated=emulated,
+        emulated=of_class == "emulated",
         inside=tuple(inside),
         beneath=(beneath,),
         walls=_notes(subjects, "walls"),
@@ -90,7 +99,7 @@ def _stack(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool
     )
 
 
-def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool) -> Iterator[Layer]:
+def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], of_class: Class) -> Iterator[Layer]:
     """From the workload outwards. What comes after *created* is drawn on the last but one, the request on the last.
 
     A workload of somebody's own does not say when it begins: what comes after *created* is drawn on it.
@@ -101,14 +110,15 @@ def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], *, emulated: bool
         yield _layer("workload", text, subjects, WHOLE)
     else:
         yield _layer("workload", "the payload", subjects, _WORK)
-    parts = [part for word in reversed(layers) for part in _PARTS.get(word, ((word, "walls", ""),))]
+    known = {**_PARTS, VM: _USER_MODE} if of_class == "user-mode" else _PARTS
+    parts = [part for word in reversed(layers) for part in known.get(word, ((word, "walls", ""),))]
     if not parts:
         parts = [("fork", "runtime", "no isolation is made")]
     if parts[0][0] != "guest kernel" and not own:  # which loads the program as its init
         within = "the program is loaded inside the isolation" if layers else "the program is loaded"
         parts.insert(0, ("exec", "runtime", within))
     for place, (name, style, text) in enumerate(parts, start=1 - len(parts)):
-        hatched = emulated and style == "kernel"
+        hatched = of_class == "emulated" and style == "kernel"
         words = text + (", on a processor emulated in software" if hatched else "")
         phase = {0: _FORK, -1: "" if own else _BOOT}.get(place, "")
         yield _layer(name, words, subjects, phase, hatched=hatched)

@@ -99,7 +99,8 @@ def test_delete_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     starter = oci_runtime._Starter(
         binary=str(script(tmp_path, "sleep 600")), scratch=scratch, template="", parent=None,
         roots=private_root.PrivateRoots(directory=tmp_path, image=Path("/")),
-        pid_files=tmp_path, watch=-1, waiting=threading.Lock(),
+        pid_files=tmp_path, watch=-1, waiting=threading.Lock(), flags=(), before=lambda *_: {}, start_ms=1000,
+        kind=monitored.Monitored,
     )  # fmt: skip
     starter._delete("one")  # no state, nothing to delete
     (starter.state / "one").mkdir(parents=True)
