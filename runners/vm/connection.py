@@ -249,9 +249,9 @@ def runtime_directory() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
 
 
-def make_directory() -> Path:
-    """A new directory for sockets, this user's only; the caller removes it."""
-    return Path(tempfile.mkdtemp(prefix=f"{DIRECTORY_PREFIX}{os.getpid()}-", dir=runtime_directory()))
+def make_directory(place: Path | None = None) -> Path:
+    """A new directory, this user's only; the caller removes it. In *place*, or where sockets go."""
+    return Path(tempfile.mkdtemp(prefix=f"{DIRECTORY_PREFIX}{os.getpid()}-", dir=place or runtime_directory()))
 
 
 @once

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tare.runners.base import PREFIX
+from tare.runners.base import PREFIX, RunnerError
 from tare.runners.container.cgroup.mountinfo import visible
+from tare.runners.image.cache import cache_dir
 from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
@@ -113,12 +114,19 @@ def sweep() -> list[str]:
             _kill(pid)
             removed.append(f"process {pid} ({name})")
     removed += [f"cgroup {path}" for path in _stale_cgroups()]
-    for directory in sorted(runtime_directory().glob(f"{DIRECTORY_PREFIX}*")):
+    for directory in sorted(path for place in _places() for path in place.glob(f"{DIRECTORY_PREFIX}*")):
         owner = directory.name.removeprefix(DIRECTORY_PREFIX).partition("-")[0]
         if owner.isdecimal() and not _alive(int(owner)) and _may_end(directory):
             shutil.rmtree(directory, ignore_errors=True)
             removed.append(f"directory {directory}")
     return removed
+
+
+def _places() -> Iterator[Path]:
+    """Where directories of runs are: sockets in one, and initramfs of workloads in the cache."""
+    yield runtime_directory()
+    with suppress(RunnerError):
+        yield cache_dir()
 
 
 def guest_name(command: list[str]) -> str:

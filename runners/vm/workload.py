@@ -5,19 +5,20 @@ That is an initramfs that tells its init what to do, and a disk if the image is 
 
 from __future__ import annotations
 
+import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tare.runners.base import Image, RunnerError, Spec
 from tare.runners.image import modules
-from tare.runners.image.cache import workspace
 from tare.runners.image.kernel import Kernel
 from tare.runners.image.rootfs import walk
 from tare.runners.vm import inside
+from tare.runners.vm.connection import make_directory
 
 #: Where the image lies: ``auto`` is in memory where it fits (:func:`most_bytes`), else on a disk.
 Root = Literal["auto", "memory", "disk"]
@@ -61,9 +62,11 @@ def assembled(spec: Spec, kernel: Kernel, root: Root, drivers: tuple[str, ...], 
     disk = spec.image.shape("ext4") if on_disk else None
     image = None if on_disk else spec.image.shape("initramfs")
     asker = inside.asker(cache)
-    with workspace(cache) as directory:
-        initrd = directory / "initrd.cpio"
+    with ExitStack() as stack:
         try:
+            directory = make_directory(cache)
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+            initrd = directory / "initrd.cpio"
             inside.write_initrd(initrd, image, told, files, cache, directory)
         except OSError as error:
             raise RunnerError(f"the initramfs of {spec.image.source} could not be written", str(error)) from error

@@ -103,12 +103,12 @@ def stage(image: Image) -> Iterator[Stage]:
         with ExitStack() as stack:
             found = opened(image, stack)
             before = audit.take(found.scratch.prefix, found.scratch.directory)
-            building = set(cache_dir().glob("building-*"))
+            held = set(cache_dir().glob(f"tare-vm-{os.getpid()}-*"))
             yield found
         prefix = found.scratch.prefix
         leaks = audit.difference(before, audit.take(prefix, found.scratch.directory), str)
         assert [leak for leak in leaks if prefix in leak.name] == []  # the server for all tests is a process, too
-        assert set(cache_dir().glob("building-*")) <= building
+        assert set(cache_dir().glob(f"tare-vm-{os.getpid()}-*")) <= held
         outer.pop_all()
 
 

@@ -114,13 +114,17 @@ def test_a_machine_that_a_user_calls_so_is_no_orphan(tmp_path: Path, name: str, 
 
 def test_sweep_removes_only_directories_of_the_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(leftovers, "runtime_directory", lambda: tmp_path)
+    monkeypatch.setattr(leftovers, "cache_dir", lambda: tmp_path / "cache")
     monkeypatch.setattr(leftovers, "_orphans", lambda: iter(()))
     monkeypatch.setattr(leftovers, "_stale_cgroups", list)
     dead = 2**22 + 1  # above the kernel's PID_MAX_LIMIT
-    for name in (f"tare-vm-{dead}-x", f"tare-vm-{os.getpid()}-x", "tare-vm-what", "other"):
+    for name in (f"tare-vm-{dead}-x", f"tare-vm-{os.getpid()}-x", "tare-vm-what", "other", f"cache/tare-vm-{dead}-y"):
         (tmp_path / name / "run").mkdir(parents=True)
-    assert leftovers.sweep() == [f"directory {tmp_path}/tare-vm-{dead}-x"]
-    assert {path.name for path in tmp_path.iterdir()} == {f"tare-vm-{os.getpid()}-x", "tare-vm-what", "other"}
+    assert leftovers.sweep() == [
+        f"directory {tmp_path}/{name}" for name in (f"cache/tare-vm-{dead}-y", f"tare-vm-{dead}-x")
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {f"tare-vm-{os.getpid()}-x", "tare-vm-what", "other", "cache"}
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_parent_of_domains_that_was_there_before_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
