@@ -116,7 +116,9 @@ class _Resolver:
         except Refusal as refusal:
             raise self._error(refusal.why, refusal.fix) from None
         subjects = [subject for table in self.file.subjects for subject in self._expand(table)]
-        if self.design.adds_process and not any(subject.runner == _TARE for subject in subjects):
+        # A command of the user's own is run on the host itself only where that was asked for: it may write there.
+        own = any(subject.workload is not None for subject in subjects)
+        if self.design.adds_process and not own and not any(subject.runner == _TARE for subject in subjects):
             if any(subject.label == _TARE for subject in subjects):
                 why = f"the label '{_TARE}' is taken: tare adds a bare process with it, because no subject is one"
                 raise self._error(why, f'give your subject another label, or let its runner be "{_TARE}"')
@@ -133,7 +135,10 @@ class _Resolver:
                     f"the label '{label}' is used {labels.count(label)} times", "give each subject a label of its own"
                 )
         known = {subject.base for subject in subjects}
-        for label in (self.file.reference, *itertools.chain.from_iterable(self.file.pairs)):
+        reference = self.file.reference
+        if own and reference == _TARE and reference not in known:  # which is what nobody said
+            reference = subjects[0].base
+        for label in (reference, *itertools.chain.from_iterable(self.file.pairs)):
             if label not in known:
                 raise self._error(f"'{label}' is not a subject of this scenario", near(label, known))
         pairs = [
@@ -146,7 +151,7 @@ class _Resolver:
             text=text,
             question=self.file.question,
             experiment=self.file.experiment,
-            reference=self.file.reference,
+            reference=reference,
             pairs=tuple(pair for pair in pairs if set(pair) <= set(labels)),
             prices=self._prices(),
             run=self._schedule(),

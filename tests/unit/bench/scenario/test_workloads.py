@@ -81,6 +81,15 @@ def test_a_subject_may_leave_some_out(tmp_path: Path) -> None:
     assert [subject.label for subject in found.subjects] == ["web/process", "job/process", "job/container"]
 
 
+def test_a_command_of_the_users_own_runs_on_the_host_itself_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    """It may write there. The payload cannot, and is measured as a bare process, too."""
+    contained = '[[subjects]]\nlabel = "container"\nrunner = "container"\n'
+    assert [one.label for one in loaded(tmp_path, contained).subjects] == ["process", "container"]
+    found = loaded(tmp_path, '[workload]\ncommand = ["rm", "-rf", "/tmp/x"]\nready = { exit = 0 }\n' + contained)
+    assert [one.label for one in found.subjects] == ["container"]
+    assert found.reference == "container"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
