@@ -64,6 +64,8 @@ class Verb(_Helpful):
                 if order.count(parameter) > 1 and not many:
                     raise click.UsageError(f"{_called(parameter)} is given twice", ctx)
                 value = given.get(parameter.name or "")
+                if parameter.type is click.UNPROCESSED:  # a command's own words, of which one may well be empty
+                    continue
                 if "" in (value if isinstance(value, list | tuple) else [value]):
                     raise click.UsageError(f"{_called(parameter)} is empty", ctx)
         return super().parse_args(ctx, args)

@@ -27,9 +27,9 @@ def test_it_prints_and_saves_a_scenario_that_can_be_planned(tmp_path: Path) -> N
     assert "round 9" in planned.stdout
 
 
-def test_options_of_the_command_are_not_its_own(tmp_path: Path) -> None:
-    done = cli.tare("weigh", "-i", "process", "--dry-run", "--", "ls", "--json", "-i", "x")
-    assert tomllib.loads(done.stdout)["workload"]["command"] == ["ls", "--json", "-i", "x"]
+def test_options_of_the_command_are_not_its_own() -> None:
+    done = cli.tare("weigh", "-i", "process", "--dry-run", "--", "ls", "--json", "-i", "x", "")
+    assert tomllib.loads(done.stdout)["workload"]["command"] == ["ls", "--json", "-i", "x", ""]
 
 
 @pytest.mark.parametrize(
