@@ -83,7 +83,8 @@ def main() -> None:
         warnings.simplefilter("ignore")
     if "_TARE_COMPLETE" in os.environ:
         cli(prog_name="tare")
-    interrupts.leave(ending.run(arguments.invoke(cli, sys.argv[1:]), as_json="--json" in sys.argv[1:]))
+    own = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]  # what follows is another command's
+    interrupts.leave(ending.run(arguments.invoke(cli, sys.argv[1:]), as_json="--json" in own))
 
 
 if __name__ == "__main__":

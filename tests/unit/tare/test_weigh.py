@@ -32,6 +32,11 @@ def test_options_of_the_command_are_not_its_own() -> None:
     assert tomllib.loads(done.stdout)["workload"]["command"] == ["ls", "--json", "-i", "x", ""]
 
 
+def test_the_json_of_the_command_is_not_asked_of_tare() -> None:
+    done = cli.tare("weigh", "-i", "absent", "--", "ls", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

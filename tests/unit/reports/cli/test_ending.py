@@ -175,6 +175,7 @@ BAD = {
     "doctor": ("doctor", "--frobnicate"),
     "index": ("index", "/nowhere"),
     "clean": ("clean", "and", "more"),
+    "weigh": ("weigh", "-i", "no-such-runner", "true"),
 }
 
 
