@@ -88,7 +88,9 @@ class Gvisor(Oci):
     def flags(self, options: Options) -> tuple[str, ...]:
         """See :class:`runners.launch.oci_runtime.Oci`."""
         platform = options.get("platform")
-        return (f"--network={_network(options)}", *((f"--platform={platform}",) if platform else ()))
+        # Without a log it keeps the reasons of a failure to itself.
+        words = ("--log=/dev/stderr", "--log-format=text", f"--network={_network(options)}")
+        return (*words, *((f"--platform={platform}",) if platform else ()))
 
     def configure(self, config: dict[str, object], options: Options) -> None:
         """See :class:`runners.launch.oci_runtime.Oci`: runsc knows no mqueue; the network namespace is made before."""

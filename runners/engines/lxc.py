@@ -239,6 +239,24 @@ def _await_child(monitor: subprocess.Popen[bytes], console: int) -> int:
     raise RunnerError(f"{monitored.command(monitor)} made no container", why, _fix(why))
 
 
+def _parent(scratch: Scratch) -> cgroups.Cgroup | None:
+    """See :func:`runners.launch.frame.parent`: in all hierarchies, in which LXC makes its cgroups.
+
+    In version 1 a new cpuset is empty, and nothing can enter it, unless the one above says that it is copied down; LXC
+    says so only of what it made itself (cpusets.rst, 1.6).
+    """
+    parent = frame.parent(scratch)
+    if parent is not None:
+        try:
+            cgroups.for_container(parent.relative, "lxc").create()
+            if "cpuset" in parent.layout.v1 and isinstance(parent, cgroups.V1):
+                Path(parent.layout.v1["cpuset"], parent.relative, "cgroup.clone_children").write_text("1")
+        except OSError as error:
+            why = f"{error.filename}: {error.strerror}"
+            raise RunnerError(f"cannot make the cgroup {parent.relative}", why, "see `tare doctor`") from error
+    return parent
+
+
 def _forget(state: Path) -> None:
     """Remove LXC's locks, which are below a directory named like that of its *state*."""
     place = Path(f"{_LOCKS}{state}")
@@ -258,7 +276,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         inits.check(spec)
     host_root.check(spec, scratch)
     binary = frame.program("lxc-start" if boot else "lxc-execute", "install lxc")
-    parent = frame.parent(scratch)
+    parent = _parent(scratch)
     template = configuration(spec, parent=parent, boot=boot, filtered=_FILTER.exists())
     with ExitStack() as stack:
         starter = _Starter(

@@ -18,6 +18,7 @@ from tare.bench.host import audit, run_cgroup, workspace
 from tare.bench.records.readiness import Exec, Exit, Line, Ready, Tcp
 from tare.bench.records.resolved import Subject, Workload
 from tare.runners.base import Scratch
+from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 
@@ -126,6 +127,16 @@ def test_its_end_has_a_status(trial: Trial) -> None:
 def test_what_it_writes_to_its_root_stays_out_of_the_image(trial: Trial) -> None:
     trial.start("echo changed > /etc/passwd; echo up; exec sleep 600")
     assert "root:x" in (trial.image / "etc/passwd").read_text()
+
+
+def test_lxc_starts_where_another_engine_left_an_empty_cpuset(image: Path, scratch: Scratch) -> None:
+    """In version 1 of cgroups, a new cpuset has no processors, and no process gets into it."""
+    assert scratch.cgroup is not None
+    cpuset = cgroups.layout().v1.get("cpuset")
+    if cpuset is not None:
+        Path(cpuset, scratch.cgroup).mkdir(parents=True)
+    with ExitStack() as stack:
+        Trial("lxc", image, scratch, stack).start("echo up; exec sleep 600")
 
 
 def test_a_platform_that_does_not_work_is_a_reason_in_time(scratch: Scratch) -> None:

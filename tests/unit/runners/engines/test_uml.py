@@ -76,6 +76,9 @@ def test_only_a_kernel_whose_owner_has_ended_is_swept() -> None:
     text = "sleep 600 & wait"
     words = ["sh", "-c", text, f"uml_dir=/run/tare-1a/0/tare-owner-{dead.pid}"]
     with subprocess.Popen(words) as orphan, subprocess.Popen(["sh", "-c", text, "uml_dir=/home/me"]) as users:
+        for each in (orphan, users):
+            told = Path(f"/proc/{each.pid}/cmdline")
+            wait_until(lambda told=told: b"uml_dir=" in told.read_bytes(), 10, what="its program")  # type: ignore[misc]
         removed = list(uml.sweep())
         wait_until(lambda: orphan.poll() is not None, 10, what="its end")
         assert users.poll() is None
