@@ -20,6 +20,9 @@ REGISTRY: dict[str, str] = {
     "nspawn": "tare.runners.engines.nspawn",
     "gvisor": "tare.runners.engines.gvisor:RUNNER",
     "uml": "tare.runners.engines.uml",
+    "podman": "tare.runners.engines.podman",
+    "docker": "tare.runners.engines.docker",
+    "containerd": "tare.runners.engines.containerd",
     "vm": "tare.runners.vm.backend",
 }
 

@@ -242,9 +242,13 @@ class Prepared:
 
     ``manifest`` maps a file name (``config.json``, ``domain.xml``, ``argv.txt``) to its text, for the run's record.
     ``resident_pids`` are processes that stay between starts and serve every instance (a fork server). ``daemon_pids``
-    are those of an engine's own that were there before and stay after (libvirtd, dockerd). ``pause_s`` is the longest
-    time between two changes that an instance makes to the host's memory by itself. ``walls`` are those of its instances
-    where these depend on the image or the workload, instead of :attr:`Support.walls`; None where they do not.
+    are those of an engine's own daemon (libvirtd, dockerd), whether it was there before or runs for this subject alone.
+    ``pause_s`` is the longest time between two changes that an instance makes to the host's memory by itself. ``walls``
+    are those of its instances where these depend on the image or the workload, instead of :attr:`Support.walls`; None
+    where they do not.
+    ``share`` is for an engine that starts an OCI runtime: a block that watches, and yields what tells, of an instance
+    that was started in the block, how many seconds of its start up to a stamp (CLOCK_MONOTONIC, ns) that runtime
+    worked; None where it cannot be known.
     """
 
     launch: Launch
@@ -253,6 +257,7 @@ class Prepared:
     resident_pids: frozenset[int] = frozenset()
     daemon_pids: frozenset[int] = frozenset()
     pause_s: float = 0.0
+    share: Callable[[], AbstractContextManager[Callable[[Instance, int], float | None]]] | None = None
 
 
 class Runner(Protocol):

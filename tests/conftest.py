@@ -37,6 +37,7 @@ REQUIREMENTS = {
     "bwrap": "bubblewrap, and a user who may make namespaces with it",
     "cgroups": "the right to make cgroups",
     "clang": "clang, to see what it says of our C files",
+    "containerd": "containerd and ctr, the daemon started by the test itself",
     "crun": "crun, and a cgroup layout that it accepts",
     "detached": "a kernel whose overlayfs takes a mount that is in no namespace (Linux 6.15)",
     "docker": "dockerd, started by the test itself",

@@ -33,7 +33,7 @@ _METRICS = (
     *(*processes.FIELDS, "processes_count", "guest_ram_bytes"),
     *("cgroup_current_bytes", "cgroup_peak_bytes", *cgroup.FIELDS),
     *guest.FIELDS.values(),
-    *("window_seconds", "window_cpu_seconds", "host_busy_ratio", *hostload.PRESSURES),
+    *("window_seconds", "window_cpu_seconds", "daemon_window_cpu_seconds", "host_busy_ratio", *hostload.PRESSURES),
     *("sampling_seconds", "sampling_bytes", "removal_seconds", "teardown_seconds"),
 )
 

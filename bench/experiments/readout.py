@@ -28,7 +28,11 @@ Meter = Callable[[Iterable[Path | None]], Callable[[], int]]
 
 
 def watch(
-    window_s: float, interrupts: Interrupts, instances: Sequence[Instance], meter: Meter | None
+    window_s: float,
+    interrupts: Interrupts,
+    instances: Sequence[Instance],
+    meter: Meter | None,
+    daemon_pids: frozenset[int] = frozenset(),
 ) -> dict[str, float]:
     """Let *window_s* pass and see what the host and *instances* did in it; nothing for 0. Raises Interrupted.
 
@@ -39,6 +43,7 @@ def watch(
         return {}
     used_ns = meter([instance.cgroup for instance in instances]) if meter else None
     used_before_ns = _unless_gone(used_ns)
+    daemon_before_ns = processes.cpu_ns(daemon_pids)
     began, before = clock_ns(), hostload.read()
     with interrupts.allowed(timeout_s=window_s + _GRACE_S):
         time.sleep(window_s)
@@ -47,6 +52,8 @@ def watch(
     used_after_ns = _unless_gone(used_ns)
     if used_before_ns is not None and used_after_ns is not None:
         found["window_cpu_seconds"] = (used_after_ns - used_before_ns) / 1e9
+    if daemon_pids:
+        found["daemon_window_cpu_seconds"] = max(0, processes.cpu_ns(daemon_pids) - daemon_before_ns) / 1e9
     return found
 
 

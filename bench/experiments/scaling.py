@@ -294,7 +294,9 @@ class _Scale:
         if not settle(moved, self.interrupts.check, pause_s=self.ramp.pause_s if n else 0.0):
             self.warnings.append(f"memory did not settle at {n}")
         self._read_tried = self.tried
-        watched = watch(self.ramp.rules.window_s, self.interrupts, self.instances, self.ramp.meter)
+        watched = watch(
+            self.ramp.rules.window_s, self.interrupts, self.instances, self.ramp.meter, self.ramp.daemon_pids
+        )
         if "host_busy_ratio" in watched:
             self.seen.idle_percent = 100 * (1 - watched["host_busy_ratio"])
         serving: dict[Serves, frozenset[int]] = {"resident": self.ramp.resident_pids, "daemon": self.ramp.daemon_pids}

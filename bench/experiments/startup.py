@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -18,13 +19,14 @@ from tare.bench.experiments.prepare import Ready
 from tare.bench.experiments.start import Contract, Started, StartFailed, clock_ns, start
 from tare.bench.experiments.trial import Reading, TrialResult
 from tare.bench.host.interrupts import Interrupts
+from tare.bench.readings import processes
 from tare.bench.readings.processes import pss_bytes
 from tare.bench.records.metrics import METRICS
 from tare.bench.records.readiness import Exec
 from tare.bench.records.resolved import Scenario, Subject
 from tare.bench.scenario.design import Table
 from tare.bench.scenario.plan import Effort
-from tare.runners.base import Launch, RunnerError
+from tare.runners.base import Instance, Launch, RunnerError
 
 AtOnce = Annotated[int, Meta(ge=1, le=256)]
 
@@ -69,7 +71,8 @@ class Startup(Experiment):
         METRICS[what]
         for what in (
             "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds",
-            "cpu_seconds", "pss_bytes", "attempt_seconds", "slowest_seconds", "further_seconds",
+            "cpu_seconds", "runtime_seconds", "daemon_cpu_seconds", "pss_bytes", "attempt_seconds", "slowest_seconds",
+            "further_seconds",
         )
     )  # fmt: skip
     precise = "ready_seconds"
@@ -91,11 +94,24 @@ class Startup(Experiment):
             names = [f"{name}-{number}" for number in range(1, at_once + 1)]
             return burst(ready.prepared.launch, names, contract, interrupts=session.interrupts, cpu_ns=session.cpu_ns)
         return start_and_stop(
-            ready.prepared.launch, name, contract, interrupts=session.interrupts, cpu_ns=session.cpu_ns
+            ready.prepared.launch,
+            name,
+            contract,
+            interrupts=session.interrupts,
+            cpu_ns=session.cpu_ns,
+            engine=Engine(share=ready.prepared.share, daemon_pids=ready.prepared.daemon_pids),
         )
 
 
 STARTUP = Startup()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What an engine has besides its instances; see :class:`runners.base.Prepared`."""
+
+    share: Callable[[], AbstractContextManager[Callable[[Instance, int], float | None]]] | None = None
+    daemon_pids: frozenset[int] = frozenset()
 
 
 def start_and_stop(
@@ -105,6 +121,7 @@ def start_and_stop(
     *,
     interrupts: Interrupts,
     cpu_ns: Callable[[Path | None], int] | None,
+    engine: Engine = Engine(),
 ) -> TrialResult:
     """Start one instance, wait for its mark, stop it, remove it.
 
@@ -113,12 +130,18 @@ def start_and_stop(
     """
     extra: dict[str, float] = {}
     cpu_before = cpu_ns(None) if cpu_ns else 0
+    daemon_before = processes.cpu_ns(engine.daemon_pids)
     began = clock_ns()
     try:
         with ExitStack() as stack:
+            share = stack.enter_context(engine.share()) if engine.share else None
             started = start(stack, launch, name, contract, interrupts=interrupts)
+            if engine.daemon_pids:
+                extra["daemon_cpu_seconds"] = max(0, processes.cpu_ns(engine.daemon_pids) - daemon_before) / 1e9
             if cpu_ns:
                 extra["cpu_seconds"] = (cpu_ns(started.instance.cgroup) - cpu_before) / 1e9
+            if share and (share_s := share(started.instance, started.stamps[contract.phase])) is not None:
+                extra["runtime_seconds"] = share_s
             if not contract.ends:
                 extra["pss_bytes"] = float(pss_bytes(started.instance.pids()))
             if isinstance(contract.ready, Exec):

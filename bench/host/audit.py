@@ -2,7 +2,8 @@
 
 A leak is a result (docs/explanation/method.md): whoever leaves a mount behind at each start has a cost that no stop
 watch shows. Only what bears the run's name, or is a process of the run, is looked at: a host has a life of its own. The
-run's own cgroup and scratch directory are not leaks, they end with the run; what an instance left inside them is. A
+run's own cgroup and scratch directory are not leaks, they end with the run; what an instance left inside them is. What
+an engine makes once for itself and keeps (``/run/containerd``, an empty cgroup ``libpod_parent``) bears no such name. A
 process that only names the run in its command line is told, since it may be a daemon of ours; but it may be a user's
 ``tail``, too, and so it is none of :func:`own_processes`.
 """
@@ -18,6 +19,7 @@ import psutil
 from tare.bench.records.header import Leak
 from tare.runners.container.cgroup import cgroups, hierarchies
 from tare.runners.container.cgroup.mountinfo import entries
+from tare.runners.launch import engine_place
 
 #: kind -> the names found of it
 Inventory = Mapping[str, frozenset[str]]
@@ -32,6 +34,7 @@ def take(prefix: str, scratch: Path) -> Inventory:
         "network namespace": frozenset(_entries(prefix, Path("/run/netns"))),
         "network link": frozenset(_entries(prefix, Path("/sys/class/net"))),
         "loop device": frozenset(_loops(prefix)),
+        "directory of an engine": frozenset(map(str, engine_place.of_run(prefix))),
         "scratch entry": frozenset(_of_instances(prefix, scratch)),
     }
 

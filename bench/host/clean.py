@@ -22,6 +22,7 @@ from tare import runners
 from tare.bench.host import audit, run_cgroup, workspace
 from tare.bench.records.header import Leak
 from tare.runners.base import RunnerError
+from tare.runners.launch import engine_place
 
 _PROCESS = re.compile(r"pid (\d+) \(")
 _DEATH_MS = 10_000
@@ -41,6 +42,7 @@ def remove_leaks(leaks: Iterable[Leak], prefix: str) -> None:
         ("mount", _detach),
         ("cgroup", partial(_remove_cgroup, own)),
         ("network namespace", _remove_namespace),
+        ("directory of an engine", lambda name: engine_place.remove(Path(name))),
         ("scratch entry", _remove_entry),
     ):
         for leak in reversed([leak for leak in found if leak.kind == kind]):  # the deepest of a tree first

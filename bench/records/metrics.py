@@ -115,6 +115,23 @@ METRICS: dict[str, Metric] = {
             optional=True,
         ),
         Metric(
+            name="runtime_seconds",
+            unit="seconds",
+            title="the OCI runtime's own share",
+            meaning="of the time to ready, the part in which a process of the engine's OCI runtime was alive",
+            most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
+            name="daemon_cpu_seconds",
+            unit="seconds",
+            title="processor time of the daemon",
+            meaning="processor time of the engine's daemon from the request until ready; part of cpu_seconds only "
+            "where the daemon was started for the run",
+            most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
             name="pss_bytes",
             unit="bytes",
             title="memory when ready (PSS)",
@@ -211,6 +228,14 @@ METRICS |= {
         title="processor time in the window",
         meaning="processor time that all instances, and the sleeping harness, used in the window",
         most=_DAY_S,
+    ),
+    "daemon_window_cpu_seconds": Metric(
+        name="daemon_window_cpu_seconds",
+        unit="seconds",
+        title="processor time of the daemon in the window",
+        meaning="processor time of the engine's daemon in the window; at 0 instances, what it uses when idle",
+        most=_DAY_S,
+        optional=True,
     ),
     "sampling_seconds": Metric(
         name="sampling_seconds",

@@ -55,6 +55,12 @@ class _Drain:
             self._sinks[fd] = sink
             self._poll.register(fd, select.EPOLLIN)
 
+    def flow(self, fd: int) -> None:
+        with self._lock:
+            if fd not in self._sinks:
+                self._sinks[fd] = _discard
+                self._poll.register(fd, select.EPOLLIN)
+
     def leave(self, fd: int) -> None:
         with self._lock:
             self._forget(fd)
@@ -97,6 +103,10 @@ class _Drain:
                 self._poll.unregister(fd)
 
 
+def _discard(data: bytes) -> None:
+    pass
+
+
 @once
 def _the() -> _Drain:
     return _Drain()
@@ -105,6 +115,11 @@ def _the() -> _Drain:
 def take(fd: int, sink: Sink) -> None:
     """Read *fd*, which does not block, from now on and hand to *sink* what comes, in another thread."""
     _the().take(fd, sink)
+
+
+def flow(fd: int) -> None:
+    """Read *fd* from now on for nobody, unless it was taken: whoever writes to it can come to its end."""
+    _the().flow(fd)
 
 
 def catch_up(fd: int) -> None:

@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tare.runners import payload
-from tare.runners.base import PREFIX, Address, Instance, Launch, Mark, Options, Prepared, RunnerError, Scratch, Spec
+from tare.runners.base import (
+    PREFIX,
+    Address,
+    Image,
+    Instance,
+    Launch,
+    Mark,
+    Options,
+    Prepared,
+    RunnerError,
+    Scratch,
+    Spec,
+)
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import default_config
 from tare.runners.container.warm import smallest_container
@@ -40,6 +52,7 @@ LIMITS = ("memory", "cpus", "pids")
 LOOPBACK = "loopback of its own network namespace"
 
 _TRIAL_BYTES = 1 << 26
+_TAIL_CHARACTERS = 2000
 
 
 class Startable(Instance, Protocol):
@@ -138,13 +151,15 @@ def prove(
     label: str,
     grouped: bool,
     fix: Callable[[str], str],
+    image: Image | None = None,
 ) -> None:
     """Start one instance of the payload, and remove it. Raises RunnerError with *fix* of the error's text.
 
-    *grouped* says whether it gets a cgroup; *label* stands in the names of all that is made.
+    *grouped* says whether it gets a cgroup; *label* stands in the names of all that is made. *image* is the payload's,
+    for whoever takes it in another shape than a directory.
     """
     try:
-        said = _try(prepare, options, cache, f"{PREFIX}probe-{label}-{os.getpid()}", grouped=grouped)
+        said = _try(prepare, options, cache, f"{PREFIX}probe-{label}-{os.getpid()}", image, grouped=grouped)
     except OSError as error:
         said = str(error)
     if said is not None:
@@ -156,6 +171,7 @@ def _try(
     options: Options,
     cache: Path,
     name: str,
+    image: Image | None,
     *,
     grouped: bool,
 ) -> str | None:
@@ -164,13 +180,18 @@ def _try(
         if grouped:
             stack.callback(cgroups.at(name).remove)
         argv = payload.Payload().argv
-        spec = Spec(argv=argv, image=plain(Path(place, "rootfs")), memory_bytes=_TRIAL_BYTES, cpus=1)
-        directory = Path(place, "scratch")
+        spec = Spec(argv=argv, image=image or plain(Path(place, "rootfs")), memory_bytes=_TRIAL_BYTES, cpus=1)
+        directory = Path(place, "0")
         directory.mkdir()
         scratch = Scratch(directory=directory, cache=cache, cgroup=name if grouped else None, prefix=name)
         prepared = stack.enter_context(prepare(spec, options, scratch))
         instance = stack.enter_context(prepared.launch("trial", lambda _: None))
-        return None if smallest_container.await_word(instance.console, b"tare ready") else instance.explain()
+        said = bytearray()
+        if smallest_container.await_word(instance.console, b"tare ready", said):
+            return None
+        return ": ".join(
+            filter(None, (instance.explain(), said.decode("utf-8", "replace").strip()[-_TAIL_CHARACTERS:]))
+        )
 
 
 def reclaim(group: cgroups.Cgroup | None, name: str, size_bytes: int) -> None:

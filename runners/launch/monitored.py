@@ -6,9 +6,10 @@ That is how crun, runc, tare-oci and bwrap are measured.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class Monitored:
                 self.monitor.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 return "its console was closed, but its monitor still runs"
-        return _status(self.monitor)
+        return ending(self.monitor)
 
     def address(self) -> Address:
         """See :class:`runners.base.Instance`."""
@@ -99,7 +100,12 @@ class Monitored:
 
 @contextmanager
 def started(
-    argv: Sequence[str], *, console: int, pass_fds: Sequence[int] = (), env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    console: int,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a monitor, which passes its standard streams on to its container; *env* is its own environment.
 
@@ -107,7 +113,7 @@ def started(
     """
     monitor = subprocess.Popen(
         argv,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=console,
         stderr=console,
         pass_fds=tuple(pass_fds),
@@ -149,7 +155,7 @@ def ask(*words: str, limit_s: float, fix: str = "") -> str:
     except OSError as failure:
         raise RunnerError(f"{said} failed", str(failure), fix) from failure
     if program.returncode:
-        raise RunnerError(f"{said} failed", error.strip() or _status(program), fix)
+        raise RunnerError(f"{said} failed", error.strip() or ending(program), fix)
     return out
 
 
@@ -172,10 +178,11 @@ def explain(monitor: subprocess.Popen[bytes], console: int) -> str:
     with suppress(BlockingIOError):
         while data := os.read(console, _READ_BYTES):
             said = (said + data)[-_TAIL_BYTES:]
-    return ": ".join(filter(None, (_status(monitor), said.decode("utf-8", "replace").strip())))
+    return ": ".join(filter(None, (ending(monitor), said.decode("utf-8", "replace").strip())))
 
 
-def _status(monitor: subprocess.Popen[Any]) -> str:
+def ending(monitor: subprocess.Popen[Any]) -> str:
+    """How it ended, for a reader; empty while it runs."""
     status = monitor.poll()
     return "" if status is None else f"ended with status {status}"
 
@@ -188,9 +195,33 @@ def open_process(pid: int) -> int | None:
         return None
 
 
+def await_process(pidfd: int, limit_s: float = _STOP_S) -> bool:
+    """Wait for the end of the process of *pidfd*; whether it came within *limit_s*."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(limit_s * 1000))
+
+
 def parent_of(pid: int) -> int:
     """The parent of process *pid*; 0 if there is no such process."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether *ancestor* started *pid*, or a process that did: a runtime's own program may be between them."""
+    while pid > 1 and pid != ancestor:
+        pid = parent_of(pid)
+    return pid == ancestor
+
+
+def named(names: Collection[str]) -> frozenset[int]:
+    """The processes of this host whose program (``/proc/PID/comm``) is one of *names*."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdecimal() and (entry / "comm").read_text().strip() in names:
+                found.add(int(entry.name))
+    return frozenset(found)

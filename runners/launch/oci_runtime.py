@@ -18,25 +18,20 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups
-from tare.runners.container.linux import rare_calls
 from tare.runners.container.warm import leftovers
-from tare.runners.launch import frame, host_root, monitored, private_root
+from tare.runners.launch import frame, host_root, monitored, private_root, told_files
 
 WALLS = (*frame.WALLS, frame.DEVICE_RULES)
 _NAME = "@NAME@"  # a placeholder in the template of the configuration for the name of each instance
-_START_MS = 60_000
 _VERSION_S = 10
 _DELETE_S = 20
 
@@ -50,12 +45,7 @@ class _Starter:
     template: str
     roots: private_root.PrivateRoots
     parent: cgroups.Cgroup | None
-    pid_files: Path
-    #: An inotify descriptor on *pid_files*. One for all launches: to close one waits for a grace period of the kernel
-    #: (fsnotify_destroy_group, synchronize_srcu), some 10 ms, which is not part of a start.
-    watch: int
-    #: Only one launch at a time waits for its events, since it would get those of another.
-    waiting: threading.Lock
+    pid_files: told_files.ToldFiles
     flags: tuple[str, ...]
     before: Callable[[cgroups.Cgroup | None, ExitStack], Mapping[str, str]]
     start_ms: int
@@ -72,13 +62,13 @@ class _Starter:
             stack.callback(group.remove)
         bundle = self._bundle(name, {_NAME: name, **self.before(group, stack)}, stack)
         stack.callback(self._delete, name)
-        pid_file = self.pid_files / name
+        pid_file = self.pid_files.path(name)
         stack.callback(pid_file.unlink, missing_ok=True)
         words = self.command("run", "--bundle", os.fspath(bundle), "--pid-file", os.fspath(pid_file), name)
         with ExitStack() as theirs:
             console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
-            with monitored.started(words, console=console_in) as monitor, self.waiting:
-                pid = _await_pid(self.watch, monitor, pid_file, console, self.start_ms)
+            with monitored.started(words, console=console_in) as monitor:
+                pid = int(self.pid_files.await_text(name, monitor, console, fix, limit_ms=self.start_ms))
                 pidfd = monitored.open_process(pid)
         if pidfd is not None:
             stack.callback(os.close, pidfd)
@@ -112,41 +102,7 @@ class _Starter:
             monitored.ask(*self.command("delete", "--force", name), limit_s=_DELETE_S, fix="run it by hand")
 
 
-def _await_pid(
-    watch: int, monitor: subprocess.Popen[bytes], file: Path, console: int, start_ms: int = _START_MS
-) -> int:
-    """The container's first process, from *file* as soon as it is complete; raises if *monitor* ends before."""
-    poll = select.poll()
-    poll.register(watch, select.POLLIN)
-    pidfd = os.pidfd_open(monitor.pid)
-    poll.register(pidfd, select.POLLIN)
-    try:
-        while True:
-            # Read it even before an event: another launch may have read that. crun writes the file by one write, and
-            # runc renames it into place: so a number in it is complete.
-            with suppress(FileNotFoundError, ValueError):
-                return int(file.read_text())
-            ready = poll.poll(start_ms)
-            if watch in dict(ready):
-                with suppress(BlockingIOError):
-                    os.read(watch, 4096)
-            elif not ready or pidfd in dict(ready):
-                break
-    finally:
-        os.close(pidfd)
-    command = monitored.command(monitor)
-    if ready:
-        monitored.await_end(monitor)
-        said = monitored.explain(monitor, console)
-        raise RunnerError(f"{command} made no container", said, _fix(said))
-    raise RunnerError(
-        f"{command} made no container",
-        f"it wrote no pid-file within {start_ms // 1000} s",
-        "check whether the host is overloaded",
-    )
-
-
-def _fix(said: str) -> str:
+def fix(said: str) -> str:
     """What to do about an error text that is known."""
     if "hybrid mode not supported" in said:
         return hybrid_fix(cgroups.layout())
@@ -171,7 +127,7 @@ class Oci:
     OPTIONS: Mapping[str, Option] = {"binary": Option("path of the program; default: the one on PATH", file=True)}
     #: What holds around a workload, and how long a start may take until there is a container.
     WALLS: tuple[str, ...] = WALLS
-    START_MS = _START_MS
+    START_MS = told_files.START_MS
     #: Whether the host can take memory from its cgroup that the workload has given back.
     RECLAIMS = True
     INSTANCE = monitored.Monitored
@@ -226,7 +182,7 @@ class Oci:
         try:
             binary = self._binary(options)
             version = _version(binary)
-            frame.prove(self.prepare, options, cache, label=self.name, grouped=not no_cgroups, fix=_fix)
+            frame.prove(self.prepare, options, cache, label=self.name, grouped=not no_cgroups, fix=fix)
         except RunnerError as error:
             return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
         return Support(
@@ -255,19 +211,13 @@ class Oci:
         binary = self._binary(options)
         pid_files = scratch.directory / "pids"
         with ExitStack() as stack:
-            pid_files.mkdir()
-            stack.callback(pid_files.rmdir)
-            watch = rare_calls.inotify(os.fspath(pid_files), rare_calls.IN_CLOSE_WRITE | rare_calls.IN_MOVED_TO)
-            stack.callback(os.close, watch)
             starter = _Starter(
                 binary=binary,
                 scratch=scratch,
                 template=json.dumps(config, indent=2),
                 roots=stack.enter_context(private_root.opened(scratch.directory, spec.rootfs)),
                 parent=parent,
-                pid_files=pid_files,
-                watch=watch,
-                waiting=threading.Lock(),
+                pid_files=stack.enter_context(told_files.opened(pid_files)),
                 flags=self.flags(options),
                 before=self.before,
                 start_ms=self.START_MS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,11 +22,16 @@ from tare.bench.records.readiness import Exec, Exit, Http, Line, Mark, Ready, Tc
 from tare.bench.records.resolved import Subject, Workload
 from tare.runners import payload
 from tare.runners.base import Instance, Launch, Runner, RunnerError, Scratch, Support
+from tare.runners.container.warm import leftovers
 from tare.runners.image.cache import cache_dir
 from tare.runners.launch import drain
+from tare.runners.launch.monitored import parent_of
 from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
 from tests import served
 from tests.conftest import require, wait_until
+
+#: A user of this host, who is made for the tests that need one.
+USER = f"tare-{os.getpid()}"
 
 #: subject -> what the host must have for it
 NEEDS = {
@@ -42,12 +48,19 @@ NEEDS = {
     "nspawn": ("root", "cgroups", "nspawn"),
     "gvisor": ("root", "cgroups", "runsc"),
     "uml": ("uml",),
+    "podman": ("root", "cgroups", "podman", "crun"),
+    "podman/runc": ("root", "cgroups", "podman", "runc"),
+    "podman/rootless": ("root", "userns", "podman", "runc"),
+    "docker": ("root", "cgroups", "docker"),
+    "containerd": ("root", "cgroups", "containerd"),
     "vm": ("qemu", "libvirt"),
 }
 #: Subjects that are a runner with options; each other one is named as its runner.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "process/cgroup": ("process", {"limit": "cgroup"}),
     "oci": ("oci", {"binary": "runc"}),
+    "podman/runc": ("podman", {"runtime": "runc"}),
+    "podman/rootless": ("podman", {"runtime": "runc", "user": USER}),
 }
 #: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
 REAL = sorted(set(NEEDS) - {"null"})
@@ -111,9 +124,24 @@ class Bench:
         return f"{self.scratch.prefix}-{number}"
 
 
+@pytest.fixture(scope="session")
+def user() -> Iterator[None]:
+    """An ordinary user with a home and further ids, as useradd(8) makes one."""
+    require("root", os.geteuid() == 0, "only root makes users")
+    for program in ("newuidmap", "useradd"):
+        require("userns", shutil.which(program), f"no {program} on PATH")
+    subprocess.run(["useradd", "--create-home", USER], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["userdel", "--remove", USER], check=False, stderr=subprocess.DEVNULL)
+
+
 @pytest.fixture(params=sorted(NEEDS))
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A bench for each subject; at the end nothing of it may be left on the host."""
+    if USER in VARIANTS.get(request.param, ("", {}))[1].values():
+        request.getfixturevalue("user")
     prefix = workspace.new_prefix()
     with ExitStack() as outer:
         scratch = outer.enter_context(workspace.scratch(prefix))
@@ -143,6 +171,11 @@ def read_until(instance: Instance, end: bytes | None) -> bytes:
             break
         text += data.replace(b"\r\n", b"\n")
     return text
+
+
+def left(pids: frozenset[int]) -> list[int]:
+    """Those that are still there, without what has ended and is process 1's to reap, when it comes to it."""
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists() and (leftovers.alive(pid) or parent_of(pid) != 1)]
 
 
 def test_the_table_of_runners_is_the_registry() -> None:
@@ -176,7 +209,7 @@ def test_its_processes_are_named_while_it_lives_and_gone_after(bench: Bench) -> 
         assert names
         cgroup = instance.cgroup
         assert cgroup is None or cgroup.is_dir()
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not left(pids)
     assert cgroup is None or not cgroup.exists()
 
 
@@ -285,7 +318,7 @@ def test_an_exception_inside_the_block_stops_and_removes_it(bench: Bench) -> Non
 
     with pytest.raises(KeyError):
         fail_inside()
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not left(pids)
 
 
 @pytest.mark.parametrize("bench", REAL, indirect=True)

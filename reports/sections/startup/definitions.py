@@ -46,6 +46,13 @@ def _times(subjects: Sequence[SubjectFigures], scenario: str, cache: str) -> Ite
         text="what the start used of processors, on all of them together; waiting is not in it",
         numbers=_numbers(subjects, "cpu_seconds"),
     )
+    if shares := _numbers(subjects, "runtime_seconds"):
+        yield Definition(
+            name="the OCI runtime's own share",
+            text="the part of the whole way in which the runtime under an engine worked; the rest is the engine: "
+            "client, daemon, monitor",
+            numbers=shares,
+        )
     fresh = next((one for one in subjects if one.runner == _COLD), None)
     warm = [one for one in subjects if one.runner == _WARM]
     yield Definition(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _METRICS = (
     "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds", "cpu_seconds",
-    "pss_bytes", "slowest_seconds", "further_seconds", "attempt_seconds",
+    "pss_bytes", "slowest_seconds", "further_seconds", "attempt_seconds", "runtime_seconds", "daemon_cpu_seconds",
 )  # fmt: skip
 
 

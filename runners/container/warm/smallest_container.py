@@ -24,9 +24,9 @@ def directory(program: str, name: str) -> Iterator[str]:
         yield path
 
 
-def await_word(console: int, word: bytes) -> bool:
-    """Whether *word* arrives on *console* before its end and before the deadline."""
-    seen = b""
+def await_word(console: int, word: bytes, said: bytearray | None = None) -> bool:
+    """Whether *word* arrives on *console* before its end and before the deadline; *said* gets all that was read."""
+    seen = bytearray() if said is None else said
     ready = select.poll()
     ready.register(console, select.POLLIN)
     while word not in seen:

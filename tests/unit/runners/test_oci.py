@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ from tare.runners import bwrap, oci
 from tare.runners.base import RunnerError, Scratch
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.cgroup.hierarchies import Layout
-from tare.runners.container.linux import rare_calls
 from tare.runners.container.warm import fork_server, leftovers, smallest_container
-from tare.runners.launch import monitored, oci_runtime, private_root
+from tare.runners.launch import monitored, oci_runtime, private_root, told_files
 from tests.conftest import wait_until
 
 HYBRID_TEXT = "cgroups in hybrid mode not supported, drop all controllers from cgroupv2"
@@ -39,8 +37,8 @@ def test_fix_of_a_hybrid_host_names_each_controller(tmp_path: Path) -> None:
 def test_fix_is_offered_for_that_text_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = hybrid(tmp_path, "hugetlb\n")
     monkeypatch.setattr(cgroups, "layout", lambda: layout)
-    assert "mount -t cgroup -o hugetlb" in oci_runtime._fix(f"ended with status 1: {HYBRID_TEXT}")
-    assert "mount" not in oci_runtime._fix("ended with status 1: something else")
+    assert "mount -t cgroup -o hugetlb" in oci_runtime.fix(f"ended with status 1: {HYBRID_TEXT}")
+    assert "mount" not in oci_runtime.fix("ended with status 1: something else")
 
 
 def test_missing_binary_is_a_reason(tmp_path: Path) -> None:
@@ -99,7 +97,7 @@ def test_delete_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     starter = oci_runtime._Starter(
         binary=str(script(tmp_path, "sleep 600")), scratch=scratch, template="", parent=None,
         roots=private_root.PrivateRoots(directory=tmp_path, image=Path("/")),
-        pid_files=tmp_path, watch=-1, waiting=threading.Lock(), flags=(), before=lambda *_: {}, start_ms=1000,
+        pid_files=told_files.ToldFiles(directory=tmp_path, watch=-1), flags=(), before=lambda *_: {}, start_ms=1000,
         kind=monitored.Monitored,
     )  # fmt: skip
     starter._delete("one")  # no state, nothing to delete
@@ -137,21 +135,22 @@ def script(tmp_path: Path, text: str) -> Path:
 
 
 def await_pid(tmp_path: Path, text: str) -> int:
-    """What :func:`oci_runtime._await_pid` says of a runtime that is the script *text*."""
+    """What is found in the pid-file of a runtime that is the script *text*."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    watch = rare_calls.inotify(os.fspath(tmp_path), rare_calls.IN_CLOSE_WRITE | rare_calls.IN_MOVED_TO)
     program = os.fspath(script(tmp_path, text))
-    monitor = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=writer, stderr=writer, cwd=tmp_path)
-    os.close(writer)
-    try:
-        return oci_runtime._await_pid(watch, monitor, tmp_path / "pid", reader)
-    finally:
-        os.close(watch)
-        os.close(reader)
-        assert monitor.stdin is not None
-        monitor.stdin.close()
-        monitor.wait()
+    with told_files.opened(tmp_path / "told") as told:
+        monitor = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=writer, stderr=writer, cwd=told.directory)
+        os.close(writer)
+        try:
+            return int(told.await_text("pid", monitor, reader, oci_runtime.fix))
+        finally:
+            os.close(reader)
+            for file in told.directory.iterdir():
+                file.unlink()
+            assert monitor.stdin is not None
+            monitor.stdin.close()
+            monitor.wait()
 
 
 @pytest.mark.parametrize("text", ["echo 77 > pid; read x", "echo 77 > .pid; mv .pid pid; read x", "echo 77 > pid"])

@@ -347,8 +347,8 @@ def test_a_plan_that_no_scenario_gave_does_not_go_on(run: Path) -> None:
     check()
     with pytest.raises(ValueError, match="not a subject of its scenario"):
         check(subjects=loaded.subjects[:1])
-    other = msgspec.structs.replace(loaded.subjects[0], runner="docker")
-    with pytest.raises(ValueError, match="no runner 'docker'"):
+    other = msgspec.structs.replace(loaded.subjects[0], runner="nspawned")
+    with pytest.raises(ValueError, match="no runner 'nspawned'"):
         check(subjects=(other, *loaded.subjects[1:]))
     with pytest.raises(ValueError, match="no experiment 'deploy'"):
         check(experiment="deploy")
