@@ -19,7 +19,7 @@ import psutil
 from tare.bench.records.header import Leak
 from tare.runners.container.cgroup import cgroups, hierarchies
 from tare.runners.container.cgroup.mountinfo import entries
-from tare.runners.launch import engine_place
+from tare.runners.engines.common import engine_place
 
 #: kind -> the names found of it
 Inventory = Mapping[str, frozenset[str]]

@@ -22,7 +22,7 @@ from tare import runners
 from tare.bench.host import audit, run_cgroup, workspace
 from tare.bench.records.header import Leak
 from tare.runners.base import RunnerError
-from tare.runners.launch import engine_place
+from tare.runners.engines.common import engine_place
 
 _PROCESS = re.compile(r"pid (\d+) \(")
 _DEATH_MS = 10_000

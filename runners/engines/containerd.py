@@ -8,7 +8,7 @@ imported and unpacked before any clock. ``created`` is stamped when the client h
 made the container, and its program is not started yet. ``ctr`` cannot limit the number of tasks: that limit is set on
 the cgroup around the container.
 
-The runtime's share of a start (:mod:`runners.launch.runtime_share`) is the time in which processes of the OCI runtime
+The runtime's share of a start (:mod:`.common.runtime_share`) is the time in which processes of the OCI runtime
 were alive that the container's shim had started.
 
 A stop is SIGKILL to the first process; the client then deletes task, container and snapshot, and ends.
@@ -28,8 +28,9 @@ from pathlib import Path
 from tare.runners.base import Image, Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import PIDS_LIMIT
+from tare.runners.engines.common import attached, engine_place, private_daemon
 from tare.runners.image import shapes, sources
-from tare.runners.launch import attached, engine_place, frame, monitored, oci_runtime, private_daemon, told_files
+from tare.runners.launch import frame, monitored, oci_runtime, told_files
 
 LAYERS: Layers = ("container",)
 TYPICAL_S = 0.6

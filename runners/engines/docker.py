@@ -8,7 +8,7 @@ firewall rules, and is stopped after it. It is in ``daemon_pids``: what it and i
 apart.
 ``created`` is stamped when the client has written the container's id to a file: the daemon knows it, nothing runs yet.
 
-The runtime's share of a start (:mod:`runners.launch.runtime_share`) is the time in which processes of the OCI runtime
+The runtime's share of a start (:mod:`.common.runtime_share`) is the time in which processes of the OCI runtime
 were alive that the container's shim had started.
 
 A stop asks the daemon for SIGKILL, by its socket. The client ends when the daemon has removed the container.
@@ -29,8 +29,9 @@ from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Sc
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import PIDS_LIMIT
 from tare.runners.engines import docker_api
+from tare.runners.engines.common import attached, engine_place, private_daemon
 from tare.runners.image import shapes, sources
-from tare.runners.launch import attached, engine_place, frame, monitored, oci_runtime, private_daemon, told_files
+from tare.runners.launch import frame, monitored, oci_runtime, told_files
 
 LAYERS: Layers = ("container",)
 TYPICAL_S = 1.0

@@ -26,7 +26,8 @@ from typing import cast
 
 from tare.runners.base import Layers, Option, Options, RunnerError
 from tare.runners.container.cgroup import cgroups
-from tare.runners.launch import adoption, frame, grouped, monitored
+from tare.runners.engines.common import adoption, grouped
+from tare.runners.launch import frame, monitored
 from tare.runners.launch.oci_runtime import Oci
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h

@@ -35,7 +35,8 @@ from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Sc
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import DOCKER_CAPABILITIES, PIDS_LIMIT
 from tare.runners.container.warm import leftovers
-from tare.runners.launch import entry, frame, grouped, host_root, inits, monitored, orphans, private_root
+from tare.runners.engines.common import grouped, inits
+from tare.runners.launch import entry, frame, host_root, monitored, orphans, private_root
 
 LAYERS: Layers = ("container",)
 TYPICAL_S = 0.05

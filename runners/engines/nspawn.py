@@ -29,7 +29,8 @@ from pathlib import Path
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.warm import leftovers
-from tare.runners.launch import entry, frame, grouped, host_root, inits, monitored, private_root
+from tare.runners.engines.common import grouped, inits
+from tare.runners.launch import entry, frame, host_root, monitored, private_root
 
 LAYERS: Layers = ("container",)
 TYPICAL_S = 0.2

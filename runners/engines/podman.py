@@ -7,7 +7,7 @@ neither seen nor touched. The image is loaded once, before any clock; the host's
 (``--rootfs /:O``, an overlay). podman starts conmon, which starts the OCI runtime and stays as the container's monitor.
 ``created`` is stamped when the runtime has written its pid-file. The client stays attached, as a user's does.
 
-The runtime's share of a start (:mod:`runners.launch.runtime_share`) is the time in which the runtime's own processes
+The runtime's share of a start (:mod:`.common.runtime_share`) is the time in which the runtime's own processes
 were alive, ``create`` under conmon and ``start`` under podman.
 
 A stop is SIGKILL to the first process. conmon tells podman, which removes the container (``--rm``), and starts
@@ -31,8 +31,9 @@ from pathlib import Path
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import PIDS_LIMIT
+from tare.runners.engines.common import attached, engine_place
 from tare.runners.image import shapes, sources
-from tare.runners.launch import attached, engine_place, frame, monitored, oci_runtime, told_files
+from tare.runners.launch import frame, monitored, oci_runtime, told_files
 
 LAYERS: Layers = ("container",)
 TYPICAL_S = 0.8

@@ -36,9 +36,10 @@ from tare.runners.base import (
 )
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.warm import leftovers
+from tare.runners.engines.common import adoption, grouped
 from tare.runners.image.initramfs import initramfs
 from tare.runners.image.sources import HOST
-from tare.runners.launch import adoption, drain, frame, grouped, monitored
+from tare.runners.launch import drain, frame, monitored
 
 LAYERS: Layers = ("vm",)
 TYPICAL_S = 2.0

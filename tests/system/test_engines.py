@@ -22,9 +22,10 @@ from tare.bench.host import audit, run_cgroup, workspace
 from tare.bench.records import store
 from tare.runners.base import Instance, Prepared, RunnerError, Scratch, Spec
 from tare.runners.container.warm import leftovers, smallest_container
+from tare.runners.engines.common import engine_place
 from tare.runners.image import sources
 from tare.runners.image.cache import cache_dir
-from tare.runners.launch import engine_place, monitored
+from tare.runners.launch import monitored
 from tare.runners.payload import Payload
 from tests import cli
 from tests.conftest import require, wait_until

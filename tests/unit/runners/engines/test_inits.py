@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tare.runners.base import RunnerError, Spec, User
+from tare.runners.engines.common import inits
 from tare.runners.image.tree import plain
-from tare.runners.launch import inits
 
 
 def spec(program: str, user: User = User()) -> Spec:  # noqa: B008 - frozen

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tare.runners.launch import runtime_share
-from tare.runners.launch.runtime_share import Event, seconds
+from tare.runners.engines.common import runtime_share
+from tare.runners.engines.common.runtime_share import Event, seconds
 from tests.conftest import wait_until
 
 FORK, EXEC, EXIT = 0x1, 0x2, 0x80000000

@@ -17,7 +17,8 @@ from pathlib import Path
 from tare.runners.base import Address, Instance, RunnerError
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.warm import smallest_container
-from tare.runners.launch import drain, frame, monitored, orphans, runtime_share
+from tare.runners.engines.common import runtime_share
+from tare.runners.launch import drain, frame, monitored, orphans
 
 _STOP_S = 15.0
 #: How long a client may go on when its container and the monitor of it have ended.
