@@ -18,7 +18,7 @@ from tare.runners import payload
 from tare.runners.image import initramfs
 from tare.runners.image.cache import keep, workspace
 from tare.runners.image.kernel import Kernel
-from tare.runners.launch import exec_gate
+from tare.runners.launch import entry, exec_gate
 
 #: What CPython needs to start, ctypes and json included, and the library that makes filters, in Debian and Ubuntu.
 _LIBRARIES = ("libc6", "zlib1g", "libexpat1", "libffi8", "libseccomp2")
@@ -131,7 +131,8 @@ def build(target: Path, cache: Path, *, busybox: Path, runners: Path, inside: Pa
         (tare / "tare/runners").symlink_to("../runners")
         shutil.copy(inside, tare / "inside.py")
         (tare / "cache").mkdir()
-        for program in (payload.binary(cache), exec_gate.binary(cache)):  # there is no compiler in the guest
+        # There is no compiler in the guest.
+        for program in (payload.binary(cache), exec_gate.binary(cache), entry.binary(cache)):
             shutil.copy(program, tare / "cache")
         if modules is not None:
             shutil.copytree(modules, root / "modules")

@@ -686,7 +686,7 @@ def check_a_warm_container() -> None:
         )
         place = Path("/run/warm")
         place.mkdir()
-        scratch = Scratch(directory=place, cache=place, cgroup="tare-guest", prefix="tare-guest")
+        scratch = Scratch(directory=place, cache=Path("/tare/cache"), cgroup="tare-guest", prefix="tare-guest")
         with fork_server.prepare(spec, {}, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
             text = ""
             while "end\n" not in text and not (trouble := instance.explain()):
@@ -723,11 +723,14 @@ def check_a_process_is_limited_alone() -> None:
     options = {"limit": "cgroup"}
     support = process.probe(options, cache)
     assert support.ok and not support.unlimited, support
-    program = payload.binary(cache)
+    root = Path("/run/payload")
+    root.mkdir()
+    (root / "payload").write_bytes(payload.binary(cache).read_bytes())
+    (root / "payload").chmod(0o755)
     scratch = Scratch(directory=cache, cache=cache, cgroup="tare-guest", prefix="tare-guest")
     for memory_bytes, wanted in ((1 << 20, ""), (16 << 10, "it reached the memory limit of its cgroup")):
-        argv = (f"/{program.name}", *payload.Payload().arguments())
-        spec = Spec(argv=argv, image=plain(cache), memory_bytes=memory_bytes, cpus=1)
+        argv = payload.Payload().argv
+        spec = Spec(argv=argv, image=plain(root), memory_bytes=memory_bytes, cpus=1)
         with process.prepare(spec, options, scratch) as prepared, prepared.launch("one", lambda _: None) as instance:
             os.set_blocking(instance.console, True)
             text = b""
