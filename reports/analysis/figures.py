@@ -41,7 +41,8 @@ class Refused(Part, frozen=True, kw_only=True):
     """Why a figure is no headline, with the figure: ``value`` in ``unit``, and ``low`` and ``high`` of its interval.
 
     ``reason``. ``spread``: half of the interval is larger than the figure. ``others``: the part of other processes of
-    the host is (``others``, in the same unit; the median over rounds, without its sign). ``waited``: for more than half
+    the host is, or half of it in a ledger that does not balance (``others``, in the same unit; the median over rounds,
+    without its sign). ``waited``: for more than half
     of the time they had the processors that the run waited for (``waited``, a ratio). ``who`` are the processes that
     moved or ran most, ``rounds`` is how many rounds would do, None where more would not help. ``sentence`` says it all.
     """

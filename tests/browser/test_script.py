@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tare import reports
+from tests.browser.quiet import quiet
 from tests.unit.reports import fixture as synthetic
 
 if TYPE_CHECKING:
@@ -31,23 +32,10 @@ HOSTILE = (
 @contextmanager
 def opened(browser: Browser, path: Path, *, script: bool = True, width: int = 1280, **options: Any) -> Iterator[Page]:
     """The page, which says nothing in the console and asks nobody for anything."""
-    context = browser.new_context(
-        viewport={"width": width, "height": 844}, java_script_enabled=script, accept_downloads=True, **options
-    )
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    said: list[str] = []
-    asked: list[str] = []
-    try:
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
+    allowed = {"java_script_enabled": script, "accept_downloads": True, **options}
+    with quiet(browser, path, width, fits=False, **allowed) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         yield page
-        assert said == []
-        assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
-    finally:
-        context.close()
 
 
 def table(page: Page, heading: str) -> Locator:
