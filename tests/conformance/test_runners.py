@@ -27,7 +27,7 @@ from tare.runners.image.cache import cache_dir
 from tare.runners.launch import drain
 from tare.runners.launch.monitored import parent_of
 from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
-from tests import served
+from tests import served, users
 from tests.conftest import require, wait_until
 
 #: A user of this host, who is made for the tests that need one.
@@ -130,11 +130,8 @@ def user() -> Iterator[None]:
     require("root", os.geteuid() == 0, "only root makes users")
     for program in ("newuidmap", "useradd"):
         require("userns", shutil.which(program), f"no {program} on PATH")
-    subprocess.run(["useradd", "--create-home", USER], check=True)
-    try:
+    with users.made(USER):
         yield
-    finally:
-        subprocess.run(["userdel", "--remove", USER], check=False, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(params=sorted(NEEDS))

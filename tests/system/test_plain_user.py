@@ -8,7 +8,6 @@ minutes, and a package index.
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import subprocess
@@ -16,14 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tare.bench.host import workspace
 from tare.bench.records import store
 from tare.runners.image.cache import cache_dir
 from tare.runners.vm import backend
-from tests import cli
+from tests import cli, users
 from tests.conftest import require
 from tests.workloads import scenario
 
@@ -71,10 +69,7 @@ class User:
 
     def owned(self) -> tuple[list[str], list[Path]]:
         """The processes of this user, and what they have in the directories that all may write to."""
-        processes = [" ".join(one.cmdline()) for one in psutil.process_iter() if one.uids().real == self.uid]
-        places = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run/lock"), Path("/run/user"))
-        entries = (entry for place in places if place.is_dir() for entry in place.iterdir())
-        return processes, [entry for entry in entries if entry.lstat().st_uid == self.uid]
+        return [" ".join(one.cmdline()) for one in users.processes(self.uid)], users.files(self.uid)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +78,8 @@ def user() -> Iterator[User]:
     missing = [name for name in ("useradd", "userdel", "setpriv", "unshare") if shutil.which(name) is None]
     require("root", not missing, f"not installed: {', '.join(missing)}")
     name = f"tare{secrets.token_hex(3)}"
-    subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True)
-    entry = pwd.getpwnam(name)
-    user = User(name, entry.pw_uid, Path(entry.pw_dir))
-    try:
+    with users.made(name) as entry:
+        user = User(name, entry.pw_uid, Path(entry.pw_dir))
         if CLONED:
             subprocess.run(["git", "-c", "safe.directory=*", "clone", "--quiet", cli.ROOT, user.checkout], check=True)
         else:
@@ -96,11 +89,6 @@ def user() -> Iterator[User]:
                 shutil.copytree(kernel, user.home / ".cache/tare" / kernel.name)
         subprocess.run(["chown", "--recursive", f"{name}:{entry.pw_gid}", user.home], check=True)
         yield user
-    finally:
-        subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
-        lock = Path("/tmp/tare.lock")
-        if lock.exists() and lock.stat().st_uid == user.uid:
-            lock.unlink()
 
 
 @pytest.fixture(scope="module")

@@ -73,9 +73,16 @@ def test_one_that_is_missing_or_broken_is_a_reason(tmp_path: Path, monkeypatch: 
 def test_only_a_kernel_whose_owner_has_ended_is_swept() -> None:
     with subprocess.Popen(["true"]) as dead:
         pass
-    text = "sleep 600 & wait"
-    words = ["sh", "-c", text, f"uml_dir=/run/tare-1a/0/tare-owner-{dead.pid}"]
-    with subprocess.Popen(words) as orphan, subprocess.Popen(["sh", "-c", text, "uml_dir=/home/me"]) as users:
+    waits = [
+        "sh",
+        "-c",
+        "read line",
+    ]  # a command of the shell: a child of it would have the same command line for a moment
+    words = [*waits, f"uml_dir=/run/tare-1a/0/tare-owner-{dead.pid}"]
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE) as orphan,
+        subprocess.Popen([*waits, "uml_dir=/home/me"], stdin=subprocess.PIPE) as users,
+    ):
         for each in (orphan, users):
             told = Path(f"/proc/{each.pid}/cmdline")
             wait_until(lambda told=told: b"uml_dir=" in told.read_bytes(), 10, what="its program")  # type: ignore[misc]

@@ -177,7 +177,9 @@ def test_a_name_is_taken_once_and_must_be_one(tmp_path: Path) -> None:
 
 def program(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"#!{sys.executable} -I\nimport json, os, pathlib, shutil, sys\n{text}")
+    # The kernel ends the interpreter of a #! line at the first space, and a checkout's path may hold one.
+    (folder / f"{name}.py").write_text(f"import json, os, pathlib, shutil, sys\n{text}")
+    (folder / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{folder / name}.py" "$@"\n')
     (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
