@@ -50,6 +50,8 @@ class _Starter:
     before: Callable[[cgroups.Cgroup | None, ExitStack], Mapping[str, str]]
     start_ms: int
     kind: type[monitored.Monitored]
+    #: How a further command gets the container's directory and rights: crun 1.8 takes / and root where it is not told.
+    rights: tuple[str, ...]
 
     @property
     def state(self) -> Path:
@@ -79,7 +81,7 @@ class _Starter:
             monitor=monitor,
             pid=pid,
             pidfd=pidfd,
-            enter=tuple(self.command("exec", name)),
+            enter=tuple(self.command("exec", *self.rights, name)),
         )
 
     def _bundle(self, name: str, words: Mapping[str, str], stack: ExitStack) -> Path:
@@ -222,6 +224,7 @@ class Oci:
                 before=self.before,
                 start_ms=self.START_MS,
                 kind=self.INSTANCE,
+                rights=("--cwd", spec.cwd, "--user", f"{spec.user.uid}:{spec.user.gid}"),
             )
             stack.callback(shutil.rmtree, starter.state, ignore_errors=True)
             bundle = scratch.directory / "NAME"

@@ -387,6 +387,8 @@ def test_a_command_gets_in_where_the_runner_says_so(bench: Bench, image: str) ->
     if not proved(bench).enters:
         assert "cannot run a command" in tried.support.why
         return
+    if "this ctr has no option --user" in tried.support.why:  # that of containerd 1.6
+        tried = bench.workload(ready, image, "delay=20", "make=/work/made", cwd="/work")
     with ExitStack() as stack:
         begun = begin(bench, tried, ready, stack)
         assert begun.instance.pids()
@@ -407,6 +409,9 @@ def test_a_line_of_the_output_counts_in_every_runner(bench: Bench, image: str) -
 def test_an_end_counts_in_every_runner_that_knows_its_status(bench: Bench, image: str) -> None:
     ready = Exit(code=3)
     tried = bench.workload(ready, image, "delay=20", "say=the end", "exit=3")
+    if bench.name == "uml":
+        assert "does not tell how its init ended" in tried.support.why
+        return
     with ExitStack() as stack:
         begun = begin(bench, tried, ready, stack)
         assert begun.since_request_s("ready") > 0.02
