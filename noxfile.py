@@ -11,6 +11,8 @@
     escape       known ways out of a container, on ours and on runc
     fuzz         ten minutes (TARE_FUZZ_S) of changed configurations and of SIGKILL at every step
     system       real engines and virtual machines; as root for all of it
+    proofs       the long proofs: more seeds of the random tests, thousands of simulated runs, runs beside hogs of every
+                 processor; on a quiet machine, as root
     first_run    a user made for it clones this checkout, sets it up and runs the demo; as root, with a package index
     interrupts   200 runs of the demo and 200 ascents, each interrupted at a random moment (TARE_INTERRUPTS); as root
     browser      a headless Chromium reads a report
@@ -113,6 +115,12 @@ def fuzz(session: nox.Session) -> None:
 def system(session: nox.Session) -> None:
     """Real engines and virtual machines; as root for all of it."""
     pytest(session, "tests/system", extras="vm,dev")
+
+
+@nox.session
+def proofs(session: nox.Session) -> None:
+    """The long proofs, which the suite leaves out."""
+    pytest(session, "--proofs", extras="vm,dev")
 
 
 @nox.session

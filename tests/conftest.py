@@ -2,6 +2,9 @@
 
 Markers follow the directory: a test below ``tests/system`` is ``system``, and so on; a test need not say it again.
 
+A long proof is marked ``proof``: a further seed of a random test, a thousand simulated runs, a run beside hogs of every
+processor. It is left out unless ``--proofs`` is given (``nox -s proofs``; each night).
+
 A test that needs something of the host asks for it by name::
 
     require("kvm", os.access("/dev/kvm", os.R_OK | os.W_OK), "/dev/kvm cannot be opened")
@@ -16,7 +19,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +69,11 @@ REQUIREMENTS = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--proofs``: the long proofs, and nothing else."""
+    parser.addoption("--proofs", action="store_true", help="run the long proofs, and no other test")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Signals that a caller ignores (nohup, a shell's &) are not ignored by what tests start: handlers end with exec.
 
@@ -80,14 +88,24 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"TARE_REQUIRE names unknown {', '.join(sorted(unknown))}; known: {known}, all")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its directory."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test with its directory, and part the long proofs from the others."""
     for item in items:
         if not item.path.is_relative_to(TESTS):
             continue
         kind = item.path.relative_to(TESTS).parts[0]
         if kind in KINDS:
             item.add_marker(kind)
+    asked = bool(config.getoption("--proofs"))
+    left_out = [item for item in items if (item.get_closest_marker("proof") is not None) is not asked]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def first(count: int, values: Iterable[T]) -> list[object]:
+    """The parameters *values* of a test: the first *count* are in every run, the others are long proofs."""
+    return [value if n < count else pytest.param(value, marks=pytest.mark.proof) for n, value in enumerate(values)]
 
 
 @pytest.fixture(scope="session", autouse=True)

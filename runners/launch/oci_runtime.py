@@ -28,7 +28,7 @@ from pathlib import Path
 from tare.runners.base import Layers, Option, Options, Prepared, RunnerError, Scratch, Spec, Support
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.warm import leftovers
-from tare.runners.launch import frame, host_root, monitored, private_root, told_files
+from tare.runners.launch import frame, host_root, monitored, null_device, private_root, told_files
 
 WALLS = (*frame.WALLS, frame.DEVICE_RULES)
 _NAME = "@NAME@"  # a placeholder in the template of the configuration for the name of each instance
@@ -213,6 +213,7 @@ class Oci:
         binary = self._binary(options)
         pid_files = scratch.directory / "pids"
         with ExitStack() as stack:
+            stack.enter_context(null_device.kept())
             starter = _Starter(
                 binary=binary,
                 scratch=scratch,

@@ -134,6 +134,14 @@ def user() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _null_device() -> Iterator[None]:
+    before = Path(os.devnull).stat()
+    yield
+    now = Path(os.devnull).stat()
+    assert (now.st_uid, now.st_gid) == (before.st_uid, before.st_gid), "a runtime gave the host's /dev/null away"
+
+
 @pytest.fixture(params=sorted(NEEDS))
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A bench for each subject; at the end nothing of it may be left on the host."""

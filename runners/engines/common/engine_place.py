@@ -20,7 +20,7 @@ from tare.runners.base import PREFIX, RunnerError, Scratch
 from tare.runners.container.cgroup.mountinfo import entries
 from tare.runners.container.linux import mount_calls
 from tare.runners.container.warm import leftovers
-from tare.runners.launch import monitored, orphans
+from tare.runners.launch import monitored, null_device, orphans
 
 _NAME = re.compile(rf"{re.escape(PREFIX)}.+-(?P<engine>[a-z]+)-(?P<owner>\d+)-[^-]*")
 #: Programs of engines, by name: their daemons, clients and monitors.
@@ -58,7 +58,8 @@ def made(scratch: Scratch, engine: str) -> Iterator[Place]:
         for directory in (place.disk, place.run):
             directory.mkdir(mode=0o711)  # an engine of an ordinary user has its own below it
             directory.chmod(0o711)
-        yield place
+        with null_device.kept():
+            yield place
     except OSError as error:
         what = f"cannot keep the files of {engine} in {place.disk}"
         raise RunnerError(what, str(error), "set TMPDIR to a directory with room") from error

@@ -61,7 +61,7 @@ def test_it_passes_if_both_parts_do_and_both_run(tmp_path: Path, unit: str, syst
     for name in whole.FLOORS:
         assert re.search(rf"^  {name} +100.0 %, with a floor of", done.stdout, re.MULTILINE)
     slow, rest = done.stdout.split("the slowest tests")[1].split("where the time went")
-    where, said = rest.split("coverage (")
+    where, said = rest.split("coverage by units and pages (")
     assert re.search(r"^ +[0-9]+ s  tests/unit$", where, re.MULTILINE)
     assert "tests/unit/test_unit.py::test_passes" in slow
     first, second = said.split("\ntests\n")[1].splitlines()

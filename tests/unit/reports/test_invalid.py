@@ -13,6 +13,7 @@ from tare import reports
 from tare.bench.records import store
 from tare.bench.records.rows import Outcome, Sample
 from tare.reports.analysis.model import Report
+from tests.conftest import first
 from tests.unit.reports import fixture as starts
 from tests.unit.reports import ramps_fixture as ramps
 
@@ -117,7 +118,7 @@ def test_a_removal_that_does_not_count_leaves_its_round_out_of_the_way_down(ramp
 
 
 @pytest.mark.parametrize("n", [1, 5, 50])
-@pytest.mark.parametrize("rounds", [(2,), (1, 2, 3)])
+@pytest.mark.parametrize("rounds", first(1, [(2,), (1, 2, 3)]))
 def test_readings_that_do_not_count_are_left_out(ramp: Path, n: int, rounds: tuple[int, ...]) -> None:
     fine = medians(render(ramp))
     spoilt = spoil(
@@ -130,7 +131,7 @@ def test_readings_that_do_not_count_are_left_out(ramp: Path, n: int, rounds: tup
             assert value == pytest.approx(fine[key], rel=0.2)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", first(4, range(12)))
 def test_a_report_can_be_made_whatever_does_not_count(ramp: Path, seed: int) -> None:
     rng = random.Random(seed)
     share = rng.choice([0.02, 0.2, 0.7])

@@ -11,6 +11,7 @@ import pytest
 from tare.bench.stats import compare, medians, precision, verdict, width
 from tare.bench.stats.medians import Floats
 from tare.bench.stats.precision import Goal
+from tests.conftest import first
 
 #: What equal subjects may look like: (random, rounds, subjects) -> values, all columns of one distribution.
 SHAPES: dict[str, Callable[[np.random.Generator, int, int], Floats]] = {
@@ -113,7 +114,7 @@ def test_equal_subjects_are_not_called_different(shape: str) -> None:
     assert called <= unlikely <= most_by_chance(made)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("shape", SHAPES)
 def test_of_two_thousand_runs_of_equal_subjects_false_verdicts_stay_at_the_level(shape: str) -> None:
     called, unlikely, made = false_verdicts(shape, 2000)
@@ -122,7 +123,7 @@ def test_of_two_thousand_runs_of_equal_subjects_false_verdicts_stay_at_the_level
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", first(1, SHAPES))
 def test_more_subjects_and_an_earlier_first_look_are_no_danger(shape: str) -> None:
     called, unlikely, made = false_verdicts(shape, 500, least=8, most=40, arms=5)
     assert called <= unlikely <= most_by_chance(made)
