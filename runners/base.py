@@ -76,6 +76,10 @@ class ImageConfig:
     ports: tuple[int, ...] = ()
 
 
+#: The source of the image that is the host's own root.
+HOST = "host"
+
+
 class Image(Protocol):
     """What a workload finds below its root: one content, in the shapes that runners take.
 

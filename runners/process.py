@@ -25,6 +25,7 @@ from pathlib import Path
 
 from tare.runners import payload
 from tare.runners.base import (
+    HOST,
     Address,
     Launch,
     Layers,
@@ -40,7 +41,6 @@ from tare.runners.base import (
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import PIDS_LIMIT
 from tare.runners.container.warm import smallest_container
-from tare.runners.image.sources import HOST
 from tare.runners.launch import drain, entry, exec_gate, frame, orphans
 
 LAYERS: Layers = ()

@@ -6,9 +6,8 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from tare.runners.base import RunnerError, Scratch, Spec
+from tare.runners.base import HOST, RunnerError, Scratch, Spec
 from tare.runners.container.cgroup.mountinfo import entries
-from tare.runners.image.sources import HOST
 from tare.runners.launch import private_root
 
 

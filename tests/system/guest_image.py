@@ -21,7 +21,7 @@ from tare.runners.image.kernel import Kernel
 from tare.runners.launch import entry, exec_gate
 
 #: What CPython needs to start, ctypes and json included, and the library that makes filters, in Debian and Ubuntu.
-_LIBRARIES = ("libc6", "zlib1g", "libexpat1", "libffi8", "libseccomp2")
+_LIBRARIES = ("libc6", "zlib1g", "libexpat1", "libffi8", "libseccomp2", "libbz2-1.0", "liblzma5")
 #: The standard library without what no test imports: it is unpacked into the guest's memory at each boot.
 _LEFT_OUT = (
     "config-* distutils ensurepip idlelib lib2to3 pydoc_data test tkinter turtledemo unittest xml xmlrpc"

@@ -8,14 +8,14 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from tare.runners.base import Image
+from tare.runners.base import HOST, Image
 from tare.runners.image.archives.stream import ImageRefused
 from tare.runners.image.sources import archive, busybox, debian, engine, imported, oci, plain
 from tare.runners.image.sources.base import Note, Source, silent
 
 __all__ = ["DIRECTORY", "HOST", "PAYLOAD", "SOURCES", "Note", "Source", "absolute", "find", "silent", "split"]
 
-PAYLOAD, HOST, DIRECTORY = "payload", "host", "dir"
+PAYLOAD, DIRECTORY = "payload", "dir"
 #: What to do where a subject needs an image, and was given the host's own root.
 MAKE_ONE = "make an image with one command, and name it: tare image build debian:bookworm+python3"
 

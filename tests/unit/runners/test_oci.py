@@ -98,7 +98,7 @@ def test_delete_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         binary=str(script(tmp_path, "sleep 600")), scratch=scratch, template="", parent=None,
         roots=private_root.PrivateRoots(directory=tmp_path, image=Path("/")),
         pid_files=told_files.ToldFiles(directory=tmp_path, watch=-1), flags=(), before=lambda *_: {}, start_ms=1000,
-        kind=monitored.Monitored,
+        kind=monitored.Monitored, rights=(),
     )  # fmt: skip
     starter._delete("one")  # no state, nothing to delete
     (starter.state / "one").mkdir(parents=True)
