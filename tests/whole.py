@@ -1,13 +1,15 @@
-"""The whole suite in two parts, as ``./bootstrap test`` and ``nox -s tests`` run it: ``python -m tests.whole``.
+"""The whole suite in three parts, as ``./bootstrap test`` and ``nox -s tests`` run it: ``python -m tests.whole``.
 
-First the tests of units and pages, as many at once as there are processors: they share nothing with each other, nor
-with the host.
+The tests of units and pages run as many at once as there are processors: they share nothing with each other, nor with
+the host. Beside them the tests of runtimes and engines run, one after another: they mostly wait, they look only for
+what bears their own names, and they claim no time. What these say is printed when they have ended.
 Then the rest, one after another: those tests measure, count what is left on the whole host, and take the lock of a run.
-Both parts run, whatever the first one finds. What is said at the end is about both: the ten slowest tests, and how many
-tests failed. The coverage of each package is that of the first part: tracing each line would slow down what the rest
-measures, and a package whose floor needs a virtual machine has too few tests of its own.
 
-Arguments go to pytest, in both parts (``-k stats``). The floors hold for the whole suite only: with arguments, the
+All parts run, whatever the others find. What is said at the end is about all: the ten slowest tests, and how many
+tests failed. The coverage of each package is that by units and pages: tracing each line would slow down what the others
+measure, and a package whose floor needs a virtual machine has too few tests of its own.
+
+Arguments go to pytest, in each part (``-k stats``). The floors hold for the whole suite only: with arguments, the
 coverage is shown and not judged.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +25,11 @@ import tempfile
 import time
 import tomllib
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import click
 import coverage
@@ -38,6 +42,8 @@ MOST_WORKERS = 4
 SLOWEST = 10
 #: These neither measure nor leave anything on the host.
 SIDE_BY_SIDE = ("tests/unit", "tests/browser")
+#: These use the host, and neither measure nor look for anything but their own.
+BESIDE = ("tests/conformance", "tests/oci", "tests/escape")
 
 FINE, FAILED, INTERRUPTED = 0, 1, 130
 #: pytest's status when its arguments leave no test to run.
@@ -67,34 +73,55 @@ class Part:
         return f"  {self.name:<28}{found} in {self.lasted_s / 60:.1f} min{broken}"
 
 
-def parts(arguments: Sequence[str]) -> tuple[Part, Part]:
-    """Tests of units and pages side by side, then what else pyproject.toml lists, one by one."""
+def parts(arguments: Sequence[str]) -> tuple[Part, Part, Part]:
+    """Tests of units and pages, of runtimes and engines, and what else pyproject.toml lists."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     paths = settings["tool"]["pytest"]["ini_options"]["testpaths"]
-    side, rest = ([path for path in paths if (path in SIDE_BY_SIDE) is beside] for beside in (True, False))
+    units, runtimes = ([path for path in paths if path in room] for room in (SIDE_BY_SIDE, BESIDE))
+    rest = [path for path in paths if path not in (*units, *runtimes)]
     workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     # worksteal: a file's tests stay together, and so does what its fixtures made, until a worker has nothing left.
-    beside = ["--numprocesses", str(workers), "--dist", "worksteal"]
-    measured = ["--cov", "--cov-report="]
+    beside = ["--numprocesses", str(workers), "--dist", "worksteal", "--cov", "--cov-report="]
     return (
-        Part(name=f"units and pages, {workers} at a time", arguments=[*side, *beside, *measured, *arguments]),
+        Part(name=f"units and pages, {workers} at a time", arguments=[*units, *beside, *arguments]),
+        Part(name="runtimes, beside them", arguments=[*runtimes, *arguments]),
         Part(name="the rest, one by one", arguments=[*rest, *arguments]),
     )
 
 
-def run(part: Part, signals: Signals) -> None:
-    """Run pytest for *part*; its output is the terminal's."""
+@contextmanager
+def running(part: Part, signals: Signals, *, output: IO[bytes] | None = None) -> Iterator[None]:
+    """Pytest runs for *part*, and is awaited at the end of the block; it writes to *output*, or to the terminal."""
     with tempfile.TemporaryDirectory(prefix="tare-tests-") as folder:
         report = Path(folder, "report.xml")
         noted = [f"--junit-xml={report}", "--override-ini=junit_family=xunit1"]
+        words = [sys.executable, "-m", "pytest", *noted, *part.arguments]
         begun = time.monotonic()
-        with subprocess.Popen([sys.executable, "-m", "pytest", *noted, *part.arguments], cwd=ROOT) as child:
-            signals.child = child
-            part.status = child.wait()
-            signals.child = None
+        with subprocess.Popen(words, cwd=ROOT, stdout=output) as child:
+            signals.children.append(child)
+            try:
+                yield
+            finally:
+                part.status = child.wait()
+                signals.children.remove(child)
         part.lasted_s = time.monotonic() - begun
         if report.exists():
             part.counts, part.times = read(report)
+
+
+def run(all_parts: Sequence[Part], signals: Signals) -> None:
+    """Run pytest for each part: the second beside the first, the third after both."""
+    units, runtimes, rest = all_parts
+    with tempfile.TemporaryFile() as later:
+        with running(runtimes, signals, output=later), running(units, signals):
+            pass
+        later.seek(0)
+        sys.stdout.flush()
+        shutil.copyfileobj(later, sys.stdout.buffer)
+        sys.stdout.flush()
+    if not signals.seen:
+        with running(rest, signals):
+            pass
 
 
 def read(report: Path) -> tuple[dict[str, int], list[tuple[float, str]]]:
@@ -111,7 +138,7 @@ class Signals:
     """Interrupts are pytest's to answer: this process waits until it has tidied up, and begins nothing more."""
 
     def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | None = None
+        self.children: list[subprocess.Popen[bytes]] = []
         self.seen = 0
 
     def install(self) -> None:
@@ -125,12 +152,12 @@ class Signals:
 
     def _pass_on(self, number: int, _: object) -> None:
         self.seen = number
-        if self.child:
-            self.child.send_signal(signal.SIGINT)  # which pytest tidies up after
+        for child in self.children:
+            child.send_signal(signal.SIGINT)  # which pytest tidies up after
 
 
 def slowest(times: Sequence[tuple[float, str]]) -> list[str]:
-    """The tests that took longest, of both parts."""
+    """The tests that took longest, of all parts."""
     return [f"  {took:6.1f} s  {name}" for took, name in sorted(times, reverse=True)[:SLOWEST]]
 
 
@@ -155,16 +182,15 @@ def covered() -> dict[str, float]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run both parts, say what they came to, return the exit status."""
+    """Run all parts, say what they came to, return the exit status."""
     signals = Signals()
     signals.install()
-    both = parts(arguments)
-    for part in both:
-        run(part, signals)
-        if signals.seen:
-            return INTERRUPTED
+    found = parts(arguments)
+    run(found, signals)
+    if signals.seen:
+        return INTERRUPTED
     click.echo("\nthe slowest tests")
-    times = [time for part in both for time in part.times]
+    times = [time for part in found for time in part.times]
     click.echo("\n".join(slowest(times)))
     click.echo("\nwhere the time went")
     click.echo("\n".join(rooms(times)))
@@ -175,8 +201,8 @@ def main(arguments: Sequence[str]) -> int:
         short |= under
         click.echo(f"  {name:<28}{percent:.1f} %, {'UNDER its' if under else 'with a'} floor of {FLOORS[name]} %")
     click.echo("\ntests")
-    click.echo("\n".join(part.line() for part in both))
-    return FAILED if short or any(part.failed() for part in both) else FINE
+    click.echo("\n".join(part.line() for part in found))
+    return FAILED if short or any(part.failed() for part in found) else FINE
 
 
 if __name__ == "__main__":

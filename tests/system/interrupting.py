@@ -72,9 +72,14 @@ class Blow:
     further_s: tuple[float, ...]
 
 
-def blow(rng: random.Random, whole_s: float) -> Blow:
-    """A random one in a run that takes *whole_s*; every third is followed by others, every tenth comes early."""
+def blow(rng: random.Random, whole_s: float, *, middle: bool = False) -> Blow:
+    """A random one in a run that takes *whole_s*; every third is followed by others, every tenth comes early.
+
+    *middle*: the run is surely under way.
+    """
     after_s = rng.uniform(0, 0.6) if rng.random() < 0.1 else rng.uniform(0, whole_s)
+    if middle:
+        after_s = rng.uniform(0.2, 0.6) * whole_s
     number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     further = tuple(rng.uniform(0, 0.5) for _ in range(rng.randint(1, 3))) if rng.random() < 0.33 else ()
     return Blow(after_s=after_s, number=number, group=rng.random() < 0.5, further_s=further)

@@ -1,7 +1,7 @@
 """A run beside hogs of memory and processors claims nothing that it should not, and says who; the same run quiet does.
 
-The hogs are this test's own: each ends with the test, by its pid; the one of memory moves some hundred MiB, and lets go
-of everything while the host has little available.
+The tests with hogs are long proofs. The hogs are this test's own: each ends with the test, by its pid; that of memory
+moves some hundred MiB, and lets go of everything while the host has little available.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def measured(place: Path, text: str) -> tuple[Run, Report, str]:
     return run, reports.build(run), done.stderr
 
 
+@pytest.mark.proof
 def test_beside_hogs_of_every_processor_no_time_is_claimed(tmp_path: Path) -> None:
     busy = waiting_percent() > 10
     # With one hog a processor the run gets half of each, and its figures are not refused. With six it gets a seventh: a
@@ -137,6 +138,7 @@ def test_beside_hogs_of_every_processor_no_time_is_claimed(tmp_path: Path) -> No
         assert not any(word in claim.lead for claim in report.answer)
 
 
+@pytest.mark.proof
 def test_beside_a_hog_of_memory_no_margin_is_claimed(tmp_path: Path) -> None:
     with hogs(MEMORY_HOG) as (pid,):
         _, report, said = measured(tmp_path, MEMORY)

@@ -1,4 +1,4 @@
-"""The suite in two parts says no more and no less than what both found. Here it is that of a small project."""
+"""The suite in three parts says no more and no less than what both found. Here it is that of a small project."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,14 @@ FAILS = "def test_fails(): assert False\n"
 
 def project(folder: Path, unit: str, system: str) -> Path:
     (folder / "pyproject.toml").write_text(
-        '[tool.pytest.ini_options]\ntestpaths = ["tests/unit", "tests/system"]\npythonpath = ["."]\naddopts = ["-ra"]\n'
+        '[tool.pytest.ini_options]\ntestpaths = ["tests/unit", "tests/oci", "tests/system"]\n'
+        'pythonpath = ["."]\naddopts = ["-ra"]\n'
         '[tool.coverage.run]\nsource = ["bench", "reports", "runners"]\nparallel = true\n'
     )
     for name in ("bench", "reports", "runners"):
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("def one(): return 1\n")
-    for name, text in (("unit", unit), ("system", system)):
+    for name, text in (("unit", unit), ("oci", "def test_beside(): print('beside')\n"), ("system", system)):
         (folder / "tests" / name).mkdir(parents=True)
         (folder / "tests" / name / f"test_{name}.py").write_text(text)
     shutil.copy(TESTS / "whole.py", folder / "tests")
@@ -48,7 +50,7 @@ def environment() -> dict[str, str]:
     [(PASSES, PASSES, 0), (FAILS + PASSES, PASSES, 1), (PASSES, "import nothing\n", 1)],
     ids=["both pass", "a unit test fails", "a file of the rest cannot be read"],
 )
-def test_it_passes_if_both_parts_do_and_both_run(tmp_path: Path, unit: str, system: str, status: int) -> None:
+def test_it_passes_if_all_parts_do_and_all_run(tmp_path: Path, unit: str, system: str, status: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.whole"],
         cwd=project(tmp_path, unit, system), env=environment(),
@@ -56,7 +58,7 @@ def test_it_passes_if_both_parts_do_and_both_run(tmp_path: Path, unit: str, syst
     )  # fmt: skip
     assert done.returncode == status, done.stdout
     assert not done.stderr
-    assert done.stdout.count("test session starts") == 2
+    assert done.stdout.count("test session starts") == 3
     assert len(re.findall(r"^FAILED ", done.stdout, re.MULTILINE)) == (FAILS in unit)
     for name in whole.FLOORS:
         assert re.search(rf"^  {name} +100.0 %, with a floor of", done.stdout, re.MULTILINE)
@@ -64,29 +66,34 @@ def test_it_passes_if_both_parts_do_and_both_run(tmp_path: Path, unit: str, syst
     where, said = rest.split("coverage by units and pages (")
     assert re.search(r"^ +[0-9]+ s  tests/unit$", where, re.MULTILINE)
     assert "tests/unit/test_unit.py::test_passes" in slow
-    first, second = said.split("\ntests\n")[1].splitlines()
+    first, runtimes, second = said.split("\ntests\n")[1].splitlines()
     assert ("1 passed" in first, "1 failed" in first) == (True, FAILS in unit)
+    assert "1 passed" in runtimes
     assert ("1 passed" in second) == (system == PASSES)
 
 
 @pytest.mark.parametrize(
     ("statuses", "percent", "arguments", "expected"),
     [
-        ((0, 0), 100.0, [], 0),
-        ((1, 0), 100.0, [], 1),
-        ((0, 1), 100.0, [], 1),
-        ((0, 3), 100.0, [], 1),
-        ((0, 0), 1.0, [], 1),
-        ((0, 0), 1.0, ["-k", "x"], 0),  # a part of the suite is not held to the floors
-        ((5, 0), 1.0, ["-k", "x"], 0),  # and need not have tests in both parts
-        ((5, 5), 1.0, ["-k", "x"], 0),
+        ((0, 0, 0), 100.0, [], 0),
+        ((1, 0, 0), 100.0, [], 1),
+        ((0, 1, 0), 100.0, [], 1),
+        ((0, 0, 3), 100.0, [], 1),
+        ((0, 0, 0), 1.0, [], 1),
+        ((0, 0, 0), 1.0, ["-k", "x"], 0),  # a part of the suite is not held to the floors
+        ((5, 0, 0), 1.0, ["-k", "x"], 0),  # and need not have tests in each part
+        ((5, 5, 5), 1.0, ["-k", "x"], 0),
     ],
 )
-def test_the_status_is_that_of_both_parts_and_of_the_floors(
-    monkeypatch: pytest.MonkeyPatch, statuses: tuple[int, int], percent: float, arguments: list[str], expected: int
+def test_the_status_is_that_of_all_parts_and_of_the_floors(
+    monkeypatch: pytest.MonkeyPatch, statuses: tuple[int, int, int], percent: float, arguments: list[str], expected: int
 ) -> None:
-    ends = iter(statuses)
-    monkeypatch.setattr(whole, "run", lambda part, signals: setattr(part, "status", next(ends)))
+
+    def run(parts: Sequence[whole.Part], signals: whole.Signals) -> None:
+        for part, status in zip(parts, statuses, strict=True):
+            part.status = status
+
+    monkeypatch.setattr(whole, "run", run)
     monkeypatch.setattr(whole, "covered", lambda: dict.fromkeys(whole.FLOORS, percent))
     monkeypatch.setattr(whole.Signals, "install", lambda self: None)
     assert whole.main(arguments) == expected
@@ -119,4 +126,4 @@ def test_after_an_interrupt_pytest_tidies_up_and_nothing_more_begins(tmp_path: P
         said, _ = child.communicate(timeout=60)
     assert child.returncode == 130, said
     assert (folder / "tidy").exists()
-    assert said.count("test session starts") == 1
+    assert said.count("test session starts") == 2, "nothing begins after the first two"
