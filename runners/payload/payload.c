@@ -24,6 +24,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,13 +39,25 @@
 
 static int console = 1;
 
+/* write(2) to a stream that whoever started this may have made non-blocking: it is one description for all that have it. */
+static ssize_t put(int stream, const char *text, size_t size)
+{
+	struct pollfd room = {.fd = stream, .events = POLLOUT};
+	ssize_t wrote;
+
+	while ((wrote = write(stream, text, size)) < 0 && (errno == EINTR || errno == EAGAIN))
+		if (errno == EAGAIN)
+			poll(&room, 1, -1);
+	return wrote;
+}
+
 static void say(const char *word)
 {
 	char line[128];
 	int length = snprintf(line, sizeof line, "tare %s\n", word);
 
 	/* A reader that went away is no reason to stop: the instance is killed from outside. */
-	if (write(console, line, (size_t)length) < 0 && errno != EPIPE)
+	if (put(console, line, (size_t)length) < 0 && errno != EPIPE)
 		exit(70);
 }
 
@@ -184,7 +197,7 @@ static void babble(int stream, long kib)
 		text[at] = '\n';
 	for (; kib > 0; kib--)
 		for (size_t at = 0; at < sizeof text; at += (size_t)wrote)
-			if ((wrote = write(stream, text + at, sizeof text - at)) < 0)
+			if ((wrote = put(stream, text + at, sizeof text - at)) < 0)
 				return;
 }
 

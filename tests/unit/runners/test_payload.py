@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ import pytest
 
 from tare.runners import payload
 from tare.runners.base import RunnerError
+from tests.conftest import wait_until
 
 #: How long the payload is watched. Its share is of its own accounting, so that a busy host only lowers it.
 WATCHED_S = 3.0
@@ -43,6 +47,11 @@ def cpu_s(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def readable_bytes(descriptor: int) -> int:
+    """How much a read would find (ioctl_tty(2), FIONREAD, which pipe(7) has, too)."""
+    return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0])
+
+
 def test_only_what_is_wished_for_becomes_a_word() -> None:
     assert payload.Payload().arguments() == ("then=pause",)
     assert payload.Payload(busy_percent=20, touch_mib=3).arguments() == ("touch-mib=3", "busy-percent=20", "then=pause")
@@ -60,6 +69,20 @@ def test_it_writes_what_it_is_told_to_before_it_is_ready(program: Path) -> None:
     assert done.stdout.startswith(b"tare first\nxxx")
     assert done.stdout.endswith(b"x\ntare ready\ntare exit 0\n")
     assert done.stdout.count(b"x\n") == 100 * 16
+
+
+@pytest.mark.compiler
+def test_it_writes_all_to_a_stream_that_does_not_block(program: Path) -> None:
+    """As some engines hand them on; whoever set the flag set it for all that have the stream."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    words = payload.Payload(out_kib=300, exit_code=0).arguments()
+    with subprocess.Popen([program, *words], stdout=writer) as started, open(reader, "rb") as stream:
+        os.close(writer)
+        wait_until(lambda: readable_bytes(reader) >= 60_000, 10, what="a full pipe")
+        assert started.poll() is None
+        assert len(stream.read()) == (300 << 10) + len("tare first\ntare ready\ntare exit 0\n")
+    assert started.returncode == 0
 
 
 @pytest.mark.compiler
