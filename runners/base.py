@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 #: The names of all that tare makes on a host begin with this, so that ``tare clean`` removes nothing else.
 PREFIX = "tare-"
@@ -236,8 +236,35 @@ class Instance(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskUse:
+    """What the disks that an instance alone has take of the host's disk: when they had been made, and now."""
+
+    made_bytes: int
+    now_bytes: int
+
+
+@runtime_checkable
+class HasDisk(Protocol):
+    """An instance that may have a disk of its own."""
+
+    def disk(self) -> DiskUse | None:
+        """What that takes; None where it has none."""
+
+
 #: Starts one instance. All that happens between the call and the payload's mark is the start; it is timed.
 Launch = Callable[[str, Mark], AbstractContextManager[Instance]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """The instance whose state is saved, and of which all that is measured are restored.
+
+    Whoever prepares a subject starts it once by ``launch``, and hands it to ``keep`` when it is ready; that ends it.
+    """
+
+    launch: Launch
+    keep: Callable[[Instance], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +280,7 @@ class Prepared:
     ``share`` is for an engine that starts an OCI runtime: a block that watches, and yields what tells, of an instance
     that was started in the block, how many seconds of its start up to a stamp (CLOCK_MONOTONIC, ns) that runtime
     worked; None where it cannot be known.
+    ``original`` must be started and kept before the first launch, where there is one.
     """
 
     launch: Launch
@@ -262,6 +290,7 @@ class Prepared:
     daemon_pids: frozenset[int] = frozenset()
     pause_s: float = 0.0
     share: Callable[[], AbstractContextManager[Callable[[Instance, int], float | None]]] | None = None
+    original: Original | None = None
 
 
 class Runner(Protocol):

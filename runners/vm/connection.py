@@ -71,15 +71,16 @@ group = "root"
 {_QEMU_CONF}"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Hypervisor:
-    """An open connection, and what runs behind it."""
+    """An open connection, and what runs behind it. ``address`` is what it is opened by again, if it is lost."""
 
     uri: str
     embedded: Path | None
     libvirt_version: str
     qemu_version: str
     connection: Connection
+    address: str = ""
 
     def emulator(self, accelerator: Accelerator, machine: str) -> str:
         """The path of the QEMU that would run an x86-64 guest in this way. Raises RunnerError when there is none."""
@@ -99,11 +100,44 @@ class Hypervisor:
         # The embedded driver refuses the flag; runners.vm.leftovers.sweep() finds what it leaves.
         flags = 0 if self.embedded else libvirt.VIR_DOMAIN_START_AUTODESTROY
         try:
+            self._reopen()
             return self.connection.createXML(xml, flags)
         except libvirt.libvirtError as error:
             raise RunnerError(
                 f"libvirt could not start the domain {name}", _plain(str(error)), "tare doctor"
             ) from error
+
+    def _reopen(self) -> None:
+        """Connect again to a daemon that has ended meanwhile, and may be there again. Raises libvirt's error."""
+        if self.embedded is None and self.address and not self.connection.isAlive():
+            self.connection = libvirt.open(self.address)
+
+    def save(self, domain: Domain, file: Path) -> None:
+        """Write the state of *domain* to *file*; it has ended then. Raises RunnerError."""
+        try:
+            domain.save(os.fspath(file))
+        except libvirt.libvirtError as error:
+            raise RunnerError(
+                f"libvirt could not save the state of {domain.name()}", _plain(str(error)), "make room there"
+            ) from error
+
+    def restore(self, name: str, file: Path) -> Domain:
+        """Start the domain *name* from its state in *file*; returns when its processors run. Raises RunnerError."""
+        try:
+            self._reopen()
+            self.connection.restoreFlags(os.fspath(file), None, 0)
+            return self.connection.lookupByName(name)
+        except libvirt.libvirtError as error:
+            raise RunnerError(
+                f"libvirt could not restore the domain {name}", _plain(str(error)), "tare doctor"
+            ) from error
+
+    def models(self) -> frozenset[str]:
+        """The models of processors that libvirt knows. Raises RunnerError."""
+        try:
+            return frozenset(self.connection.getCPUModelNames("x86_64"))
+        except libvirt.libvirtError as error:
+            raise RunnerError("libvirt cannot name its models of processors", str(error)) from error
 
     def destroy(self, domain: Domain) -> None:
         """Kill *domain*; one that is gone already is fine."""
@@ -201,6 +235,7 @@ def _open(uri: str, address: str, root: Path | None) -> Hypervisor:
         libvirt_version=_dotted(connection.getLibVersion()),
         qemu_version=_dotted(_qemu_version(connection)),
         connection=connection,
+        address=address,
     )
 
 

@@ -16,8 +16,20 @@ MACHINES: tuple[Machine, ...] = ("q35", "pc")
 
 #: What the guest sees as its processor. ``host`` needs KVM; ``host-plain`` is the same without ARCH_CAPABILITIES, for
 #: hosts whose KVM offers that register and then refuses to have it set (QEMU aborts: "failed to set MSR 0x10a");
-#: ``max`` is all that QEMU can emulate.
-Cpu = Literal["host", "host-plain", "max"]
+#: ``max`` is all that QEMU can emulate. Any other text is a model that libvirt knows.
+Cpu = str
+
+Firmware = Literal["bios", "efi"]
+FIRMWARES: tuple[Firmware, ...] = ("bios", "efi")
+
+Bus = Literal["virtio", "sata", "ide", "scsi"]
+BUSES: tuple[Bus, ...] = ("virtio", "sata", "ide", "scsi")
+#: How the names of a bus's disks begin, in libvirt's words.
+_LETTERS: dict[Bus, str] = {"virtio": "vd", "sata": "sd", "ide": "hd", "scsi": "sd"}
+
+#: QEMU's cache modes; ``none`` goes around the host's page cache, which a tmpfs has no means for.
+Cache = Literal["writeback", "none", "writethrough", "directsync", "unsafe"]
+CACHES: tuple[Cache, ...] = ("writeback", "none", "writethrough", "directsync", "unsafe")
 
 #: How memory that the guest does not use gets back to the host: not at all; by a virtio balloon, which takes what the
 #: host asks for; or by free page reporting (virtio 1.2, 5.5.6.7), by which the guest reports it by itself.
@@ -42,19 +54,38 @@ class Hardware:
     memory_bytes: int
     emulator: str
     balloon: Balloon = "none"
+    hugepages: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """One disk: a file of the host, in the order in which the guest counts them.
+
+    ``cache`` is empty for libvirt's default; ``serial`` is what the guest sees as its serial number. What is written
+    to a ``transient`` one is lost at the guest's end.
+    """
+
+    path: Path
+    format: Literal["raw", "qcow2"] = "raw"
+    bus: Bus = "virtio"
+    cache: Cache | Literal[""] = ""
+    read_only: bool = False
+    serial: str = ""
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """What a guest with a workload of a user's has besides: paths and names on the host.
+    """What a guest has besides: paths and names on the host.
 
     ``control`` is a unix socket that QEMU makes, the other end of a port of virtio-serial; ``tap`` names a tap device
-    that is there already, and ``disk`` is a raw image that is not written to.
+    that is there already; ``user`` asks for QEMU's own network instead.
     """
 
-    control: Path
+    control: Path | None = None
     tap: str = ""
-    disk: Path | None = None
+    user: bool = False
+    disks: tuple[Disk, ...] = ()
 
 
 #: The guest's network device, the only one on its network.
@@ -71,6 +102,19 @@ class DirectBoot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareBoot:
+    """Let firmware start the first of the disks.
+
+    For UEFI ``loader`` is its program, and ``variables`` a file of this guest's own; where that is not there, libvirt
+    makes it from ``empty``. None of them for BIOS.
+    """
+
+    loader: Path | None = None
+    variables: Path | None = None
+    empty: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiskBoot:
     """Let the firmware start the first sector of a raw disk image: the shortest way to run a few instructions."""
 
@@ -80,21 +124,24 @@ class DiskBoot:
 def domain_xml(
     name: str,
     hardware: Hardware,
-    boot: DirectBoot | DiskBoot,
+    boot: DirectBoot | DiskBoot | FirmwareBoot,
     *,
-    console: Path,
-    log: Path,
+    console: Path | None,
+    log: Path | None,
     links: Links | None = None,
 ) -> str:
     """The domain *name*, with two serial ports, *links*, and nothing else that a Linux guest could do without.
 
     ttyS0, the kernel's console and the payload's standard streams, is a connection to the unix socket *log*; ttyS1,
-    where the payload's marks go, is one to *console*. Both must be listening. To a file QEMU would write without limit.
+    where the payload's marks go, is one to *console*. Both must be listening. To a file QEMU would write
+    without limit. Where one is None, the port is a terminal that libvirt makes (``virsh console``).
     Source of the format: https://libvirt.org/formatdomain.html
     """
     domain = ET.Element("domain", type="kvm" if hardware.accelerator == "kvm" else "qemu")
     _text(domain, "name", name)
     _text(domain, "memory", str(hardware.memory_bytes), unit="b")
+    if hardware.hugepages:
+        ET.SubElement(ET.SubElement(domain, "memoryBacking"), "hugepages")
     _text(domain, "vcpu", str(hardware.cpus))
     system = ET.SubElement(domain, "os")
     _text(system, "type", "hvm", arch="x86_64", machine=hardware.machine)
@@ -102,6 +149,8 @@ def domain_xml(
         _text(system, "kernel", str(boot.kernel))
         _text(system, "initrd", str(boot.initrd))
         _text(system, "cmdline", boot.command_line)
+    elif isinstance(boot, FirmwareBoot):
+        _firmware(system, boot)
     else:
         ET.SubElement(system, "boot", dev="hd")
     features = ET.SubElement(domain, "features")
@@ -122,9 +171,22 @@ def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
     ET.SubElement(parent, tag, attributes).text = text
 
 
+def _firmware(system: ET.Element, boot: FirmwareBoot) -> None:
+    if boot.loader is not None:
+        _text(system, "loader", str(boot.loader), readonly="yes", type="pflash")
+        _text(system, "nvram", str(boot.variables), **({"template": str(boot.empty)} if boot.empty else {}))
+    ET.SubElement(system, "boot", dev="hd")
+    if boot.loader is None:
+        ET.SubElement(system, "bios", useserial="yes")  # SeaBIOS then says on ttyS0 what it starts, as OVMF does
+
+
 def _processor(domain: ET.Element, cpu: Cpu) -> None:
     if cpu == "max":
         ET.SubElement(domain, "cpu", mode="maximum")
+        return
+    if cpu not in ("host", "host-plain"):
+        model = ET.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
+        _text(model, "model", cpu, fallback="forbid")
         return
     element = ET.SubElement(domain, "cpu", mode="host-passthrough", check="none")
     if cpu == "host-plain":
@@ -132,8 +194,9 @@ def _processor(domain: ET.Element, cpu: Cpu) -> None:
 
 
 def _devices(
-    domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot, *, console: Path, log: Path
-) -> ET.Element:
+    domain: ET.Element, hardware: Hardware, boot: DirectBoot | DiskBoot | FirmwareBoot, *, console: Path | None,
+    log: Path | None,
+) -> ET.Element:  # fmt: skip
     devices = ET.SubElement(domain, "devices")
     _text(devices, "emulator", hardware.emulator)
     # libvirt adds both unless told not to; each costs memory, and time in the guest's start.
@@ -145,37 +208,56 @@ def _devices(
         ET.SubElement(disk, "source", file=str(boot.image))
         ET.SubElement(disk, "target", dev="sda", bus="sata" if hardware.machine == "q35" else "ide")
     for port, path in enumerate((log, console)):
-        serial = ET.SubElement(devices, "serial", type="unix")
-        ET.SubElement(serial, "source", {"mode": "connect", "path": str(path)})
+        serial = ET.SubElement(devices, "serial", type="pty" if path is None else "unix")
+        if path is not None:
+            ET.SubElement(serial, "source", {"mode": "connect", "path": str(path)})
         ET.SubElement(serial, "target", type="isa-serial", port=str(port))
     return devices
 
 
 def _links(devices: ET.Element, links: Links) -> None:
-    _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), "0x04")
-    channel = ET.SubElement(devices, "channel", type="unix")
-    ET.SubElement(channel, "source", mode="bind", path=str(links.control))
-    ET.SubElement(channel, "target", type="virtio", name="tare")
-    if links.tap:
-        interface = ET.SubElement(devices, "interface", type="ethernet")
+    if links.control is not None:
+        _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 0x04)
+        channel = ET.SubElement(devices, "channel", type="unix")
+        ET.SubElement(channel, "source", mode="bind", path=str(links.control))
+        ET.SubElement(channel, "target", type="virtio", name="tare")
+    if links.tap or links.user:
+        interface = ET.SubElement(devices, "interface", type="ethernet" if links.tap else "user")
         ET.SubElement(interface, "mac", address=HARDWARE_ADDRESS)
-        # Not made by libvirt, which would remove it in the namespace of whoever destroys the domain.
-        ET.SubElement(interface, "target", dev=links.tap, managed="no")
+        if links.tap:
+            # Not made by libvirt, which would remove it in the namespace of whoever destroys the domain.
+            ET.SubElement(interface, "target", dev=links.tap, managed="no")
         ET.SubElement(interface, "model", type="virtio")
         ET.SubElement(interface, "rom", enabled="no")  # nothing is booted from it; the firmware would run it
-        _on_root_bus(interface, "0x05")
-    if links.disk is not None:
-        disk = ET.SubElement(devices, "disk", type="file", device="disk")
-        ET.SubElement(disk, "driver", name="qemu", type="raw")
-        ET.SubElement(disk, "source", file=str(links.disk))
-        ET.SubElement(disk, "target", dev="vda", bus="virtio")
-        ET.SubElement(disk, "readonly")
-        _on_root_bus(disk, "0x06")
+        _on_root_bus(interface, 0x05)
+    if any(disk.bus == "scsi" for disk in links.disks):
+        _on_root_bus(ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi"), 0x0A)
+    for place, disk in enumerate(links.disks):
+        _disk(devices, disk, place, [before.bus for before in links.disks[:place]])
 
 
-def _on_root_bus(device: ET.Element, slot: str) -> None:
+def _disk(devices: ET.Element, disk: Disk, place: int, before: Sequence[Bus]) -> None:
+    element = ET.SubElement(devices, "disk", type="file", device="disk")
+    driver = ET.SubElement(element, "driver", name="qemu", type=disk.format)
+    if disk.cache:
+        driver.set("cache", disk.cache)
+    ET.SubElement(element, "source", file=str(disk.path))
+    letters = _LETTERS[disk.bus]
+    number = sum(_LETTERS[bus] == letters for bus in before)
+    ET.SubElement(element, "target", dev=f"{letters}{'abcdefgh'[number]}", bus=disk.bus)
+    if disk.read_only:
+        ET.SubElement(element, "readonly")
+    if disk.transient:
+        ET.SubElement(element, "transient")
+    if disk.serial:
+        _text(element, "serial", disk.serial)
+    if disk.bus == "virtio":
+        _on_root_bus(element, 0x06 + place)
+
+
+def _on_root_bus(device: ET.Element, slot: int) -> None:
     """libvirt would add a PCI Express port for it, and the guest would find that first."""
-    place = {"domain": "0x0000", "bus": "0x00", "slot": slot, "function": "0x0"}
+    place = {"domain": "0x0000", "bus": "0x00", "slot": f"{slot:#04x}", "function": "0x0"}
     ET.SubElement(device, "address", {"type": "pci", **place})
 
 
@@ -186,15 +268,16 @@ def _balloon(devices: ET.Element, balloon: Balloon) -> None:
     device = ET.SubElement(devices, "memballoon", model="virtio")
     if balloon == "free-page-reporting":
         device.set("freePageReporting", "on")
-    _on_root_bus(device, "0x03")
+    _on_root_bus(device, 0x03)
 
 
-def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]]) -> str:
+def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]], *, told: bool = False) -> str:
     """The kernel's command line that runs *argv* as the first process of the initramfs, with *env* added.
 
     The kernel hands KEY=VALUE words that it does not know to init as environment, and what follows ``--`` as arguments
     (Documentation/admin-guide/kernel-parameters.rst). ``panic=-1`` and ``reboot=t`` end a guest that crashed at once
-    instead of leaving it hanging. Raises RunnerError for what cannot be said in this way.
+    instead of leaving it hanging. A kernel that is *told* to says on ttyS0 that it runs, from its first lines on, and
+    what else is a notice or graver. Raises RunnerError for what cannot be said in this way.
     """
     given = [("TARE_CONSOLE", "/dev/ttyS1"), ("TARE_VM", "1"), *env]
     if len(given) + 2 > _INIT_WORDS or len(argv) > _INIT_WORDS:
@@ -203,7 +286,8 @@ def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]]) -> str:
             f"{len(given)} variables and {len(argv)} arguments; Linux passes {_INIT_WORDS - 2} and {_INIT_WORDS}",
             "pass fewer or shorter arguments",
         )
-    words = ["console=ttyS0", "quiet", "panic=-1", "reboot=t", f"rdinit={_quoted(argv[0])}"]
+    speech = ["earlyprintk=ttyS0,115200", "loglevel=6"] if told else ["quiet"]
+    words = ["console=ttyS0", *speech, "panic=-1", "reboot=t", f"rdinit={_quoted(argv[0])}"]
     for key, value in given:
         if not _ENV_NAME.fullmatch(key):
             raise RunnerError(

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import select
+import signal
 import socket
 import struct
 import time
@@ -15,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.runners.base import Address, Mark, RunnerError
+from tare.runners.base import Address, DiskUse, Mark, RunnerError
 from tare.runners.container.warm.smallest_container import hung_up
 from tare.runners.launch import drain
 from tare.runners.vm import inside as insides
@@ -23,6 +24,7 @@ from tare.runners.vm import network
 from tare.runners.vm.connection import Domain, Hypervisor
 from tare.runners.vm.leftovers import cgroup_mounts, console_name, domain_cgroup
 from tare.runners.vm.reaper import adopting, reaping
+from tare.runners.vm.serial import FirstPort, Timeline
 
 #: sun_path of unix(7), without the final NUL.
 _SOCKET_PATH_BYTES = 107
@@ -35,6 +37,10 @@ _LOG_BYTES = 8000
 _STILL_S = 2.0
 _LOOK_S = 0.02
 
+#: What a restored guest is asked with: an init of ours says the end of its workload's output again, and a login prompt
+#: comes again.
+_ASKED = b"\r"
+
 #: What a workload counts as that had not ended when its machine did: killed, 128 + SIGKILL.
 _KILLED = 137
 _numbers = itertools.count(1)
@@ -44,12 +50,38 @@ _numbers = itertools.count(1)
 class Inside:
     """How a guest with a workload of a user's is reached, besides its console.
 
-    ``control`` is the socket by which *asker*, a program, runs a further command; ``networked``: it has a tap.
+    ``control`` is the socket by which *asker*, a program, runs a further command, where there is one in the guest to
+    answer; ``networked``: it has a tap.
     """
 
-    control: Path
-    asker: Path
+    control: Path | None
+    asker: Path | None
     networked: bool
+
+
+#: Starts a domain: its name, and its XML. See :meth:`runners.vm.connection.Hypervisor.create`.
+Begin = Callable[[str, str], Domain]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a guest is started and listened to, where that is not the usual way.
+
+    ``begin`` starts its domain. ``timeline``: its first serial port says how far it is, and that is stamped.
+    ``system``: that port is also its console, since it is a whole system and no single workload. ``asked``: it was
+    restored, and is asked over its console to say again that it is ready. ``files`` are those of its own that hold its
+    disks, and took ``made_bytes`` when they had been made.
+    """
+
+    begin: Begin | None = None
+    timeline: bool = False
+    system: bool = False
+    asked: bool = False
+    files: tuple[Path, ...] = ()
+    made_bytes: int = 0
+
+
+USUAL = Manner()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +100,14 @@ class Guest:
     domain: Domain
     emulator: int
     inside: Inside | None = None
+    manner: Manner = USUAL
+
+    def disk(self) -> DiskUse | None:
+        """See :class:`runners.base.HasDisk`."""
+        if not self.manner.files:
+            return None
+        now = sum(512 * file.stat().st_blocks for file in self.manner.files)
+        return DiskUse(made_bytes=self.manner.made_bytes, now_bytes=now)
 
     def pids(self) -> frozenset[int]:
         """QEMU; libvirt starts no other process for a guest of ours."""
@@ -96,8 +136,8 @@ class Guest:
 
     def command(self, argv: Sequence[str]) -> Sequence[str]:
         """See :class:`runners.base.Instance`."""
-        if self.inside is None:
-            why = "its machine holds nothing but the payload"
+        if self.inside is None or self.inside.asker is None:
+            why = "its machine holds nothing but the payload" if self.inside is None else "its disk is not tare's own"
             raise RunnerError(f"{argv[0]} cannot be run beside {self.name}", why)
         return (str(self.inside.asker), str(self.inside.control), *argv)
 
@@ -164,6 +204,7 @@ def running(
     describe: Callable[[Path, Path], str],
     mark: Mark,
     inside: Inside | None = None,
+    manner: Manner = USUAL,
 ) -> Iterator[Guest]:
     """Start the domain *name*; leaving kills it and removes its files.
 
@@ -177,27 +218,41 @@ def running(
         paths = directory / console_name(number), directory / f"log-{number}"
         # Listening before QEMU starts: it connects while it sets itself up, and no mark can be missed.
         console_listener, log_listener = (_listening(path, stack) for path in paths)
+        tail = drain.Tail(_LOG_BYTES)
+        port: FirstPort | None = None
+        if manner.timeline or manner.system:
+            port = FirstPort(log_listener, Timeline(mark).read if manner.timeline else _nobody, tail)
+            stack.callback(drain.close, port.console)
+            stack.callback(port.close)
         xml = describe(*paths)
         if hypervisor.embedded is None:
-            domain = hypervisor.create(name, xml)  # has no tap: it would be in the daemon's network
+            # Without a tap: it would be in the daemon's network.
+            domain = (manner.begin or hypervisor.create)(name, xml)
         else:
             status = stack.enter_context(reaping(hypervisor.embedded / "run" / "qemu" / f"{name}.pid"))
             with adopting():
-                domain = _create(hypervisor, name, xml, inside)
-        if inside is not None:
+                domain = _create(manner.begin or hypervisor.create, name, xml, inside)
+        if inside is not None and inside.control is not None:
             stack.callback(inside.control.unlink, missing_ok=True)
         stack.callback(hypervisor.destroy, domain)  # for a failure before QEMU's pid is known
         mark("created")
-        console, pid = _accept(console_listener, name, stack)
-        log, _ = _accept(log_listener, name, stack)
-        tail = drain.Tail(_LOG_BYTES)
-        drain.take(log, tail.keep)
+        second, pid = _accept(console_listener, name, stack)
+        log = -1
+        if port is None:
+            log, _ = _accept(log_listener, name, stack)
+            drain.take(log, tail.keep)
+        if manner.system:
+            drain.flow(second)
         handle = _open_process(pid, name)
         stack.callback(os.close, handle)
         stack.callback(_stop, hypervisor, domain, name, handle, mark)
+        if manner.asked and port is not None and manner.system:
+            port.send(_ASKED)
+        elif manner.asked:
+            os.write(second, _ASKED)
         yield Guest(
             name=name,
-            console=console,
+            console=port.console if port is not None and manner.system else second,
             emulator_pid=pid,
             cgroup=_cgroup(pid),
             log=log,
@@ -208,13 +263,18 @@ def running(
             domain=domain,
             emulator=handle,
             inside=inside,
+            manner=manner,
         )
 
 
-def _create(hypervisor: Hypervisor, name: str, xml: str, inside: Inside | None) -> Domain:
+def _nobody(_data: bytes) -> None:
+    pass
+
+
+def _create(begin: Begin, name: str, xml: str, inside: Inside | None) -> Domain:
     if inside is not None and inside.networked:
-        return network.with_tap(lambda: hypervisor.create(name, xml))
-    return hypervisor.create(name, xml)
+        return network.with_tap(lambda: begin(name, xml))
+    return begin(name, xml)
 
 
 def _listening(path: Path, stack: ExitStack) -> socket.socket:
@@ -260,19 +320,37 @@ def _open_process(pid: int, name: str) -> int:
 
 
 def _stop(hypervisor: Hypervisor, domain: Domain, name: str, handle: int, mark: Mark) -> None:
-    """Destroy *domain*, and say so when QEMU is gone: libvirt itself looks only every 200 ms, and returns later."""
-    gone = select.poll()
-    gone.register(handle, select.POLLIN)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        destroyed = pool.submit(hypervisor.destroy, domain)
-        ended = gone.poll(_GONE_DEADLINE_MS)
-        if ended:
-            mark("stopped")
-        destroyed.result()
+    """Destroy *domain*, and say so when QEMU is gone: libvirt itself looks only every 200 ms, and returns later.
+
+    Where libvirt cannot be asked any more, QEMU is killed without it. Raises RunnerError.
+    """
+    answered = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            destroyed = pool.submit(hypervisor.destroy, domain)
+            destroyed.add_done_callback(lambda _: os.eventfd_write(answered, 1))
+            ended = _ended(handle, answered)
+            if not ended and destroyed.done() and destroyed.exception() is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+            ended = ended or _ended(handle)
+            if ended:
+                mark("stopped")
+            destroyed.result()
+    finally:
+        os.close(answered)
     if not ended:
         raise RunnerError(
             f"QEMU of {name} does not end", "libvirt destroyed the domain, and the process is still there", "tare clean"
         )
+
+
+def _ended(handle: int, *others: int) -> bool:
+    """Whether the process of *handle* ends within the deadline, and before any of *others* can be read."""
+    gone = select.poll()
+    for each in (handle, *others):
+        gone.register(each, select.POLLIN)
+    return handle in dict(gone.poll(_GONE_DEADLINE_MS))
 
 
 def _cgroup(pid: int) -> Path | None:

@@ -47,18 +47,26 @@ def most_bytes(memory_bytes: int) -> int:
 
 
 @contextmanager
-def assembled(spec: Spec, kernel: Kernel, root: Root, drivers: tuple[str, ...], cache: Path) -> Iterator[Bootable]:
-    """What a guest of *spec* boots from, with the modules *drivers*, too. Raises RunnerError."""
+def assembled(
+    spec: Spec, kernel: Kernel, root: Root, drivers: tuple[str, ...], cache: Path, *, networked: bool | None = None,
+    driven: bool = False, tells: bool = False,
+) -> Iterator[Bootable]:  # fmt: skip
+    """What a guest of *spec* boots from, with the modules *drivers*, too. Raises RunnerError.
+
+    It is *networked* where it has ports, if nothing is said; one that is *driven* has the driver, and no address. One
+    that *tells* says how far it is.
+    """
     on_disk = _on_disk(spec, root)
+    networked = bool(spec.ports) if networked is None else networked
     wanted = (*drivers, *modules.CONTROL)
-    if spec.ports:
+    if networked or driven:
         wanted += modules.NETWORK
     if on_disk:
         wanted += modules.DISK
     # A kernel of the user's own comes without modules: they must be built in, or the init says what is missing.
     names = modules.order(kernel.modules, wanted) if kernel.modules is not None else ()
     files = [kernel.modules / f"{name}.ko" for name in names] if kernel.modules is not None else []
-    told = inside.description(spec, [file.name for file in files], on_disk=on_disk, networked=bool(spec.ports))
+    told = inside.description(spec, [file.name for file in files], on_disk=on_disk, networked=networked, tells=tells)
     disk = spec.image.shape("ext4") if on_disk else None
     image = None if on_disk else spec.image.shape("initramfs")
     asker = inside.asker(cache)
@@ -70,7 +78,7 @@ def assembled(spec: Spec, kernel: Kernel, root: Root, drivers: tuple[str, ...], 
             inside.write_initrd(initrd, image, told, files, cache, directory)
         except OSError as error:
             raise RunnerError(f"the initramfs of {spec.image.source} could not be written", str(error)) from error
-        yield Bootable(initrd=initrd, disk=disk, networked=bool(spec.ports), asker=asker)
+        yield Bootable(initrd=initrd, disk=disk, networked=networked, asker=asker)
 
 
 def _on_disk(spec: Spec, root: Root) -> bool:

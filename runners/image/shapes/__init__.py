@@ -16,10 +16,10 @@ from tare.runners.image import initramfs
 from tare.runners.image.archives.stream import ImageRefused
 from tare.runners.image.cache import keep
 from tare.runners.image.rootfs import walk
-from tare.runners.image.shapes import disk, oci, tar
+from tare.runners.image.shapes import disk, machine, oci, tar
 
 #: Part of every name: raise it whenever the same image would give other bytes.
-_FORMAT = 1
+_FORMAT = 2
 
 #: name -> what writes it to a path, given the image and the path of its shape ``tar``. ``docker-archive`` and
 #: ``oci-archive`` are one file that says the same in both ways.
@@ -35,12 +35,13 @@ def _initramfs(tree: Path, target: Path) -> None:
         initramfs.write(stream, tree, owned=True)
 
 
-#: name -> the end of the file's name, and what writes it out of the image's directory. An ``initramfs`` and an ``ext4``
-#: file system are what a virtual machine boots from.
+#: name -> the end of the file's name, and what writes it out of the image's directory. An ``initramfs``, an ``ext4``
+#: system and a whole ``machine`` are what a virtual machine boots from.
 DIRECT: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
     TAR: ("tar", tar.write),
     "initramfs": ("cpio", _initramfs),
     "ext4": ("ext4", disk.write),
+    "machine": (f"machine{machine.FORMAT}.disk", machine.write),
 }
 
 

@@ -30,6 +30,7 @@ SOURCES: dict[str, Source] = {
     "podman": engine.PODMAN,
     "docker": engine.DOCKER,
     "debian": debian.SOURCE,
+    "os": debian.SYSTEM,
     "busybox": busybox.SOURCE,
     "image": imported.SOURCE,
 }

@@ -22,17 +22,33 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _BETWEEN = re.compile(r"\+(?=[a-z]|[0-9]+[a-z])")
 
 
+#: What makes a Debian system one that boots by itself, on both kinds of firmware.
+_SYSTEM = (
+    "dbus", "initramfs-tools", "iproute2", "kmod", "linux-image-cloud-amd64", "procps", "systemd-boot-efi",
+    "systemd-sysv", "udev",
+)  # fmt: skip
+
+
 def _make(rest: str, cache: Path, note: Note) -> Tree:
+    return _made("debian", rest, (), cache, note)
+
+
+def _make_system(rest: str, cache: Path, note: Note) -> Tree:
+    return _made("os", rest, _SYSTEM, cache, note)
+
+
+def _made(word: str, rest: str, always: tuple[str, ...], cache: Path, note: Note) -> Tree:
     suite, *packages = _BETWEEN.split(rest)
     packages = sorted(set(packages))
     wrong = next((name for name in packages if not _PACKAGE.fullmatch(name)), "")
     if not _SUITE.fullmatch(suite) or wrong:
         kind = "package" if wrong else "suite"
         raise ImageRefused(
-            f"cannot use the image debian:{rest}", f"'{wrong or suite}' is no name of a {kind}",
-            "write debian:SUITE, or debian:SUITE+PACKAGE+PACKAGE, such as debian:bookworm+nginx",
+            f"cannot use the image {word}:{rest}", f"'{wrong or suite}' is no name of a {kind}",
+            f"write {word}:SUITE, or {word}:SUITE+PACKAGE+PACKAGE, such as {word}:bookworm+nginx",
         )  # fmt: skip
-    source = "+".join((f"debian:{suite}", *packages))
+    source = "+".join((f"{word}:{suite}", *packages))
+    packages = sorted({*packages, *always})
 
     def fill(root: Path, scratch: Path) -> Filled:
         note(f"mmdebstrap makes {source}", 0)
@@ -40,8 +56,8 @@ def _make(rest: str, cache: Path, note: Note) -> Tree:
         run(command(suite, packages, file), f"cannot make the image {source}", "apt-get install mmdebstrap")
         return archive.unpack(file, root, note)
 
-    recipe = hashlib.sha256(f"{architecture()} {source}".encode()).hexdigest()[:16]
-    return kept.make(cache, f"debian-{recipe}", source, fill)
+    recipe = hashlib.sha256(f"{architecture()} {source} {' '.join(always)}".rstrip().encode()).hexdigest()[:16]
+    return kept.make(cache, f"{word}-{recipe}", source, fill)
 
 
 def command(suite: str, packages: list[str], target: Path) -> list[str]:
@@ -59,4 +75,9 @@ def _counts(name: str) -> bool:
 
 SOURCE = Source(
     form="debian:SUITE[+PACKAGE...]", meaning="a small Debian system with these packages, by mmdebstrap", make=_make
+)
+SYSTEM = Source(
+    form="os:SUITE[+PACKAGE...]",
+    meaning="a whole Debian system with its kernel, systemd and a boot loader, and with these packages",
+    make=_make_system,
 )

@@ -15,7 +15,9 @@ from tare.runners.vm import network
 #: All of ours in the initramfs is below this directory.
 _OWN = ".tare"
 INIT = f"/{_OWN}/init"
-_HOSTNAME = "tare"
+HOSTNAME = "tare"
+#: Programs that are the init of a whole system.
+_INITS = ("init", "systemd")
 _DISK = "/dev/vda"
 #: What ``init.c`` says at the end, on the kernel's console.
 _END = re.compile(r"^tare init: the workload ended with status (\d+)\s*$", re.MULTILINE)
@@ -27,17 +29,32 @@ def asker(cache: Path) -> Path:
     return compiled(Path(__file__).with_name("ask.c"), cache)
 
 
-def description(spec: Spec, modules: Sequence[str], *, on_disk: bool, networked: bool) -> bytes:
-    """What ``init.c`` is told: it says there what each letter means. Raises RunnerError for a NUL in a word."""
+def is_init(spec: Spec) -> bool:
+    """Whether the workload of *spec* is the init of a whole system, which must be process 1."""
+    return spec.custom and Path(spec.argv[0]).name in _INITS
+
+
+def description(
+    spec: Spec, modules: Sequence[str] = (), *, on_disk: bool = False, networked: bool = False, tells: bool = False,
+    command: bool = True,
+) -> bytes:  # fmt: skip
+    """What ``init.c`` is told: it says there what each letter means. Raises RunnerError for a NUL in a word.
+
+    Without *command* it has no workload to run.
+    """
     texts = [f"m{name}" for name in modules]
-    texts += [f"h{_HOSTNAME}", f"w{spec.cwd}", f"u{spec.user.uid}", f"g{spec.user.gid}"]
+    texts += [f"h{HOSTNAME}", f"w{spec.cwd}", f"u{spec.user.uid}", f"g{spec.user.gid}"]
     texts += [f"s{group}" for group in spec.user.groups]
     if on_disk:
         texts.append(f"d{_DISK}")
     if networked:
         texts += [f"a{network.GUEST}", f"p{network.HOST}"]
+    if command and is_init(spec):
+        texts.append("i")
+    if tells:
+        texts.append("t")
     texts += [f"e{key}={value}" for key, value in spec.env]
-    texts += [f"c{word}" for word in spec.argv]
+    texts += [f"c{word}" for word in spec.argv if command]
     for text in texts:
         if "\0" in text:
             raise RunnerError(f"the word {text[1:]!r} cannot be passed to a program", "it has a NUL in it")
@@ -53,11 +70,7 @@ def write_initrd(
     """
     root = directory / "root"
     own = root / _OWN
-    own.mkdir(parents=True)
-    own.chmod(0o755)
-    shutil.copyfile(compiled(Path(__file__).with_name("init.c"), cache), own / "init")
-    (own / "init").chmod(0o755)
-    (own / "workload").write_bytes(told)
+    write_program(own, told, cache)
     for module in modules:
         shutil.copyfile(module, own / module.name)
     with target.open("xb") as stream:
@@ -65,6 +78,15 @@ def write_initrd(
             with image.open("rb") as content:
                 shutil.copyfileobj(content, stream, _COPY_BYTES)
         initramfs.write(stream, root)
+
+
+def write_program(directory: Path, told: bytes, cache: Path) -> None:
+    """Make *directory*, with the compiled ``init.c`` and what it is told. Raises RunnerError or OSError."""
+    directory.mkdir(parents=True)
+    directory.chmod(0o755)
+    shutil.copyfile(compiled(Path(__file__).with_name("init.c"), cache), directory / "init")
+    (directory / "init").chmod(0o755)
+    (directory / "workload").write_bytes(told)
 
 
 def ended_with(log: str) -> int | None:

@@ -10,12 +10,19 @@
  *   a ADDRESS   the IPv4 address of eth0, in a network of four addresses (/30)
  *   p ADDRESS   the one of the host at the other end
  *   w DIRECTORY where the workload begins
+ *   i           the workload is the init of a whole system: it becomes process 1, in place of this program
+ *   t           say on the kernel's console how far the machine is
  *   u UID, g GID, s GID (each a further group)
  *   e KEY=VALUE (each a variable of its environment)
- *   c WORD      (each a word of its command line, the first of which is the path of its program)
+ *   c WORD      (each a word of its command line, the first of which is the path of its program); without any there is
+ *               no workload: the system that this program is a service of is one itself
+ *
+ * With an argument it is no init but a service of a whole system, which has made the machine ready but for its network;
+ * the argument is the directory in which it finds what it is told.
  *
  * Three serial devices lead out: the kernel's console, where this program says what failed and how the workload ended;
- * the one named by TARE_CONSOLE, where all goes that the workload writes; and a port of virtio-serial, by which the host
+ * the one named by TARE_CONSOLE, where all goes that the workload writes, and on which it says the end of that again when
+ * the host writes a byte to it: a machine whose state was restored answers so that it runs; and a port of virtio-serial, by which the host
  * asks for further commands (ask.c is the other end, and says what goes over it). The image is never written to: on a
  * disk it is the lower layer of an overlay, whose upper one is in memory, as an initramfs is.
  */
@@ -47,6 +54,7 @@
 
 #define OWN "/.tare"
 #define CHUNK 4096
+#define END 2048 /* so much of what the workload wrote is said again */
 
 enum { MOST = 4096 }; /* words of a command line, variables, groups */
 
@@ -55,10 +63,13 @@ static struct {
 	uid_t uid;
 	gid_t gid, groups[MOST];
 	size_t groups_count;
+	int becomes_init, tells;
 	char *modules[64], *env[MOST + 1], *argv[MOST + 1];
 } work = {.host = "tare", .directory = "/"};
 
 static int console = -1;
+static char said[END];
+static size_t said_size;
 
 /* Switch off: the init of a machine may not return, since the kernel would panic. */
 static void off(void)
@@ -93,6 +104,13 @@ static void raw(int terminal)
 	}
 }
 
+/* One line of how far the machine is, where that is wanted. */
+static void tell_step(const char *step)
+{
+	if (work.tells)
+		dprintf(2, "tare init: %s\n", step);
+}
+
 /* The whole file *path*, with a NUL after it. */
 static char *whole(const char *path, size_t *size)
 {
@@ -125,10 +143,10 @@ static void add(char **list, size_t most, char *text)
 	list[at] = text;
 }
 
-static void learn(void)
+static void learn(const char *path)
 {
 	size_t size;
-	char *text = whole(OWN "/workload", &size);
+	char *text = whole(path, &size);
 
 	for (char *at = text; at < text + size; at += strlen(at) + 1) {
 		char *rest = at + 1;
@@ -140,6 +158,8 @@ static void learn(void)
 		case 'a': work.address = rest; break;
 		case 'p': work.peer = rest; break;
 		case 'w': work.directory = rest; break;
+		case 'i': work.becomes_init = 1; break;
+		case 't': work.tells = 1; break;
 		case 'u': work.uid = (uid_t)strtoul(rest, NULL, 10); break;
 		case 'g': work.gid = (gid_t)strtoul(rest, NULL, 10); break;
 		case 's':
@@ -148,12 +168,8 @@ static void learn(void)
 			break;
 		case 'e': add(work.env, MOST + 1, rest); break;
 		case 'c': add(work.argv, MOST + 1, rest); break;
-		default: errno = EINVAL; fail(OWN "/workload");
+		default: errno = EINVAL; fail(path);
 		}
-	}
-	if (!work.argv[0]) {
-		errno = EINVAL;
-		fail(OWN "/workload: no command");
 	}
 }
 
@@ -236,6 +252,10 @@ static void join_network(void)
 	need(any >= 0, "socket");
 	raise_link(any, "lo", NULL, NULL);
 	if (work.address) {
+		strcpy(asked.ifr_name, "eth0");
+		/* In a whole system udev loads the driver. */
+		for (int tries = 0; tries < 30000 && ioctl(any, SIOCGIFFLAGS, &asked) < 0 && errno == ENODEV; tries++)
+			nanosleep(&pause, NULL);
 		raise_link(any, "eth0", work.address, "255.255.255.252");
 		strcpy(asked.ifr_name, "eth0");
 		/* The driver reports its carrier from a work queue, some milliseconds later at most. */
@@ -515,45 +535,64 @@ static void serve(void)
 
 /* ---- the workload ---- */
 
+/* Keep the end of what the workload wrote. */
+static void remember(const char *data, size_t size)
+{
+	size_t rest;
+
+	if (size > END) {
+		data += size - END;
+		size = END;
+	}
+	rest = said_size + size > END ? END - size : said_size;
+	memmove(said, said + said_size - rest, rest);
+	memcpy(said + rest, data, size);
+	said_size = rest + size;
+}
+
+static void put(const char *data, size_t size)
+{
+	for (ssize_t wrote; size > 0; data += wrote, size -= (size_t)wrote)
+		if ((wrote = write(console, data, size)) < 0)
+			fail("console");
+}
+
 /* Pass on what is in the pipe; 0 at its end, when nobody can write to it any more. */
 static int pass_on(int pipe)
 {
 	char data[CHUNK];
 	ssize_t got;
 
-	while ((got = read(pipe, data, sizeof data)) > 0)
-		for (ssize_t at = 0, wrote; at < got; at += wrote)
-			if ((wrote = write(console, data + at, (size_t)(got - at))) < 0)
-				fail("console");
+	while ((got = read(pipe, data, sizeof data)) > 0) {
+		put(data, (size_t)got);
+		remember(data, (size_t)got);
+	}
 	return got != 0;
 }
 
-int main(void)
+/* The host has written to the console: say the end of what the workload wrote again, from the start of a line on. */
+static void answer_host(void)
 {
-	const char *name = getenv("TARE_CONSOLE");
+	const char *from = said, *line;
+	char asked[64];
+
+	while (read(console, asked, sizeof asked) == sizeof asked)
+		;
+	if (said_size == END && (line = memchr(said, '\n', said_size)))
+		from = line + 1;
+	put(from, (size_t)(said + said_size - from));
+}
+
+/* Run the workload as a child until it ends, and return its status. */
+static int run(void)
+{
 	int status = 0, output[2], children, over = 0;
 	sigset_t child;
+	pid_t workload;
 
-	learn();
-	attach("devtmpfs", "/dev", MS_NOSUID, "mode=755");
-	load();
-	if (work.disk)
-		enter_disk();
-	make_places();
-	console = name ? open(name, O_WRONLY | O_NOCTTY | O_CLOEXEC) : -1;
-	need(console >= 0, "TARE_CONSOLE");
-	raw(console);
-	join_network();
-	need(sethostname(work.host, strlen(work.host)) == 0, work.host);
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, NULL);
-
-	pid_t asked = fork(), workload;
-
-	need(asked >= 0, "fork");
-	if (asked == 0)
-		serve();
 	children = signalfd(-1, &child, SFD_CLOEXEC);
 	need(children >= 0 && pipe2(output, O_CLOEXEC) == 0, "pipe");
 	workload = fork();
@@ -563,12 +602,16 @@ int main(void)
 	close(output[1]);
 	fcntl(output[0], F_SETFL, O_NONBLOCK);
 	while (!over) {
-		struct pollfd events[] = {{.fd = output[0], .events = POLLIN}, {.fd = children, .events = POLLIN}};
+		struct pollfd events[] = {
+			{.fd = output[0], .events = POLLIN},
+			{.fd = children, .events = POLLIN},
+			{.fd = console, .events = POLLIN},
+		};
 		struct signalfd_siginfo told;
 		int ended;
 		pid_t pid;
 
-		poll(events, 2, -1);
+		poll(events, 3, -1);
 		if (events[1].revents && read(children, &told, sizeof told) > 0)
 			while ((pid = waitpid(-1, &ended, WNOHANG)) > 0)
 				if (pid == workload) {
@@ -577,7 +620,63 @@ int main(void)
 				}
 		if (output[0] >= 0 && !pass_on(output[0]))
 			forget(&output[0]);
+		if (events[2].revents & POLLIN)
+			answer_host();
 	}
-	dprintf(2, "tare init: the workload ended with status %d\n", status);
+	return status;
+}
+
+/* The system's own init takes the place of this program. */
+static void become_init(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	environ = work.env;
+	execv(work.argv[0], work.argv);
+	fail(work.argv[0]);
+}
+
+static void prepare_machine(void)
+{
+	tell_step("initramfs");
+	attach("devtmpfs", "/dev", MS_NOSUID, "mode=755");
+	load();
+	if (work.disk)
+		enter_disk();
+	make_places();
+	need(sethostname(work.host, strlen(work.host)) == 0, work.host);
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = getenv("TARE_CONSOLE");
+	char path[256];
+	pid_t asked;
+
+	if (argc > 1)
+		dup2(open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC), 2);
+	snprintf(path, sizeof path, "%s/workload", argc > 1 ? argv[1] : OWN);
+	learn(path);
+	if (argc == 1)
+		prepare_machine();
+	console = name ? open(name, O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK) : -1;
+	need(console >= 0, "TARE_CONSOLE");
+	fcntl(console, F_SETFL, 0); /* open(2) did not wait for a carrier; write(2) is to wait for room */
+	raw(console);
+	join_network();
+	asked = fork();
+	need(asked >= 0, "fork");
+	if (asked == 0)
+		serve();
+	tell_step("root");
+	if (work.becomes_init)
+		become_init();
+	if (!work.argv[0]) { /* a service of a system that is the workload itself */
+		waitpid(asked, NULL, 0);
+		return 0;
+	}
+	dprintf(2, "tare init: the workload ended with status %d\n", run());
 	off();
 }
