@@ -190,6 +190,7 @@ class TrialLoop:
                 cleanup,
                 enforced=self.experiment.enforces,
                 reclaim_bytes=self.experiment.reclaims(subject),
+                interrupts=session.interrupts,
             )
             self.monitor.probed(subject.label, tried.support)
             prepare.require_same_class(known.get(subject.label), tried.record)

@@ -37,6 +37,7 @@ _WORDS = {
 
 #: How a claim names what it compares: after "is faster", and after "no difference shown between x and y".
 _ABOUT = {
+    "provisioned_seconds": ("to be provisioned", "in the time until provisioned"),
     "created_seconds": ("to be created", "in the time until created"),
     "first_seconds": ("to reach its first instruction", "in the time to the first instruction"),
     "ready_seconds": ("to become ready", "in the time to ready"),
@@ -52,6 +53,7 @@ _ABOUT = {
 
 #: Metric -> what an axis of it is called, where its title alone would not say that it is a time.
 _AXES = {
+    "provisioned_seconds": "time until provisioned",
     "created_seconds": "time until created",
     "first_seconds": "time to the first instruction",
     "ready_seconds": "time to ready",

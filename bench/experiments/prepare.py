@@ -10,13 +10,18 @@ from pathlib import Path
 from tare import runners
 from tare.bench.errors import UsageError
 from tare.bench.experiments import specification
+from tare.bench.experiments.start import Contract, StartFailed, start
 from tare.bench.host import doctor
+from tare.bench.host.interrupts import Interrupts
 from tare.bench.records.header import ImageRecord, ProbedSubject
 from tare.bench.records.readiness import Exec
-from tare.bench.records.resolved import Subject
+from tare.bench.records.resolved import Subject, Timing
 from tare.bench.records.rows import Outcome
 from tare.runners.base import Image, Prepared, Runner, RunnerError, Scratch, Support
 from tare.runners.image import sources
+
+#: How long an instance may take whose state is then saved: an emulated system with cloud-init takes minutes.
+_ORIGINAL_S = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,7 @@ def try_subject(
     *,
     enforced: str = "",
     reclaim_bytes: int = 0,
+    interrupts: Interrupts | None = None,
 ) -> Preparation:
     """Probe and prepare *subject*; what must be closed goes into *cleanup*. A refusal is a skipped subject.
 
@@ -71,7 +77,7 @@ def try_subject(
     if support.ok:
         try:
             image = images(subject)
-            prepared = prepare(subject, image, scratch, folder, cleanup)
+            prepared = prepare(subject, image, scratch, folder, cleanup, interrupts)
             if prepared.walls is not None:
                 support = replace(support, walls=prepared.walls)
         except RunnerError as error:
@@ -123,13 +129,32 @@ def images(cache: Path, rootfs: str | None = None, note: sources.Note = sources.
     return find
 
 
-def prepare(subject: Subject, image: Image, scratch: Scratch, folder: str, cleanup: ExitStack) -> Prepared:
-    """Prepare *subject* in *folder*, a new directory of *scratch*, the run's. Raises RunnerError or OSError."""
+def prepare(
+    subject: Subject,
+    image: Image,
+    scratch: Scratch,
+    folder: str,
+    cleanup: ExitStack,
+    interrupts: Interrupts | None = None,
+) -> Prepared:
+    """Prepare *subject* in *folder*, a new directory of *scratch*, the run's. Raises RunnerError or OSError.
+
+    Where all instances are restored from the state of one, that is started here, saved when it is ready, and ended.
+    """
     directory = scratch.directory / folder
     directory.mkdir()
     spec = specification.of(subject, image)
     where = replace(scratch, directory=directory)
-    return cleanup.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
+    prepared = cleanup.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
+    if prepared.original is not None:
+        contract = Contract(ready=subject.ready(Timing()), timeout_s=_ORIGINAL_S)
+        try:
+            with ExitStack() as stack:
+                begun = start(stack, prepared.original.launch, f"{scratch.prefix}-0", contract, interrupts=interrupts)
+                prepared.original.keep(begun.instance)
+        except StartFailed as failure:
+            raise RunnerError(f"the instance whose state was to be saved did not get ready: {failure.reason}") from None
+    return prepared
 
 
 def _record(

@@ -26,7 +26,11 @@ from tare.bench.records.readiness import Exec
 from tare.bench.records.resolved import Scenario, Subject
 from tare.bench.scenario.design import Table
 from tare.bench.scenario.plan import Effort
-from tare.runners.base import Instance, Launch, RunnerError
+from tare.runners.base import HasDisk, Instance, Launch, RunnerError
+
+#: What may be stamped before an instance is ready, in the usual order. A guest's processors may run, and its kernel say
+#: so, a moment before its backend says that it is created.
+PHASES = ("provisioned", "created", "firmware", "kernel", "initramfs", "init", "first")
 
 AtOnce = Annotated[int, Meta(ge=1, le=256)]
 
@@ -70,9 +74,9 @@ class Startup(Experiment):
     metrics = tuple(
         METRICS[what]
         for what in (
-            "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds",
+            *(f"{phase}_seconds" for phase in PHASES), "ready_seconds", "stopped_seconds", "removed_seconds",
             "cpu_seconds", "runtime_seconds", "daemon_cpu_seconds", "pss_bytes", "attempt_seconds", "slowest_seconds",
-            "further_seconds",
+            "further_seconds", "provisioned_bytes", "disk_bytes",
         )
     )  # fmt: skip
     precise = "ready_seconds"
@@ -144,6 +148,8 @@ def start_and_stop(
                 extra["runtime_seconds"] = share_s
             if not contract.ends:
                 extra["pss_bytes"] = float(pss_bytes(started.instance.pids()))
+            if isinstance(started.instance, HasDisk) and (disk := started.instance.disk()) is not None:
+                extra |= {"provisioned_bytes": float(disk.made_bytes), "disk_bytes": float(disk.now_bytes)}
             if isinstance(contract.ready, Exec):
                 extra["further_seconds"] = _further(started, contract)
             stop_asked = clock_ns()
@@ -227,7 +233,7 @@ def _values(started: Started, contract: Contract, stop_asked: int, removed: int)
     Of a workload that has ended by itself, nothing is stopped, and no memory is held.
     """
     values = {"removed_seconds": (removed - stop_asked) / 1e9, "ready_seconds": started.since_request_s(contract.phase)}
-    for phase in ("created", "first"):
+    for phase in PHASES:
         if phase in started.stamps:
             values[f"{phase}_seconds"] = started.since_request_s(phase)
     if started.attempt_s is not None:

@@ -1,4 +1,8 @@
-"""Ready by a line of the output. Its time is that of the read which completed the line."""
+"""Ready by a line of the output. Its time is that of the read which completed the line, or the match.
+
+A prompt (``login: ``) is a line that nobody completes. So a line is searched before its end, too, by a pattern that
+cannot cease to match when more of the line comes.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,14 @@ PERIOD_S = 0.0
 _MOST_BYTES = 65536
 
 
+#: What asks for what is not there, or for an end: more of a line may change the answer.
+_OF_THE_WHOLE = re.compile(r"\$|\\[ZbB]|\(\?!|\(\?<!|\(\?\(")
+
+
 def wait(contract: Line, start: Waited) -> bool:
-    """Search each line, as soon as it is complete, or the last one at the end of the output."""
+    """Search each line as it comes."""
     pattern = re.compile(contract.pattern.encode())
+    early = not _OF_THE_WHOLE.search(contract.pattern)
     rest = b""
 
     def look(data: bytes, now_ns: int) -> None:
@@ -23,7 +32,8 @@ def wait(contract: Line, start: Waited) -> bool:
             return
         *lines, rest = (rest + data).split(b"\n")
         rest = rest[-_MOST_BYTES:]
-        if any(pattern.search(line.rstrip(b"\r")) for line in lines):
+        searched = [*lines, rest] if early else lines
+        if any(pattern.search(line.rstrip(b"\r")) for line in searched):
             start.stamps[READY] = now_ns
 
     start.console.look = look

@@ -48,11 +48,51 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
+            name="provisioned_seconds",
+            unit="seconds",
+            title="provisioned",
+            meaning="from the request until the instance has a disk of its own",
+            most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
             name="created_seconds",
             unit="seconds",
             title="created",
             meaning="from the request until the backend says that the instance exists",
             most=_DAY_S,
+        ),
+        Metric(
+            name="firmware_seconds",
+            unit="seconds",
+            title="firmware handed over",
+            meaning="from the request until a guest's firmware says on its console that it starts a boot loader",
+            most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
+            name="kernel_seconds",
+            unit="seconds",
+            title="kernel entered",
+            meaning="from the request until the first line of a guest's kernel arrives on its console",
+            most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
+            name="initramfs_seconds",
+            unit="seconds",
+            title="initramfs",
+            meaning="from the request until the first process of a guest's initramfs says that it runs",
+            most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
+            name="init_seconds",
+            unit="seconds",
+            title="first process of the root",
+            meaning="from the request until the first process of a guest's own root file system says that it runs",
+            most=_DAY_S,
+            optional=True,
         ),
         Metric(
             name="first_seconds",
@@ -129,6 +169,22 @@ METRICS: dict[str, Metric] = {
             meaning="processor time of the engine's daemon from the request until ready; part of cpu_seconds only "
             "where the daemon was started for the run",
             most=_DAY_S,
+            optional=True,
+        ),
+        Metric(
+            name="provisioned_bytes",
+            unit="bytes",
+            title="disk when provisioned",
+            meaning="what an instance's own disk took of the host's when it had been made; shared blocks count",
+            most=_TIB * 64,
+            optional=True,
+        ),
+        Metric(
+            name="disk_bytes",
+            unit="bytes",
+            title="disk when ready",
+            meaning="what an instance's own disk took of the host's once it was ready: it has been written to",
+            most=_TIB * 64,
             optional=True,
         ),
         Metric(

@@ -7,8 +7,7 @@ figure; a software-emulated machine is another class of result and every sentenc
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import msgspec
 import pandas as pd
@@ -20,24 +19,12 @@ from tare.bench.stats.estimate import estimate, tails
 from tare.bench.stats.modes import modes
 from tare.reports import words
 from tare.reports.analysis import noise, tables
-from tare.reports.analysis.figures import Class, Counts, Figure, Mode, Phase, Refused, SubjectFigures
+from tare.reports.analysis.figures import Class, Counts, Figure, Mode, Refused, SubjectFigures
 from tare.reports.analysis.noise import Disturbance
+from tare.reports.analysis.phases import phases
 from tare.reports.sections import Groundwork, Section
 from tare.runners import layers
 from tare.runners.base import Accelerator
-
-#: The phases of an instance's life: name, span, metric at its end, metric at its begin (None: the request or stop).
-#: The phase in place of the two before it, for a workload that does not say when its first instruction runs.
-WHOLE = "created to ready"
-PHASES: tuple[tuple[str, Literal["start", "stop"], str, str | None], ...] = (
-    ("requested to created", "start", "created_seconds", None),
-    ("created to first instruction", "start", "first_seconds", "created_seconds"),
-    ("first instruction to ready", "start", "ready_seconds", "first_seconds"),
-    (WHOLE, "start", "ready_seconds", "created_seconds"),
-    ("stop to stopped", "stop", "stopped_seconds", None),
-    ("stopped to removed", "stop", "removed_seconds", "stopped_seconds"),
-)
-
 
 _CLASSES: dict[Accelerator | None, Class] = {
     None: "native",
@@ -100,35 +87,6 @@ def figure(
 def _resolution(metric: Metric, seconds: float) -> float:
     """The smallest step that the instrument tells apart, in the unit of *metric*; memory is counted in pages."""
     return {"seconds": seconds, "bytes": float(mmap.PAGESIZE), "count": 1.0}.get(metric.unit, 0.0)
-
-
-def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:
-    """The timeline of one subject: only phases whose both ends were measured."""
-    found = list(_phases(frame, medians, label))
-    for phase in found:
-        # A mark that was stamped after the next one leaves a duration below zero: no part of a sum.
-        whole = sum(max(0.0, one.duration) for one in found if one.span == phase.span)
-        yield msgspec.structs.replace(phase, share=max(0.0, phase.duration) / whole if whole else 0.0)
-
-
-def _phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:
-    says_first = not tables.series(medians, label, "first_seconds").empty
-    for name, span, end, begin in PHASES:
-        if name == WHOLE and says_first:
-            continue
-        lasted = tables.differences(frame, label, end, begin)
-        if not lasted:
-            continue
-        spent = estimate(lasted)
-        yield Phase(
-            name=name,
-            span=span,
-            start=0.0 if begin is None else float(tables.series(medians, label, begin).median()),
-            end=float(tables.series(medians, label, end).median()),
-            duration=spent.median,
-            low=spent.low,
-            high=spent.high,
-        )
 
 
 def subject_figures(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tare.runners.base import (
     Layers,
     Mark,
     Options,
+    Original,
     Prepared,
     RunnerError,
     Scratch,
@@ -31,6 +32,7 @@ from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Links, command_lin
 from tare.runners.vm.guest import Guest, Inside, Manner, running
 from tare.runners.vm.machines import Own, Recipe, direct, system
 from tare.runners.vm.machines.place import reachable, stage
+from tare.runners.vm.machines.saved import SavedState
 from tare.runners.vm.options import OPTIONS, Wanted, read
 
 LAYERS: Layers = ("vm",)
@@ -166,14 +168,26 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             )
         machines = _Machines(hypervisor, hardware, recipe, wanted, directory)
 
-        def launch(name: str, mark: Mark) -> AbstractContextManager[Guest]:
-            return machines.started(name if name.startswith(PREFIX) else f"{scratch.prefix}-{name}", mark)
+        def named(name: str) -> str:
+            return name if name.startswith(PREFIX) else f"{scratch.prefix}-{name}"
 
+        def launch(name: str, mark: Mark) -> AbstractContextManager[Guest]:
+            return machines.started(named(name), mark, recipe.own)
+
+        original = None
+        if wanted.restored:
+            place = stack.enter_context(stage(hypervisor, scratch.cache))
+            saved = SavedState(hypervisor, recipe, wanted.provision, place)
+            original = Original(
+                launch=lambda name, mark: machines.started(named(name), mark, saved.original), keep=saved.keep
+            )
+            launch = lambda name, mark: machines.started(named(name), mark, saved.own)  # noqa: E731
         yield Prepared(
             launch=launch,
             manifest={**machines.manifest(f"{scratch.prefix}-NAME"), **recipe.manifest},
             daemon_pids=leftovers.daemons() if hypervisor.embedded is None else frozenset(),
             pause_s=_REPORTING_PAUSE_S if wanted.balloon == "free-page-reporting" else 0.0,
+            original=original,
         )
 
 
@@ -187,10 +201,12 @@ class _Machines:
         self._wanted, self._directory = wanted, directory
 
     @contextmanager
-    def started(self, name: str, mark: Mark) -> Iterator[Guest]:
+    def started(
+        self, name: str, mark: Mark, provisioned: Callable[[str, Mark], AbstractContextManager[Own]]
+    ) -> Iterator[Guest]:
         """The instance *name*, from its provisioning to the removal of what was provisioned."""
         recipe = self._recipe
-        with recipe.own(name, mark) as own:
+        with provisioned(name, mark) as own:
             control = self._directory / f"ctl-{next(_numbers)}" if recipe.asker else None
 
             def describe(console: Path, log: Path) -> str:

@@ -13,7 +13,8 @@ from typing import get_args
 from tare.reports import words
 from tare.reports.analysis.figures import Class, Phase, SubjectFigures
 from tare.reports.analysis.model import Report
-from tare.reports.analysis.subjects import WHOLE, ordered
+from tare.reports.analysis.phases import WHOLE
+from tare.reports.analysis.subjects import ordered
 from tare.reports.page.figures import Axis, Length, Measured
 from tare.runners.base import Layers
 from tare.runners.layers import CONTAINER, SANDBOX, VM, family, is_null, own_kernel

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _METRICS = (
     "created_seconds", "first_seconds", "ready_seconds", "stopped_seconds", "removed_seconds", "cpu_seconds",
     "pss_bytes", "slowest_seconds", "further_seconds", "attempt_seconds", "runtime_seconds", "daemon_cpu_seconds",
+    "provisioned_seconds", "provisioned_bytes", "disk_bytes", "firmware_seconds", "kernel_seconds",
+    "initramfs_seconds", "init_seconds",
 )  # fmt: skip
 
 

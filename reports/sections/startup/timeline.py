@@ -15,29 +15,32 @@ from tare.bench.records.metrics import show
 from tare.reports import words
 from tare.reports.analysis.figures import Phase, SubjectFigures
 from tare.reports.analysis.model import Report
-from tare.reports.analysis.subjects import WHOLE, ordered
+from tare.reports.analysis.subjects import ordered
 
 Span = Literal["start", "stop"]
 
-#: Phase -> what ends it, for a legend.
-_UNTIL = {
-    "requested to created": "until created",
-    "created to first instruction": "to the first instruction",
-    "first instruction to ready": "to ready",
-    WHOLE: "to ready",
-    "stop to stopped": "until no process runs",
-    "stopped to removed": "until nothing is left",
+#: What ends a phase -> its words in a legend, and its shade.
+_START: dict[str, tuple[str, int]] = {
+    "provisioned": ("until provisioned", 4),
+    "created": ("until created", 1),
+    "firmware": ("until the firmware hands over", 5),
+    "kernel": ("until the kernel runs", 6),
+    "initramfs": ("until the initramfs runs", 7),
+    "init": ("to the first process of the root", 8),
+    "first instruction": ("to the first instruction", 2),
+    "ready": ("to ready", 3),
 }
-#: The metric that is the whole of each span, and the shades of the parts, from the first to the last.
+_STOP: dict[str, tuple[str, int]] = {"stopped": ("until no process runs", 1), "removed": ("until nothing is left", 3)}
+_UNTIL: dict[Span, dict[str, tuple[str, int]]] = {"start": _START, "stop": _STOP}
+#: The metric that is the whole of each span.
 _WHOLE = {"start": "ready_seconds", "stop": "removed_seconds"}
-_SHADES: dict[Span, tuple[int, ...]] = {"start": (1, 2, 3, 3), "stop": (1, 3)}
 #: The sum of the phases is said where it is off the whole by more.
 _OFF = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One phase of a bar: its part of the width, how strongly it is inked (1 to 3), what is said of it; seconds."""
+    """One phase of a bar: its part of the width, how strongly it is inked, what is said of it; seconds."""
 
     name: str
     until: str
@@ -69,9 +72,8 @@ def timelines(report: Report, span: Span) -> tuple[Timeline, ...]:
 
 def legend(report: Report, span: Span) -> tuple[tuple[int, str], ...]:
     """(shade, words) of the phases of *span* that a subject of *report* has, from the first to the last."""
-    there = {phase.name for subject in report.subjects for phase in subject.phases}
-    told = ((shade, _UNTIL[name]) for name, shade in zip(_names(span), _SHADES[span], strict=True) if name in there)
-    return tuple(dict.fromkeys(told))
+    there = {_end(phase) for subject in report.subjects for phase in subject.phases if phase.span == span}
+    return tuple((shade, until) for end, (until, shade) in _UNTIL[span].items() if end in there)
 
 
 def _timelines(report: Report, span: Span) -> Iterator[Timeline]:
@@ -82,25 +84,26 @@ def _timelines(report: Report, span: Span) -> Iterator[Timeline]:
             continue
         total = sum(max(0.0, phase.duration) for phase in mine)
         off = whole > 0 and abs(total / whole - 1) > _OFF
-        shades = dict(zip(_names(span), _SHADES[span], strict=True))
         yield Timeline(
             subject=subject,
             seconds=whole,
             whole=show(whole, "seconds"),
-            pieces=tuple(_piece(phase, shades[phase.name]) for phase in mine),
+            pieces=tuple(_piece(phase) for phase in mine),
             note=f"The medians of the phases add up to {show(total, 'seconds')}." if off else "",
         )
 
 
-def _names(span: Span) -> list[str]:
-    return list(_UNTIL)[:4] if span == "start" else list(_UNTIL)[4:]
+def _end(phase: Phase) -> str:
+    """What ends it."""
+    return phase.name.rpartition(" to ")[2]
 
 
-def _piece(phase: Phase, shade: int) -> Piece:
+def _piece(phase: Phase) -> Piece:
+    until, shade = _UNTIL[phase.span][_end(phase)]
     percent = "" if phase.duration <= 0 else "< 0.1 %" if phase.share < 0.0005 else words.share(phase.share)
     return Piece(
         name=phase.name,
-        until=_UNTIL[phase.name],
+        until=until,
         share=phase.share,
         shade=shade,
         seconds=phase.duration,

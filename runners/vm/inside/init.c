@@ -422,7 +422,8 @@ static int flushed(void)
  *
  * A read that has nothing to give says whether the host is connected. But that the host has connected is told to the
  * driver in another queue than what it sends, and may be worked off later: only after it was seen to be connected does
- * its absence mean that it has gone.
+ * its absence mean that it has gone. What it sends may be of another who came at once after the last one: then nobody has
+ * been seen yet.
  */
 static void listen_to_host(void)
 {
@@ -438,6 +439,7 @@ static void listen_to_host(void)
 			server.connected = got < 0;
 			return;
 		}
+		server.connected = 0;
 		server.asked_size += (size_t)got;
 		if (server.asked_size < sizeof head)
 			continue;

@@ -132,16 +132,34 @@ def test_a_mark_is_seen_and_its_word_is_the_phase() -> None:
 
 @pytest.mark.parametrize(
     "chunks",
-    [[b"noise\nlisten", b"ing on port 80\nmore\n"], [b"listening on port 80\r\n"], [b"x\n\n", b"listening on"]],
+    [[b"noise\nlisten", b"ing on port 80\nmore\n"], [b"listening on port 80\r\n"], [b"x\n\n", b"listening on port"]],
 )
 def test_a_line_is_found_however_it_is_cut(chunks: list[bytes]) -> None:
     with starting() as (make, writer):
         acts = [lambda chunk=chunk: os.write(writer, chunk) for chunk in chunks]
         with later(*acts, lambda: os.close(writer)):
             start = make()
-            found = readiness.wait(Line(pattern="^listening on"), start)
-        assert found == (chunks[-1] != b"listening on"), "what has no end is no line"
+            found = readiness.wait(Line(pattern="^listening on port 80$|port 80\\b"), start)
+        assert found == (chunks[-1] != b"listening on port"), "what has no end is no line"
         assert (readiness.READY in start.stamps) == found
+
+
+def test_a_prompt_is_a_line_that_nobody_completes() -> None:
+    with starting() as (make, writer):
+        start = make()
+        with later(lambda: os.write(writer, b"Debian\n\nhost log"), lambda: os.write(writer, b"in: ")):
+            assert readiness.wait(Line(pattern="login: "), start)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("pattern", ["ready$", r"ready\b", "ready(?! for nothing)", r"ready\Z"])
+def test_a_pattern_that_more_of_the_line_could_refute_waits_for_its_end(pattern: str) -> None:
+    with starting() as (make, writer):
+        start = make()
+        with later(lambda: os.write(writer, b"ready"), lambda: os.write(writer, b" for nothing\nready\n")):
+            assert readiness.wait(Line(pattern=pattern), start)
+        assert start.console.end.endswith(b"ready\n")
+        os.close(writer)
 
 
 def test_marks_mean_nothing_to_another_contract() -> None:

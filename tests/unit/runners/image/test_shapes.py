@@ -113,7 +113,7 @@ def test_an_image_that_is_not_read_has_no_shape(tmp_path: Path) -> None:
 def test_a_shape_that_nobody_knows_is_refused_with_those_that_are(image: Tree) -> None:
     with pytest.raises(RunnerError, match="no shape 'squashfs'") as caught:
         image.shape("squashfs")
-    assert caught.value.fix == "known: tar, initramfs, ext4, oci-archive, docker-archive"
+    assert caught.value.fix == "known: tar, initramfs, ext4, machine, oci-archive, docker-archive"
 
 
 def given_away(image: Tree) -> Tree:
@@ -156,7 +156,7 @@ def test_a_disk_of_many_small_files_has_room_for_all(image: Tree) -> None:
 
 
 def test_a_disk_needs_mke2fs(image: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "_PLACES", "/nowhere")
+    monkeypatch.setattr(disk, "PLACES", "/nowhere")
     with pytest.raises(RunnerError, match="no mke2fs") as caught:
         image.shape("ext4")
     assert "e2fsprogs" in caught.value.fix

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tare.runners.base import RunnerError
-from tare.runners.vm.domain import Balloon, DirectBoot, DiskBoot, Hardware, Links, command_line, domain_xml
+from tare.runners.vm.domain import Balloon, DirectBoot, Disk, DiskBoot, Hardware, Links, command_line, domain_xml
 
 HARDWARE = Hardware(
     accelerator="tcg", machine="q35", cpu="max", cpus=2, memory_bytes=128 << 20, emulator="/usr/bin/qemu-system-x86_64"
@@ -75,7 +75,9 @@ def test_a_workload_has_a_port_for_commands_and_no_more_than_it_needs() -> None:
 
 
 def test_a_network_is_a_tap_that_is_there_already_and_a_disk_is_not_written_to() -> None:
-    devices = linked(Links(control=Path("/run/ctl"), tap="tare-tap", disk=Path("/d.ext4")))
+    devices = linked(
+        Links(control=Path("/run/ctl"), tap="tare-tap", disks=(Disk(path=Path("/d.ext4"), read_only=True),))
+    )
     target, disk = devices.find("interface/target"), devices.find("disk")
     assert target is not None
     assert target.attrib == {"dev": "tare-tap", "managed": "no"}
