@@ -204,6 +204,7 @@ def connect(uri: str, cache: Path) -> Iterator[Hypervisor]:
         # Kept open until exit: each new connection registers the driver again, and libvirt has room for about 20.
         if not _embedded:
             root = _make_embedded_root(cache)
+            _load_what_disks_need(root)
             _embedded.append(_open(uri, f"{uri}?root={root}", root))
         yield _embedded[0]
         return
@@ -213,6 +214,20 @@ def connect(uri: str, cache: Path) -> Iterator[Hypervisor]:
     finally:
         with suppress(libvirt.libvirtError):
             hypervisor.connection.close()
+
+
+#: Connections that are only kept.
+_kept: list[Connection] = []
+
+
+def _load_what_disks_need(root: Path) -> None:
+    """Load the driver of secrets, which the one of QEMU asks as soon as a domain has a disk, where it is installed.
+
+    If it was loaded then, and its file is newer than that of QEMU's driver, libvirt would think that it itself had
+    changed, and would probe QEMU anew: in the middle of a start, for 40 s and more.
+    """
+    with suppress(libvirt.libvirtError):
+        _kept.append(libvirt.open(f"secret:///embed?root={root}"))
 
 
 def _daemon_address(uri: str) -> str:
