@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tare.runners import registry
-from tare.runners.base import Runner
+from tare.runners.base import Options, Runner
 
 #: Name in a scenario -> module, or module:object if one module runs several programs. A module is imported only when it
 #: is used: a host for containers alone has no libvirt.
@@ -31,3 +33,13 @@ def load(name: str) -> Runner:
     """Import the runner called *name*. Raises KeyError for a name that is not in :data:`REGISTRY`."""
     found: Runner = registry.find(REGISTRY[name])
     return found
+
+
+def typical_s(name: str, options: Options, argv: tuple[str, ...]) -> float:
+    """A rough duration of start + stop of *argv* by the runner *name*, in seconds.
+
+    A runner whose options make it another has a function ``typical_s(options, argv)`` beside its constant.
+    """
+    runner = load(name)
+    told: Callable[[Options, tuple[str, ...]], float] | None = getattr(runner, "typical_s", None)
+    return told(options, argv) if told else runner.TYPICAL_S

@@ -33,7 +33,7 @@ from tare.runners.vm.guest import Guest, Inside, Manner, running
 from tare.runners.vm.machines import Own, Recipe, direct, system
 from tare.runners.vm.machines.place import reachable, stage
 from tare.runners.vm.machines.saved import SavedState
-from tare.runners.vm.options import OPTIONS, Wanted, read
+from tare.runners.vm.options import OPTIONS, Wanted, read, typical_s
 
 LAYERS: Layers = ("vm",)
 TYPICAL_S = 4.0
@@ -269,4 +269,4 @@ def sweep() -> Sequence[str]:
     return leftovers.sweep()
 
 
-__all__ = ["LAYERS", "OPTIONS", "TYPICAL_S", "prepare", "probe", "sweep"]
+__all__ = ["LAYERS", "OPTIONS", "TYPICAL_S", "prepare", "probe", "sweep", "typical_s"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from tare.runners.base import Option, Options, RunnerError
-from tare.runners.vm import workload
+from tare.runners.vm import inside, workload
 from tare.runners.vm.connection import EMBEDDED
 from tare.runners.vm.domain import BALLOONS, BUSES, CACHES, FIRMWARES, MACHINES, Balloon, Bus, Cache, Firmware, Machine
 
@@ -101,6 +101,22 @@ OPTIONS: Mapping[str, Option] = {
         choices=BALLOONS,
     ),
 }
+
+
+#: About how long a start takes when emulated, in seconds: of a single program, and of a whole system.
+_TYPICAL_S: Mapping[str, tuple[float, float]] = {
+    "direct": (3.0, 14.0),
+    "direct-disk": (2.5, 11.0),
+    "disk": (12.0, 17.0),
+    "cloud": (60.0, 60.0),
+    "restore": (0.8, 0.8),
+}
+
+
+def typical_s(options: Options, argv: tuple[str, ...]) -> float:
+    """About how long one start and stop of *argv* takes, emulated, in seconds."""
+    program, system = _TYPICAL_S[str(options.get("boot", "direct"))]
+    return system if argv and Path(argv[0]).name in inside.INITS else program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,8 @@ def about(planned: Plan) -> str:
     """How long a run of *planned* takes, roughly."""
     from tare import runners
 
-    return planned.about({one.label: runners.load(one.runner).TYPICAL_S for one in planned.scenario.subjects})
+    subjects = planned.scenario.subjects
+    return planned.about({one.label: runners.typical_s(one.runner, one.options, one.argv) for one in subjects})
 
 
 def start(planned: Plan, results: Path, *, as_json: bool, page: bool) -> None:

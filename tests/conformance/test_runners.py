@@ -54,6 +54,8 @@ NEEDS = {
     "docker": ("root", "cgroups", "docker"),
     "containerd": ("root", "cgroups", "containerd"),
     "vm": ("qemu", "libvirt"),
+    "vm/direct-disk": ("qemu", "libvirt"),
+    "vm/restore": ("qemu", "libvirt"),
 }
 #: Subjects that are a runner with options; each other one is named as its runner.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -61,7 +63,11 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "oci": ("oci", {"binary": "runc"}),
     "podman/runc": ("podman", {"runtime": "runc"}),
     "podman/rootless": ("podman", {"runtime": "runc", "user": USER}),
+    "vm/direct-disk": ("vm", {"boot": "direct-disk", "accelerator": "tcg"}),
+    "vm/restore": ("vm", {"boot": "restore", "accelerator": "tcg"}),
 }
+#: Those that are one machine or another.
+MACHINES = ("vm", "vm/direct-disk", "vm/restore")
 #: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
 REAL = sorted(set(NEEDS) - {"null"})
 #: Long enough for an emulated virtual machine on a loaded host.
@@ -226,7 +232,7 @@ def test_its_exit_status_reaches_the_console_and_then_the_console_ends(bench: Be
 
 
 #: What a workload may write; to an emulated serial port some hundred KiB a second go.
-KIB = {"vm": 256}
+KIB = dict.fromkeys(MACHINES, 256)
 MUCH_KIB = 16 << 10
 
 
@@ -276,7 +282,7 @@ def test_what_it_writes_without_end_after_its_mark_is_read_and_not_kept(bench: B
         assert kept_bytes(bench) < 1 << 20
 
 
-@pytest.mark.parametrize("bench", sorted(set(REAL) - {"vm", "uml"}), indirect=True)  # a guest's are in the guest
+@pytest.mark.parametrize("bench", sorted(set(REAL) - {*MACHINES, "uml"}), indirect=True)  # a guest's are in the guest
 def test_its_input_is_empty_and_its_output_is_nobody_elses(bench: Bench) -> None:
     ours = {Path(f"/proc/self/fd/{number}").readlink() for number in range(3)} - {Path("/dev/null")}
     with bench.launch(reads=True)(bench.instance_name(1), lambda phase: None) as instance:

@@ -17,7 +17,7 @@ _OWN = ".tare"
 INIT = f"/{_OWN}/init"
 HOSTNAME = "tare"
 #: Programs that are the init of a whole system.
-_INITS = ("init", "systemd")
+INITS = ("init", "systemd")
 _DISK = "/dev/vda"
 #: What ``init.c`` says at the end, on the kernel's console.
 _END = re.compile(r"^tare init: the workload ended with status (\d+)\s*$", re.MULTILINE)
@@ -31,7 +31,7 @@ def asker(cache: Path) -> Path:
 
 def is_init(spec: Spec) -> bool:
     """Whether the workload of *spec* is the init of a whole system, which must be process 1."""
-    return spec.custom and Path(spec.argv[0]).name in _INITS
+    return spec.custom and Path(spec.argv[0]).name in INITS
 
 
 def description(
