@@ -67,17 +67,23 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
-    """What an image says of the workload in it (OCI image specification, config.md); a scenario may say otherwise."""
+    """What an image says of the workload in it (OCI image specification, config.md); a scenario may say otherwise.
+
+    ``machine``: it is the disk of a whole machine, which nobody but its own system looks into.
+    """
 
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     cwd: str = "/"
     user: str = ""
     ports: tuple[int, ...] = ()
+    machine: bool = False
 
 
 #: The source of the image that is the host's own root.
 HOST = "host"
+#: An image that is the disk of a whole machine.
+DISK = "disk"
 
 
 class Image(Protocol):
@@ -159,7 +165,8 @@ class Support:
     ask a running instance for memory (:meth:`Instance.reclaim`), such as ``memory.reclaim``; empty where it cannot.
     ``reached`` says where its ports are (:meth:`Instance.address`), ``enters`` by what a further command gets into it
     (:meth:`Instance.command`); empty where it has none. ``images`` are the sources of images, as words before the
-    colon, that this runner cannot take; ``facts`` are further findings worth recording, as text.
+    colon, that this runner cannot take; ``disks`` says that it starts one that is the disk of a whole machine.
+    ``facts`` are further findings worth recording, as text.
     """
 
     ok: bool
@@ -173,6 +180,7 @@ class Support:
     reached: str = ""
     enters: str = ""
     images: tuple[str, ...] = ()
+    disks: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
 
 

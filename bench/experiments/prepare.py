@@ -17,7 +17,7 @@ from tare.bench.records.header import ImageRecord, ProbedSubject
 from tare.bench.records.readiness import Exec
 from tare.bench.records.resolved import Subject, Timing
 from tare.bench.records.rows import Outcome
-from tare.runners.base import Image, Prepared, Runner, RunnerError, Scratch, Support
+from tare.runners.base import DISK, Image, Prepared, Runner, RunnerError, Scratch, Support
 from tare.runners.image import sources
 
 #: How long an instance may take whose state is then saved: an emulated system with cloud-init takes minutes.
@@ -102,6 +102,9 @@ def _able(subject: Subject, support: Support) -> Support:
         )
     elif isinstance(work.ready, Exec) and not support.enters:
         why = f"the runner {subject.runner} cannot run a command beside the workload"
+    elif work.image.partition(":")[0] == DISK and not support.disks:
+        why = f"the runner {subject.runner} cannot take the image {work.image}: it is the disk of a whole machine"
+        fix = 'runner = "vm", options = { boot = "cloud" }'
     elif work.image.partition(":")[0] in support.images:
         why = f"the runner {subject.runner} cannot take the image {work.image}"
         fix = sources.MAKE_ONE if work.image == sources.HOST else ""

@@ -26,6 +26,8 @@ def of(subject: Subject, image: Image) -> Spec:
     said = image.config
     as_user = work.user or said.user
     env = {"PATH": _PATH, "HOME": _home(as_user, image), **dict(said.env), **work.env}
+    if said.machine:
+        return _machine(work, grant)
     command = work.command or said.command
     if not command:
         raise RunnerError(
@@ -41,6 +43,15 @@ def of(subject: Subject, image: Image) -> Spec:
         custom=True,
         **grant,  # type: ignore[arg-type]
     )
+
+
+def _machine(work: Workload, grant: dict[str, object]) -> Spec:
+    """The specification of a whole machine, which starts by itself. Raises RunnerError where it is told a command."""
+    told = next((key for key in ("command", "env", "cwd", "user") if getattr(work, key)), "")
+    if told:
+        why = "it is a disk, into which nobody looks but its own system"
+        raise RunnerError(f"{told} cannot be said of the image {work.image}", why, f"leave {told} out")
+    return Spec(argv=(), ports=work.ports or _port(work), custom=True, **grant)  # type: ignore[arg-type]
 
 
 def _port(work: Workload) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ from tare.runners.vm import acceleration, leftovers, network, workload
 from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect
 from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Links, command_line, domain_xml
 from tare.runners.vm.guest import Guest, Inside, Manner, running
-from tare.runners.vm.machines import Own, Recipe, direct, system
+from tare.runners.vm.machines import Own, Recipe, cloud, direct, system
 from tare.runners.vm.machines.place import reachable, stage
 from tare.runners.vm.machines.saved import SavedState
 from tare.runners.vm.options import OPTIONS, Wanted, read, typical_s
@@ -80,6 +80,7 @@ def probe(options: Options, cache: Path) -> Support:
         reached="" if unreached else network.REACHED,
         enters="a port of virtio-serial",
         images=(HOST,),
+        disks=wanted.boot == "cloud",
         facts=facts,
     )
 
@@ -162,6 +163,8 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         tap = wanted.network == "tap" or (wanted.network == "auto" and bool(spec.ports))
         if wanted.boot == "disk":
             recipe = stack.enter_context(system.recipe(spec, wanted, hypervisor, directory, scratch.cache, tap=tap))
+        elif wanted.boot == "cloud":
+            recipe = stack.enter_context(cloud.recipe(spec, wanted, hypervisor, directory, scratch.cache, tap=tap))
         else:
             recipe = stack.enter_context(
                 direct.recipe(spec, wanted, kernel, hypervisor, directory, scratch.cache, tap=tap)
@@ -220,6 +223,7 @@ class _Machines:
                 timeline=self._wanted.timeline,
                 system=recipe.system,
                 asked=own.asked,
+                phones=recipe.phones,
                 files=own.files,
                 made_bytes=own.made_bytes,
             )

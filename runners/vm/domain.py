@@ -27,6 +27,8 @@ BUSES: tuple[Bus, ...] = ("virtio", "sata", "ide", "scsi")
 #: How the names of a bus's disks begin, in libvirt's words.
 _LETTERS: dict[Bus, str] = {"virtio": "vd", "sata": "sd", "ide": "hd", "scsi": "sd"}
 
+Format = Literal["raw", "qcow2"]
+
 #: QEMU's cache modes; ``none`` goes around the host's page cache, which a tmpfs has no means for.
 Cache = Literal["writeback", "none", "writethrough", "directsync", "unsafe"]
 CACHES: tuple[Cache, ...] = ("writeback", "none", "writethrough", "directsync", "unsafe")
@@ -66,7 +68,7 @@ class Disk:
     """
 
     path: Path
-    format: Literal["raw", "qcow2"] = "raw"
+    format: Format = "raw"
     bus: Bus = "virtio"
     cache: Cache | Literal[""] = ""
     read_only: bool = False

@@ -20,7 +20,7 @@ from tare.runners.base import Address, DiskUse, Mark, RunnerError
 from tare.runners.container.warm.smallest_container import hung_up
 from tare.runners.launch import drain
 from tare.runners.vm import inside as insides
-from tare.runners.vm import network
+from tare.runners.vm import network, phone
 from tare.runners.vm.connection import Domain, Hypervisor
 from tare.runners.vm.leftovers import cgroup_mounts, console_name, domain_cgroup
 from tare.runners.vm.reaper import adopting, reaping
@@ -68,7 +68,8 @@ class Manner:
     """How a guest is started and listened to, where that is not the usual way.
 
     ``begin`` starts its domain. ``timeline``: its first serial port says how far it is, and that is stamped.
-    ``system``: that port is also its console, since it is a whole system and no single workload. ``asked``: it was
+    ``system``: that port is also its console, since it is a whole system and no single workload; one that ``phones``
+    may say by a request that it is ready. ``asked``: it was
     restored, and is asked over its console to say again that it is ready. ``files`` are those of its own that hold its
     disks, and took ``made_bytes`` when they had been made.
     """
@@ -77,6 +78,7 @@ class Manner:
     timeline: bool = False
     system: bool = False
     asked: bool = False
+    phones: bool = False
     files: tuple[Path, ...] = ()
     made_bytes: int = 0
 
@@ -246,6 +248,8 @@ def running(
         handle = _open_process(pid, name)
         stack.callback(os.close, handle)
         stack.callback(_stop, hypervisor, domain, name, handle, mark)
+        if manner.phones and port is not None:
+            stack.enter_context(phone.listening(pid, port.heard))
         if manner.asked and port is not None and manner.system:
             port.send(_ASKED)
         elif manner.asked:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from tare.runners.base import HOST, Image
+from tare.runners.base import DISK, HOST, Image
 from tare.runners.image.archives.stream import ImageRefused
-from tare.runners.image.sources import archive, busybox, debian, engine, imported, oci, plain
+from tare.runners.image.sources import archive, busybox, debian, disk, engine, imported, oci, plain
 from tare.runners.image.sources.base import Note, Source, silent
 
 __all__ = ["DIRECTORY", "HOST", "PAYLOAD", "SOURCES", "Note", "Source", "absolute", "find", "silent", "split"]
@@ -33,6 +33,7 @@ SOURCES: dict[str, Source] = {
     "os": debian.SYSTEM,
     "busybox": busybox.SOURCE,
     "image": imported.SOURCE,
+    DISK: disk.SOURCE,
 }
 
 

@@ -31,7 +31,7 @@ def asker(cache: Path) -> Path:
 
 def is_init(spec: Spec) -> bool:
     """Whether the workload of *spec* is the init of a whole system, which must be process 1."""
-    return spec.custom and Path(spec.argv[0]).name in INITS
+    return spec.custom and (not spec.argv or Path(spec.argv[0]).name in INITS)
 
 
 def description(

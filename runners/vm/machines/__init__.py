@@ -35,6 +35,7 @@ class Recipe:
     ``own(name, mark)`` makes what the instance *name* has alone, and removes it; it calls ``mark("provisioned")`` where
     that is a disk. ``asker`` runs further commands in it, where it has our program. ``networked`` by a tap device.
     ``system``: its console is its first serial port. ``custom``: it is told more than the kernel's command line.
+    One that ``phones`` may say by a request to the host that it is ready.
     ``shown`` is what one starts from, for a reader; ``by_hand`` what a reader may start, of files that stay.
     """
 
@@ -45,4 +46,5 @@ class Recipe:
     networked: bool = False
     asker: Path | None = None
     system: bool = False
+    phones: bool = False
     manifest: Mapping[str, str] = field(default_factory=dict)

@@ -41,8 +41,11 @@ def reachable(hypervisor: Hypervisor, file: Path, directory: Path) -> Path:
     return copy
 
 
-def run(words: Sequence[str], what: str, install: str) -> None:
-    """Run a program. Raises RunnerError, in which *what* failed, and *install* says how to get the program."""
+def run(words: Sequence[str], what: str, install: str, fix: str = "") -> None:
+    """Run a program. Raises RunnerError, in which *what* failed; *install* says how to get the program.
+
+    *fix* says what to do where the program fails.
+    """
     program = shutil.which(words[0], path=_PLACES)
     if program is None:
         raise RunnerError(what, f"there is no program {words[0]}", install)
@@ -51,4 +54,4 @@ def run(words: Sequence[str], what: str, install: str) -> None:
     )
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-400:]
-        raise RunnerError(what, f"{words[0]}: {said or f'status {done.returncode}'}", "")
+        raise RunnerError(what, f"{words[0]}: {said or f'status {done.returncode}'}", fix)

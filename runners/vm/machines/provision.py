@@ -9,18 +9,18 @@ import shutil
 from pathlib import Path
 
 from tare.runners.base import RunnerError
-from tare.runners.vm.domain import Disk
+from tare.runners.vm.domain import Disk, Format
 from tare.runners.vm.machines import place
 from tare.runners.vm.options import Provision
 
 #: linux/fs.h: a file becomes a copy that shares all blocks with another one.
 _FICLONE = 0x40049409
-_QEMU_IMG = "apt-get install qemu-utils"
+QEMU_IMG = "apt-get install qemu-utils"
 _MAGIC = b"QFI\xfb"  # qcow2.txt of QEMU's documentation
 _CHUNK = 1 << 20
 
 
-def format_of(file: Path) -> str:
+def format_of(file: Path) -> Format:
     """``qcow2`` or ``raw``, by the first bytes. Raises OSError."""
     with file.open("rb") as stream:
         return "qcow2" if stream.read(4) == _MAGIC else "raw"
@@ -36,7 +36,7 @@ def provide(how: Provision, base: Disk, target: Path) -> Disk:
     try:
         if how == "overlay":
             words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", base.format, "-b", str(base.path), str(target)]
-            place.run(words, what, _QEMU_IMG)
+            place.run(words, what, QEMU_IMG)
         elif how == "copy":
             _copy(base.path, target)
         else:
