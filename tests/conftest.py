@@ -51,6 +51,7 @@ REQUIREMENTS = {
     "kvm": "hardware acceleration that a Linux guest gets through",
     "latin": "a locale that is not UTF-8 (apt-get install locales)",
     "libvirt": "libvirt-python with the QEMU driver",
+    "machine": "what makes the disk of a machine (mtools, dosfstools, syslinux, fdisk), and qemu-img",
     "mmdebstrap": "mmdebstrap, and packages that apt reaches",
     "memory": "5 GiB of memory that are available",
     "lxc": "LXC's programs (lxc)",

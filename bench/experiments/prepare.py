@@ -14,7 +14,7 @@ from tare.bench.experiments.start import Contract, StartFailed, start
 from tare.bench.host import doctor
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.records.header import ImageRecord, ProbedSubject
-from tare.bench.records.readiness import Exec
+from tare.bench.records.readiness import Exec, Exit
 from tare.bench.records.resolved import Subject, Timing
 from tare.bench.records.rows import Outcome
 from tare.runners.base import DISK, Image, Prepared, Runner, RunnerError, Scratch, Support
@@ -150,6 +150,9 @@ def prepare(
     where = replace(scratch, directory=directory)
     prepared = cleanup.enter_context(runners.load(subject.runner).prepare(spec, subject.options, where))
     if prepared.original is not None:
+        if subject.workload is not None and isinstance(subject.workload.ready, Exit):
+            why = "the workload has ended when it is ready, and its machine with it"
+            raise RunnerError("no state can be saved", why, "boot it in another way, or give it another ready")
         contract = Contract(ready=subject.ready(Timing()), timeout_s=_ORIGINAL_S)
         try:
             with ExitStack() as stack:

@@ -50,12 +50,12 @@ def probe(options: Options, cache: Path) -> Support:
     try:
         wanted = read(options)
         _check_host()
-        kernel = find(cache, wanted.kernel)
-        facts["guest kernel"] = kernel.describe()
-        if not wanted.from_disk:
-            direct.added(wanted.balloon, kernel, cache)
-        else:
+        kernel = _kernel(wanted, cache)
+        facts["guest kernel"] = kernel.describe() if kernel else "that of the disk"
+        if wanted.from_disk:
             system.variables(wanted.firmware)
+        else:
+            direct.added(wanted.balloon, find(cache, wanted.kernel), cache)
         with leftovers.unmade_machine_cgroups(), connect(wanted.uri, cache) as hypervisor:
             facts["libvirt"] = hypervisor.libvirt_version
             facts["qemu"] = hypervisor.qemu_version
@@ -66,7 +66,7 @@ def probe(options: Options, cache: Path) -> Support:
     except OSError as error:
         return Support(ok=False, why=str(error), fix="tare doctor", facts=facts)
     reclaims = "" if wanted.balloon == "none" else "its balloon"
-    started = "a disk by firmware" if wanted.from_disk else f"Linux {kernel.release}"
+    started = f"Linux {kernel.release}" if kernel and not wanted.from_disk else f"a disk by {wanted.firmware}"
     version = f"QEMU {facts['qemu']}, libvirt {facts['libvirt']}, {started}"
     unreached = _unreached(wanted)
     if unreached:
@@ -94,6 +94,13 @@ def _unreached(wanted: Wanted) -> str:
     return network.trouble()
 
 
+def _kernel(wanted: Wanted, cache: Path) -> Kernel | None:
+    """The kernel that guests start, or a probe guest; None where there is neither. Raises RunnerError."""
+    if wanted.from_disk and wanted.accelerator == "tcg":
+        return None
+    return find(cache, wanted.kernel)
+
+
 def _architecture() -> str:
     return os.uname().machine
 
@@ -103,7 +110,9 @@ def _check_host() -> None:
         raise RunnerError("the runner vm works only on x86-64", f"this host is {found}", "run it on an x86-64 host")
 
 
-def _accelerate(hypervisor: Hypervisor, wanted: Wanted, kernel: Kernel, cache: Path) -> tuple[Accelerator, Cpu, str]:
+def _accelerate(
+    hypervisor: Hypervisor, wanted: Wanted, kernel: Kernel | None, cache: Path
+) -> tuple[Accelerator, Cpu, str]:
     """Accelerator, processor model, and what is known of KVM. Raises RunnerError if KVM is demanded and fails."""
     accelerator, cpu, known = _proved(hypervisor, wanted, kernel, cache)
     if not wanted.cpu:
@@ -116,8 +125,8 @@ def _accelerate(hypervisor: Hypervisor, wanted: Wanted, kernel: Kernel, cache: P
     return accelerator, wanted.cpu, known
 
 
-def _proved(hypervisor: Hypervisor, wanted: Wanted, kernel: Kernel, cache: Path) -> tuple[Accelerator, Cpu, str]:
-    if wanted.accelerator == "tcg":
+def _proved(hypervisor: Hypervisor, wanted: Wanted, kernel: Kernel | None, cache: Path) -> tuple[Accelerator, Cpu, str]:
+    if wanted.accelerator == "tcg" or kernel is None:
         return "tcg", "max", "not tried: the scenario asks for emulation"
     with stage(hypervisor) as directory:
         # The built-in root filesystem, so that the proof is about this host and not about a scenario's files.
@@ -144,7 +153,9 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
     wanted = read(options)
     _check_host()
     _check_spec(spec)
-    kernel = find(scratch.cache, wanted.kernel)
+    kernel = _kernel(wanted, scratch.cache)
+    if wanted.hugepages:
+        _check_hugepages(spec.memory_bytes)
     with ExitStack() as stack:
         stack.enter_context(leftovers.unmade_machine_cgroups())
         hypervisor = stack.enter_context(connect(wanted.uri, scratch.cache))
@@ -167,7 +178,9 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             recipe = stack.enter_context(cloud.recipe(spec, wanted, hypervisor, directory, scratch.cache, tap=tap))
         else:
             recipe = stack.enter_context(
-                direct.recipe(spec, wanted, kernel, hypervisor, directory, scratch.cache, tap=tap)
+                direct.recipe(
+                    spec, wanted, find(scratch.cache, wanted.kernel), hypervisor, directory, scratch.cache, tap=tap
+                )
             )
         machines = _Machines(hypervisor, hardware, recipe, wanted, directory)
 
@@ -249,6 +262,20 @@ class _Machines:
             disks=own.disks,
         )
         return domain_xml(name, self._hardware, own.boot, console=console, log=log, links=links)
+
+
+def _check_hugepages(memory_bytes: int, meminfo: Path = Path("/proc/meminfo")) -> None:
+    """Raise RunnerError unless the host has reserved huge pages for one guest, and a place to get them."""
+    said = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    size = int(said.get("Hugepagesize", "0 kB").split()[0]) << 10
+    free = int(said.get("HugePages_Free", "0"))
+    needed = -(-memory_bytes // size) if size else 0
+    if not size or free < needed:
+        why = f"{free} of {size >> 10} KiB are free, {needed} are needed for each instance"
+        raise RunnerError("there are not enough huge pages", why, f"sysctl vm.nr_hugepages={needed} (for one instance)")
+    if not any(line.split()[2:3] == ["hugetlbfs"] for line in Path("/proc/mounts").read_text().splitlines()):
+        fix = "mkdir -p /dev/hugepages; mount -t hugetlbfs none /dev/hugepages"
+        raise RunnerError("QEMU cannot get huge pages", "no hugetlbfs is mounted", fix)
 
 
 def _check_spec(spec: Spec) -> None:

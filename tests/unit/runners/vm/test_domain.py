@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tare.runners.base import RunnerError
-from tare.runners.vm.domain import Balloon, DirectBoot, Disk, DiskBoot, Hardware, Links, command_line, domain_xml
+from tare.runners.vm.domain import (
+    Balloon,
+    Bus,
+    DirectBoot,
+    Disk,
+    DiskBoot,
+    FirmwareBoot,
+    Hardware,
+    Links,
+    command_line,
+    domain_xml,
+)  # fmt: skip
 
 HARDWARE = Hardware(
     accelerator="tcg", machine="q35", cpu="max", cpus=2, memory_bytes=128 << 20, emulator="/usr/bin/qemu-system-x86_64"
@@ -172,3 +183,88 @@ def next_args(line: str) -> list[str]:
 def test_every_word_arrives_as_it_was(words: list[str]) -> None:
     line = command_line(("/payload", *words), [])
     assert next_args(line)[8:] == words
+
+
+def described(hardware: Hardware = HARDWARE, links: Links | None = None, *, by_hand: bool = False) -> ET.Element:
+    boot = FirmwareBoot()
+    paths = {"console": None, "log": None} if by_hand else {"console": Path("/run/c"), "log": Path("/run/l")}
+    return ET.fromstring(domain_xml("tare-1", hardware, boot, **paths, links=links))
+
+
+def test_firmware_is_told_to_speak_and_starts_the_first_disk() -> None:
+    domain = described(links=Links(disks=(Disk(path=Path("/a"), format="qcow2", cache="none"),)))
+    boot, bios = domain.find("os/boot"), domain.find("os/bios")
+    assert boot is not None
+    assert boot.get("dev") == "hd"
+    assert bios is not None
+    assert bios.get("useserial") == "yes"
+    assert domain.find("os/kernel") is None
+    driver = domain.find("devices/disk/driver")
+    assert driver is not None
+    assert driver.attrib == {"name": "qemu", "type": "qcow2", "cache": "none"}
+
+
+def test_uefi_has_its_program_and_variables_of_the_guest_s_own() -> None:
+    boot = FirmwareBoot(loader=Path("/CODE.fd"), variables=Path("/mine.fd"), empty=Path("/VARS.fd"))
+    text = domain_xml("tare-1", HARDWARE, boot, console=Path("/c"), log=Path("/l"))
+    domain = ET.fromstring(text)
+    loader, kept = domain.find("os/loader"), domain.find("os/nvram")
+    assert loader is not None
+    assert (loader.text, loader.get("readonly"), loader.get("type")) == ("/CODE.fd", "yes", "pflash")
+    assert kept is not None
+    assert (kept.text, kept.get("template")) == ("/mine.fd", "/VARS.fd")
+
+
+@pytest.mark.parametrize(
+    ("buses", "names"),
+    [
+        (("virtio", "virtio"), ["vda", "vdb"]),
+        (("sata", "virtio"), ["sda", "vda"]),
+        (("scsi", "scsi"), ["sda", "sdb"]),
+        (("ide", "ide"), ["hda", "hdb"]),
+    ],
+)
+def test_disks_are_counted_as_their_bus_counts_them(buses: tuple[Bus, Bus], names: list[str]) -> None:
+    domain = described(links=Links(disks=tuple(Disk(path=Path("/a"), bus=bus) for bus in buses)))
+    assert [one.get("dev") for one in domain.iterfind("devices/disk/target")] == names
+    controllers = [one.get("model") for one in domain.iterfind("devices/controller") if one.get("type") == "scsi"]
+    assert controllers == (["virtio-scsi"] if "scsi" in buses else [])
+    slots = [one.get("slot") for one in domain.iterfind("devices/*/address")]
+    assert len(slots) == len(set(slots))
+
+
+def test_a_disk_may_be_read_only_known_by_a_number_and_forget_what_is_written() -> None:
+    domain = described(links=Links(disks=(Disk(path=Path("/a"), read_only=True, serial="s", transient=True),)))
+    disk = domain.find("devices/disk")
+    assert disk is not None
+    assert (disk.find("readonly") is not None, disk.findtext("serial"), disk.find("transient") is not None) == (
+        True,
+        "s",
+        True,
+    )
+
+
+def test_by_hand_its_ports_are_terminals() -> None:
+    ports = list(described(by_hand=True).iterfind("devices/serial"))
+    assert [(port.get("type"), port.find("source")) for port in ports] == [("pty", None)] * 2
+
+
+def test_a_model_of_a_processor_and_huge_pages() -> None:
+    domain = described(dataclasses.replace(HARDWARE, cpu="Haswell-noTSX", hugepages=True))
+    model = domain.find("cpu/model")
+    assert model is not None
+    assert (model.text, model.get("fallback")) == ("Haswell-noTSX", "forbid")
+    assert domain.find("memoryBacking/hugepages") is not None
+    assert described().find("memoryBacking") is None
+
+
+def test_qemu_s_own_network_is_no_tap() -> None:
+    card = described(links=Links(user=True)).find("devices/interface")
+    assert card is not None
+    assert (card.get("type"), card.find("target")) == ("user", None)
+
+
+def test_a_kernel_that_is_told_to_speaks_from_its_first_line_on() -> None:
+    words = command_line(("/init",), (), told=True).split()
+    assert {"earlyprintk=ttyS0,115200", "loglevel=6"} <= set(words)
+    assert "quiet" not in words
