@@ -133,7 +133,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     ],
     ids=lambda options: "-".join(options.values()) or "default",
 )
-def test_a_disk_boots_in_every_machine(stage: Stage, tmp_path: Path, options: dict[str, str]) -> None:
+def test_a_disk_boots_in_every_machine(stage: Stage, tmp_path: Path, options: dict[str, Any]) -> None:
     disk = bootable(tmp_path / "disk.raw")
     before = disk.read_bytes()
     made = stage.made(f"disk:{disk}", Mark(), boot="cloud", **options)
