@@ -65,13 +65,13 @@ class Stage:
     stack: ExitStack
     count: int = 0
 
-    def made(self, image: str, ready: Ready, *command: str, memory_mib: int = 64, **options: Any) -> prepare.Ready:
+    def made(self, image: str, ready: Ready, *command: str, memory_mib: int = 128, **options: Any) -> prepare.Ready:
         tried = self.tried(image, ready, *command, memory_mib=memory_mib, **options)
         assert tried.ready is not None, tried.support.why
         return tried.ready
 
     def tried(
-        self, image: str, ready: Ready, *command: str, memory_mib: int = 64, **options: Any
+        self, image: str, ready: Ready, *command: str, memory_mib: int = 128, **options: Any
     ) -> prepare.Preparation:
         self.count += 1
         subject = Subject(

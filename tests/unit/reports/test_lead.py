@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -282,6 +283,39 @@ def test_a_workload_that_does_not_say_when_it_begins_has_one_phase_after_created
     assert "to the first instruction" not in page.split('id="phases"')[1].split("</figure>")[0].split("<svg")[0]
     assert "first instruction to ready: no" not in page
     assert "kernel starts, and then the command" in page
+
+
+def test_a_guest_that_says_how_far_it_is_has_a_phase_between_any_two_points(tmp_path: Path) -> None:
+    path = synthetic.write_run(tmp_path / "run", [synthetic.subject(one) for one in ("process", "vm")])
+    rows = [json.loads(row) for row in (path / "samples.jsonl").read_text().splitlines()]
+    more = {
+        "provisioned": 0.01,
+        "firmware": 0.9,
+        "kernel": 1.2,
+        "initramfs": 2.0,
+        "init": 3.0,
+    }  # of the time to created
+    for row in [one for one in rows if one["subject"] == "vm" and one["metric"] == "created_seconds"]:
+        rows += [{**row, "metric": f"{name}_seconds", "value": row["value"] * part} for name, part in more.items()]
+    (path / "samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    analysed = reports.analyse(store.load(path))
+    vm = next(one for one in analysed.report.subjects if one.label == "vm")
+    phases = [one for one in vm.phases if one.span == "start"]
+    assert [one.name for one in phases] == [
+        "requested to provisioned",
+        "provisioned to firmware",
+        "firmware to created",  # the firmware spoke before libvirt did
+        "created to kernel",
+        "kernel to initramfs",
+        "initramfs to init",
+        "init to first instruction",
+        "first instruction to ready",
+    ]
+    assert sum(one.duration for one in phases) == pytest.approx(vm.figure("ready_seconds").median, rel=0.01)
+    assert sum(one.share for one in phases) == pytest.approx(1)
+    page = reports.html(analysed)
+    for words in ("until provisioned", "until the firmware hands over", "until the kernel runs"):
+        assert words in page
 
 
 def test_what_attempts_cannot_see_is_said_beside_the_contract(tmp_path: Path) -> None:

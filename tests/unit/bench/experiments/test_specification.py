@@ -11,6 +11,7 @@ from tare.bench.experiments import specification
 from tare.bench.records.readiness import Exit, Ready, Tcp
 from tare.bench.records.resolved import Subject, Workload
 from tare.runners.base import RunnerError, Spec, User
+from tare.runners.image import sources
 from tare.runners.image.tree import plain
 
 
@@ -64,3 +65,19 @@ def test_a_directory_must_be_there(root: Path, cwd: str) -> None:
 def test_the_port_of_its_readiness_is_one_of_its_ports(root: Path) -> None:
     assert made(root, ready=Tcp(port=80)).ports == (80,)
     assert made(root, ready=Tcp(port=80), ports=(80, 443)).ports == (80, 443)
+
+
+def test_a_whole_machine_starts_by_itself_and_is_told_nothing(tmp_path: Path) -> None:
+    (tmp_path / "disk").touch()
+    image = sources.find(f"disk:{tmp_path}/disk", tmp_path / "cache")
+
+    def of(**about: Any) -> Spec:
+        work = Workload(image=image.source, **about)
+        subject = Subject(label="x", runner="vm", workload=work, memory_bytes=1 << 26, cpus=1)
+        return specification.of(subject, image)
+
+    spec = of(ready=Tcp(port=22))
+    assert (spec.argv, spec.ports, spec.custom) == ((), (22,), True)
+    for said in ({"command": ("/bin/sh",)}, {"env": {"A": "b"}}, {"cwd": "/srv"}, {"user": "one"}):
+        with pytest.raises(RunnerError, match="cannot be said"):
+            of(ready=Tcp(port=22), **said)

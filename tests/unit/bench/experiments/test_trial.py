@@ -19,7 +19,7 @@ from tare.bench.experiments.trial import TrialResult
 from tare.bench.host.interrupts import Interrupts, TrialTimeout
 from tare.bench.readiness.console import Console
 from tare.bench.records.readiness import Mark as ByMark
-from tare.runners.base import Mark, RunnerError
+from tare.runners.base import DiskUse, Mark, RunnerError
 from tare.runners.launch import drain
 from tests.unit.still import Still
 
@@ -274,3 +274,27 @@ def test_handlers_are_given_back() -> None:
     with Interrupts():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_how_far_a_guest_is_and_what_its_disk_takes_are_figures_where_they_are_known() -> None:
+    class OnDisk(Fake):
+        def disk(self) -> DiskUse | None:
+            return DiskUse(made_bytes=4096, now_bytes=8192)
+
+    @contextmanager
+    def launch(_name: str, mark: Mark) -> Iterator[Fake]:
+        reader, writer = os.pipe2(os.O_NONBLOCK)
+        for phase in ("provisioned", "firmware", "created", "kernel", "initramfs", "init"):
+            mark(phase)
+        os.write(writer, b"tare ready\n")
+        yield OnDisk(reader)
+        mark("stopped")
+        drain.close(reader)
+        os.close(writer)
+
+    values = weighed(launch).values
+    order = ["provisioned", "firmware", "created", "kernel", "initramfs", "init", "ready"]
+    assert sorted(order, key=lambda phase: values[f"{phase}_seconds"]) == order
+    assert "first_seconds" not in values
+    assert (values["provisioned_bytes"], values["disk_bytes"]) == (4096.0, 8192.0)
+    assert "disk_bytes" not in weighed(launching(b"tare ready\n")).values

@@ -230,6 +230,35 @@ shutil.copy("{made}", sys.argv[-1])
     assert sources.find("debian:bookworm+curl+nginx", tmp_path / "cache") == image
 
 
+def test_a_whole_system_is_a_debian_that_boots_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = write(tmp_path / "made.tar", [folder("boot"), file("boot/vmlinuz-1", b"kernel")])
+    program(tmp_path / "bin", "mmdebstrap", f"""
+pathlib.Path("{tmp_path}/argv").write_text(json.dumps(sys.argv[1:]))
+shutil.copy("{made}", sys.argv[-1])
+""", monkeypatch)  # fmt: skip
+    image = sources.find("os:bookworm+nginx", tmp_path / "cache")
+    assert image.source == "os:bookworm+nginx"
+    argv = (tmp_path / "argv").read_text()
+    for package in ("nginx", "linux-image-cloud-amd64", "systemd-sysv", "systemd-boot-efi", "initramfs-tools"):
+        assert package in argv
+    with pytest.raises(RunnerError, match="no name of a suite") as caught:
+        sources.find("os:-x", tmp_path / "cache")
+    assert "os:SUITE" in caught.value.fix
+
+
+def test_a_disk_is_an_image_that_only_its_own_system_looks_into(tmp_path: Path) -> None:
+    (tmp_path / "one.qcow2").write_bytes(b"QFI\xfb")
+    image = sources.find(f"disk:{tmp_path}/one.qcow2", tmp_path / "cache")
+    assert (image.config.machine, image.shape("machine")) == (True, tmp_path / "one.qcow2")
+    assert list(image.directory.iterdir()) == []
+    assert len(image.digest) == 16
+    with pytest.raises(RunnerError, match="no shape 'tar'") as caught:
+        image.shape("tar")
+    assert "cloud" in caught.value.fix
+    with pytest.raises(RunnerError, match="no such file"):
+        sources.find(f"disk:{tmp_path}/none", tmp_path / "cache")
+
+
 def test_what_apt_said_first_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "bin", "mmdebstrap", """
 print("I: running", "Err:2 there", "E: there is no package x", "E: apt-get failed", sep="\\n", file=sys.stderr)
