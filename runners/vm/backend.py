@@ -55,7 +55,7 @@ def probe(options: Options, cache: Path) -> Support:
         if wanted.from_disk:
             system.variables(wanted.firmware)
         else:
-            direct.added(wanted.balloon, find(cache, wanted.kernel), cache)
+            direct.added(wanted, find(cache, wanted.kernel), cache)
         with leftovers.unmade_machine_cgroups(), connect(wanted.uri, cache) as hypervisor:
             facts["libvirt"] = hypervisor.libvirt_version
             facts["qemu"] = hypervisor.qemu_version

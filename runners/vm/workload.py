@@ -49,12 +49,12 @@ def most_bytes(memory_bytes: int) -> int:
 @contextmanager
 def assembled(
     spec: Spec, kernel: Kernel, root: Root, drivers: tuple[str, ...], cache: Path, *, networked: bool | None = None,
-    driven: bool = False, tells: bool = False,
+    driven: bool = False, tells: bool = False, mmio: bool = False,
 ) -> Iterator[Bootable]:  # fmt: skip
     """What a guest of *spec* boots from, with the modules *drivers*, too. Raises RunnerError.
 
     It is *networked* where it has ports, if nothing is said; one that is *driven* has the driver, and no address. One
-    that *tells* says how far it is.
+    that *tells* says how far it is. *mmio*: its machine has no PCI.
     """
     on_disk = _on_disk(spec, root)
     networked = bool(spec.ports) if networked is None else networked
@@ -63,6 +63,7 @@ def assembled(
         wanted += modules.NETWORK
     if on_disk:
         wanted += modules.DISK
+    wanted = modules.on_mmio(wanted) if mmio else wanted
     # A kernel of the user's own comes without modules: they must be built in, or the init says what is missing.
     names = modules.order(kernel.modules, wanted) if kernel.modules is not None else ()
     files = [kernel.modules / f"{name}.ko" for name in names] if kernel.modules is not None else []

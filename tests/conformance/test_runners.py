@@ -55,6 +55,7 @@ NEEDS = {
     "containerd": ("root", "cgroups", "containerd"),
     "vm": ("qemu", "libvirt"),
     "vm/direct-disk": ("qemu", "libvirt"),
+    "vm/microvm": ("qemu", "libvirt"),
     "vm/restore": ("qemu", "libvirt"),
 }
 #: Subjects that are a runner with options; each other one is named as its runner.
@@ -64,10 +65,11 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "podman/runc": ("podman", {"runtime": "runc"}),
     "podman/rootless": ("podman", {"runtime": "runc", "user": USER}),
     "vm/direct-disk": ("vm", {"boot": "direct-disk", "accelerator": "tcg"}),
+    "vm/microvm": ("vm", {"machine": "microvm", "accelerator": "tcg"}),
     "vm/restore": ("vm", {"boot": "restore", "accelerator": "tcg"}),
 }
 #: Those that are one machine or another.
-MACHINES = ("vm", "vm/direct-disk", "vm/restore")
+MACHINES = ("vm", "vm/direct-disk", "vm/microvm", "vm/restore")
 #: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
 REAL = sorted(set(NEEDS) - {"null"})
 #: Those whose instances begin with what the test sees: a saved state has begun before.

@@ -6,14 +6,19 @@ import os
 import secrets
 import select
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tare.runners.base import RunnerError, Scratch, Spec
+from tare.bench.experiments import start
+from tare.bench.experiments.startup import start_and_stop
+from tare.bench.host.interrupts import Interrupts
+from tare.bench.records.readiness import Mark
+from tare.runners.base import Instance, RunnerError, Scratch, Spec
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.kernel import find
 from tare.runners.image.rootfs import payload_root
@@ -47,24 +52,41 @@ def _answers() -> bool:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[None]:
-    """libvirtd and virtlogd, started here and ended by their ids; one that runs already is used as it is."""
+def daemons(tmp_path: Path) -> Iterator[Callable[[], int]]:
+    """What starts libvirtd, and virtlogd the first time, and gives the former's number; all are ended by their ids."""
     require("root", os.geteuid() == 0, "a system daemon is started by root")
     require("libvirt", connection.libvirt is not None, "import libvirt failed")
-    if _answers():
-        yield
-        return
     programs = [shutil.which(name, path="/usr/sbin:/usr/bin:/sbin") for name in ("virtlogd", "libvirtd")]
     require("libvirt", all(programs), "virtlogd or libvirtd is not installed")
     (tmp_path / "dev").mkdir()
     with ExitStack() as stack:
-        for program in filter(None, programs):
+
+        def begin(program: str) -> int:
             command = ["unshare", "--mount", "sh", "-c", PRIVATE, "sh", str(tmp_path / "dev"), program]
             with (tmp_path / "log").open("a") as log:
                 process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
             stack.callback(process.terminate)
-        wait_until(_answers, DEADLINE_S, what="libvirtd's answer")
-        yield
+            return process.pid
+
+        logs, libvirtd = (str(program) for program in programs)
+
+        def running() -> int:
+            require("libvirt", not _answers(), "a daemon of the host's own must not be killed")
+            pid = begin(libvirtd)
+            wait_until(_answers, DEADLINE_S, what="libvirtd's answer")
+            return pid
+
+        begin(logs)
+        yield running
+
+
+@pytest.fixture
+def daemon(request: pytest.FixtureRequest) -> None:
+    """A libvirtd; one that runs already is used as it is."""
+    require("root", os.geteuid() == 0, "a system daemon is started by root")
+    require("libvirt", connection.libvirt is not None, "import libvirt failed")
+    if not _answers():
+        request.getfixturevalue("daemons")()
 
 
 def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
@@ -96,3 +118,30 @@ def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
     ):
         assert own.connection.getURI() != hypervisor.connection.getURI()  # a daemon is reached beside the own driver
         assert [domain.name() for domain in hypervisor.connection.listAllDomains()] == []
+
+
+def test_a_daemon_that_dies_in_the_middle_of_a_trial_is_an_outcome_and_the_next_one_asks_again(
+    daemons: Callable[[], int], tmp_path: Path
+) -> None:
+    dead = daemons()
+    prefix = f"tare-{secrets.token_hex(3)}"
+    spec = Spec(argv=("/payload",), image=plain(payload_root(cache_dir())), memory_bytes=128 << 20, cpus=1)
+    scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=prefix)
+    contract = start.Contract(ready=Mark(), timeout_s=DEADLINE_S)
+    with backend.prepare(spec, OPTIONS, scratch) as prepared, Interrupts() as interrupts:
+        pids: list[int] = []
+
+        @contextmanager
+        def launch(name: str, mark: Callable[[str], None]) -> Iterator[Instance]:
+            with prepared.launch(name, mark) as guest:
+                pids.extend(guest.pids())
+                os.kill(dead, signal.SIGKILL)
+                yield guest
+
+        lost = start_and_stop(launch, f"{prefix}-1", contract, interrupts=interrupts, cpu_ns=None)
+        assert lost.status == "failed"
+        assert "libvirt could not destroy the domain" in lost.reason
+        wait_until(lambda: not Path(f"/proc/{pids[0]}").exists(), 10, what="the end of QEMU")
+        daemons()
+        again = start_and_stop(prepared.launch, f"{prefix}-2", contract, interrupts=interrupts, cpu_ns=None)
+        assert again.status == "ok", again.reason

@@ -13,7 +13,7 @@ from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel
 from tare.runners.vm import inside, workload
 from tare.runners.vm.connection import Hypervisor
-from tare.runners.vm.domain import Balloon, DirectBoot, Disk, command_line
+from tare.runners.vm.domain import DirectBoot, Disk, command_line
 from tare.runners.vm.machines import Own, Recipe
 from tare.runners.vm.machines.place import reachable
 from tare.runners.vm.options import Wanted
@@ -34,13 +34,14 @@ def recipe(
                 workload.assembled(
                     spec, kernel, wanted.root, balloon, cache,
                     networked=tap, driven=wanted.network == "user", tells=wanted.timeline,
+                    mmio=wanted.machine == "microvm",
                 )
             )  # fmt: skip
             image, words = made.initrd, command_line((inside.INIT,), (), told=wanted.timeline)
             if made.disk is not None:
                 disks = (Disk(path=reachable(hypervisor, made.disk, directory), read_only=True),)
         else:
-            drivers = added(wanted.balloon, kernel, cache)
+            drivers = added(wanted, kernel, cache)
             image = initramfs(cache, spec.rootfs, *drivers)
             argv = (modules.LOADER, *spec.argv) if drivers else spec.argv
             words = command_line(argv, spec.env, told=wanted.timeline)
@@ -69,9 +70,9 @@ def recipe(
         )
 
 
-def added(balloon: Balloon, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
-    """What the initramfs of the payload has besides it, for a *balloon*. Raises RunnerError."""
-    if balloon == "none":
+def added(wanted: Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
+    """What the initramfs of the payload has besides it, for a balloon. Raises RunnerError."""
+    if wanted.balloon == "none":
         return ()
     if kernel.modules is None:
         raise RunnerError(
@@ -79,4 +80,5 @@ def added(balloon: Balloon, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
             f"the kernel {kernel.path} was given, and there are no modules for it",
             "leave out the option kernel: the kernel from a package has modules",
         )
-    return (modules.tree(kernel.modules, modules.BALLOON, cache),)
+    names = modules.on_mmio(modules.BALLOON) if wanted.machine == "microvm" else modules.BALLOON
+    return (modules.tree(kernel.modules, names, cache),)

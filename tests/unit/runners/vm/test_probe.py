@@ -36,7 +36,7 @@ def kernel(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"machine": "microvm"}, "microvm"),
+        ({"machine": "isapc"}, "isapc"),
         ({"accelerator": "hvf"}, "hvf"),
         ({"uri": "qemu+ssh://elsewhere/system"}, "local socket"),
         ({"uri": "xen:///system"}, "xen"),
