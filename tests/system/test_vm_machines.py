@@ -12,9 +12,8 @@ import secrets
 import shutil
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,13 @@ from tare.bench.host.interrupts import Interrupts
 from tare.bench.readings.processes import pss_bytes
 from tare.bench.records.readiness import Exec, Exit, Line, Mark, Ready, Tcp
 from tare.bench.records.resolved import Subject, Workload
-from tare.runners.base import RunnerError, Scratch
+from tare.runners.base import Instance, RunnerError, Scratch
 from tare.runners.image import sources
 from tare.runners.image.cache import cache_dir
 from tare.runners.vm import backend, leftovers
 from tare.runners.vm.connection import EMBEDDED, connect, runtime_directory
 from tare.runners.vm.guest import Guest
-from tests.conftest import require, wait_until
+from tests.conftest import require
 
 MIB = 1 << 20
 #: Long enough for an emulated Debian on a loaded host.
@@ -251,35 +250,19 @@ def test_a_machine_that_is_killed_is_an_outcome_and_the_next_one_starts(stage: S
     ready = Line(pattern="never said")
     made = stage.made(f"disk:{disk}", ready, boot="cloud")
 
-    def kill() -> None:
-        found: list[int] = []
+    @contextmanager
+    def launch(name: str, mark: Callable[[str], None]) -> Iterator[Instance]:
+        with made.prepared.launch(name, mark) as guest:
+            for pid in guest.pids():
+                os.kill(pid, signal.SIGKILL)
+            yield guest
 
-        def looked() -> bool:
-            found[:] = [pid for pid, name in emulators() if stage.scratch.prefix in name]
-            return bool(found)
-
-        wait_until(looked, 30, what="QEMU")
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    with pytest.raises(start.StartFailed) as caught:
-        stage.begin(made, ready, timeout_s=30)
-    killer.join()
-    assert caught.value.status == "failed"
+    contract = start.Contract(ready=ready, timeout_s=30)
+    with Interrupts() as interrupts:
+        ended = start_and_stop(launch, f"{stage.scratch.prefix}-8", contract, interrupts=interrupts, cpu_ns=None)
+    assert ended.status == "failed"
+    assert "QEMU ended with exit code -9" in ended.reason
     assert stage.begin(made, Line(pattern="waiting")).stamps["ready"]
-
-
-def emulators() -> Iterator[tuple[int, str]]:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = os.fsdecode((entry / "cmdline").read_bytes()).split("\0")
-            except OSError:
-                continue
-            if name := leftovers.guest_name(words):
-                yield int(entry.name), name
 
 
 def test_a_processor_that_nobody_knows_and_huge_pages_that_are_not_there_are_refused(
@@ -386,8 +369,7 @@ def test_the_same_debian_boots_with_its_root_on_a_disk_and_says_that_it_panicked
 def test_debian_boots_by_uefi_and_shows_its_login_prompt(stage: Stage, debian: str) -> None:
     ready = Line(pattern="login: ")
     made = stage.made(debian, ready, "/sbin/init", memory_mib=512, boot="disk", firmware="efi", provision="copy")
-    interrupts = Interrupts()
-    with interrupts:
+    with Interrupts() as interrupts:
         result = start_and_stop(
             made.prepared.launch,
             f"{stage.scratch.prefix}-9",
