@@ -173,9 +173,9 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         )
         tap = wanted.network == "tap" or (wanted.network == "auto" and bool(spec.ports))
         if wanted.boot == "disk":
-            recipe = stack.enter_context(system.recipe(spec, wanted, hypervisor, directory, scratch.cache, tap=tap))
+            recipe = stack.enter_context(system.recipe(spec, wanted, hypervisor, scratch.cache, tap=tap))
         elif wanted.boot == "cloud":
-            recipe = stack.enter_context(cloud.recipe(spec, wanted, hypervisor, directory, scratch.cache, tap=tap))
+            recipe = stack.enter_context(cloud.recipe(spec, wanted, hypervisor, scratch.cache, tap=tap))
         else:
             recipe = stack.enter_context(
                 direct.recipe(

@@ -36,6 +36,7 @@ except ImportError:
 __all__ = [
     "DIRECTORY_PREFIX",
     "EMBEDDED",
+    "LARGE",
     "Connection",
     "Domain",
     "Hypervisor",
@@ -49,6 +50,8 @@ __all__ = [
 Domain: TypeAlias = Any
 Connection: TypeAlias = Any
 
+#: Where large files go that a daemon's QEMU reads: what its user may enter, and no memory.
+LARGE = Path("/var/tmp")
 #: The option value that stands for the embedded driver.
 EMBEDDED = "qemu:///embed"
 #: How our short-lived directories begin; the number of the process that made it follows, so that it can be removed when

@@ -18,7 +18,7 @@ from pathlib import Path
 from tare.runners.base import PREFIX, RunnerError
 from tare.runners.container.cgroup.mountinfo import visible
 from tare.runners.image.cache import cache_dir
-from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
+from tare.runners.vm.connection import DIRECTORY_PREFIX, LARGE, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
 #: What a run (bench.host.workspace) or a proof (runners.vm.acceleration) calls its guests. A user's own guest may be
@@ -123,8 +123,9 @@ def sweep() -> list[str]:
 
 
 def _places() -> Iterator[Path]:
-    """Where directories of runs are: sockets in one, and initramfs of workloads in the cache."""
+    """Where directories of runs are: sockets in one, disks and initramfs of workloads in the cache, or for a daemon."""
     yield runtime_directory()
+    yield LARGE
     with suppress(RunnerError):
         yield cache_dir()
 

@@ -24,18 +24,15 @@ _META = "instance-id: tare\nlocal-hostname: tare\n"
 
 
 @contextmanager
-def recipe(
-    spec: Spec, wanted: Wanted, hypervisor: Hypervisor, directory: Path, cache: Path, *, tap: bool
-) -> Iterator[Recipe]:
-    """What guests of *spec* start from; files that QEMU reads, and a daemon could not, are in *directory*."""
+def recipe(spec: Spec, wanted: Wanted, hypervisor: Hypervisor, cache: Path, *, tap: bool) -> Iterator[Recipe]:
+    """What guests of *spec* start from. Raises RunnerError."""
     if not inside.is_init(spec):
         raise RunnerError(
             "boot = cloud runs no command", "a machine of your own runs what is on its disk, or in its user-data",
             'leave the command out, and say it in user_data; or boot = "disk"',
         )  # fmt: skip
-    image = place.reachable(hypervisor, spec.image.shape("machine"), directory)
-    base = Disk(path=image, format=provision.format_of(image), bus=wanted.disk_bus, cache=wanted.disk_cache)
-    if base.format == "qcow2":
+    image = spec.image.shape("machine")
+    if provision.format_of(image) == "qcow2":
         fix = "fetch the image again"
         place.run(["qemu-img", "check", "-q", str(image)], f"the image {image} is damaged", provision.QEMU_IMG, fix)
     files = {
@@ -45,7 +42,9 @@ def recipe(
     }
     with ExitStack() as stack:
         work = stack.enter_context(place.stage(hypervisor, cache))
-        # On virtio whatever the other is on: other buses have no disks that are only read, and all guests read this one.
+        image = place.reachable(hypervisor, image, work)
+        base = Disk(path=image, format=provision.format_of(image), bus=wanted.disk_bus, cache=wanted.disk_cache)
+        # On virtio whatever the other is on: other buses have no disk that is only read, and all guests read this one.
         seed = Disk(path=_seed(files, work), read_only=True)
         disk = system.Booting(base, (seed,), wanted, work)
         yield Recipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,19 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tare.runners.base import RunnerError
-from tare.runners.vm.connection import Hypervisor, make_directory
+from tare.runners.vm.connection import LARGE, Hypervisor, make_directory
 
 #: Debian has some where an ordinary user's PATH does not lead.
 _PLACES = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+_CHUNK = 1 << 20
 
 
 @contextmanager
 def stage(hypervisor: Hypervisor, where: Path | None = None) -> Iterator[Path]:
     """A directory that QEMU can read: a daemon runs it as a user who may enter neither $HOME nor mkdtemp's 0700.
 
-    It is in *where*, or where sockets go; for a daemon always there.
+    It is in *where*, for a daemon in its stead in :data:`LARGE`; or, where nothing is said, where sockets go.
     """
-    made = make_directory(where if hypervisor.embedded is not None else None)
+    made = make_directory(LARGE if where is not None and hypervisor.embedded is None else where)
     try:
         if hypervisor.embedded is None:
             made.chmod(0o711)
@@ -35,10 +39,35 @@ def reachable(hypervisor: Hypervisor, file: Path, directory: Path) -> Path:
     """*file* itself, or for a daemon a copy in *directory*: libvirt gives what a domain uses to QEMU's user."""
     if hypervisor.embedded is not None:
         return file
-    copy = directory / file.name
-    shutil.copyfile(file, copy)
-    copy.chmod(0o644)
-    return copy
+    target = directory / file.name
+    copy(file, target)
+    target.chmod(0o644)
+    return target
+
+
+def copy(file: Path, target: Path) -> None:
+    """Copy all of the data of *file* to the new file *target*; a hole stays a hole. Raises OSError.
+
+    By write(2), since other calls may share blocks instead.
+    """
+    with file.open("rb") as source, target.open("xb") as made:
+        size = os.fstat(source.fileno()).st_size
+        at = 0
+        while at < size:
+            try:
+                at = os.lseek(source.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # a hole to the end
+                    break
+                raise
+            end = os.lseek(source.fileno(), at, os.SEEK_HOLE)
+            source.seek(at)
+            made.seek(at)
+            while at < end:
+                data = source.read(min(_CHUNK, end - at))
+                made.write(data)
+                at += len(data)
+        made.truncate(size)
 
 
 def run(words: Sequence[str], what: str, install: str, fix: str = "") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import shutil
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from tare.runners.vm.options import Provision
 _FICLONE = 0x40049409
 QEMU_IMG = "apt-get install qemu-utils"
 _MAGIC = b"QFI\xfb"  # qcow2.txt of QEMU's documentation
-_CHUNK = 1 << 20
 
 
 def format_of(file: Path) -> Format:
@@ -38,7 +36,7 @@ def provide(how: Provision, base: Disk, target: Path) -> Disk:
             words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", base.format, "-b", str(base.path), str(target)]
             place.run(words, what, QEMU_IMG)
         elif how == "copy":
-            _copy(base.path, target)
+            place.copy(base.path, target)
         else:
             _reflink(base.path, target, what)
     except OSError as error:
@@ -62,28 +60,6 @@ def _why(error: OSError, target: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         why += f"; {shutil.disk_usage(target.parent).free >> 20} MiB are free in {target.parent}"
     return why
-
-
-def _copy(base: Path, target: Path) -> None:
-    """All of its data; a hole stays a hole. By write(2), since other calls may share blocks instead."""
-    with base.open("rb") as source, target.open("xb") as copy:
-        size = os.fstat(source.fileno()).st_size
-        at = 0
-        while at < size:
-            try:
-                at = os.lseek(source.fileno(), at, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # a hole to the end
-                    break
-                raise
-            end = os.lseek(source.fileno(), at, os.SEEK_HOLE)
-            source.seek(at)
-            copy.seek(at)
-            while at < end:
-                data = source.read(min(_CHUNK, end - at))
-                copy.write(data)
-                at += len(data)
-        copy.truncate(size)
 
 
 def _reflink(base: Path, target: Path, what: str) -> None:

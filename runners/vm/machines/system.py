@@ -34,20 +34,18 @@ _OVMF = (
 
 
 @contextmanager
-def recipe(
-    spec: Spec, wanted: Wanted, hypervisor: Hypervisor, directory: Path, cache: Path, *, tap: bool
-) -> Iterator[Recipe]:
-    """What guests of *spec* start from; files that QEMU reads, and a daemon could not, are in *directory*."""
+def recipe(spec: Spec, wanted: Wanted, hypervisor: Hypervisor, cache: Path, *, tap: bool) -> Iterator[Recipe]:
+    """What guests of *spec* start from. Raises RunnerError."""
     if not spec.custom:
         raise RunnerError(
             "boot = disk cannot start the payload's image", "there is no operating system in it",
             "give it a workload whose image is one: os:bookworm",
         )  # fmt: skip
-    image = place.reachable(hypervisor, spec.image.shape("machine"), directory)
-    base = Disk(path=image, bus=wanted.disk_bus, cache=wanted.disk_cache)
+    image = spec.image.shape("machine")
     told = inside.description(spec, networked=tap, command=not inside.is_init(spec))
     with ExitStack() as stack:
         work = stack.enter_context(place.stage(hypervisor, cache))
+        base = Disk(path=place.reachable(hypervisor, image, work), bus=wanted.disk_bus, cache=wanted.disk_cache)
         seed = _seed(told, work, cache)
         disk = Booting(base, (seed,), wanted, work)
         yield Recipe(

@@ -84,7 +84,7 @@ def test_a_disk_that_gets_full_leaves_nothing_and_says_how_much_is_free(
         target.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(provision, "_copy", full)
+    monkeypatch.setattr(place, "copy", full)
     with pytest.raises(RunnerError, match=r"No space left on device; \d+ MiB are free") as caught:
         provision.provide("copy", base, tmp_path / "own")
     assert "TARE_CACHE" in caught.value.fix
