@@ -14,16 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from tare.bench.experiments import start
+from tare.bench.experiments import prepare, start
 from tare.bench.experiments.startup import start_and_stop
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.records.readiness import Mark
+from tare.bench.records.resolved import Subject, Workload
 from tare.runners.base import Instance, RunnerError, Scratch, Spec
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.kernel import find
 from tare.runners.image.rootfs import payload_root
 from tare.runners.image.tree import plain
 from tare.runners.vm import backend, connection
+from tests import sectors
 from tests.conftest import require, wait_until
 
 URI = "qemu:///system"
@@ -145,3 +147,26 @@ def test_a_daemon_that_dies_in_the_middle_of_a_trial_is_an_outcome_and_the_next_
         daemons()
         again = start_and_stop(prepared.launch, f"{prefix}-2", contract, interrupts=interrupts, cpu_ns=None)
         assert again.status == "ok", again.reason
+
+
+@pytest.mark.parametrize(
+    "boot", [{"boot": "cloud"}, {"boot": "restore", "saved": "cloud"}], ids=lambda one: one["boot"]
+)
+def test_a_disk_boots_and_a_state_is_restored_through_a_daemon(
+    daemon: None, tmp_path: Path, boot: dict[str, str]
+) -> None:
+    require("machine", shutil.which("mcopy") and shutil.which("qemu-img"), "no mcopy or no qemu-img on PATH")
+    prefix = f"tare-{secrets.token_hex(3)}"
+    scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix=prefix)
+    disk = sectors.bootable(tmp_path / "disk.raw")
+    work = Workload(image=f"disk:{disk}", ready=Mark())
+    subject = Subject(
+        label="x", runner="vm", options={**OPTIONS, **boot}, workload=work, memory_bytes=128 << 20, cpus=1
+    )
+    with ExitStack() as helpers, ExitStack() as stack:
+        tried = prepare.try_subject(subject, prepare.images(cache_dir()), scratch, "1", helpers)
+        assert tried.ready is not None, tried.support.why
+        contract = start.Contract(ready=Mark(), timeout_s=DEADLINE_S)
+        begun = start.start(stack, tried.ready.prepared.launch, f"{prefix}-1", contract, interrupts=None)
+        assert begun.stamps["provisioned"] < begun.stamps["ready"]
+    assert list(connection.LARGE.glob(f"tare-vm-{os.getpid()}-*")) == []

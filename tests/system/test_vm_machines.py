@@ -35,25 +35,13 @@ from tare.runners.vm import backend, leftovers
 from tare.runners.vm.connection import EMBEDDED, connect, runtime_directory
 from tare.runners.vm.guest import Guest
 from tests.conftest import require
+from tests.sectors import bootable
 
 MIB = 1 << 20
 #: Long enough for an emulated Debian on a loaded host.
 DEADLINE_S = 240.0
-#: Writes the text after it to COM1; then again, for each byte that comes in there.
-SECTOR = bytes.fromhex(
-    "31c0 8ed8 be217c baf803 fc ac 84c0 7403 ee ebf8"  # si = text; dx = 0x3f8; lodsb, out until a NUL
-    "bafd03 ec a801 74fb baf803 ec ebe3"  # wait for a byte in; take it, and begin again
-)
 OS = "os:bookworm+busybox-static"
 PORT = 8080
-
-
-def bootable(file: Path, text: bytes = b"\ntare ready\n") -> Path:
-    """A disk of 8 MiB whose first sector says *text*."""
-    with file.open("wb") as stream:
-        stream.write((SECTOR + text + b"\0").ljust(510, b"\0") + b"\x55\xaa")
-        stream.truncate(8 * MIB)
-    return file
 
 
 @dataclass
