@@ -78,7 +78,7 @@ def probe(options: Options, cache: Path) -> Support:
         walls=("own kernel",),
         reclaims=reclaims,
         reached="" if unreached else network.REACHED,
-        enters="a port of virtio-serial",
+        enters="" if wanted.boot == "cloud" else "a port of virtio-serial",
         images=(HOST,),
         disks=wanted.boot == "cloud",
         facts=facts,
