@@ -127,6 +127,7 @@ class Attached:
                 if self.client.poll() is None or not (monitor is None or monitored.await_process(monitor, 1.0)):
                     self.kill()
                 if monitor is not None and not monitored.await_process(monitor, _STOP_S):
+                    self.kill()  # where its daemon has ended meanwhile, that is the reason, and is said
                     raise RunnerError(f"the monitor of {self.name} did not end after its container", f"pid {number}")
                 self._await_client()
             except RunnerError:
