@@ -26,13 +26,14 @@ from tare.runners.base import (
     Spec,
     Support,
 )
+from tare.runners.guest import inside, network, workload
 from tare.runners.image import modules
 from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel, find
 from tare.runners.image.rootfs import payload_root
 from tare.runners.image.sources import HOST, MAKE_ONE
 from tare.runners.payload import Payload
-from tare.runners.vm import acceleration, inside, leftovers, network, workload
+from tare.runners.vm import acceleration, leftovers
 from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect, make_directory
 from tare.runners.vm.domain import (
     BALLOONS,
@@ -75,6 +76,8 @@ OPTIONS: Mapping[str, Option] = {
         choices=BALLOONS,
     ),
 }
+#: Debian's cloud kernel 6.1 boots with this much, and not with 64 MiB.
+_LEAST_BYTES = 72 << 20
 _numbers = itertools.count(1)
 #: The guest's kernel looks for free blocks to report so long after some were freed, and again after as long
 #: (mm/page_reporting.c, PAGE_REPORTING_DELAY).
@@ -239,8 +242,8 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         made: workload.Bootable | None = None
         disk: Path | None = None
         if spec.custom:
-            balloon = () if wanted.balloon == "none" else modules.BALLOON
-            made = stack.enter_context(workload.assembled(spec, kernel, wanted.root, balloon, scratch.cache))
+            machine = _machine(kernel, wanted.balloon)
+            made = stack.enter_context(workload.assembled(spec, machine, wanted.root, scratch.cache))
             image, words = made.initrd, command_line((inside.INIT,), ())
             disk = _reachable(hypervisor, made.disk, directory) if made.disk is not None else None
         else:
@@ -282,6 +285,17 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         )
 
 
+def _machine(kernel: Kernel, balloon: Balloon) -> workload.Machine:
+    return workload.Machine(
+        devices=inside.Devices(disk="/dev/vda", link="eth0"),
+        least_bytes=_LEAST_BYTES,
+        modules=kernel.modules,  # a kernel of the user's own comes without
+        always=(*(() if balloon == "none" else modules.BALLOON), *modules.CONTROL),
+        for_network=modules.NETWORK,
+        for_disk=modules.DISK,
+    )
+
+
 def _drivers(wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
     """What the initramfs has besides the root filesystem, for the devices in *wanted*. Raises RunnerError."""
     if wanted.balloon == "none":
@@ -296,10 +310,10 @@ def _drivers(wanted: _Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
 
 
 def _check_spec(spec: Spec) -> None:
-    if spec.memory_bytes < workload.LEAST_MEMORY_BYTES:
+    if spec.memory_bytes < _LEAST_BYTES:
         raise RunnerError(
             f"{spec.memory_bytes >> 20} MiB are not enough for a virtual machine",
-            f"its kernel needs {workload.LEAST_MEMORY_BYTES >> 20} MiB to boot",
+            f"its kernel needs {_LEAST_BYTES >> 20} MiB to boot",
             "raise memory_mib",
         )
     if spec.image.source == HOST:
