@@ -40,6 +40,7 @@ from tare.bench.rounds import Rounds
 from tare.bench.scenario.plan import rounds_of
 from tare.runners import layers
 from tare.runners.base import RunnerError, Scratch
+from tare.runners.image import kept
 
 #: Between short trials nobody looks at other processes more often: it costs some milliseconds, and the caches' content.
 _LOOK_EVERY_S = 0.5
@@ -175,6 +176,7 @@ class TrialLoop:
     def _prepare(self, writer: RunWriter, session: Session, cleanup: ExitStack) -> dict[str, Ready]:
         """Probe and prepare every subject that a stretch before this one did not skip."""
         known = {record.label: record for record in self.header.subjects}
+        cleanup.enter_context(kept.in_use(session.scratch.cache))
         images = prepare.images(session.scratch.cache, self.scenario.rootfs, self.monitor.making)
         ready: dict[str, Ready] = {}
         for position, subject in enumerate(self.scenario.subjects):

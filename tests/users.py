@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,7 +59,9 @@ def end(uid: int) -> None:
 
 
 def remove_files(uid: int) -> None:
-    """Remove the files, not the directories, of the user *uid* from where all may write."""
+    """Remove what the user *uid* has where all may write."""
     for entry in files(uid):
-        if not entry.is_dir() or entry.is_symlink():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
             entry.unlink()

@@ -194,10 +194,21 @@ def burst(
 ) -> TrialResult:
     """Start *names* together, wait until each is ready, and remove all. Values are those of one, by the median.
 
-    Where one of them does not get ready, the trial has failed, and the reason says how many. Raises Interrupted.
+    Where one of them does not get ready, or cannot be removed, the trial has failed, and the reason says how many or
+    why. Raises Interrupted.
     """
-    cpu_before = cpu_ns(None) if cpu_ns else 0
     began = clock_ns()
+    try:
+        return _together(launch, names, contract, interrupts=interrupts, cpu_ns=cpu_ns, began=began)
+    except (RunnerError, OSError) as error:
+        return TrialResult(status="failed", reason=_chain(error), at_ns=began)
+
+
+def _together(
+    launch: Launch, names: Sequence[str], contract: Contract, *, interrupts: Interrupts,
+    cpu_ns: Callable[[Path | None], int] | None, began: int,
+) -> TrialResult:  # fmt: skip
+    cpu_before = cpu_ns(None) if cpu_ns else 0
     with ExitStack() as removals:
         with Starter(launch, contract, interrupts, len(names)) as starter:
             attempts = starter.start(names)

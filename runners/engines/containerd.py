@@ -96,8 +96,7 @@ class _Starter:
         first = monitored.open_process(pid)
         if first is not None:
             stack.callback(os.close, first)
-        stack.callback(self._remove_left, name, client)
-        return attached.Attached(
+        instance = attached.Attached(
             name=name,
             console=console,
             client=client,
@@ -107,6 +106,8 @@ class _Starter:
             enter=(*self.client, "tasks", "exec", "--exec-id", f"{name}-more", name),
             group=group,
         )
+        stack.callback(self._remove_left, instance)
+        return instance
 
     def _group(self, name: str, stack: ExitStack) -> cgroups.Cgroup | None:
         """A cgroup for the container's own, with the limit that ``ctr`` has no option for."""
@@ -128,10 +129,10 @@ class _Starter:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(first, signal.SIGKILL)
 
-    def _remove_left(self, name: str, client: object) -> None:
-        """After a client that was killed: what it would have removed."""
-        if getattr(client, "returncode", 0) < 0:
-            self._remove(name)
+    def _remove_left(self, instance: attached.Attached) -> None:
+        """Where containerd did not end by itself: what its client would have removed."""
+        if instance.lingered or (instance.client.returncode or 0) < 0:
+            self._remove(instance.name)
 
     def _remove(self, name: str) -> None:
         for words in (("task", "kill", "--signal", "KILL", name), ("task", "rm", "--force", name),

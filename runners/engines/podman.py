@@ -22,7 +22,6 @@ import resource
 import shlex
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -132,8 +131,7 @@ class _Starter:
         first = monitored.open_process(pid) if monitored.descends(pid, conmon) else None
         if first is not None:
             stack.callback(os.close, first)
-        stack.callback(self._remove_left, name, client)
-        return attached.Attached(
+        instance = attached.Attached(
             name=name,
             console=console,
             client=client,
@@ -144,6 +142,8 @@ class _Starter:
             group=group,
             client_starts=True,
         )
+        stack.callback(self._remove_left, instance)
+        return instance
 
     def _monitor_file(self, name: str) -> Path:
         return self.podman.run / "conmon" / name
@@ -164,10 +164,10 @@ class _Starter:
         except PermissionError:  # an ordinary user's container, of which the first process is another user's
             self.podman.ask("kill", "--signal", "KILL", name)
 
-    def _remove_left(self, name: str, client: subprocess.Popen[bytes]) -> None:
-        """After a client that was killed: what it would have removed."""
-        if client.returncode is not None and client.returncode < 0:
-            self._remove(name)
+    def _remove_left(self, instance: attached.Attached) -> None:
+        """Where podman did not end by itself: what it would have removed."""
+        if instance.lingered or (instance.client.returncode or 0) < 0:
+            self._remove(instance.name)
 
     def _remove(self, name: str) -> None:
         with suppress(RunnerError):

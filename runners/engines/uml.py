@@ -4,8 +4,15 @@
 
 Its memory is a file on a tmpfs of the host, its processes are processes of the host that it traces (ptrace(2)), and
 its instructions are executed by the processor: so it is a virtual machine by its kernel, and a class of result of its
-own (``accelerator`` "uml"). The image is its initramfs, and the program its init, as with the runner ``vm``. It has one
-processor, and no network here.
+own (``accelerator`` "uml"). The image is its initramfs, and the payload its init, as with the runner ``vm``. It has one
+processor.
+
+A workload of a user's is started by the first process that the guests of ``vm`` have, too (:mod:`runners.guest`):
+
+    linux.uml ... ssl0=null,fd:4 ssl1=fd:5 ubd0rc=DISK vec0:transport=tap,ifname=tare-tap rdinit=/.tare/init
+
+The first serial line takes what it writes; by the second further commands are asked for. The network device is a tap in
+a network namespace that the kernel is started in, and that ends with it.
 
 The grant of memory is all that its kernel has. Its processes are in a cgroup of ours, which counts and limits nothing.
 ``created`` is stamped when the program has been executed.
@@ -13,18 +20,19 @@ The grant of memory is all that its kernel has. Its processes are in a cgroup of
 
 from __future__ import annotations
 
-import ctypes
+import itertools
 import os
 import re
 import shlex
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from tare.runners.base import (
-    Address,
     Layers,
     Option,
     Options,
@@ -36,20 +44,21 @@ from tare.runners.base import (
 )
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.warm import leftovers
-from tare.runners.engines.common import adoption, grouped
+from tare.runners.engines.common import grouped
+from tare.runners.engines.uml_machine import Entrance, Machine, placed_alike
+from tare.runners.guest import inside, network, workload
+from tare.runners.guest.relay import Relay
 from tare.runners.image.initramfs import initramfs
-from tare.runners.image.sources import HOST
+from tare.runners.image.sources import HOST, MAKE_ONE
 from tare.runners.launch import drain, frame, monitored
 
 LAYERS: Layers = ("vm",)
 TYPICAL_S = 2.0
 OPTIONS: Mapping[str, Option] = {
-    "binary": Option("path of the kernel, a program; default: linux.uml or linux on PATH", file=True)
+    "binary": Option("path of the kernel, a program; default: linux.uml or linux on PATH", file=True),
+    "root": Option("where the image of a workload of your own is, as of the runner vm", choices=workload.ROOTS),
 }
 
-_STOP_S = 20
-_SYS_KCMP, _KCMP_VM = 312, 1  # asm/unistd_64.h, linux/kcmp.h
-_LIBC = ctypes.CDLL(None, use_errno=True)
 #: COMMAND_LINE_SIZE of arch/um (asm/setup.h), the final NUL included.
 _LINE_BYTES = 4096
 #: CONFIG_INIT_ENV_ARG_LIMIT (init/Kconfig): the kernel panics beyond it. HOME and TERM take two of the environment's.
@@ -58,72 +67,24 @@ _INIT_WORDS = 32
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 #: With 32 MiB Debian's kernel has no room for an initramfs.
 _LEAST_BYTES = 48 << 20
-
-
-@dataclass(slots=True, kw_only=True)
-class _Machine(monitored.Monitored):
-    """A started kernel: a program without a container below it. Its ``pid`` is the monitor's."""
-
-    def pids(self) -> frozenset[int]:
-        """See :class:`runners.base.Instance`: without the kernel's threads that the host shows as processes.
-
-        They share its memory (clone(2), CLONE_VM), which would be counted once for each.
-        """
-        kernel = self.monitor.pid
-        return frozenset(pid for pid in self._all() if pid == kernel or not _same_memory(pid, kernel))
-
-    def _all(self) -> frozenset[int]:
-        return monitored.Monitored.pids(self)
-
-    def address(self) -> Address:
-        """See :class:`runners.base.Instance`."""
-        raise RunnerError(f"{self.name} has no address", "user-mode Linux is started without a network")
-
-    def reclaim(self, size_bytes: int) -> None:
-        """See :class:`runners.base.Instance`."""
-        raise RunnerError(
-            f"{self.name} cannot be asked for {size_bytes} bytes", "its memory is its kernel's, and it has no balloon"
-        )
-
-    def stop(self) -> None:
-        """Kill the kernel and the processes that it traces, which are in its process group and in its cgroup."""
-        drain.leave(self.console)
-        with adoption.adopting():
-            with suppress(ProcessLookupError):
-                os.killpg(self.monitor.pid, signal.SIGKILL)
-            self.monitor.wait(_STOP_S)
-            if self.group is not None:
-                grouped.empty(self.group)
-        adoption.reap_group(self.monitor.pid)
-
-
-def _same_memory(one: int, other: int) -> bool:
-    """Whether both processes have one address space; False where that cannot be known."""
-    return bool(_LIBC.syscall(_SYS_KCMP, one, other, _KCMP_VM, 0, 0) == 0)
+_LOG_BYTES = 8000
+_CONSOLE, _CONTROL = "/dev/ttyS0", "/dev/ttyS1"
+#: Where Debian keeps what is not built into its kernel.
+_MODULES = "/usr/lib/uml/modules/{version}"
+_NO_HOST = "its guest has a root of its own, and no part of this host's"
+_numbers = itertools.count(1)
 
 
 def arguments(binary: str, spec: Spec, *, initrd: Path, name: str, directory: Path) -> list[str]:
-    """The whole command line. Raises RunnerError for what cannot be said on it."""
-    words = [binary, f"mem={spec.memory_bytes >> 20}M", f"initrd={initrd}", f"umid={name}", f"uml_dir={directory}"]
-    # Of its consoles only the first leads somewhere: to the standard output. Without console= and root= it would add
-    # its own at the end, among the words of init.
-    words += [
-        "con=null",
-        "con0=null,fd:1",
-        "ssl=null",
-        "console=tty0",
-        "root=none",
-        "loglevel=0",
-        "panic=-1",
-        "noreboot",
-        f"rdinit={_word(spec.argv[0])}",
-    ]
+    """The whole command line that runs the payload. Raises RunnerError for what cannot be said on it."""
+    words = [*_beginning(binary, spec, initrd, name, directory), "con=null", "ssl=null", "loglevel=0"]
+    words.append(f"rdinit={_word(spec.argv[0])}")
     given = [("TARE_VM", "1"), *spec.env]
     if len(given) + 2 > _INIT_WORDS or len(spec.argv) > _INIT_WORDS:
         raise RunnerError(
-            "the workload's command does not fit on the kernel's command line",
+            "the payload's arguments do not fit on the kernel's command line",
             f"{len(given)} variables and {len(spec.argv)} words; Linux passes {_INIT_WORDS - 2} and {_INIT_WORDS}",
-            "pass fewer words, or put them into a script of the image",
+            "pass fewer or shorter arguments",
         )
     for key, value in given:
         if not _ENV_NAME.fullmatch(key):
@@ -133,7 +94,31 @@ def arguments(binary: str, spec: Spec, *, initrd: Path, name: str, directory: Pa
                 "use capital letters, digits and _",
             )
         words.append(f"{key}={_word(value)}")
-    words += ["--", *map(_word, spec.argv[1:])]
+    return _fitting([*words, "--", *map(_word, spec.argv[1:])])
+
+
+def workload_arguments(
+    binary: str, spec: Spec, made: workload.Bootable, *, name: str, directory: Path, console: int, control: int
+) -> list[str]:
+    """The same for a workload of a user's; *console* and *control* are descriptors for the two serial lines."""
+    words = [*_beginning(binary, spec, made.initrd, name, directory), "con=none", "ssl=none"]
+    words += [f"ssl0=null,fd:{console}", f"ssl1=fd:{control}"]
+    if made.disk is not None:
+        words.append(f"ubd0rc={made.disk}")
+    if made.networked:
+        words.append(f"vec0:transport=tap,ifname={network.TAP}")
+    # What its kernel misses while it boots is no error; from the first process on errors are said.
+    return _fitting([*words, "quiet", "loglevel=3", f"TARE_CONSOLE={_CONSOLE}", f"rdinit={inside.INIT}"])
+
+
+def _beginning(binary: str, spec: Spec, initrd: Path, name: str, directory: Path) -> list[str]:
+    words = [binary, f"mem={spec.memory_bytes >> 20}M", f"initrd={initrd}", f"umid={name}", f"uml_dir={directory}"]
+    # Of its consoles only the first leads somewhere: to the standard output. Without console= and root= it would add
+    # its own at the end, among the words of init.
+    return [*words, "con0=null,fd:1", "console=tty0", "root=none", "panic=-1", "noreboot"]
+
+
+def _fitting(words: list[str]) -> list[str]:
     if len(" ".join(words).encode()) >= _LINE_BYTES:
         raise RunnerError(
             "the kernel's command line is too long", f"{_LINE_BYTES - 1} bytes fit", "pass fewer or shorter words"
@@ -147,18 +132,13 @@ def _word(word: str) -> str:
         raise RunnerError(
             f"the word {word!r} cannot be passed to user-mode Linux",
             "a kernel command line has no way to write double quotes and control characters",
-            "put it into a script of the image",
         )
     return f'"{word}"' if " " in word or not word else word
 
 
 def _check(spec: Spec) -> None:
-    if not frame.runs_payload(spec):
-        raise RunnerError(
-            f"user-mode Linux cannot run {spec.argv[0]}",
-            "the workload is its init, and it does not tell how its init ended",
-            "measure the payload, or take another runner",
-        )
+    if spec.image.source == HOST:
+        raise RunnerError("user-mode Linux cannot take the image host", _NO_HOST, MAKE_ONE)
     if spec.cpus != 1:
         raise RunnerError(f"user-mode Linux cannot have {spec.cpus} processors", "its kernel has one", "cpus = 1")
     if spec.memory_bytes < _LEAST_BYTES:
@@ -171,24 +151,73 @@ def _check(spec: Spec) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Starter:
-    """Starts kernels."""
+    """Starts kernels: of the payload from ``initrd``, of a workload of a user's from ``made``."""
 
     binary: str
     spec: Spec
     initrd: Path
+    made: workload.Bootable | None
     directory: Path
     grants: grouped.Grants
 
-    def start(self, name: str, stack: ExitStack) -> _Machine:
+    def words(self, name: str, *, console: int = 0, control: int = 0) -> list[str]:
+        """The command line of the kernel *name*."""
+        if self.made is None:
+            return arguments(self.binary, self.spec, initrd=self.initrd, name=name, directory=self.directory)
+        return workload_arguments(
+            self.binary,
+            self.spec,
+            self.made,
+            name=name,
+            directory=self.directory,
+            console=console,
+            control=control,
+        )
+
+    def start(self, name: str, stack: ExitStack) -> Machine:
         """See :data:`runners.launch.frame.Start`."""
         group = self.grants.make(name, stack)
         stack.callback(_forget, self.directory / name)
-        words = arguments(self.binary, self.spec, initrd=self.initrd, name=name, directory=self.directory)
         with ExitStack() as theirs:
             console, console_in = frame.pipe(ours=stack, theirs=theirs, we="read")
-            with grouped.started(words, grants=self.grants, group=group, console=console_in) as monitor:
-                pass
-        return _Machine(name=name, console=console, group=group, monitor=monitor, pid=monitor.pid, pidfd=None)
+            if self.made is None:
+                return self._started(name, group, console, console_in, self.words(name))
+            log, log_in = frame.pipe(ours=stack, theirs=theirs, we="read")
+            line, its_line = socket.socketpair()
+            theirs.callback(its_line.close)
+            relay = Relay(line, self.directory / f"control-{next(_numbers)}")
+            stack.callback(relay.close)
+            tail = drain.Tail(_LOG_BYTES)
+            drain.take(log, tail.keep)
+            entrance = Entrance(
+                log=log, log_tail=tail, relay=relay, asker=self.made.asker, networked=self.made.networked
+            )
+            passed = (console_in, its_line.fileno())
+            words = self.words(name, console=passed[0], control=passed[1])
+
+            def start() -> Machine:
+                return self._started(name, group, console, log_in, words, passed, entrance)
+
+            return network.with_tap(start) if self.made.networked else start()
+
+    def _started(
+        self,
+        name: str,
+        group: cgroups.Cgroup | None,
+        console: int,
+        output: int,
+        words: Sequence[str],
+        passed: Sequence[int] = (),
+        entrance: Entrance | None = None,
+    ) -> Machine:
+        with (
+            placed_alike(),
+            grouped.started(words, grants=self.grants, group=group, console=output, pass_fds=passed) as monitor,
+        ):
+            pass
+        return Machine(
+            name=name, console=console, group=group, monitor=monitor, pid=monitor.pid, pidfd=None, entrance=entrance
+        )
 
 
 def _forget(place: Path) -> None:
@@ -201,19 +230,45 @@ def _forget(place: Path) -> None:
 
 @contextmanager
 def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
-    """See :meth:`runners.base.Runner.prepare`: the initramfs, made once for each image."""
+    """See :meth:`runners.base.Runner.prepare`: what it boots from, made once for each image."""
     _check(spec)
     binary = _binary(options)
-    initrd = initramfs(scratch.cache, spec.rootfs)
     directory = scratch.directory / leftovers.mine()
     grants = grouped.grants(spec, scratch, limited=False)
-    starter = _Starter(binary=binary, spec=spec, initrd=initrd, directory=directory, grants=grants)
-    argv = arguments(binary, spec, initrd=initrd, name="NAME", directory=directory)
-    directory.mkdir()
-    try:
-        yield Prepared(launch=frame.launcher(starter.start), manifest={"argv.txt": shlex.join(argv) + "\n"})
-    finally:
-        directory.rmdir()
+    with ExitStack() as stack:
+        made: workload.Bootable | None = None
+        if spec.custom:
+            root = cast(workload.Root, options.get("root", "auto"))
+            made = stack.enter_context(workload.assembled(spec, _machine(binary), root, scratch.cache))
+        starter = _Starter(
+            binary=binary,
+            spec=spec,
+            initrd=initramfs(scratch.cache, spec.rootfs) if made is None else made.initrd,
+            made=made,
+            directory=directory,
+            grants=grants,
+        )
+        manifest = {"kernel.txt": shlex.join(starter.words("NAME")) + "\n", "argv.txt": shlex.join(spec.argv) + "\n"}
+        if made is None:
+            manifest = {"argv.txt": manifest["kernel.txt"]}
+        directory.mkdir()
+        stack.callback(directory.rmdir)
+        yield Prepared(launch=frame.launcher(starter.start), manifest=manifest)
+
+
+def _machine(binary: str) -> workload.Machine:
+    modules = Path(_MODULES.format(version=_version(binary)))
+    return workload.Machine(
+        devices=inside.Devices(disk="/dev/ubda", link="vec0", terminal=_CONTROL),
+        least_bytes=_LEAST_BYTES,
+        modules=modules if modules.is_dir() else None,
+        always=("ipv6",),  # many a server listens on [::], too
+        for_disk=("overlay",),
+    )
+
+
+def _version(binary: str) -> str:
+    return monitored.ask(binary, "--version", limit_s=10, fix="install user-mode-linux again").strip()
 
 
 def _binary(options: Options) -> str:
@@ -231,17 +286,22 @@ def probe(options: Options, cache: Path) -> Support:
     version = ""
     try:
         binary = _binary(options)
-        version = monitored.ask(binary, "--version", limit_s=10, fix="install user-mode-linux again").strip()
+        version = _version(binary)
         frame.prove(prepare, options, cache, label="uml", grouped=not no_cgroups, fix=_fix)
     except RunnerError as error:
         return Support(ok=False, version=version, why=error.why or error.what, fix=error.fix)
+    facts = {"binary": binary}
+    if unreached := network.trouble():
+        facts["network"] = f"none: {unreached}"
     return Support(
         ok=True,
         version=f"user-mode Linux {version}",
         accelerator="uml",
         walls=("own kernel",),
+        reached="" if unreached else network.REACHED,
+        enters="a serial line",
         images=(HOST,),
-        facts={"binary": binary},
+        facts=facts,
     )
 
 

@@ -5,11 +5,13 @@ The directory is closed to other users: an image may hold setuid programs, and w
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,6 +94,36 @@ class Filled:
 def place(cache: Path) -> Path:
     """The directory below *cache* in which images are."""
     return cache / "images"
+
+
+@contextmanager
+def in_use(cache: Path, *, alone: bool = False) -> Iterator[None]:
+    """Nobody removes an image of *cache* in the block; with *alone*, nobody else uses one. Raises RunnerError.
+
+    The lock is on the directory itself (flock(2)), and goes with the process that holds it. A cache that this user
+    cannot write to has no images that this user could make or remove.
+    """
+    path = place(cache)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if alone:
+            raise RunnerError(f"the images in {path} cannot be removed", str(error), "set TARE_CACHE") from error
+        yield
+        return
+    try:
+        fcntl.flock(directory, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(directory)
+        doing = "uses or makes" if alone else "removes"
+        raise ImageRefused(
+            f"the images in {path} are in use", f"another tare {doing} images there", "wait for it, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(directory)
 
 
 def make(cache: Path, name: str, source: str, fill: Callable[[Path, Path], Filled]) -> Tree:

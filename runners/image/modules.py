@@ -51,7 +51,7 @@ LIST = "modules.builtin"
 #: A file beside it that says which selection of modules the cache has: raise it whenever :data:`_TAKEN` has more.
 SELECTION, SELECTED = "selection", "2"
 #: An entry of the section .modinfo: texts of the form KEY=VALUE, each with a NUL at its end (linux/moduleparam.h).
-_DEPENDS = re.compile(rb"(?:^|\0)depends=(?P<names>[\w,]*)\0")
+_DEPENDS = re.compile(rb"(?:^|\0)depends=(?P<names>[\w,-]*)\0")
 
 
 def member(path: str, content: BinaryIO) -> tuple[str, bytes] | None:
@@ -86,19 +86,20 @@ def on_mmio(names: Sequence[str]) -> tuple[str, ...]:
     return tuple("virtio_mmio" if name == "virtio_pci" else name for name in names)
 
 
-def order(directory: Path, wanted: Sequence[str]) -> tuple[str, ...]:
-    """*wanted* and all that they depend on, each after what it needs, without what the kernel has built in.
+def order(directory: Path, wanted: Sequence[str]) -> tuple[Path, ...]:
+    """The files of *wanted* and all that they depend on, each after what it needs, without what is built in.
 
-    Raises RunnerError for one that is not there.
+    *directory* has them as the cache has, or in the tree of a package. Raises RunnerError for one that is not there.
     """
-    found: dict[str, None] = {}
+    found: dict[str, Path] = {}
     present = built_in(directory)
 
     def add(name: str) -> None:
-        if name in found or name in present:
+        if name in found or name.replace("-", "_") in present:
             return
         try:
-            data = (directory / f"{name}.ko").read_bytes()
+            file = _file(directory, name)
+            data = file.read_bytes()
         except OSError as error:
             raise RunnerError(
                 f"the guest kernel has no module {name}",
@@ -109,18 +110,23 @@ def order(directory: Path, wanted: Sequence[str]) -> tuple[str, ...]:
         for needed in match["names"].decode().split(",") if match else ():
             if needed:
                 add(needed)
-        found[name] = None
+        found[name] = file
 
     for name in wanted:
         add(name)
-    return tuple(found)
+    return tuple(found.values())
+
+
+def _file(directory: Path, name: str) -> Path:
+    """See :func:`order`; the path that it would have in the cache where there is none."""
+    flat = directory / f"{name}.ko"
+    return flat if flat.exists() else next(directory.glob(f"kernel/**/{name}.ko"), flat)
 
 
 def tree(directory: Path, wanted: Sequence[str], cache: Path) -> Path:
     """A directory below *cache* with :data:`LOADER` and *wanted* out of *directory*. Raises RunnerError."""
-    names = order(directory, wanted)
+    files = order(directory, wanted)
     loader = compiled(_SOURCE, cache)
-    files = [directory / f"{name}.ko" for name in names]
     parts = [loader.name.encode(), *(file.name.encode() + hashlib.sha256(file.read_bytes()).digest() for file in files)]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 

@@ -21,12 +21,13 @@ from tare.runners.base import (
     Spec,
     Support,
 )
+from tare.runners.guest import network
 from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel, find
 from tare.runners.image.rootfs import payload_root
 from tare.runners.image.sources import HOST, MAKE_ONE
 from tare.runners.payload import Payload
-from tare.runners.vm import acceleration, leftovers, network, workload
+from tare.runners.vm import acceleration, leftovers
 from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect
 from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Links, command_line, domain_xml
 from tare.runners.vm.guest import Guest, Inside, Manner, running
@@ -279,10 +280,10 @@ def _check_hugepages(memory_bytes: int, meminfo: Path = Path("/proc/meminfo")) -
 
 
 def _check_spec(spec: Spec) -> None:
-    if spec.memory_bytes < workload.LEAST_MEMORY_BYTES:
+    if spec.memory_bytes < direct.LEAST_BYTES:
         raise RunnerError(
             f"{spec.memory_bytes >> 20} MiB are not enough for a virtual machine",
-            f"its kernel needs {workload.LEAST_MEMORY_BYTES >> 20} MiB to boot",
+            f"its kernel needs {direct.LEAST_BYTES >> 20} MiB to boot",
             "raise memory_mib",
         )
     if spec.image.source == HOST:

@@ -14,7 +14,6 @@ import atexit
 import os
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +23,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from xml.etree import ElementTree as ET
 
-from tare.runners.base import PREFIX, Accelerator, RunnerError
+from tare.runners.base import Accelerator, RunnerError
+from tare.runners.guest import workload
 
 # The library configures its log when it is loaded, and would write warnings to our standard error.
 os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
@@ -34,7 +34,6 @@ except ImportError:
     libvirt = None
 
 __all__ = [
-    "DIRECTORY_PREFIX",
     "EMBEDDED",
     "LARGE",
     "Connection",
@@ -54,9 +53,6 @@ Connection: TypeAlias = Any
 LARGE = Path("/var/tmp")
 #: The option value that stands for the embedded driver.
 EMBEDDED = "qemu:///embed"
-#: How our short-lived directories begin; the number of the process that made it follows, so that it can be removed when
-#: that has ended.
-DIRECTORY_PREFIX = f"{PREFIX}vm-"
 
 # ``stdio_handler``: QEMU's output goes straight to a file. Otherwise it goes to virtlogd: root has none that could be
 # asked here, and for any other user libvirt starts one, which outlives the run by half a minute.
@@ -302,9 +298,9 @@ def runtime_directory() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
 
 
-def make_directory(place: Path | None = None) -> Path:
-    """A new directory, this user's only; the caller removes it. In *place*, or where sockets go."""
-    return Path(tempfile.mkdtemp(prefix=f"{DIRECTORY_PREFIX}{os.getpid()}-", dir=place or runtime_directory()))
+def make_directory() -> Path:
+    """A new directory where sockets go, this user's only; the caller removes it."""
+    return workload.make_directory(runtime_directory())
 
 
 @once

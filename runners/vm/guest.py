@@ -18,9 +18,10 @@ from pathlib import Path
 
 from tare.runners.base import Address, DiskUse, Mark, RunnerError
 from tare.runners.container.warm.smallest_container import hung_up
+from tare.runners.guest import inside as insides
+from tare.runners.guest import network
 from tare.runners.launch import drain
-from tare.runners.vm import inside as insides
-from tare.runners.vm import network, phone
+from tare.runners.vm import phone
 from tare.runners.vm.connection import Domain, Hypervisor
 from tare.runners.vm.leftovers import cgroup_mounts, console_name, domain_cgroup
 from tare.runners.vm.reaper import adopting, reaping
@@ -41,8 +42,6 @@ _LOOK_S = 0.02
 #: comes again.
 _ASKED = b"\r"
 
-#: What a workload counts as that had not ended when its machine did: killed, 128 + SIGKILL.
-_KILLED = 137
 _numbers = itertools.count(1)
 
 
@@ -153,7 +152,7 @@ class Guest:
         if not ended.poll(_END_MS if hung_up(self.console) else 0):
             return None
         said = self._said_status()
-        return _KILLED if said is None else said
+        return insides.KILLED if said is None else said
 
     def _said_status(self) -> int | None:
         drain.catch_up(self.log)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from tare.runners.base import PREFIX, RunnerError
 from tare.runners.container.cgroup.mountinfo import visible
+from tare.runners.guest.workload import DIRECTORY_PREFIX
 from tare.runners.image.cache import cache_dir
-from tare.runners.vm.connection import DIRECTORY_PREFIX, LARGE, runtime_directory
+from tare.runners.vm.connection import LARGE, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
 #: What a run (bench.host.workspace) or a proof (runners.vm.acceleration) calls its guests. A user's own guest may be

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from tare.runners.base import Option, Options, RunnerError
-from tare.runners.vm import inside, workload
+from tare.runners.guest import inside, workload
 from tare.runners.vm.connection import EMBEDDED
 from tare.runners.vm.domain import BALLOONS, BUSES, CACHES, FIRMWARES, MACHINES, Balloon, Bus, Cache, Firmware, Machine
 

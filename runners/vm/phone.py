@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from tare.runners.base import RunnerError
 from tare.runners.container.linux.syscalls import CLONE_NEWNET, setns
-from tare.runners.vm import network
+from tare.runners.guest import network
 
 PORT = 80
 _MOST_BYTES = 1 << 16

@@ -53,7 +53,7 @@ def build(source: str, *, shapes: tuple[str, ...], again: bool, as_json: bool) -
     from tare.runners.image import kept, sources
     from tare.runners.image.cache import cache_dir
 
-    with _input(), consoles.progress() as note:
+    with _input(), consoles.progress() as note, kept.in_use(cache_dir(), alone=again):
         wanted = sources.absolute(source, Path.cwd())
         if again:
             _remove([one for one in kept.every(cache_dir()) if one.record.source == wanted])
@@ -83,10 +83,11 @@ def import_(path: Path, name: str, *, as_json: bool) -> None:
       tare image import rootfs.tar.zst mine
     """
     from tare.reports.terminal import consoles
+    from tare.runners.image import kept
     from tare.runners.image.cache import cache_dir
     from tare.runners.image.sources import imported
 
-    with _input(), consoles.progress() as note:
+    with _input(), consoles.progress() as note, kept.in_use(cache_dir()):
         made = imported.bring(path.absolute(), name, cache_dir(), note)
     if as_json:
         streams.json({"source": made.source, "digest": made.digest, "directory": str(made.directory)})
@@ -169,19 +170,18 @@ def verify(sources: tuple[str, ...], *, as_json: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="Remove all images, and what an interrupted build left.")
 @as_json
 def rm(sources: tuple[str, ...], *, every: bool, as_json: bool) -> None:
-    """Remove kept images, by their sources or digests, with their further shapes. Not while a run measures.
+    """Remove kept images, by their sources or digests, with their further shapes. Not while a run or a build uses one.
 
     \b
     Example:
       tare image rm debian:bookworm+nginx
     """
-    from tare.bench.host import workspace
     from tare.runners.image import kept
     from tare.runners.image.cache import cache_dir
 
     if bool(sources) == every:
         raise click.UsageError("give a SOURCE, or --all")
-    with workspace.locked():
+    with _input(), kept.in_use(cache_dir(), alone=True):
         names = kept.clear(cache_dir()) if every else _remove(_named(sources))
     if as_json:
         streams.json({"removed": names})

@@ -23,10 +23,11 @@ from tare.bench.records.resolved import Subject, Workload
 from tare.runners import payload
 from tare.runners.base import Instance, Launch, Runner, RunnerError, Scratch, Support
 from tare.runners.container.warm import leftovers
+from tare.runners.guest.workload import DIRECTORY_PREFIX
 from tare.runners.image.cache import cache_dir
 from tare.runners.launch import drain
 from tare.runners.launch.monitored import parent_of
-from tare.runners.vm.connection import DIRECTORY_PREFIX, runtime_directory
+from tare.runners.vm.connection import runtime_directory
 from tests import served, users
 from tests.conftest import require, wait_until
 
@@ -424,12 +425,9 @@ def test_a_line_of_the_output_counts_in_every_runner(bench: Bench, image: str) -
 
 
 @pytest.mark.parametrize("bench", BEGUN, indirect=True)
-def test_an_end_counts_in_every_runner_that_knows_its_status(bench: Bench, image: str) -> None:
+def test_an_end_counts_in_every_runner(bench: Bench, image: str) -> None:
     ready = Exit(code=3)
     tried = bench.workload(ready, image, "delay=20", "say=the end", "exit=3")
-    if bench.name == "uml":
-        assert "does not tell how its init ended" in tried.support.why
-        return
     with ExitStack() as stack:
         begun = begin(bench, tried, ready, stack)
         assert begun.since_request_s("ready") > 0.02

@@ -13,11 +13,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tare import runners
+from tare.runners.image.cache import cache_dir
 from tests import fences
 from tests.conftest import require
 
@@ -27,13 +30,22 @@ RUNNABLE = [
     for path, blocks in ALL.items()
     if any(block.language == "console" and "not run" not in block.marks for block in blocks)
 ]
-HAS = {
-    "root": os.geteuid() == 0,
-    "busybox": bool(shutil.which("busybox")),
-    "mmdebstrap": bool(shutil.which("mmdebstrap")),
-    "podman": bool(shutil.which("podman")),
-    "runc": bool(shutil.which("runc")),
-    "qemu": bool(shutil.which("qemu-system-x86_64")),
+
+
+def _installed(program: str) -> Callable[[], bool]:
+    return lambda: bool(shutil.which(program))
+
+
+#: What a document may need, and whether it is here.
+HAS: Mapping[str, Callable[[], bool]] = {
+    "root": lambda: os.geteuid() == 0,
+    "busybox": _installed("busybox"),
+    "crun": lambda: runners.load("crun").probe({}, cache_dir()).ok,
+    "docker": _installed("dockerd"),
+    "mmdebstrap": _installed("mmdebstrap"),
+    "podman": _installed("podman"),
+    "runc": _installed("runc"),
+    "qemu": _installed("qemu-system-x86_64"),
 }
 PAGE_S = 300
 STALLED = "the measuring process did not run"
@@ -71,7 +83,7 @@ def script(blocks: list[fences.Block], session: Session, where: Path) -> tuple[s
         if block.language != "console" or "not run" in block.marks:
             continue
         for name in block.marks.get("needs", "").split():
-            require(name, HAS[name], f"{name} is not here")
+            require(name, HAS[name](), f"{name} is not here")
         for command in block.commands():
             n = len(commands)
             text = command.bare

@@ -1,4 +1,4 @@
-"""A workload of one's own in LXC, systemd-nspawn, gVisor and any OCI runtime; engines that refuse."""
+"""A workload of one's own in LXC, systemd-nspawn, gVisor, user-mode Linux and any OCI runtime; engines that refuse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import require
 BUSYBOX = Path("/bin/busybox")
 OPTIONS = {"oci": {"binary": "runc"}}
 NEEDS = {"oci": "runc", "gvisor": "runsc"}
-CONTAINERS = ("lxc", "nspawn", "gvisor", "oci")
+RUNNERS = ("lxc", "nspawn", "gvisor", "oci", "uml")
 UP = Line(pattern="^up")
 
 
@@ -51,7 +51,7 @@ def image(tmp_path: Path) -> Path:
     for name in ("bin", "etc", "dev", "proc", "sys", "run", "tmp", "srv"):
         (root / name).mkdir(parents=True)
     shutil.copy(BUSYBOX, root / "bin/busybox")
-    for name in ("sh", "cat", "sleep", "id", "nc", "env", "pwd", "true"):
+    for name in ("sh", "cat", "sleep", "id", "nc", "env", "pwd", "true", "head", "wc"):
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
@@ -63,9 +63,14 @@ class Trial:
 
     def __init__(self, runner: str, image: Path, scratch: Scratch, stack: ExitStack) -> None:
         self.runner, self.image, self.scratch, self.stack = runner, image, scratch, stack
+        self.count = 0
 
-    def start(self, script: str, ready: Ready = UP, timeout_s: float = 30, **wishes: object) -> start.Started:
-        work = Workload(command=("/bin/sh", "-c", script), image=f"dir:{self.image}", ready=ready, **wishes)  # type: ignore[arg-type]
+    def start(
+        self, script: str, ready: Ready = UP, timeout_s: float = 30, arguments: tuple[str, ...] = (), **wishes: object
+    ) -> start.Started:
+        self.count += 1
+        command = ("/bin/sh", "-c", script, *arguments)
+        work = Workload(command=command, image=f"dir:{self.image}", ready=ready, **wishes)  # type: ignore[arg-type]
         subject = Subject(
             label="subject",
             runner=self.runner,
@@ -74,12 +79,13 @@ class Trial:
             memory_bytes=64 << 20,
             cpus=1,
         )
-        found = prepare.try_subject(subject, prepare.images(self.scratch.cache), self.scratch, "1", self.stack)
+        number = str(self.count)
+        found = prepare.try_subject(subject, prepare.images(self.scratch.cache), self.scratch, number, self.stack)
         require(NEEDS.get(self.runner, self.runner), found.support.version, found.support.why)
         assert found.ready is not None, found.support.why
         contract = start.Contract(ready=ready, timeout_s=timeout_s)
         launch = found.ready.prepared.launch
-        return start.start(self.stack, launch, f"{self.scratch.prefix}-1", contract, interrupts=None)
+        return start.start(self.stack, launch, f"{self.scratch.prefix}-{number}", contract, interrupts=None)
 
 
 @pytest.fixture
@@ -88,7 +94,7 @@ def trial(request: pytest.FixtureRequest, image: Path, scratch: Scratch) -> Iter
         yield Trial(request.param, image, scratch, stack)
 
 
-everywhere = pytest.mark.parametrize("trial", CONTAINERS, indirect=True)
+everywhere = pytest.mark.parametrize("trial", RUNNERS, indirect=True)
 
 
 @everywhere
@@ -104,7 +110,7 @@ def test_it_has_the_rights_of_its_user(trial: Trial) -> None:
 
 
 @everywhere
-def test_its_port_is_reached_on_its_own_loopback(trial: Trial) -> None:
+def test_its_port_is_reached_in_a_network_of_its_own(trial: Trial) -> None:
     begun = trial.start("exec nc -ll -p 8123 -e /bin/cat", Tcp(port=8123))
     assert begun.attempt_s is not None
     assert begun.instance.address().pid in begun.instance.pids()
@@ -127,6 +133,75 @@ def test_its_end_has_a_status(trial: Trial) -> None:
 def test_what_it_writes_to_its_root_stays_out_of_the_image(trial: Trial) -> None:
     trial.start("echo changed > /etc/passwd; echo up; exec sleep 600")
     assert "root:x" in (trial.image / "etc/passwd").read_text()
+
+
+in_uml = pytest.mark.parametrize("trial", ["uml"], indirect=True)
+
+
+def inside(begun: start.Started, *argv: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(begun.instance.command(argv), capture_output=True, check=False, timeout=60)
+
+
+@in_uml
+def test_what_a_kernel_s_command_line_cannot_hold_reaches_a_workload(trial: Trial) -> None:
+    script = 'echo "$quiet|$1|$0"; echo up; exec sleep 600'
+    begun = trial.start(script, arguments=('a "b"', "c\nd"), env={"quiet": 'x "y"'})
+    assert begun.console.tail().startswith('x "y"|c\nd|a "b"\n')
+
+
+@in_uml
+def test_output_and_status_of_further_commands(trial: Trial) -> None:
+    begun = trial.start("exec sleep 600", Exec(argv=("/bin/true",)))
+    done = inside(begun, "/bin/sh", "-c", "echo out; echo error >&2; kill -9 $$")
+    assert (done.stdout, done.stderr, done.returncode) == (b"out\n", b"error\n", 137)
+    assert inside(begun, "/bin/nothing").returncode == 127
+    assert inside(begun, "/bin/sh", "-c", 'echo ${#1} "$2"', "sh", "x" * 60000, "\x03\r\x11").stdout == (
+        b"60000 \x03\r\x11\n"
+    )
+    much = inside(begun, "/bin/sh", "-c", "head -c 1048576 /dev/urandom > /tmp/x; cat /tmp/x /tmp/x").stdout
+    assert (len(much), much[: 1 << 20]) == (2 << 20, much[1 << 20 :])
+
+
+@in_uml
+def test_a_command_whose_asker_is_killed_ends_and_the_next_is_served(trial: Trial) -> None:
+    begun = trial.start("exec sleep 600", Exec(argv=("/bin/true",)))
+    for command in ("sleep 4321", "while :; do echo y; done"):
+        words = begun.instance.command(("/bin/sh", "-c", f"echo begun; {command}"))
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as asker:
+            assert asker.stdout is not None
+            assert asker.stdout.readline() == b"begun\n"
+            asker.kill()
+        assert inside(begun, "/bin/sh", "-c", "echo alive").stdout == b"alive\n"
+    assert b"4321" not in inside(begun, "/bin/sh", "-c", "cat /proc/[0-9]*/cmdline").stdout
+
+
+@in_uml
+def test_what_it_writes_last_arrives(trial: Trial) -> None:
+    begun = trial.start("head -c 4194304 /dev/zero; echo the end", Exit())
+    assert begun.console.tail().endswith("the end\n")
+
+
+@in_uml
+def test_a_large_image_is_a_disk_and_each_machine_has_its_own_layer(trial: Trial) -> None:
+    (trial.image / "large").write_bytes(os.urandom(40 << 20))
+    seen = "head -c 99999999 /large | wc -c; echo mine > /large; cat /large; echo up; exec sleep 600"
+    for _ in range(2):
+        assert trial.start(seen).console.tail().split()[:2] == [str(40 << 20), "mine"]
+
+
+@in_uml
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo no such table >&2; exit 3", "the workload ended with status 3"),
+        ("echo c > /proc/sysrq-trigger", "its kernel has ended\nguest kernel: "),
+        ("x=abcdefgh; while :; do x=$x$x; done", "the workload ended with status 137"),
+    ],
+)
+def test_why_it_ended_too_early(trial: Trial, script: str, said: str) -> None:
+    with pytest.raises(start.StartFailed) as caught:
+        trial.start(script)
+    assert said in caught.value.reason
 
 
 def test_lxc_starts_where_another_engine_left_an_empty_cpuset(image: Path, scratch: Scratch) -> None:

@@ -16,12 +16,14 @@ from pathlib import Path
 
 from tare.runners.base import Address, Instance, RunnerError
 from tare.runners.container.cgroup import cgroups
-from tare.runners.container.warm import smallest_container
+from tare.runners.container.warm import leftovers, smallest_container
 from tare.runners.engines.common import runtime_share
 from tare.runners.launch import drain, frame, monitored, orphans
 
 _STOP_S = 15.0
-#: How long a client may go on when its container and the monitor of it have ended.
+#: How long a monitor may go on when its container has ended, and a client when both have: they remove what is left of
+#: it, and podman 4.3 hangs in that at times. The wait is counted; then they are killed, and the runner removes what is
+#: left.
 _LINGER_S = 10.0
 
 
@@ -45,6 +47,8 @@ class Attached:
     group: cgroups.Cgroup | None = None
     #: Whether the client itself starts the OCI runtime, beside the monitor.
     client_starts: bool = False
+    #: Whether one of them had to be killed.
+    lingered: bool = field(default=False, init=False)
     _first: int = field(default=0, init=False)
 
     @property
@@ -126,8 +130,11 @@ class Attached:
                 # A client that has ended by itself has seen its container's end, or that of its daemon.
                 if self.client.poll() is None or not (monitor is None or monitored.await_process(monitor, 1.0)):
                     self.kill()
-                if monitor is not None and not monitored.await_process(monitor, _STOP_S):
-                    raise RunnerError(f"the monitor of {self.name} did not end after its container", f"pid {number}")
+                if monitor is not None and not monitored.await_process(monitor, _LINGER_S):
+                    self.kill()  # where its daemon has ended meanwhile, that is the reason, and is said
+                    if leftovers.alive(self._first):
+                        raise RunnerError(f"{self.name} does not end", f"its first process is {self._first}")
+                    self._end_monitor(monitor)
                 self._await_client()
             except RunnerError:
                 self._force(monitor)
@@ -135,11 +142,17 @@ class Attached:
             if self.group is not None:
                 self.group.kill()  # what the workload has put into the background, where that is no part of its end
 
+    def _end_monitor(self, monitor: int) -> None:
+        self.lingered = True
+        with suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(monitor, signal.SIGKILL)
+        monitored.await_process(monitor, _STOP_S)
+
     def _await_client(self) -> None:
-        """Wait for the client's end. One that hangs, as podman 4.3's does at times, is killed: the wait is counted."""
         try:
             self.client.wait(_LINGER_S)
         except subprocess.TimeoutExpired:
+            self.lingered = True
             with suppress(ProcessLookupError):
                 os.killpg(self.client.pid, signal.SIGKILL)
             self.client.wait()
@@ -149,9 +162,7 @@ class Attached:
             os.killpg(self.client.pid, signal.SIGKILL)
         self.client.wait()
         if monitor is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                signal.pidfd_send_signal(monitor, signal.SIGKILL)
-            monitored.await_process(monitor, _STOP_S)
+            self._end_monitor(monitor)
         if self.group is not None:
             self.group.kill()
         elif self._first:

@@ -66,17 +66,18 @@ def started(
     grants: Grants,
     group: cgroups.Cgroup | None,
     console: int,
+    pass_fds: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a monitor in *group*; see :func:`runners.launch.monitored.started`. Raises RunnerError."""
     if group is None:
-        with monitored.started(argv, console=console, env=env) as monitor:
+        with monitored.started(argv, console=console, pass_fds=pass_fds, env=env) as monitor:
             yield monitor
         return
     link, its = exec_gate.sockets()
     with link, its:
         words = exec_gate.words(grants.gate, its, argv)
-        with monitored.started(words, console=console, pass_fds=(its.fileno(),), env=env) as monitor:
+        with monitored.started(words, console=console, pass_fds=(its.fileno(), *pass_fds), env=env) as monitor:
             its.close()
             monitor.args = list(argv)  # for a reader: the gate becomes this program
             exec_gate.WaitingProcess(monitor.pid, argv[0], link).run_in(group)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tare.runners.base import RunnerError, Spec
-from tare.runners.vm import inside, network
+from tare.runners.guest import inside, network
 from tare.runners.vm.connection import Hypervisor
 from tare.runners.vm.domain import HARDWARE_ADDRESS, Disk
 from tare.runners.vm.machines import Recipe, place, provision, system

@@ -8,15 +8,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tare.runners.base import Mark, RunnerError, Spec
+from tare.runners.guest import inside, workload
 from tare.runners.image import modules
 from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel
-from tare.runners.vm import inside, workload
 from tare.runners.vm.connection import Hypervisor
 from tare.runners.vm.domain import DirectBoot, Disk, command_line
 from tare.runners.vm.machines import Own, Recipe
 from tare.runners.vm.machines.place import reachable
 from tare.runners.vm.options import Wanted
+
+#: Debian's cloud kernel 6.1 boots with this much, and not with 64 MiB.
+LEAST_BYTES = 72 << 20
+DEVICES = inside.Devices(disk="/dev/vda", link="eth0")
 
 
 @contextmanager
@@ -29,14 +33,11 @@ def recipe(
         disks: tuple[Disk, ...] = ()
         # Our init runs the payload, too, where that is not all that the machine holds.
         if spec.custom or wanted.boot == "direct-disk" or wanted.restored or wanted.network in ("tap", "user"):
-            balloon = () if wanted.balloon == "none" else modules.BALLOON
             made = stack.enter_context(
                 workload.assembled(
-                    spec, kernel, wanted.root, balloon, cache,
-                    networked=tap, driven=wanted.network == "user", tells=wanted.timeline,
-                    mmio=wanted.machine == "microvm",
+                    spec, machine(wanted, kernel), wanted.root, cache, networked=tap, tells=wanted.timeline
                 )
-            )  # fmt: skip
+            )
             image, words = made.initrd, command_line((inside.INIT,), (), told=wanted.timeline)
             if made.disk is not None:
                 disks = (Disk(path=reachable(hypervisor, made.disk, directory), read_only=True),)
@@ -68,6 +69,24 @@ def recipe(
             system=inside.is_init(spec),
             manifest=manifest,
         )
+
+
+def machine(wanted: Wanted, kernel: Kernel) -> workload.Machine:
+    """What guests with *kernel* have. One on QEMU's own network has the driver, and asks for an address itself."""
+
+    def placed(names: tuple[str, ...]) -> tuple[str, ...]:
+        return modules.on_mmio(names) if wanted.machine == "microvm" else names
+
+    balloon = () if wanted.balloon == "none" else modules.BALLOON
+    driven = modules.NETWORK if wanted.network == "user" else ()
+    return workload.Machine(
+        devices=DEVICES,
+        least_bytes=LEAST_BYTES,
+        modules=kernel.modules,  # a kernel of the user's own comes without
+        always=placed((*balloon, *modules.CONTROL, *driven)),
+        for_network=placed(modules.NETWORK),
+        for_disk=placed(modules.DISK),
+    )
 
 
 def added(wanted: Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tare.runners.base import RunnerError
-from tare.runners.vm.connection import LARGE, Hypervisor, make_directory
+from tare.runners.guest import workload
+from tare.runners.vm.connection import LARGE, Hypervisor, runtime_directory
 
 #: Debian has some where an ordinary user's PATH does not lead.
 _PLACES = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -26,7 +27,8 @@ def stage(hypervisor: Hypervisor, where: Path | None = None) -> Iterator[Path]:
 
     It is in *where*, for a daemon in its stead in :data:`LARGE`; or, where nothing is said, where sockets go.
     """
-    made = make_directory(LARGE if where is not None and hypervisor.embedded is None else where)
+    place = runtime_directory() if where is None else where if hypervisor.embedded is not None else LARGE
+    made = workload.make_directory(place)
     try:
         if hypervisor.embedded is None:
             made.chmod(0o711)

@@ -15,12 +15,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tare.runners.base import Mark, RunnerError, Spec
+from tare.runners.guest import inside
 from tare.runners.image.shapes import disk as filesystem
 from tare.runners.image.shapes import machine
-from tare.runners.vm import inside
 from tare.runners.vm.connection import Hypervisor
 from tare.runners.vm.domain import Disk, Firmware, FirmwareBoot
-from tare.runners.vm.machines import Own, Recipe, place, provision
+from tare.runners.vm.machines import Own, Recipe, direct, place, provision
 from tare.runners.vm.options import Provision, Wanted
 
 #: (program of the firmware, its empty variables): Debian, Ubuntu, Fedora, Arch, openSUSE.
@@ -42,7 +42,7 @@ def recipe(spec: Spec, wanted: Wanted, hypervisor: Hypervisor, cache: Path, *, t
             "give it a workload whose image is one: os:bookworm",
         )  # fmt: skip
     image = spec.image.shape("machine")
-    told = inside.description(spec, networked=tap, command=not inside.is_init(spec))
+    told = inside.description(spec, direct.DEVICES, networked=tap, command=not inside.is_init(spec))
     with ExitStack() as stack:
         work = stack.enter_context(place.stage(hypervisor, cache))
         base = Disk(path=place.reachable(hypervisor, image, work), bus=wanted.disk_bus, cache=wanted.disk_cache)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tare.runners.image import kept
 from tests import warm
 from tests.unit.runners.image.making import docker_archive, file, folder, tar, write
 
@@ -49,6 +50,20 @@ def test_an_image_is_built_listed_shown_verified_and_removed(image: Cache) -> No
     done = image("rm", "tar:mine.tar")
     assert (done.stdout, done.stderr) == (f"{source}\n", "1 removed\n")
     assert image.data("list") == []
+
+
+def test_none_is_removed_while_another_uses_or_makes_one(image: Cache) -> None:
+    image("build", "tar:mine.tar")
+    with kept.in_use(image.place):
+        done = image("rm", "--all")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "another tare uses or makes images there" in done.stderr
+        assert image("build", "tar:mine.tar").returncode == 0, "to use is no reason not to use"
+        assert image("build", "--again", "tar:mine.tar").returncode == 2
+    with kept.in_use(image.place, alone=True):
+        done = image("build", "tar:mine.tar")
+        assert (done.returncode, "another tare removes images there" in done.stderr) == (2, True)
+    assert image("rm", "--all").returncode == 0
 
 
 def test_shapes_are_made_with_it_and_go_with_it(image: Cache) -> None:

@@ -14,6 +14,7 @@ from tare.bench.experiments.trial import TrialResult
 from tare.bench.host.interrupts import Interrupts
 from tare.bench.records.readiness import Mark
 from tare.runners.base import Mark as Stamp
+from tare.runners.base import RunnerError
 from tare.runners.launch import drain
 from tests.unit.still import Still
 
@@ -34,8 +35,9 @@ class Fake(Still):
 class Host:
     """Starts instances, of which those in *mute* end without a word, and notes which are alive."""
 
-    def __init__(self, *mute: str) -> None:
+    def __init__(self, *mute: str, stays: str = "") -> None:
         self.mute = mute
+        self.stays = stays
         self.alive: set[str] = set()
         self.most = 0
 
@@ -53,6 +55,8 @@ class Host:
         finally:
             self.alive.remove(name)
             drain.close(reader)
+            if name == self.stays:
+                raise RunnerError(f"{name} does not end", "its first process is 7")
 
 
 def started(host: Host, count: int) -> TrialResult:
@@ -79,6 +83,14 @@ def test_one_that_does_not_get_ready_fails_the_burst_and_is_counted() -> None:
     assert (found.status, found.lost, host.alive) == ("failed", 2, set())
     assert found.reason.startswith("2 of 8 did not get ready; the first: it ended before it was ready: no 'ready'")
     assert found.readings == ()
+
+
+def test_one_that_cannot_be_removed_fails_the_burst_and_not_the_run() -> None:
+    for mute in ((), ("x-1",)):
+        host = Host(*mute, stays="x-3")
+        found = started(host, 8)
+        assert (found.status, host.alive, found.readings) == ("failed", set(), ())
+        assert "x-3 does not end: its first process is 7" in found.reason
 
 
 def test_a_subject_says_how_many_or_the_table_does(tmp_path: Path) -> None:

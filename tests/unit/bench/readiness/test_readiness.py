@@ -23,6 +23,8 @@ from tare.bench.records.readiness import Exec, Exit, Http, Line, Mark, Ready, Tc
 from tare.runners.base import Address
 
 LONG_S = 20.0
+#: Enough for some attempts, on a busy host too.
+SHORT_S = 1.0
 
 
 @dataclass
@@ -216,7 +218,7 @@ def test_a_socket_never_connects_to_itself(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_request_must_have_the_status(answer: bytes, code: int, ready: bool, why: str) -> None:
     with serving(answer) as port, starting() as (make, writer):
-        start = make(LONG_S if ready else 0.1)
+        start = make(LONG_S if ready else SHORT_S)
         if ready:
             assert readiness.wait(Http(port=port, code=code), start)
         else:
@@ -230,7 +232,7 @@ def test_a_port_of_ipv6_alone_is_named_at_the_deadline() -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this host has no IPv6")
     with serving(b"", socket.AF_INET6) as port, starting() as (make, writer):
-        start = make(0.1)
+        start = make(SHORT_S)
         with pytest.raises(TrialTimeout):
             readiness.wait(Tcp(port=port), start)
         assert f"it listens on port {port} of IPv6 alone" in start.last_words
@@ -257,7 +259,7 @@ def test_a_command_may_fail_first(tmp_path: Path) -> None:
 
 def test_a_command_that_never_succeeds_is_quoted() -> None:
     with starting(argv=("sh", "-c", "echo not yet >&2; exit 3")) as (make, writer):
-        start = make(0.2)
+        start = make(SHORT_S)
         with pytest.raises(TrialTimeout):
             readiness.wait(Exec(argv=("whatever",)), start)
         assert start.last_words == "the command ended with status 3: not yet"

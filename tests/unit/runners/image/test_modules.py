@@ -25,15 +25,29 @@ def kernel(tmp_path: Path) -> Path:
     return directory
 
 
+def order(directory: Path, *wanted: str) -> list[str]:
+    files = modules.order(directory, wanted)
+    assert all(file.is_file() for file in files)
+    return [file.stem for file in files]
+
+
 def test_each_module_comes_after_those_that_it_needs_and_once(kernel: Path) -> None:
-    found = modules.order(kernel, ("virtio_pci", "balloon"))
-    assert found == ("modern", "ring", "virtio", "virtio_pci", "balloon")
+    assert order(kernel, "virtio_pci", "balloon") == ["modern", "ring", "virtio", "virtio_pci", "balloon"]
+
+
+def test_they_are_found_in_the_tree_of_a_package_too(kernel: Path) -> None:
+    below = kernel / "kernel" / "lib"
+    below.mkdir(parents=True)
+    (kernel / "virtio.ko").rename(below / "virtio.ko")
+    (kernel / "crc-own.ko").write_bytes(b"\0depends=virtio\0")
+    (below / "net.ko").write_bytes(b"\0depends=crc-own\0")
+    assert order(kernel, "net") == ["ring", "virtio", "crc-own", "net"]
 
 
 def test_what_is_built_in_is_not_loaded(kernel: Path) -> None:
     (kernel / "virtio_pci.ko").unlink()
     (kernel / "modules.builtin").write_text("kernel/drivers/virtio/virtio-pci.ko\nkernel/drivers/virtio/ring.ko\n")
-    assert modules.order(kernel, ("virtio_pci", "balloon")) == ("virtio", "balloon")
+    assert order(kernel, "virtio_pci", "balloon") == ["virtio", "balloon"]
 
 
 def test_a_module_that_is_not_there_is_named_with_what_to_do(kernel: Path) -> None:

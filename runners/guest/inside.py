@@ -5,23 +5,37 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tare.runners.base import RunnerError, Spec
+from tare.runners.guest import network
 from tare.runners.image import initramfs
 from tare.runners.payload import compiled
-from tare.runners.vm import network
 
 #: All of ours in the initramfs is below this directory.
 _OWN = ".tare"
 INIT = f"/{_OWN}/init"
-HOSTNAME = "tare"
+_HOSTNAME = "tare"
 #: Programs that are the init of a whole system.
 INITS = ("init", "systemd")
-_DISK = "/dev/vda"
+#: What a workload counts as that had not ended when its machine did: killed, 128 + SIGKILL.
+KILLED = 137
 #: What ``init.c`` says at the end, on the kernel's console.
 _END = re.compile(r"^tare init: the workload ended with status (\d+)\s*$", re.MULTILINE)
 _COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """What a kind of machine calls its devices: a disk, a network device, and what leads to :func:`asker`.
+
+    ``terminal`` is a serial line; without it that is a port of virtio-serial.
+    """
+
+    disk: str
+    link: str
+    terminal: str = ""
 
 
 def asker(cache: Path) -> Path:
@@ -35,24 +49,26 @@ def is_init(spec: Spec) -> bool:
 
 
 def description(
-    spec: Spec, modules: Sequence[str] = (), *, on_disk: bool = False, networked: bool = False, tells: bool = False,
-    command: bool = True,
+    spec: Spec, devices: Devices, modules: Sequence[str] = (), *, on_disk: bool = False, networked: bool = False,
+    tells: bool = False, command: bool = True,
 ) -> bytes:  # fmt: skip
     """What ``init.c`` is told: it says there what each letter means. Raises RunnerError for a NUL in a word.
 
-    Without *command* it has no workload to run.
+    One that *tells* says how far the machine is. Without *command* it has no workload to run.
     """
     texts = [f"m{name}" for name in modules]
-    texts += [f"h{HOSTNAME}", f"w{spec.cwd}", f"u{spec.user.uid}", f"g{spec.user.gid}"]
+    texts += [f"h{_HOSTNAME}", f"w{spec.cwd}", f"u{spec.user.uid}", f"g{spec.user.gid}"]
     texts += [f"s{group}" for group in spec.user.groups]
     if on_disk:
-        texts.append(f"d{_DISK}")
+        texts.append(f"d{devices.disk}")
     if networked:
-        texts += [f"a{network.GUEST}", f"p{network.HOST}"]
+        texts += [f"l{devices.link}", f"a{network.GUEST}", f"p{network.HOST}"]
+    if devices.terminal:
+        texts.append(f"t{devices.terminal}")
     if command and is_init(spec):
         texts.append("i")
     if tells:
-        texts.append("t")
+        texts.append("v")
     texts += [f"e{key}={value}" for key, value in spec.env]
     texts += [f"c{word}" for word in spec.argv if command]
     for text in texts:

@@ -7,11 +7,13 @@
  *   m FILE      a module of the kernel, a file in /.tare, to be loaded in this order
  *   d DEVICE    the disk that holds the image (ext4); without it the image is the root file system already
  *   h NAME      the host name
- *   a ADDRESS   the IPv4 address of eth0, in a network of four addresses (/30)
+ *   l LINK      the network device, as the kernel calls it
+ *   a ADDRESS   its IPv4 address, in a network of four addresses (/30)
  *   p ADDRESS   the one of the host at the other end
+ *   t TERMINAL  by which the host asks for further commands; without it that is a port of virtio-serial
  *   w DIRECTORY where the workload begins
  *   i           the workload is the init of a whole system: it becomes process 1, in place of this program
- *   t           say on the kernel's console how far the machine is
+ *   v           say on the kernel's console how far the machine is
  *   u UID, g GID, s GID (each a further group)
  *   e KEY=VALUE (each a variable of its environment)
  *   c WORD      (each a word of its command line, the first of which is the path of its program); without any there is
@@ -22,9 +24,9 @@
  *
  * Three serial devices lead out: the kernel's console, where this program says what failed and how the workload ended;
  * the one named by TARE_CONSOLE, where all goes that the workload writes, and on which it says the end of that again when
- * the host writes a byte to it: a machine whose state was restored answers so that it runs; and a port of virtio-serial, by which the host
- * asks for further commands (ask.c is the other end, and says what goes over it). The image is never written to: on a
- * disk it is the lower layer of an overlay, whose upper one is in memory, as an initramfs is.
+ * the host writes a byte to it: a machine whose state was restored answers so that it runs; and the one by which the host
+ * asks for further commands (ask.c is the other end, and says what goes over it). The image is never written to: on a disk
+ * it is the lower layer of an overlay, whose upper one is in memory, as an initramfs is.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -42,11 +44,13 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -59,7 +63,7 @@
 enum { MOST = 4096 }; /* words of a command line, variables, groups */
 
 static struct {
-	const char *disk, *host, *address, *peer, *directory;
+	const char *disk, *host, *link, *address, *peer, *terminal, *directory;
 	uid_t uid;
 	gid_t gid, groups[MOST];
 	size_t groups_count;
@@ -155,11 +159,13 @@ static void learn(const char *path)
 		case 'm': add(work.modules, 64, rest); break;
 		case 'd': work.disk = rest; break;
 		case 'h': work.host = rest; break;
+		case 'l': work.link = rest; break;
 		case 'a': work.address = rest; break;
 		case 'p': work.peer = rest; break;
+		case 't': work.terminal = rest; break;
 		case 'w': work.directory = rest; break;
 		case 'i': work.becomes_init = 1; break;
-		case 't': work.tells = 1; break;
+		case 'v': work.tells = 1; break;
 		case 'u': work.uid = (uid_t)strtoul(rest, NULL, 10); break;
 		case 'g': work.gid = (gid_t)strtoul(rest, NULL, 10); break;
 		case 's':
@@ -251,13 +257,13 @@ static void join_network(void)
 
 	need(any >= 0, "socket");
 	raise_link(any, "lo", NULL, NULL);
-	if (work.address) {
-		strcpy(asked.ifr_name, "eth0");
+	if (work.link) {
+		strncpy(asked.ifr_name, work.link, IFNAMSIZ - 1);
 		/* In a whole system udev loads the driver. */
 		for (int tries = 0; tries < 30000 && ioctl(any, SIOCGIFFLAGS, &asked) < 0 && errno == ENODEV; tries++)
 			nanosleep(&pause, NULL);
-		raise_link(any, "eth0", work.address, "255.255.255.252");
-		strcpy(asked.ifr_name, "eth0");
+		raise_link(any, work.link, work.address, "255.255.255.252");
+		strncpy(asked.ifr_name, work.link, IFNAMSIZ - 1);
 		/* The driver reports its carrier from a work queue, some milliseconds later at most. */
 		for (int tries = 0; tries < 1000; tries++) {
 			if (ioctl(any, SIOCGIFFLAGS, &asked) == 0 && asked.ifr_flags & IFF_RUNNING)
@@ -268,6 +274,27 @@ static void join_network(void)
 		sendto(any, "", 1, 0, (struct sockaddr *)&peer, sizeof peer);
 	}
 	close(any);
+}
+
+/* A kernel may run a program for each device that it finds (CONFIG_UEVENT_HELPER, as Debian's user-mode Linux): hundreds
+ * of processes, which end as soon as they run, since there is no such program. Until then they may be as many as fit into
+ * the memory, and fork(2) fails. So have it start no more, and wait for those. */
+static void settle(void)
+{
+	const struct timespec pause = {0, 1000000};
+	int helper = open("/sys/kernel/uevent_helper", O_WRONLY | O_CLOEXEC), limit;
+	char most[32] = "";
+	struct sysinfo about;
+
+	if (helper >= 0) {
+		need(write(helper, "\n", 1) == 1, "/sys/kernel/uevent_helper");
+		close(helper);
+	}
+	limit = open("/proc/sys/kernel/threads-max", O_RDONLY | O_CLOEXEC);
+	need(limit >= 0 && read(limit, most, sizeof most - 1) > 0, "/proc/sys/kernel/threads-max");
+	close(limit);
+	for (int tries = 0; tries < 1000 && sysinfo(&about) == 0 && 2L * about.procs > atol(most); tries++)
+		nanosleep(&pause, NULL);
 }
 
 /* As execvp(3) does, but a file that is no program of this machine is an error, and not a script for /bin/sh. */
@@ -333,10 +360,16 @@ struct request { /* then LENGTH bytes: the words, each with a NUL after it */
 	char magic[4];
 	uint32_t id, length;
 };
-struct answer { /* then LENGTH bytes: of standard output (1), of standard error (2), or the exit status (0) */
+enum { STATUS, OUTPUT, ERROR, IDLE, MORE };
+struct answer { /* then LENGTH bytes: of the exit status, of standard output or error; none of the other two */
 	char magic[4];
 	uint32_t id, what, length;
 };
+
+/* Over a terminal (relay.py is the other end) the host waits with a request until nothing runs (IDLE), and after each
+ * SLICE of it until more is asked for (MORE): a serial line of user-mode Linux whose reader is behind by some 4000 bytes
+ * is never read again (arch/um/drivers/line.c, line_throttle). */
+enum { SLICE = 2048 };
 
 static struct {
 	int port, edges, connected;
@@ -444,6 +477,11 @@ static void listen_to_host(void)
 		if (server.asked_size < sizeof head)
 			continue;
 		memcpy(&head, server.asked, sizeof head);
+		if (work.terminal && server.asked_size % SLICE == 0 && server.asked_size < sizeof head + head.length) {
+			server.id = head.id;
+			tell(MORE, "", 0);
+			continue;
+		}
 		if (memcmp(head.magic, "TARE", 4) != 0 || head.length > sizeof server.asked - sizeof head) {
 			server.asked_size = 0; /* a part of a request whose sender was killed */
 			continue;
@@ -451,8 +489,14 @@ static void listen_to_host(void)
 		if (server.asked_size >= sizeof head + head.length) {
 			char *words = server.asked + sizeof head;
 
-			words[head.length ? head.length - 1 : 0] = 0;
-			begin_command(head.id, words, head.length);
+			if (head.length) {
+				words[head.length - 1] = 0;
+				begin_command(head.id, words, head.length);
+			} else { /* over a terminal, this is how the host says that it wants no answer any more */
+				end_command();
+				server.id = head.id;
+				tell(IDLE, "", 0);
+			}
 			server.asked_size = 0;
 		}
 	}
@@ -474,12 +518,20 @@ static int took_output(int *pipe, uint32_t what)
 	return got > 0;
 }
 
-/* The one port, which is called after the number of its device among those of virtio: vport0p1. -1 if it is not there. */
+/* The terminal; or the one port, which is called after the number of its device among those of virtio: vport0p1.
+ * -1 if it is not there. */
 static int open_port(void)
 {
-	DIR *devices = opendir("/dev");
+	DIR *devices;
 	int port = -1;
 
+	if (work.terminal) {
+		port = open(work.terminal, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+		need(port >= 0, work.terminal);
+		raw(port);
+		return port;
+	}
+	devices = opendir("/dev");
 	for (struct dirent *entry; port < 0 && devices && (entry = readdir(devices));)
 		if (!strncmp(entry->d_name, "vport", 5))
 			port = openat(dirfd(devices), entry->d_name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
@@ -502,15 +554,17 @@ static void serve(void)
 	/* Edges: while nobody is connected, poll(2) of a port always returns at once (drivers/char/virtio_console.c). */
 	server.edges = epoll_create1(EPOLL_CLOEXEC);
 	epoll_ctl(server.edges, EPOLL_CTL_ADD, server.port, &edge);
+	if (work.terminal) /* the host says nothing before: what comes to a terminal that is not raw yet is changed */
+		tell(IDLE, "", 0);
 	for (;;) {
 		listen_to_host();
 		while (flushed() && server.pid && !(server.ended == 2)) {
-			if (took_output(&server.out, 1) || took_output(&server.error, 2))
+			if (took_output(&server.out, OUTPUT) || took_output(&server.error, ERROR))
 				continue;
 			if (!server.ended)
 				break;
 			/* A process that it left behind may hold the pipes open: what is in them has been read. */
-			tell(0, &server.status, sizeof server.status);
+			tell(STATUS, &server.status, sizeof server.status);
 			server.ended = 2;
 		}
 		if (server.ended == 2 && flushed()) {
@@ -525,7 +579,8 @@ static void serve(void)
 			{.fd = server.ended ? -1 : server.pidfd, .events = POLLIN},
 		};
 
-		poll(events, 4, -1);
+		/* User-mode Linux does not say when its serial line has room again (arch/um/drivers/line.c). */
+		poll(events, 4, idle || !work.terminal ? -1 : 1);
 		if (events[0].revents)
 			epoll_wait(server.edges, &edge, 1, 0);
 		if (events[3].revents && waitpid(server.pid, &status, WNOHANG) == server.pid) {
@@ -554,9 +609,16 @@ static void remember(const char *data, size_t size)
 
 static void put(const char *data, size_t size)
 {
+	const struct timespec pause = {0, 1000000};
+
 	for (ssize_t wrote; size > 0; data += wrote, size -= (size_t)wrote)
-		if ((wrote = write(console, data, size)) < 0)
-			fail("console");
+		if ((wrote = write(console, data, size)) < 0) {
+			if (errno != EAGAIN)
+				fail("console");
+			/* User-mode Linux does not wait until the host has read (arch/um/drivers/line.c). */
+			wrote = 0;
+			nanosleep(&pause, NULL);
+		}
 }
 
 /* Pass on what is in the pipe; 0 at its end, when nobody can write to it any more. */
@@ -642,12 +704,14 @@ static void become_init(void)
 
 static void prepare_machine(void)
 {
+	klogctl(8 /* SYSLOG_ACTION_CONSOLE_LEVEL */, NULL, 4 /* errors, and worse */);
 	tell_step("initramfs");
 	attach("devtmpfs", "/dev", MS_NOSUID, "mode=755");
 	load();
 	if (work.disk)
 		enter_disk();
 	make_places();
+	settle();
 	need(sethostname(work.host, strlen(work.host)) == 0, work.host);
 }
 
