@@ -1,9 +1,10 @@
-"""The whole suite in three parts, as ``./bootstrap test`` and ``nox -s tests`` run it: ``python -m tests.whole``.
+"""The whole suite in four parts, as ``./bootstrap test`` and ``nox -s tests`` run it: ``python -m tests.whole``.
 
-The tests of units and pages run as many at once as there are processors: they share nothing with each other, nor with
-the host. Beside them the tests of runtimes and engines run, one after another: they mostly wait, they look only for
-what bears their own names, and they claim no time. What these say is printed when they have ended.
-Then the rest, one after another: those tests measure, count what is left on the whole host, and take the lock of a run.
+Three run beside each other. The tests of units and pages run as many at once as there are processors: they share
+nothing with each other, nor with the host. Those of runtimes, and those of engines, machines and the command line, run
+one after another: they mostly wait, look only for what bears their own names, and claim no time. What the latter two
+say is printed when they have ended.
+Then come, one by one, those marked ``alone``: they measure, or count what is left on the whole host.
 
 All parts run, whatever the others find. What is said at the end is about all: the ten slowest tests, and how many
 tests failed. The coverage of each package is that by units and pages: tracing each line would slow down what the others
@@ -26,7 +27,7 @@ import time
 import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -43,7 +44,9 @@ SLOWEST = 10
 #: These neither measure nor leave anything on the host.
 SIDE_BY_SIDE = ("tests/unit", "tests/browser")
 #: These use the host, and neither measure nor look for anything but their own.
-BESIDE = ("tests/conformance", "tests/oci", "tests/escape")
+RUNTIMES = ("tests/conformance", "tests/oci", "tests/escape")
+#: So do these, but for those marked ``alone``.
+SYSTEM = ("tests/system",)
 
 FINE, FAILED, INTERRUPTED = 0, 1, 130
 #: pytest's status when its arguments leave no test to run.
@@ -56,6 +59,8 @@ class Part:
 
     name: str
     arguments: Sequence[str]
+    #: How far it stands back for others (nice(1)).
+    nice: int = 0
     status: int = 0
     lasted_s: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
@@ -73,19 +78,36 @@ class Part:
         return f"  {self.name:<28}{found} in {self.lasted_s / 60:.1f} min{broken}"
 
 
-def parts(arguments: Sequence[str]) -> tuple[Part, Part, Part]:
-    """Tests of units and pages, of runtimes and engines, and what else pyproject.toml lists."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The parts: *units*, which has the terminal, with *beside*; and then *last*."""
+
+    units: Part
+    beside: tuple[Part, ...]
+    last: Part
+
+    def parts(self) -> tuple[Part, ...]:
+        """All of them."""
+        return (self.units, *self.beside, self.last)
+
+
+def plan(arguments: Sequence[str]) -> Plan:
+    """What pyproject.toml lists, in its parts."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     paths = settings["tool"]["pytest"]["ini_options"]["testpaths"]
-    units, runtimes = ([path for path in paths if path in room] for room in (SIDE_BY_SIDE, BESIDE))
-    rest = [path for path in paths if path not in (*units, *runtimes)]
+    units, runtimes, system = ([path for path in paths if path in room] for room in (SIDE_BY_SIDE, RUNTIMES, SYSTEM))
+    last = [path for path in paths if path not in (*units, *runtimes)]
     workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     # worksteal: a file's tests stay together, and so does what its fixtures made, until a worker has nothing left.
-    beside = ["--numprocesses", str(workers), "--dist", "worksteal", "--cov", "--cov-report="]
-    return (
-        Part(name=f"units and pages, {workers} at a time", arguments=[*units, *beside, *arguments]),
-        Part(name="runtimes, beside them", arguments=[*runtimes, *arguments]),
-        Part(name="the rest, one by one", arguments=[*rest, *arguments]),
+    many = ["--numprocesses", str(workers), "--dist", "worksteal", "--cov", "--cov-report="]
+    return Plan(
+        # They use what the others leave, so that all end at about the same time.
+        units=Part(name=f"units and pages, {workers} at a time", nice=10, arguments=[*units, *many, *arguments]),
+        beside=(
+            Part(name="runtimes, beside them", arguments=[*runtimes, *arguments]),
+            Part(name="engines and machines, too", arguments=[*system, "-m", "not alone", *arguments]),
+        ),
+        last=Part(name="alone, one by one", arguments=[*last, "-m", "alone or not system", *arguments]),
     )
 
 
@@ -95,7 +117,7 @@ def running(part: Part, signals: Signals, *, output: IO[bytes] | None = None) ->
     with tempfile.TemporaryDirectory(prefix="tare-tests-") as folder:
         report = Path(folder, "report.xml")
         noted = [f"--junit-xml={report}", "--override-ini=junit_family=xunit1"]
-        words = [sys.executable, "-m", "pytest", *noted, *part.arguments]
+        words = ["nice", "-n", str(part.nice), sys.executable, "-m", "pytest", *noted, *part.arguments]
         begun = time.monotonic()
         with subprocess.Popen(words, cwd=ROOT, stdout=output) as child:
             signals.children.append(child)
@@ -109,18 +131,22 @@ def running(part: Part, signals: Signals, *, output: IO[bytes] | None = None) ->
             part.counts, part.times = read(report)
 
 
-def run(all_parts: Sequence[Part], signals: Signals) -> None:
-    """Run pytest for each part: the second beside the first, the third after both."""
-    units, runtimes, rest = all_parts
-    with tempfile.TemporaryFile() as later:
-        with running(runtimes, signals, output=later), running(units, signals):
-            pass
-        later.seek(0)
-        sys.stdout.flush()
-        shutil.copyfileobj(later, sys.stdout.buffer)
+def run(whole: Plan, signals: Signals) -> None:
+    """Run pytest for each part."""
+    with ExitStack() as files:
+        outputs = [files.enter_context(tempfile.TemporaryFile()) for _ in whole.beside]
+        with ExitStack() as beside:
+            for part, output in zip(whole.beside, outputs, strict=True):
+                beside.enter_context(running(part, signals, output=output))
+            with running(whole.units, signals):
+                pass
+        for output in outputs:
+            output.seek(0)
+            sys.stdout.flush()
+            shutil.copyfileobj(output, sys.stdout.buffer)
         sys.stdout.flush()
     if not signals.seen:
-        with running(rest, signals):
+        with running(whole.last, signals):
             pass
 
 
@@ -185,8 +211,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run all parts, say what they came to, return the exit status."""
     signals = Signals()
     signals.install()
-    found = parts(arguments)
-    run(found, signals)
+    whole = plan(arguments)
+    run(whole, signals)
+    found = whole.parts()
     if signals.seen:
         return INTERRUPTED
     click.echo("\nthe slowest tests")
