@@ -28,6 +28,9 @@ from tare.runners.vm import backend, connection
 from tests import sectors
 from tests.conftest import require, wait_until
 
+#: There is one such daemon on a host, and a test ends it.
+pytestmark = pytest.mark.alone
+
 URI = "qemu:///system"
 OPTIONS = {"uri": URI, "accelerator": "tcg"}
 DEADLINE_S = 120.0
