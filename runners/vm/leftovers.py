@@ -22,9 +22,9 @@ from tare.runners.image.cache import cache_dir
 from tare.runners.vm.connection import LARGE, runtime_directory
 
 _GUEST = re.compile(rf"guest={re.escape(PREFIX)}[^,]*")
-#: What a run (bench.host.workspace) or a proof (runners.vm.acceleration) calls its guests. A user's own guest may be
-#: called ``tare-lab``.
-_RUNS = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{6}}|proof)-\d+")
+#: What a run (bench.host.workspace) or a proof (runners.vm.acceleration) calls its guests; those of a ramp
+#: have two numbers. A user's own guest may be called ``tare-lab``.
+_RUNS = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{6}}|proof)-\d+(-\d+)?")
 _EMULATOR = re.compile(r"qemu(-system-.+|-kvm)?|kvm")
 _CONSOLE = re.compile(r"path=[^,]*/con-(?P<owner>\d+)-\d+")
 #: libvirt's name for a domain's cgroup without systemd (virCgroupNewDomainPartition, qemu_cgroup.c).

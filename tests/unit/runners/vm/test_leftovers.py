@@ -93,6 +93,7 @@ def test_the_owner_is_in_the_console_s_name() -> None:
     ("name", "ours"),
     [
         ("tare-0a1b2c-12", True),
+        ("tare-0a1b2c-12-3", True),
         ("tare-proof-77", True),
         ("tare-lab", False),
         ("tare-lab-1", False),
