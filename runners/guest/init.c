@@ -14,6 +14,8 @@
  *   w DIRECTORY where the workload begins
  *   i           the workload is the init of a whole system: it becomes process 1, in place of this program
  *   v           say on the kernel's console how far the machine is
+ *   n COUNT     so many ports of virtio-serial lead to the host, and each is served by a process of its own; without it
+ *               one. Where there are several, the machine is switched off if one of these processes ends
  *   u UID, g GID, s GID (each a further group)
  *   e KEY=VALUE (each a variable of its environment)
  *   c WORD      (each a word of its command line, the first of which is the path of its program); without any there is
@@ -24,9 +26,9 @@
  *
  * Three serial devices lead out: the kernel's console, where this program says what failed and how the workload ended;
  * the one named by TARE_CONSOLE, where all goes that the workload writes, and on which it says the end of that again when
- * the host writes a byte to it: a machine whose state was restored answers so that it runs; and the one by which the host
- * asks for further commands (ask.c is the other end, and says what goes over it). The image is never written to: on a disk
- * it is the lower layer of an overlay, whose upper one is in memory, as an initramfs is.
+ * the host writes a byte to it: a machine whose state was restored answers so that it runs; and the ones by which the
+ * host asks for further commands (ask.c is the other end, and says what goes over them). The image is never written to: on
+ * a disk it is the lower layer of an overlay, whose upper one is in memory, as an initramfs is.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -68,9 +70,11 @@ static struct {
 	gid_t gid, groups[MOST];
 	size_t groups_count;
 	int becomes_init, tells;
+	unsigned ports;
 	char *modules[64], *env[MOST + 1], *argv[MOST + 1];
-} work = {.host = "tare", .directory = "/"};
+} work = {.host = "tare", .directory = "/", .ports = 1};
 
+static pid_t agents[32]; /* what serves the ports, by their numbers less 1 */
 static int console = -1;
 static char said[END];
 static size_t said_size;
@@ -166,6 +170,11 @@ static void learn(const char *path)
 		case 'w': work.directory = rest; break;
 		case 'i': work.becomes_init = 1; break;
 		case 'v': work.tells = 1; break;
+		case 'n':
+			work.ports = (unsigned)strtoul(rest, NULL, 10);
+			errno = EINVAL;
+			need(work.ports <= sizeof agents / sizeof *agents, path);
+			break;
 		case 'u': work.uid = (uid_t)strtoul(rest, NULL, 10); break;
 		case 'g': work.gid = (gid_t)strtoul(rest, NULL, 10); break;
 		case 's':
@@ -518,10 +527,11 @@ static int took_output(int *pipe, uint32_t what)
 	return got > 0;
 }
 
-/* The terminal; or the one port, which is called after the number of its device among those of virtio: vport0p1.
+/* The terminal; or the port *number*, whose file is called after its device among those of virtio, too: vport0p1.
  * -1 if it is not there. */
-static int open_port(void)
+static int open_port(unsigned number)
 {
+	unsigned device, found;
 	DIR *devices;
 	int port = -1;
 
@@ -533,21 +543,21 @@ static int open_port(void)
 	}
 	devices = opendir("/dev");
 	for (struct dirent *entry; port < 0 && devices && (entry = readdir(devices));)
-		if (!strncmp(entry->d_name, "vport", 5))
+		if (sscanf(entry->d_name, "vport%up%u", &device, &found) == 2 && found == number)
 			port = openat(dirfd(devices), entry->d_name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (devices)
 		closedir(devices);
 	return port;
 }
 
-static void serve(void)
+static void serve(unsigned number)
 {
 	struct epoll_event edge = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
 	int made = inotify_init1(IN_CLOEXEC), status;
 	char names[CHUNK];
 
 	inotify_add_watch(made, "/dev", IN_CREATE);
-	while ((server.port = open_port()) < 0)
+	while ((server.port = open_port(number)) < 0)
 		if (read(made, names, sizeof names) < 0)
 			_exit(1);
 	close(made);
@@ -647,6 +657,16 @@ static void answer_host(void)
 	put(from, (size_t)(said + said_size - from));
 }
 
+/* What asked by a port whose server has gone would wait for ever: its machine ends, and says why. */
+static void require_agent(pid_t pid, int ended)
+{
+	for (unsigned at = 0; at < work.ports; at++)
+		if (agents[at] == pid) {
+			dprintf(2, "tare init: what serves port %u ended with status %d\n", at + 1, ended_with(ended));
+			off();
+		}
+}
+
 /* Run the workload as a child until it ends, and return its status. */
 static int run(void)
 {
@@ -677,11 +697,14 @@ static int run(void)
 
 		poll(events, 3, -1);
 		if (events[1].revents && read(children, &told, sizeof told) > 0)
-			while ((pid = waitpid(-1, &ended, WNOHANG)) > 0)
+			while ((pid = waitpid(-1, &ended, WNOHANG)) > 0) {
 				if (pid == workload) {
 					over = 1;
 					status = ended_with(ended);
+				} else if (work.ports > 1) {
+					require_agent(pid, ended);
 				}
+			}
 		if (output[0] >= 0 && !pass_on(output[0]))
 			forget(&output[0]);
 		if (events[2].revents & POLLIN)
@@ -719,7 +742,6 @@ int main(int argc, char **argv)
 {
 	const char *name = getenv("TARE_CONSOLE");
 	char path[256];
-	pid_t asked;
 
 	if (argc > 1)
 		dup2(open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC), 2);
@@ -732,15 +754,18 @@ int main(int argc, char **argv)
 	fcntl(console, F_SETFL, 0); /* open(2) did not wait for a carrier; write(2) is to wait for room */
 	raw(console);
 	join_network();
-	asked = fork();
-	need(asked >= 0, "fork");
-	if (asked == 0)
-		serve();
+	for (unsigned at = 0; at < work.ports; at++) {
+		agents[at] = fork();
+		need(agents[at] >= 0, "fork");
+		if (agents[at] == 0)
+			serve(at + 1);
+	}
 	tell_step("root");
 	if (work.becomes_init)
 		become_init();
 	if (!work.argv[0]) { /* a service of a system that is the workload itself */
-		waitpid(asked, NULL, 0);
+		while (wait(NULL) > 0)
+			;
 		return 0;
 	}
 	dprintf(2, "tare init: the workload ended with status %d\n", run());

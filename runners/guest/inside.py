@@ -30,12 +30,13 @@ _COPY_BYTES = 1 << 20
 class Devices:
     """What a kind of machine calls its devices: a disk, a network device, and what leads to :func:`asker`.
 
-    ``terminal`` is a serial line; without it that is a port of virtio-serial.
+    ``terminal`` is a serial line; without it these are ``ports`` of virtio-serial.
     """
 
     disk: str
     link: str
     terminal: str = ""
+    ports: int = 1
 
 
 def asker(cache: Path) -> Path:
@@ -69,6 +70,8 @@ def description(
         texts.append("i")
     if tells:
         texts.append("v")
+    if devices.ports != 1:
+        texts.append(f"n{devices.ports}")
     texts += [f"e{key}={value}" for key, value in spec.env]
     texts += [f"c{word}" for word in spec.argv if command]
     for text in texts:

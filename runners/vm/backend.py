@@ -31,7 +31,7 @@ from tare.runners.vm import acceleration, leftovers
 from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect
 from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Links, command_line, domain_xml
 from tare.runners.vm.guest import Guest, Inside, Manner, running
-from tare.runners.vm.machines import Own, Recipe, cloud, direct, system
+from tare.runners.vm.machines import NOTHING, Further, Own, Recipe, cloud, direct, system
 from tare.runners.vm.machines.place import reachable, stage
 from tare.runners.vm.machines.saved import SavedState
 from tare.runners.vm.options import OPTIONS, Wanted, read, typical_s
@@ -151,6 +151,13 @@ def _proved(hypervisor: Hypervisor, wanted: Wanted, kernel: Kernel | None, cache
 @contextmanager
 def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared]:
     """Make what is started from, connect, choose the accelerator; a start is then only what an instance has alone."""
+    with opened(spec, options, scratch) as prepared:
+        yield prepared
+
+
+@contextmanager
+def opened(spec: Spec, options: Options, scratch: Scratch, further: Further = NOTHING) -> Iterator[Prepared]:
+    """See :func:`prepare`, of machines that have something *further*. Its launch yields a :class:`Guest`."""
     wanted = read(options)
     _check_host()
     _check_spec(spec)
@@ -178,12 +185,11 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
         elif wanted.boot == "cloud":
             recipe = stack.enter_context(cloud.recipe(spec, wanted, hypervisor, scratch.cache, tap=tap))
         else:
+            kernel = find(scratch.cache, wanted.kernel)
             recipe = stack.enter_context(
-                direct.recipe(
-                    spec, wanted, find(scratch.cache, wanted.kernel), hypervisor, directory, scratch.cache, tap=tap
-                )
+                direct.recipe(spec, wanted, kernel, hypervisor, directory, scratch.cache, tap=tap, further=further)
             )
-        machines = _Machines(hypervisor, hardware, recipe, wanted, directory)
+        machines = _Machines(hypervisor, hardware, recipe, wanted, directory, further.ports)
 
         def named(name: str) -> str:
             return name if name.startswith(PREFIX) else f"{scratch.prefix}-{name}"
@@ -212,10 +218,10 @@ class _Machines:
     """Starts the instances of one subject."""
 
     def __init__(
-        self, hypervisor: Hypervisor, hardware: Hardware, recipe: Recipe, wanted: Wanted, directory: Path
+        self, hypervisor: Hypervisor, hardware: Hardware, recipe: Recipe, wanted: Wanted, directory: Path, ports: int
     ) -> None:
         self._hypervisor, self._hardware, self._recipe = hypervisor, hardware, recipe
-        self._wanted, self._directory = wanted, directory
+        self._wanted, self._directory, self._ports = wanted, directory, ports
 
     @contextmanager
     def started(
@@ -224,14 +230,16 @@ class _Machines:
         """The instance *name*, from its provisioning to the removal of what was provisioned."""
         recipe = self._recipe
         with provisioned(name, mark) as own:
-            control = self._directory / f"ctl-{next(_numbers)}" if recipe.asker else None
+            ports = self._sockets(self._directory / f"ctl-{next(_numbers)}")
 
             def describe(console: Path, log: Path) -> str:
-                return self._xml(name, own, console, log, control)
+                return self._xml(name, own, console, log, ports)
 
             inside = None
             if recipe.custom:
-                inside = Inside(control=control, asker=recipe.asker, networked=recipe.networked)
+                inside = Inside(
+                    control=next(iter(ports), None), asker=recipe.asker, networked=recipe.networked, further=ports[1:]
+                )
             manner = Manner(
                 begin=own.begin,
                 timeline=self._wanted.timeline,
@@ -247,17 +255,23 @@ class _Machines:
     def manifest(self, name: str) -> dict[str, str]:
         """The XML of an instance, in which names stand for what differs; and one that virsh starts as it is."""
         own, hand = self._recipe.shown, self._recipe.by_hand
-        texts = {"domain.xml": self._xml(name, own, Path("CONSOLE"), Path("LOG"), Path("CONTROL"))}
+        ports = self._sockets(Path("CONTROL"))
+        texts = {"domain.xml": self._xml(name, own, Path("CONSOLE"), Path("LOG"), ports)}
         if hand is not None:
             texts["virsh.xml"] = domain_xml(
                 "tare-by-hand", self._hardware, hand.boot, console=None, log=None, links=Links(disks=hand.disks)
             )
         return texts
 
-    def _xml(self, name: str, own: Own, console: Path, log: Path, control: Path | None) -> str:
+    def _sockets(self, first: Path) -> tuple[Path, ...]:
+        if not self._recipe.asker:
+            return ()
+        return (first, *(first.with_name(f"{first.name}-{number}") for number in range(2, self._ports + 1)))
+
+    def _xml(self, name: str, own: Own, console: Path, log: Path, ports: tuple[Path, ...]) -> str:
         recipe = self._recipe
         links = Links(
-            control=control if recipe.asker else None,
+            ports=ports,
             tap=network.TAP if recipe.networked else "",
             user=self._wanted.network == "user",
             disks=own.disks,

@@ -82,11 +82,12 @@ class Disk:
 class Links:
     """What a guest has besides: paths and names on the host.
 
-    ``control`` is a unix socket that QEMU makes, the other end of a port of virtio-serial; ``tap`` names a tap device
+    ``ports`` are unix sockets that QEMU makes, each the other end of a port of virtio-serial, which the guest counts
+    from 1; ``tap`` names a tap device
     that is there already; ``user`` asks for QEMU's own network instead.
     """
 
-    control: Path | None = None
+    ports: tuple[Path, ...] = ()
     tap: str = ""
     user: bool = False
     disks: tuple[Disk, ...] = ()
@@ -220,11 +221,14 @@ def _devices(
 
 
 def _links(devices: ET.Element, links: Links, machine: Machine) -> None:
-    if links.control is not None:
+    if links.ports:
         _place(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 0x04, machine)
+    for number, port in enumerate(links.ports, start=1):
         channel = ET.SubElement(devices, "channel", type="unix")
-        ET.SubElement(channel, "source", mode="bind", path=str(links.control))
-        ET.SubElement(channel, "target", type="virtio", name="tare")
+        ET.SubElement(channel, "source", mode="bind", path=str(port))
+        # A name of its own: by it a restored domain's socket is found.
+        ET.SubElement(channel, "target", type="virtio", name="tare" if number == 1 else f"tare{number}")
+        ET.SubElement(channel, "address", type="virtio-serial", controller="0", bus="0", port=str(number))
     if links.tap or links.user:
         interface = ET.SubElement(devices, "interface", type="ethernet" if links.tap else "user")
         ET.SubElement(interface, "mac", address=HARDWARE_ADDRESS)

@@ -50,12 +50,18 @@ class Inside:
     """How a guest with a workload of a user's is reached, besides its console.
 
     ``control`` is the socket by which *asker*, a program, runs a further command, where there is one in the guest to
-    answer; ``networked``: it has a tap.
+    answer; ``further`` are sockets of further such ports. ``networked``: it has a tap.
     """
 
     control: Path | None
     asker: Path | None
     networked: bool
+    further: tuple[Path, ...] = ()
+
+    @property
+    def ports(self) -> tuple[Path, ...]:
+        """The sockets of all its ports."""
+        return () if self.control is None else (self.control, *self.further)
 
 
 #: Starts a domain: its name, and its XML. See :meth:`runners.vm.connection.Hypervisor.create`.
@@ -233,8 +239,8 @@ def running(
             status = stack.enter_context(reaping(hypervisor.embedded / "run" / "qemu" / f"{name}.pid"))
             with adopting():
                 domain = _create(manner.begin or hypervisor.create, name, xml, inside)
-        if inside is not None and inside.control is not None:
-            stack.callback(inside.control.unlink, missing_ok=True)
+        for path in inside.ports if inside is not None else ():
+            stack.callback(path.unlink, missing_ok=True)
         stack.callback(hypervisor.destroy, domain)  # for a failure before QEMU's pid is known
         mark("created")
         second, pid = _accept(console_listener, name, stack)

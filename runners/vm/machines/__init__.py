@@ -29,6 +29,17 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Further:
+    """What each machine has besides, for a runner that starts something in it: read-only *disks*, and *ports*."""
+
+    disks: tuple[Path, ...] = ()
+    ports: int = 1
+
+
+NOTHING = Further()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """What all instances of a subject start from.
 

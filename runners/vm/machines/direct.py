@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel
 from tare.runners.vm.connection import Hypervisor
 from tare.runners.vm.domain import DirectBoot, Disk, command_line
-from tare.runners.vm.machines import Own, Recipe
+from tare.runners.vm.machines import NOTHING, Further, Own, Recipe
 from tare.runners.vm.machines.place import reachable
 from tare.runners.vm.options import Wanted
 
@@ -25,8 +26,9 @@ DEVICES = inside.Devices(disk="/dev/vda", link="eth0")
 
 @contextmanager
 def recipe(
-    spec: Spec, wanted: Wanted, kernel: Kernel, hypervisor: Hypervisor, directory: Path, cache: Path, *, tap: bool
-) -> Iterator[Recipe]:
+    spec: Spec, wanted: Wanted, kernel: Kernel, hypervisor: Hypervisor, directory: Path, cache: Path, *, tap: bool,
+    further: Further = NOTHING,
+) -> Iterator[Recipe]:  # fmt: skip
     """What guests of *spec* start from; files that QEMU reads, and a daemon could not, are in *directory*."""
     with ExitStack() as stack:
         made: workload.Bootable | None = None
@@ -35,12 +37,13 @@ def recipe(
         if spec.custom or wanted.boot == "direct-disk" or wanted.restored or wanted.network in ("tap", "user"):
             made = stack.enter_context(
                 workload.assembled(
-                    spec, machine(wanted, kernel), wanted.root, cache, networked=tap, tells=wanted.timeline
+                    spec, machine(wanted, kernel, further), wanted.root, cache, networked=tap, tells=wanted.timeline
                 )
             )
             image, words = made.initrd, command_line((inside.INIT,), (), told=wanted.timeline)
             if made.disk is not None:
                 disks = (Disk(path=reachable(hypervisor, made.disk, directory), read_only=True),)
+            disks += tuple(Disk(path=reachable(hypervisor, file, directory), read_only=True) for file in further.disks)
         else:
             drivers = added(wanted, kernel, cache)
             image = initramfs(cache, spec.rootfs, *drivers)
@@ -71,7 +74,7 @@ def recipe(
         )
 
 
-def machine(wanted: Wanted, kernel: Kernel) -> workload.Machine:
+def machine(wanted: Wanted, kernel: Kernel, further: Further = NOTHING) -> workload.Machine:
     """What guests with *kernel* have. One on QEMU's own network has the driver, and asks for an address itself."""
 
     def placed(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -80,7 +83,7 @@ def machine(wanted: Wanted, kernel: Kernel) -> workload.Machine:
     balloon = () if wanted.balloon == "none" else modules.BALLOON
     driven = modules.NETWORK if wanted.network == "user" else ()
     return workload.Machine(
-        devices=DEVICES,
+        devices=dataclasses.replace(DEVICES, ports=further.ports),
         least_bytes=LEAST_BYTES,
         modules=kernel.modules,  # a kernel of the user's own comes without
         always=placed((*balloon, *modules.CONTROL, *driven)),

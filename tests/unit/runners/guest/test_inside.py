@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def test_the_init_is_told_all_that_a_specification_says(tmp_path: Path) -> None:
 def test_each_kind_of_machine_has_devices_of_its_own(tmp_path: Path) -> None:
     told = inside.description(spec(tmp_path / "root"), UML, [], on_disk=True, networked=True).split(b"\0")
     assert {b"d/dev/ubda", b"lvec0", b"t/dev/ttyS1"} <= set(told)
+
+
+def test_a_machine_that_is_asked_by_several_ports_is_told_how_many(tmp_path: Path) -> None:
+    several = dataclasses.replace(VM, ports=12)
+    asked = spec(tmp_path / "root")
+    assert b"n12" in inside.description(asked, several).split(b"\0")
+    assert not [word for word in inside.description(asked, VM).split(b"\0") if word.startswith(b"n")]
 
 
 def test_a_word_with_a_nul_is_refused(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def linked(links: Links) -> ET.Element:
 
 
 def test_a_workload_has_a_port_for_commands_and_no_more_than_it_needs() -> None:
-    devices = linked(Links(control=Path("/run/ctl")))
+    devices = linked(Links(ports=(Path("/run/ctl"),)))
     source = devices.find("channel/source")
     assert source is not None
     assert source.attrib == {"mode": "bind", "path": "/run/ctl"}
@@ -85,9 +85,17 @@ def test_a_workload_has_a_port_for_commands_and_no_more_than_it_needs() -> None:
     assert devices.find("disk") is None
 
 
+def test_each_port_has_a_number_and_a_name_of_its_own_on_one_device() -> None:
+    devices = linked(Links(ports=tuple(Path(f"/run/ctl-{number}") for number in range(12))))
+    assert len(devices.findall("controller[@type='virtio-serial']")) == 1
+    channels = devices.findall("channel")
+    assert [one.find("address").get("port") for one in channels] == [str(number) for number in range(1, 13)]  # type: ignore[union-attr]
+    assert len({one.find("target").get("name") for one in channels}) == 12  # type: ignore[union-attr]
+
+
 def test_a_network_is_a_tap_that_is_there_already_and_a_disk_is_not_written_to() -> None:
     devices = linked(
-        Links(control=Path("/run/ctl"), tap="tare-tap", disks=(Disk(path=Path("/d.ext4"), read_only=True),))
+        Links(ports=(Path("/run/ctl"),), tap="tare-tap", disks=(Disk(path=Path("/d.ext4"), read_only=True),))
     )
     target, disk = devices.find("interface/target"), devices.find("disk")
     assert target is not None
@@ -96,7 +104,7 @@ def test_a_network_is_a_tap_that_is_there_already_and_a_disk_is_not_written_to()
     assert disk is not None
     assert disk.find("readonly") is not None
     assert disk.find("source[@file='/d.ext4']") is not None
-    slots = [address.get("slot") for address in devices.iter("address")]
+    slots = [address.get("slot") for address in devices.iterfind(".//address[@type='pci']")]
     assert len(slots) == len(set(slots)) == 3
 
 
@@ -272,9 +280,10 @@ def test_a_kernel_that_is_told_to_speaks_from_its_first_line_on() -> None:
 
 def test_a_machine_without_pci_has_its_devices_at_fixed_addresses() -> None:
     hardware = dataclasses.replace(HARDWARE, machine="microvm", balloon="virtio")
-    links = Links(control=Path("/run/ctl"), tap="tare-tap", disks=(Disk(path=Path("/d")),))
+    links = Links(ports=(Path("/run/ctl"),), tap="tare-tap", disks=(Disk(path=Path("/d")),))
     text = domain_xml("tare-1", hardware, BOOT, console=Path("/c"), log=Path("/l"), links=links)
     devices = ET.fromstring(text).find("devices")
     assert devices is not None
-    assert [one.get("type") for one in devices.iterfind("*/address")] == ["virtio-mmio"] * 4
+    places = [one.get("type") for one in devices.iterfind("*/address") if one.get("type") != "virtio-serial"]
+    assert places == ["virtio-mmio"] * 4
     assert devices.find("interface/rom") is None
