@@ -280,8 +280,10 @@ class Prepared:
     """What :func:`Runner.prepare` yields: how to start one, and exactly what will be started.
 
     ``manifest`` maps a file name (``config.json``, ``domain.xml``, ``argv.txt``) to its text, for the run's record.
-    ``resident_pids`` are processes that stay between starts and serve every instance (a fork server). ``daemon_pids``
+    ``resident_pids`` are processes that stay between starts and serve every instance (a fork server), and
+    ``resident_cgroups`` the cgroups that these have outside of the run's. ``daemon_pids``
     are those of an engine's own daemon (libvirtd, dockerd), whether it was there before or runs for this subject alone.
+    ``guest_bytes`` is the memory of the machine that an instance is in, where that is not its grant; 0 where it is.
     ``pause_s`` is the longest time between two changes that an instance makes to the host's memory by itself. ``walls``
     are those of its instances where these depend on the image or the workload, instead of :attr:`Support.walls`; None
     where they do not.
@@ -295,7 +297,9 @@ class Prepared:
     walls: tuple[str, ...] | None = None
     manifest: Mapping[str, str] = field(default_factory=dict)
     resident_pids: frozenset[int] = frozenset()
+    resident_cgroups: frozenset[Path] = frozenset()
     daemon_pids: frozenset[int] = frozenset()
+    guest_bytes: int = 0
     pause_s: float = 0.0
     share: Callable[[], AbstractContextManager[Callable[[Instance, int], float | None]]] | None = None
     original: Original | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 from tare.bench.experiments.prepare import Ready
@@ -48,7 +47,7 @@ class Session:
         return Contract(ready=subject.ready(run), timeout_s=run.timeout_s)
 
     @property
-    def cpu_ns(self) -> Callable[[Path | None], int] | None:
+    def cpu_ns(self) -> Callable[..., int] | None:
         """What reads the processor time of all that the run started; None where nobody counts it."""
         return self.run_cgroup.cpu_ns if self.run_cgroup else None
 

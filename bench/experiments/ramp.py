@@ -138,9 +138,10 @@ class Ramps(Experiment):
         own = ready.subject.keys(RampSubject)
         ramp = Ramp(
             launch=ready.prepared.launch,
-            memory_bytes=ready.subject.memory_bytes,
+            memory_bytes=ready.prepared.guest_bytes or ready.subject.memory_bytes,
             resident_pids=ready.prepared.resident_pids,
             daemon_pids=ready.prepared.daemon_pids,
+            resident_cgroups=ready.prepared.resident_cgroups,
             counts=own.counts,
             most=own.most,
             reclaim_bytes=own.reclaim_bytes,

@@ -33,15 +33,16 @@ def watch(
     instances: Sequence[Instance],
     meter: Meter | None,
     daemon_pids: frozenset[int] = frozenset(),
+    resident: frozenset[Path] = frozenset(),
 ) -> dict[str, float]:
     """Let *window_s* pass and see what the host and *instances* did in it; nothing for 0. Raises Interrupted.
 
-    The processor time of the run is left out without a *meter*, and where an instance's cgroup went meanwhile: what
-    that one had used went with it.
+    *resident* are the cgroups of what serves all of them. The processor time of the run is left out without a *meter*,
+    and where an instance's cgroup went meanwhile: what that one had used went with it.
     """
     if not window_s:
         return {}
-    used_ns = meter([instance.cgroup for instance in instances]) if meter else None
+    used_ns = meter([*(instance.cgroup for instance in instances), *resident]) if meter else None
     used_before_ns = _unless_gone(used_ns)
     daemon_before_ns = processes.cpu_ns(daemon_pids)
     began, before = clock_ns(), hostload.read()
@@ -69,8 +70,8 @@ def sample(
 ) -> list[Reading]:
     """Everything, at *n* instances alive.
 
-    *serving* are processes that serve all instances, by what they do for them. *granted_bytes* is each instance's
-    grant of memory, by which a guest's is found.
+    *serving* are processes that serve all instances, by what they do for them. *granted_bytes* is the
+    memory of a guest, by which it is found among the mappings of its emulator.
     """
     began, before = clock_ns(), hostmem.read()
     readings = [Reading(values=before, n=n)]
@@ -97,7 +98,8 @@ def sample(
 def _charged(instances: Sequence[Instance]) -> dict[str, float]:
     """What the instances' memory cgroups are charged with, summed."""
     where = cgroups.layout()
-    directories = [found for instance in instances if (found := cgroup.memory_cgroup(instance.cgroup, where))]
+    own = dict.fromkeys(instance.cgroup for instance in instances)  # that of a machine is of all that are in it
+    directories = [found for one in own if (found := cgroup.memory_cgroup(one, where))]
     files: Mapping[str, str] = {}
     sums: dict[str, float] = {}
     for directory in directories:

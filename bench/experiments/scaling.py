@@ -48,6 +48,7 @@ class Ramp:
     memory_bytes: int
     resident_pids: frozenset[int]
     daemon_pids: frozenset[int] = frozenset()
+    resident_cgroups: frozenset[Path] = frozenset()
     counts: tuple[int, ...]
     most: int
     rules: StackTable
@@ -295,7 +296,12 @@ class _Scale:
             self.warnings.append(f"memory did not settle at {n}")
         self._read_tried = self.tried
         watched = watch(
-            self.ramp.rules.window_s, self.interrupts, self.instances, self.ramp.meter, self.ramp.daemon_pids
+            self.ramp.rules.window_s,
+            self.interrupts,
+            self.instances,
+            self.ramp.meter,
+            self.ramp.daemon_pids,
+            self.ramp.resident_cgroups,
         )
         if "host_busy_ratio" in watched:
             self.seen.idle_percent = 100 * (1 - watched["host_busy_ratio"])

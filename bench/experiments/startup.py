@@ -96,14 +96,25 @@ class Startup(Experiment):
         at_once = ready.subject.keys(StartupSubject).at_once
         if at_once > 1:
             names = [f"{name}-{number}" for number in range(1, at_once + 1)]
-            return burst(ready.prepared.launch, names, contract, interrupts=session.interrupts, cpu_ns=session.cpu_ns)
+            return burst(
+                ready.prepared.launch,
+                names,
+                contract,
+                interrupts=session.interrupts,
+                cpu_ns=session.cpu_ns,
+                resident=ready.prepared.resident_cgroups,
+            )
         return start_and_stop(
             ready.prepared.launch,
             name,
             contract,
             interrupts=session.interrupts,
             cpu_ns=session.cpu_ns,
-            engine=Engine(share=ready.prepared.share, daemon_pids=ready.prepared.daemon_pids),
+            engine=Engine(
+                share=ready.prepared.share,
+                daemon_pids=ready.prepared.daemon_pids,
+                cgroups=ready.prepared.resident_cgroups,
+            ),
         )
 
 
@@ -116,6 +127,7 @@ class Engine:
 
     share: Callable[[], AbstractContextManager[Callable[[Instance, int], float | None]]] | None = None
     daemon_pids: frozenset[int] = frozenset()
+    cgroups: frozenset[Path] = frozenset()
 
 
 def start_and_stop(
@@ -124,16 +136,16 @@ def start_and_stop(
     contract: Contract,
     *,
     interrupts: Interrupts,
-    cpu_ns: Callable[[Path | None], int] | None,
+    cpu_ns: Callable[..., int] | None,
     engine: Engine = Engine(),
 ) -> TrialResult:
     """Start one instance, wait for its mark, stop it, remove it.
 
-    *cpu_ns* gives the processor time spent so far by everything that belongs to the run, and by the cgroup that it is
-    handed if that lies elsewhere; None where the host gives no cgroups. Raises Interrupted, after the removal.
+    *cpu_ns* gives the processor time spent so far by everything that belongs to the run, and by the cgroups that it is
+    handed if they lie elsewhere; None where the host gives no cgroups. Raises Interrupted, after the removal.
     """
     extra: dict[str, float] = {}
-    cpu_before = cpu_ns(None) if cpu_ns else 0
+    cpu_before = cpu_ns(*engine.cgroups) if cpu_ns else 0
     daemon_before = processes.cpu_ns(engine.daemon_pids)
     began = clock_ns()
     try:
@@ -143,7 +155,7 @@ def start_and_stop(
             if engine.daemon_pids:
                 extra["daemon_cpu_seconds"] = max(0, processes.cpu_ns(engine.daemon_pids) - daemon_before) / 1e9
             if cpu_ns:
-                extra["cpu_seconds"] = (cpu_ns(started.instance.cgroup) - cpu_before) / 1e9
+                extra["cpu_seconds"] = (cpu_ns(started.instance.cgroup, *engine.cgroups) - cpu_before) / 1e9
             if share and (share_s := share(started.instance, started.stamps[contract.phase])) is not None:
                 extra["runtime_seconds"] = share_s
             if not contract.ends:
@@ -190,25 +202,26 @@ def burst(
     contract: Contract,
     *,
     interrupts: Interrupts,
-    cpu_ns: Callable[[Path | None], int] | None,
+    cpu_ns: Callable[..., int] | None,
+    resident: frozenset[Path] = frozenset(),
 ) -> TrialResult:
     """Start *names* together, wait until each is ready, and remove all. Values are those of one, by the median.
 
-    Where one of them does not get ready, or cannot be removed, the trial has failed, and the reason says how many or
-    why. Raises Interrupted.
+    *resident* are the cgroups of what serves all. Where one of them does not get ready, or cannot be removed, the trial
+    has failed, and the reason says how many or why. Raises Interrupted.
     """
     began = clock_ns()
     try:
-        return _together(launch, names, contract, interrupts=interrupts, cpu_ns=cpu_ns, began=began)
+        return _together(launch, names, contract, interrupts=interrupts, cpu_ns=cpu_ns, resident=resident, began=began)
     except (RunnerError, OSError) as error:
         return TrialResult(status="failed", reason=_chain(error), at_ns=began)
 
 
 def _together(
     launch: Launch, names: Sequence[str], contract: Contract, *, interrupts: Interrupts,
-    cpu_ns: Callable[[Path | None], int] | None, began: int,
+    cpu_ns: Callable[..., int] | None, resident: frozenset[Path], began: int,
 ) -> TrialResult:  # fmt: skip
-    cpu_before = cpu_ns(None) if cpu_ns else 0
+    cpu_before = cpu_ns(*resident) if cpu_ns else 0
     with ExitStack() as removals:
         with Starter(launch, contract, interrupts, len(names)) as starter:
             attempts = starter.start(names)
@@ -225,8 +238,8 @@ def _together(
         waits = [one.since_request_s(contract.phase) for one in started]
         values = {"ready_seconds": median(waits), "slowest_seconds": max(waits)}
         if cpu_ns:
-            own = sum(cpu_ns(one.instance.cgroup) - cpu_ns(None) for one in started)
-            values["cpu_seconds"] = (cpu_ns(None) + own - cpu_before) / 1e9 / len(names)
+            used = cpu_ns(*(one.instance.cgroup for one in started), *resident)
+            values["cpu_seconds"] = (used - cpu_before) / 1e9 / len(names)
         if not contract.ends:
             values["pss_bytes"] = median(float(pss_bytes(one.instance.pids())) for one in started)
     return TrialResult(status="ok", reason="", at_ns=began, readings=(Reading(values=values),))

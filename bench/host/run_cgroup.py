@@ -29,9 +29,9 @@ class RunCgroup:
         """Limit all instances together: what runs out of memory then dies among them, and not the harness."""
         self._load.limit(memory_bytes=memory_bytes)
 
-    def cpu_ns(self, other: Path | None) -> int:
-        """Processor time of everything in it, plus that of *other* if it is a cgroup outside of it."""
-        return self.meter([other])()
+    def cpu_ns(self, *others: Path | None) -> int:
+        """Processor time of everything in it, plus that of those of *others* that are cgroups outside of it."""
+        return self.meter(others)()
 
     def meter(self, others: Iterable[Path | None]) -> Callable[[], int]:
         """What reads the processor time, in ns, of everything in it and of those of *others* that are outside.
@@ -39,7 +39,8 @@ class RunCgroup:
         Which those are is found now: of two readings of one meter the difference counts the same. A reading raises
         FileNotFoundError when one of them went.
         """
-        outside = self._outside(one for one in others if one is not None)
+        # Instances may share one: that of the machine that they are in.
+        outside = self._outside(one for one in dict.fromkeys(others) if one is not None)
 
         def read() -> int:
             # The kernel books a running task's time when it is switched or at a tick, milliseconds late: yield for it.

@@ -63,7 +63,7 @@ def started(host: Host, count: int) -> TrialResult:
     names = [f"x-{number}" for number in range(count)]
     with Interrupts() as interrupts:
         contract = Contract(ready=Mark(), timeout_s=5.0)
-        return burst(host.launch, names, contract, interrupts=interrupts, cpu_ns=lambda _: 7)
+        return burst(host.launch, names, contract, interrupts=interrupts, cpu_ns=lambda *_: 7)
 
 
 def test_all_are_alive_at_once_and_all_are_removed() -> None:

@@ -66,7 +66,7 @@ def launching(*chunks: bytes, close: bool = False, note: str = "", removed: list
 
 def weighed(launch, contract: Contract = CONTRACT) -> TrialResult:  # type: ignore[no-untyped-def]
     with Interrupts() as interrupts:
-        return start_and_stop(launch, "x", contract, interrupts=interrupts, cpu_ns=lambda cgroup: 5)
+        return start_and_stop(launch, "x", contract, interrupts=interrupts, cpu_ns=lambda *_cgroups: 5)
 
 
 def test_a_good_start_has_every_figure_in_order() -> None:
