@@ -26,6 +26,7 @@ REGISTRY: dict[str, str] = {
     "docker": "tare.runners.engines.docker",
     "containerd": "tare.runners.engines.containerd",
     "vm": "tare.runners.vm.backend",
+    "nested": "tare.runners.nested.backend",
 }
 
 

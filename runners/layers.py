@@ -16,6 +16,8 @@ CONTAINER, SANDBOX, VM = "container", "sandbox", "vm"
 #: Words that have a colour and a picture of their own.
 WORDS = (CONTAINER, SANDBOX, VM)
 _BARE = "process"
+#: The finding (:attr:`runners.base.Support.facts`) of how many containers share a machine.
+PLACES = "containers in a machine"
 
 
 def is_null(runner: str) -> bool:
@@ -31,6 +33,11 @@ def isolated(layers: Layers) -> bool:
 def own_kernel(layers: Layers) -> bool:
     """Whether the workload runs on a kernel of a guest, with memory that was given to that guest."""
     return VM in layers
+
+
+def whole_guest(layers: Layers) -> bool:
+    """Whether its grant is all of a guest's memory: nothing but the guest's kernel is around the workload."""
+    return layers[-1:] == (VM,)
 
 
 def walled_on_host_kernel(layers: Layers) -> bool:
