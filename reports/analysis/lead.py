@@ -28,6 +28,7 @@ _SAID = {
     "process": ("a bare process", "bare processes"),
     "container": ("a container", "containers"),
     "vm": ("a VM", "VMs"),
+    "vm+container": ("a container in a VM", "containers in VMs"),
 }
 #: So many bars are on the first screen; the others stand behind a fold.
 SHOWN = 7
@@ -105,9 +106,8 @@ def one(subject: SubjectFigures, *, article: bool = True) -> str:
     if not said or subject.label != layers.name(subject.layers):
         label = subject.label if article else f"instance of {subject.label}"
         return f"{label} (emulated)" if emulated else label
-    begin, noun = said.split(" ", 1)
-    begin, noun = ("an", f"emulated {noun}") if emulated else (begin, noun)
-    return f"{begin} {noun}" if article else noun
+    said = said.replace("a VM", "an emulated VM") if emulated else said
+    return said if article else said.split(" ", 1)[1]
 
 
 def several(subject: SubjectFigures) -> str:
@@ -115,7 +115,7 @@ def several(subject: SubjectFigures) -> str:
     _, plural = _SAID.get(subject.label, ("", ""))
     emulated = "emulated " if subject.result_class == "emulated" else ""
     known = plural and subject.label == layers.name(subject.layers)
-    return f"{emulated}{plural}" if known else f"{emulated}instances of {subject.label}"
+    return plural.replace("VMs", f"{emulated}VMs") if known else f"{emulated}instances of {subject.label}"
 
 
 def scale(subjects: Iterable[SubjectFigures]) -> set[str]:

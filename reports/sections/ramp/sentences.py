@@ -14,7 +14,8 @@ from tare.reports.sections.ramp.analysis import RampAnalysis
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
-from tare.reports.sections.ramp.memory.model import MARGIN, CounterLine
+from tare.reports.sections.ramp.memory.model import MARGIN, CounterLine, LedgerRow
+from tare.runners import layers
 
 TRANSLATED = "under TCG, QEMU also needs a cache of translated code, which an accelerated machine does not need"
 EXTRAPOLATED = (
@@ -53,6 +54,7 @@ def answer(
         # A scenario with one count is about something else: nothing of a margin is measured, and nothing is said.
         if not any(side.skipped for side in sides) and any(side.figure(MARGIN.name).n for side in sides):
             yield _margin(one, by_label, account)
+    yield from _together(subjects, account)
     noisy = {subject.label for subject in subjects if subject.figure(MARGIN.name).refused is not None}
     unclaimed = {*account.refused, *noisy}
     yield from _throughout(account, unclaimed) if account.density else _bent(account, {*memory_users, *unclaimed})
@@ -125,6 +127,41 @@ def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAna
         lead=lead, detail=f"{detail}.", subject=one.subject, verdict="no figure" if missing else one.verdict,
         emulated=one.emulated, refused=next((f.refused for _, f in sides if f.refused is not None), one.refused),
     )  # fmt: skip
+
+
+def _together(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> Iterator[Claim]:
+    """Where some share machines: what as many instances take of the host, with and without machines for several.
+
+    A marginal cost does not say it: one more container costs little until its machine is full.
+    """
+    sharing = {one.label for one in subjects if layers.own_kernel(one.layers) and not layers.whole_guest(one.layers)}
+    emulated = {subject.label for subject in subjects if subject.result_class == "emulated"}
+    good = [row for row in account.ledger if row.balanced and row.refused is None]
+    counts: dict[int, list[LedgerRow]] = {}
+    for row in good:
+        counts.setdefault(row.n, []).append(row)
+    of_several = [n for n, rows in counts.items() if len(rows) > 1 and {row.subject for row in rows} & sharing]
+    if not of_several:
+        return
+    n = max(of_several)
+    rows = sorted(counts[n], key=lambda row: row.host_change_bytes)
+    said = [f"{words.size(row.host_change_bytes)} as {row.subject}" for row in rows]
+    ends = [
+        f"{row.subject} {words.interval(row.host_change_low, row.host_change_high, 'bytes')}"
+        for row in rows
+        if row.host_change_low is not None
+    ]
+    marked = sorted({row.subject for row in rows} & emulated)
+    mark = f" ({', '.join(marked)}: {words.EMULATED}; {TRANSLATED})" if marked else ""
+    grounds = f"95 % CI: {', '.join(ends)}; " if ends else ""
+    fewest = min(row.rounds for row in rows)
+    yield Claim(
+        lead=f"{n} instances take {', '.join(said[:-1])} and {said[-1]}",
+        detail=f"memory of the host with {n} alive, {grounds}{words.plural(fewest, 'round')}{mark}.",
+        subject="",
+        verdict="no difference shown",
+        emulated=bool(marked),
+    )
 
 
 def _without_others(one: Compared, account: RampAnalysis) -> str:

@@ -17,7 +17,7 @@ from tare.reports.analysis.phases import WHOLE
 from tare.reports.analysis.subjects import ordered
 from tare.reports.page.figures import Axis, Length, Measured
 from tare.runners.base import Layers
-from tare.runners.layers import CONTAINER, SANDBOX, VM, family, is_null, own_kernel
+from tare.runners.layers import CONTAINER, SANDBOX, VM, family, is_null, own_kernel, whole_guest
 
 _TITLES = {"container": "container", "sandbox": "sandbox", "vm": "virtual machine"}
 #: What is built for a layer, from the inside out: name, style, text.
@@ -38,6 +38,7 @@ _USER_MODE = (
 
 _FORK, _BOOT, _WORK = "requested to created", "created to first instruction", "first instruction to ready"
 _MEANINGS = {_FORK: "request to created", "": "part of created to first instruction"}
+_EARLY = "part of request to created"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,7 @@ def _stack(layers: Layers, subjects: Sequence[SubjectFigures], of_class: Class) 
 def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], of_class: Class) -> Iterator[Layer]:
     """From the workload outwards. What comes after *created* is drawn on the last but one, the request on the last.
 
+    In a machine that serves several, it is drawn on what is built in the machine: that one is there when it is created.
     A workload of somebody's own does not say when it begins: what comes after *created* is drawn on it.
     """
     own = all(subject.workload is not None for subject in subjects)
@@ -118,16 +120,19 @@ def _drawn(layers: Layers, subjects: Sequence[SubjectFigures], of_class: Class) 
     if parts[0][0] != "guest kernel" and not own:  # which loads the program as its init
         within = "the program is loaded inside the isolation" if layers else "the program is loaded"
         parts.insert(0, ("exec", "runtime", within))
+    built = -len(known[VM]) if own_kernel(layers) and not whole_guest(layers) else -1
     for place, (name, style, text) in enumerate(parts, start=1 - len(parts)):
         hatched = of_class == "emulated" and style == "kernel"
         words = text + (", on a processor emulated in software" if hatched else "")
-        phase = {0: _FORK, -1: "" if own else _BOOT}.get(place, "")
-        yield _layer(name, words, subjects, phase, hatched=hatched)
+        phase = {0: _FORK, built: "" if own else _BOOT}.get(place, "")
+        yield _layer(name, words, subjects, phase, hatched=hatched, early=place > built)
 
 
-def _layer(name: str, text: str, subjects: Sequence[SubjectFigures], phase: str, *, hatched: bool = False) -> Layer:
+def _layer(
+    name: str, text: str, subjects: Sequence[SubjectFigures], phase: str, *, hatched: bool = False, early: bool = False
+) -> Layer:
     figures = tuple(_phase(subjects, phase)) if phase else ()
-    meaning = _MEANINGS.get(phase, phase)
+    meaning = _EARLY if early and not phase else _MEANINGS.get(phase, phase)
     return Layer(name=name, text=text, meaning=meaning, figures=figures, emulated=hatched)
 
 

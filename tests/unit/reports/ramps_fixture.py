@@ -13,6 +13,7 @@ import msgspec
 from tare.bench.records import store, upgrades
 from tare.bench.records.header import SubjectRecord
 from tare.bench.records.rows import Outcome, Sample, Serves, Trial
+from tare.runners import layers
 from tare.runners.payload import Payload
 from tests.unit.reports import fixture as synthetic
 
@@ -97,6 +98,9 @@ class Climber:
     #: Processors that each uses, of two, where ``others`` use some; None: nobody counted the processor time of the run.
     busy: float | None = None
     others: float = 0.0
+    #: So many containers share a machine, whose kernel counts so much for each; 0: there is no such machine.
+    machine: int = 0
+    counted: float = 5.0 * MIB
     #: From so many alive on, starts take three times as long and tasks wait for memory.
     crowded: int = 10**9
 
@@ -113,7 +117,7 @@ VM = Burden(
 )
 
 
-_CLIMBER = ("counts", "most", "stopped_by", "noise", "watched", "crowded", "descends", "busy", "others")
+_CLIMBER = ("counts", "most", "stopped_by", "noise", "watched", "crowded", "descends", "busy", "others", "machine")
 
 
 def container(label: str = "container", burden: Burden = CONTAINER, **changes: object) -> Climber:
@@ -134,6 +138,25 @@ def vm(label: str = "vm", burden: Burden = VM, **changes: object) -> Climber:
     fields.setdefault("counts", (1, 2, 3, 4, 6))
     record = synthetic.subject("vm", label, **changes).record
     return Climber(record=record, burden=burden, helper="qemu-system-x86", **fields)  # type: ignore[arg-type]
+
+
+def nested(label: str, machine: int, most: int = 10, **changes: object) -> Climber:
+    """Containers in emulated machines of *machine* each, which a run of *most* starts; all have the same memory."""
+    machines = -(-most // machine)
+    burden = Burden(
+        each={"helper": 5 * MIB, "payload": MIB},
+        once={"helper": 140 * MIB * machines, "cache": 20 * MIB},
+        guest=5 * MIB,
+    )
+    facts = {layers.PLACES: str(machine)}
+    given = {
+        "layers": ("vm", "container"),
+        "facts": facts,
+        "counts": (1, 2, 3, 5, 6, 8, 10),
+        "watched": True,
+        **changes,
+    }
+    return vm(label, burden, machine=machine, **given)
 
 
 def touched() -> list[Climber]:
@@ -241,7 +264,7 @@ def _readings(one: Climber, most: int, rng: random.Random) -> Iterator[Reading]:
         slow = 3.0 if n >= one.crowded else 1.0
         yield "ready_seconds", 0.004 * slow * (1 + 0.2 * n / most) * rng.lognormvariate(0, 0.05), n, WHOLE, ""
         if one.watched and n in one.counts:
-            for metric, value in seen_inside(one.record).items():
+            for metric, value in seen_inside(one, n).items():
                 yield metric, value, n, WHOLE, ""
     yield from _way_down(one, most)
 
@@ -279,12 +302,19 @@ def _window(one: Climber, n: int, parts: Mapping[str, float]) -> dict[str, float
     }
 
 
-def seen_inside(record: SubjectRecord) -> dict[str, float]:
-    """A guest sees its grant less what its kernel keeps; everybody else sees the host."""
+def seen_inside(one: Climber, n: int) -> dict[str, float]:
+    """A guest sees its grant less what its kernel keeps; everybody else sees the host.
+
+    What shares a machine sees that, in which less is available after each.
+    """
+    record = one.record
     guest = "vm" in record.layers
     total = record.memory_bytes - GUEST_KEEPS if guest else float(TOTAL)
     own = GUEST if guest else {"slab": GIB, "page_tables": GIB, "kernel_stack": GIB, "percpu": GIB, "anon": 4.0 * GIB}
-    found = {"total": total, "free": total / 2, "available": total / 2, "cached": 3.0 * MIB, **own}
+    if one.machine:
+        total = one.machine * record.memory_bytes + 150 * MIB
+    left = total / 2 - (one.counted * ((n - 1) % one.machine + 1) if one.machine else 0)
+    found = {"total": total, "free": left, "available": left, "cached": 3.0 * MIB, **own}
     return {f"inside_{name}_bytes": float(value) for name, value in found.items()}
 
 

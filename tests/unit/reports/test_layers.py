@@ -95,6 +95,10 @@ def test_a_sandbox_and_a_container_in_a_machine_go_through_every_report(tmp_path
         "Unikernel": ["workload", "exec", "unikernel"],
         "Container in a virtual machine": ["workload", "exec", "runtime", "guest kernel", "VMM (QEMU)"],
     }
+    nested = next(one for one in stacks(reports.build(store.load(path))) if one.title.startswith("Container in"))
+    meanings = {one.name: one.meaning for one in (*nested.inside, *nested.beneath)}
+    assert meanings["runtime"] == "created to first instruction"
+    assert meanings["guest kernel"] == "part of request to created", "its machine serves before it is created"
 
 
 @pytest.mark.slow

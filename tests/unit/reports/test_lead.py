@@ -61,6 +61,15 @@ def test_the_pair_that_crosses_a_wall_leads(starts: Make) -> None:
     assert "as a container" in found.sentence
 
 
+def test_a_container_in_a_machine_is_called_so_and_its_machine_is_what_is_emulated(tmp_path: Path) -> None:
+    chosen = [synthetic.subject("process"), synthetic.subject("vm", "vm+container", layers=("vm", "container"))]
+    report = reports.build(store.load(synthetic.write_run(tmp_path / "run", chosen)))
+    nested = next(one for one in report.subjects if one.label == "vm+container")
+    assert lead.one(nested) == "a container in an emulated VM"
+    assert lead.one(nested, article=False) == "container in an emulated VM"
+    assert lead.several(nested) == "containers in emulated VMs"
+
+
 def test_a_pair_with_the_reference_leads_too(starts: Make) -> None:
     found = starts("process", "container", "vm", reference="container", pairs=(("container", "vm"),)).lead
     assert found.sentence.startswith("An emulated VM takes ")

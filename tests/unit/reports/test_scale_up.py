@@ -144,6 +144,34 @@ def test_a_container_sees_the_host_and_a_guest_its_grant_less_what_its_kernel_ke
     assert not any("measured from outside" in limit for limit in report.limits)
 
 
+@pytest.mark.parametrize("machine", [10, 5])
+def test_what_shares_a_machine_says_what_one_more_takes_of_it(write: Write, machine: int) -> None:
+    subjects = [watched(counts=(1, 2, 10)), synthetic.nested("vm/many", machine), synthetic.nested("vm/10x1", 1)]
+    path = write(subjects, probe="memory", rounds=3)
+    report = build(path)
+    views = {view.subject: view for view in report.analysis.inside}
+    assert {label: view.whose for label, view in views.items()} == {
+        "container": "host", "vm/many": "machine", "vm/10x1": "machine",
+    }  # fmt: skip
+    many = views["vm/many"]
+    assert many.kept_bytes is None, "its grant is not its machine's memory"
+    assert many.margin_bytes == pytest.approx(5 * MIB), "also where the sixth has another machine"
+    assert "one more container takes 5.00 MiB of the machine's memory" in many.sentence
+    assert views["vm/10x1"].margin_bytes is None
+    assert "its machine" in Page(reports.write(path).read_text("utf-8")).text
+
+
+def test_as_many_instances_are_compared_with_and_without_machines_for_several(write: Write) -> None:
+    subjects = [watched(counts=(1, 2, 10)), synthetic.nested("vm/1x10", 10), synthetic.nested("vm/10x1", 1)]
+    report = build(write(subjects, probe="memory", rounds=3))
+    (claim,) = (one for one in report.answer if one.lead.startswith("10 instances take"))
+    order = [claim.lead.index(f"as {label}") for label in ("container", "vm/1x10", "vm/10x1")]
+    assert order == sorted(order)
+    assert "95 % CI" in claim.detail
+    assert claim.emulated
+    assert not any("instances take" in one.lead for one in build(write([watched()], probe="memory")).answer)
+
+
 def test_layers_show_two_kernels_where_there_are_two(write: Write) -> None:
     report = build(write([watched(), synthetic.vm(watched=True)], probe="memory", rounds=3))
     stacks = {stack.subject: stack for stack in report.analysis.layers_memory}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from statistics import median
 
 import pandas as pd
 
@@ -44,8 +46,10 @@ def _row(subject: SubjectRecord, mine: pd.DataFrame, host_total: float) -> Insid
     middle = mine.groupby(level="round").median().median()
     values = {field: float(middle.get(f"inside_{field}", 0.0)) for field in _FIELDS}
     host_view = values["total_bytes"] == host_total
-    guest = layers.own_kernel(subject.layers)
-    kept = subject.memory_bytes - values["total_bytes"] if guest else None
+    kept = subject.memory_bytes - values["total_bytes"] if layers.whole_guest(subject.layers) else None
+    shared = layers.own_kernel(subject.layers) and kept is None
+    margin = _margin_bytes(mine["inside_available_bytes"].dropna(), subject) if shared else None
+    sentence = _of_machine(subject, values, margin) if shared else _sentence(subject, values, kept, host_view=host_view)
     return Inside(
         subject=subject.label,
         kind=layers.name(subject.layers),
@@ -56,10 +60,49 @@ def _row(subject: SubjectRecord, mine: pd.DataFrame, host_total: float) -> Insid
         kept_bytes=kept,
         instances=len(mine),
         rounds=mine.index.get_level_values("round").nunique(),
-        sentence=_sentence(subject, values, kept, host_view=host_view),
+        sentence=sentence,
         emulated=subject.accelerator == "tcg",
+        whose="host" if host_view else "guest" if kept is not None else "machine" if shared else "own",
+        margin_bytes=margin,
         **values,
     )
+
+
+def _margin_bytes(available: pd.Series[float], subject: SubjectRecord) -> float | None:
+    """What one more container takes of its machine's available memory, as each one told it when it was ready.
+
+    The median slope (Theil and Sen) between any two in one machine, and of those the median over rounds.
+    """
+    places = int(subject.facts.get(layers.PLACES, "1"))
+    found = []
+    for _, told in available.groupby(level="round"):
+        read = zip(told.index.get_level_values("n"), told, strict=True)
+        pairs = itertools.combinations(sorted((int(n), float(left)) for n, left in read), 2)
+        slopes = [(x - y) / (n - m) for (m, x), (n, y) in pairs if n > m and (m - 1) // places == (n - 1) // places]
+        if slopes:
+            found.append(median(slopes))
+    return median(found) if found else None
+
+
+def _of_machine(subject: SubjectRecord, values: dict[str, float], margin: float | None) -> str:
+    """The sentence about one that shares a machine with others."""
+    mark = f" ({words.EMULATED})" if subject.accelerator == "tcg" else ""
+    said = (
+        f"{subject.label} sees the {show(values['total_bytes'], 'bytes')} of its machine, which all containers in it "
+        f"share, and not its grant of {show(subject.memory_bytes, 'bytes')}: {_uses(values)}{mark}."
+    )
+    if margin is None:
+        return said
+    return (
+        f"{said} By the account of that kernel, one more container takes {show(margin, 'bytes')} of the machine's "
+        "memory. The host counts otherwise: memory that the machine has used once stays with it, also when its kernel "
+        "has it free again, and the host adds what the emulator itself needs."
+    )
+
+
+def _uses(values: dict[str, float]) -> str:
+    own = ", ".join(f"{word} {show(values[field], 'bytes')}" for field, word in KERNEL.items() if values[field])
+    return f"its kernel uses {own}"
 
 
 def _sentence(subject: SubjectRecord, values: dict[str, float], kept: float | None, *, host_view: bool) -> str:

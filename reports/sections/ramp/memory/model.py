@@ -182,7 +182,10 @@ class Inside(Row, frozen=True, kw_only=True):
     """What the payload of one subject sees of memory from within, in its own ``/proc/meminfo`` (medians).
 
     ``host_view`` says that ``total_bytes`` is the host's own: the walls hide no memory. ``kept_bytes`` = grant - total
-    is what a guest's kernel has taken before anything runs; None where there is no guest. ``sentence`` says it.
+    is what a guest's kernel has taken before anything runs; None where its grant is not a guest's memory.
+    ``margin_bytes`` is what one more container takes of the machine that they share, by the account of the machine's
+    kernel; None where there is none, or too few were read. ``whose`` memory it sees: the host's, that of its own guest,
+    that of a machine which several share, or something else. ``sentence`` says it.
     """
 
     subject: str
@@ -205,6 +208,8 @@ class Inside(Row, frozen=True, kw_only=True):
     rounds: int
     sentence: str
     emulated: bool
+    whose: Literal["host", "guest", "machine", "own"] = "own"
+    margin_bytes: float | None = None
 
 
 class Margin(Row, frozen=True, kw_only=True):
