@@ -24,6 +24,8 @@ from tare.reports.analysis.model import Report
 from tests import cli
 from tests.conftest import require
 
+pytestmark = pytest.mark.alone
+
 STARTS = """
 schema = 1
 question = "How much longer does a container take?"
@@ -58,8 +60,6 @@ runner = "process"
 #: Up by so much, and down again, each for a moment; nothing while less than 4 GiB are available.
 MEMORY_HOG = """
 import sys, time
-
-pytestmark = pytest.mark.alone
 MIB = 1 << 20
 
 def available():

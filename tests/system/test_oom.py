@@ -11,6 +11,8 @@ from tare.bench.records import store
 from tests import cli
 from tests.conftest import require
 
+pytestmark = pytest.mark.alone
+
 SCENARIO = """
 schema = 1
 question = "Who dies when memory runs out?"
@@ -68,8 +70,6 @@ from tare.bench.scenario import resolve
 from tare.bench.monitor import Silent
 from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
-
-pytestmark = pytest.mark.alone
 class Looking(Silent):
     def alive(self, n):
         group = cgroups.at(cgroups.find("tare-")[0]).child("load")
