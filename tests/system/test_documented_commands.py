@@ -24,9 +24,6 @@ from tare.runners.image.cache import cache_dir
 from tests import fences
 from tests.conftest import require
 
-#: `tare clean` ends what a killed run left, and a test of runners looks like one to it (docs/decisions/0004).
-pytestmark = pytest.mark.alone
-
 ALL = {path: fences.blocks(path) for path in fences.DOCUMENTS}
 RUNNABLE = [
     path

@@ -24,8 +24,6 @@ from tare.reports.analysis.model import Report
 from tests import cli
 from tests.conftest import require
 
-pytestmark = pytest.mark.alone
-
 STARTS = """
 schema = 1
 question = "How much longer does a container take?"

@@ -11,8 +11,6 @@ from tare.bench.records import store
 from tests import cli
 from tests.conftest import require
 
-pytestmark = pytest.mark.alone
-
 SCENARIO = """
 schema = 1
 question = "Who dies when memory runs out?"
