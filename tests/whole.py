@@ -1,10 +1,9 @@
-"""The whole suite in four parts, as ``./bootstrap test`` and ``nox -s tests`` run it: ``python -m tests.whole``.
+"""The whole suite in three parts, as ``./bootstrap test`` and ``nox -s tests`` run it: ``python -m tests.whole``.
 
-Three run beside each other. The tests of units and pages run as many at once as there are processors: they share
-nothing with each other, nor with the host. Those of runtimes, and those of engines, machines and the command line, run
-one after another: they mostly wait, look only for what bears their own names, and claim no time. What the latter two
-say is printed when they have ended.
-Then come, one by one, those marked ``alone``: they measure, or count what is left on the whole host.
+Two run beside each other. The tests of units and pages run as many at once as there are processors: they share nothing
+with each other, nor with the host. Those of runtimes run one after another: they mostly wait, look only for what bears
+their own names, and claim no time. What these say is printed when they have ended.
+Then comes the rest, one by one: it measures, counts what is left on the whole host, and takes the lock of a run.
 
 All parts run, whatever the others find. What is said at the end is about all: the ten slowest tests, and how many
 tests failed. The coverage of each package is that by units and pages: tracing each line would slow down what the others
@@ -27,7 +26,7 @@ import time
 import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -45,8 +44,6 @@ SLOWEST = 10
 SIDE_BY_SIDE = ("tests/unit", "tests/browser")
 #: These use the host, and neither measure nor look for anything but their own.
 RUNTIMES = ("tests/conformance", "tests/oci", "tests/escape")
-#: So do these, but for those marked ``alone``.
-SYSTEM = ("tests/system",)
 
 FINE, FAILED, INTERRUPTED = 0, 1, 130
 #: pytest's status when its arguments leave no test to run.
@@ -83,19 +80,19 @@ class Plan:
     """The parts: *units*, which has the terminal, with *beside*; and then *last*."""
 
     units: Part
-    beside: tuple[Part, ...]
+    beside: Part
     last: Part
 
     def parts(self) -> tuple[Part, ...]:
         """All of them."""
-        return (self.units, *self.beside, self.last)
+        return (self.units, self.beside, self.last)
 
 
 def plan(arguments: Sequence[str]) -> Plan:
     """What pyproject.toml lists, in its parts."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     paths = settings["tool"]["pytest"]["ini_options"]["testpaths"]
-    units, runtimes, system = ([path for path in paths if path in room] for room in (SIDE_BY_SIDE, RUNTIMES, SYSTEM))
+    units, runtimes = ([path for path in paths if path in room] for room in (SIDE_BY_SIDE, RUNTIMES))
     last = [path for path in paths if path not in (*units, *runtimes)]
     workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     # worksteal: a file's tests stay together, and so does what its fixtures made, until a worker has nothing left.
@@ -103,11 +100,8 @@ def plan(arguments: Sequence[str]) -> Plan:
     return Plan(
         # They use what the others leave, so that all end at about the same time.
         units=Part(name=f"units and pages, {workers} at a time", nice=10, arguments=[*units, *many, *arguments]),
-        beside=(
-            Part(name="runtimes, beside them", arguments=[*runtimes, *arguments]),
-            Part(name="engines and machines, too", arguments=[*system, "-m", "not alone", *arguments]),
-        ),
-        last=Part(name="alone, one by one", arguments=[*last, "-m", "alone or not system", *arguments]),
+        beside=Part(name="runtimes, beside them", arguments=[*runtimes, *arguments]),
+        last=Part(name="the rest, one by one", arguments=[*last, *arguments]),
     )
 
 
@@ -133,17 +127,12 @@ def running(part: Part, signals: Signals, *, output: IO[bytes] | None = None) ->
 
 def run(whole: Plan, signals: Signals) -> None:
     """Run pytest for each part."""
-    with ExitStack() as files:
-        outputs = [files.enter_context(tempfile.TemporaryFile()) for _ in whole.beside]
-        with ExitStack() as beside:
-            for part, output in zip(whole.beside, outputs, strict=True):
-                beside.enter_context(running(part, signals, output=output))
-            with running(whole.units, signals):
-                pass
-        for output in outputs:
-            output.seek(0)
-            sys.stdout.flush()
-            shutil.copyfileobj(output, sys.stdout.buffer)
+    with tempfile.TemporaryFile() as output:
+        with running(whole.beside, signals, output=output), running(whole.units, signals):
+            pass
+        output.seek(0)
+        sys.stdout.flush()
+        shutil.copyfileobj(output, sys.stdout.buffer)
         sys.stdout.flush()
     if not signals.seen:
         with running(whole.last, signals):

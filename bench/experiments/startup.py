@@ -211,37 +211,47 @@ def burst(
     has failed, and the reason says how many or why. Raises Interrupted.
     """
     began = clock_ns()
-    try:
-        return _together(launch, names, contract, interrupts=interrupts, cpu_ns=cpu_ns, resident=resident, began=began)
-    except (RunnerError, OSError) as error:
-        return TrialResult(status="failed", reason=_chain(error), at_ns=began)
+    with ExitStack() as removals:
+        try:
+            found = _together(
+                removals, launch, names, contract,
+                interrupts=interrupts, cpu_ns=cpu_ns, resident=resident, began=began,
+            )  # fmt: skip
+        except (RunnerError, OSError) as error:
+            found = TrialResult(status="failed", reason=str(error), at_ns=began)
+        try:
+            removals.close()
+        except (RunnerError, OSError) as error:
+            before = f"{found.reason}; then: " if found.reason else ""
+            return TrialResult(status="failed", reason=f"{before}{error}", at_ns=began, lost=found.lost)
+        return found
 
 
 def _together(
-    launch: Launch, names: Sequence[str], contract: Contract, *, interrupts: Interrupts,
+    removals: ExitStack, launch: Launch, names: Sequence[str], contract: Contract, *, interrupts: Interrupts,
     cpu_ns: Callable[..., int] | None, resident: frozenset[Path], began: int,
 ) -> TrialResult:  # fmt: skip
+    """Start *names*, whose removals go onto *removals*, and read what they are."""
     cpu_before = cpu_ns(*resident) if cpu_ns else 0
-    with ExitStack() as removals:
-        with Starter(launch, contract, interrupts, len(names)) as starter:
-            attempts = starter.start(names)
-        started = []
-        for attempt in attempts:
-            removals.push(attempt.removal)
-            if attempt.started is not None:
-                started.append(attempt.started)
-        errors = [attempt.error for attempt in attempts if attempt.error is not None]
-        if errors:
-            why = f"{len(errors)} of {len(names)} did not get ready; the first: {errors[0]}"
-            status = errors[0].status if isinstance(errors[0], StartFailed) else "failed"
-            return TrialResult(status=status, reason=why, at_ns=began, lost=len(errors))
-        waits = [one.since_request_s(contract.phase) for one in started]
-        values = {"ready_seconds": median(waits), "slowest_seconds": max(waits)}
-        if cpu_ns:
-            used = cpu_ns(*(one.instance.cgroup for one in started), *resident)
-            values["cpu_seconds"] = (used - cpu_before) / 1e9 / len(names)
-        if not contract.ends:
-            values["pss_bytes"] = median(float(pss_bytes(one.instance.pids())) for one in started)
+    with Starter(launch, contract, interrupts, len(names)) as starter:
+        attempts = starter.start(names)
+    started = []
+    for attempt in attempts:
+        removals.push(attempt.removal)
+        if attempt.started is not None:
+            started.append(attempt.started)
+    errors = [attempt.error for attempt in attempts if attempt.error is not None]
+    if errors:
+        why = f"{len(errors)} of {len(names)} did not get ready; the first: {errors[0]}"
+        status = errors[0].status if isinstance(errors[0], StartFailed) else "failed"
+        return TrialResult(status=status, reason=why, at_ns=began, lost=len(errors))
+    waits = [one.since_request_s(contract.phase) for one in started]
+    values = {"ready_seconds": median(waits), "slowest_seconds": max(waits)}
+    if cpu_ns:
+        used = cpu_ns(*(one.instance.cgroup for one in started), *resident)
+        values["cpu_seconds"] = (used - cpu_before) / 1e9 / len(names)
+    if not contract.ends:
+        values["pss_bytes"] = median(float(pss_bytes(one.instance.pids())) for one in started)
     return TrialResult(status="ok", reason="", at_ns=began, readings=(Reading(values=values),))
 
 

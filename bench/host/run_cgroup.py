@@ -113,8 +113,16 @@ def _usage_ns(directory: Path) -> int:
 
 
 def leftovers() -> list[str]:
-    """Top-level cgroups of runs that did not end. Only meaningful while :func:`workspace.locked`."""
-    return [name for name in cgroups.find(PREFIX) if workspace.is_ours(name)]
+    """Top-level cgroups of this user's runs that did not end. Only meaningful while :func:`workspace.locked`.
+
+    Those of another user may be of a run that measures now, which holds a lock of its own.
+    """
+    return [name for name in cgroups.find(PREFIX) if workspace.is_ours(name) and _may_change(name)]
+
+
+def _may_change(name: str) -> bool:
+    places = (Path(mount, name) for mount in cgroups.layout().mounts)
+    return all(os.access(place, os.W_OK) for place in places if place.exists())
 
 
 def remove(relative: str) -> None:

@@ -81,11 +81,6 @@ def built_in(directory: Path) -> frozenset[str]:
     return frozenset(line.rpartition("/")[2].removesuffix(".ko").replace("-", "_") for line in lines)
 
 
-def on_mmio(names: Sequence[str]) -> tuple[str, ...]:
-    """*names* for a machine without PCI, whose virtio devices are at fixed addresses."""
-    return tuple("virtio_mmio" if name == "virtio_pci" else name for name in names)
-
-
 def order(directory: Path, wanted: Sequence[str]) -> tuple[Path, ...]:
     """The files of *wanted* and all that they depend on, each after what it needs, without what is built in.
 

@@ -185,7 +185,8 @@ def _try(
         directory.mkdir()
         scratch = Scratch(directory=directory, cache=cache, cgroup=name if grouped else None, prefix=name)
         prepared = stack.enter_context(prepare(spec, options, scratch))
-        instance = stack.enter_context(prepared.launch("trial", lambda _: None))
+        # gVisor and systemd-nspawn have names of their own for the whole host: another tare may prove one now.
+        instance = stack.enter_context(prepared.launch(f"trial-{os.getpid()}", lambda _: None))
         said = bytearray()
         if smallest_container.await_word(instance.console, b"tare ready", said):
             return None

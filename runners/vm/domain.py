@@ -11,10 +11,8 @@ from xml.etree import ElementTree as ET
 
 from tare.runners.base import Accelerator, RunnerError
 
-#: QEMU's boards. ``microvm`` has no PCI: its devices are virtio's own, at fixed addresses (virtio-mmio), and nothing
-#: starts from a disk.
-Machine = Literal["q35", "pc", "microvm"]
-MACHINES: tuple[Machine, ...] = ("q35", "pc", "microvm")
+Machine = Literal["q35", "pc"]
+MACHINES: tuple[Machine, ...] = ("q35", "pc")
 
 #: What the guest sees as its processor. ``host`` needs KVM; ``host-plain`` is the same without ARCH_CAPABILITIES, for
 #: hosts whose KVM offers that register and then refuses to have it set (QEMU aborts: "failed to set MSR 0x10a");
@@ -167,7 +165,7 @@ def domain_xml(
         _text(domain, event, "destroy")
     devices = _devices(domain, hardware, boot, console=console, log=log)
     if links is not None:
-        _links(devices, links, hardware.machine)
+        _links(devices, links)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
 
@@ -206,7 +204,7 @@ def _devices(
     _text(devices, "emulator", hardware.emulator)
     # libvirt adds both unless told not to; each costs memory, and time in the guest's start.
     ET.SubElement(devices, "controller", type="usb", model="none")
-    _balloon(devices, hardware.balloon, hardware.machine)
+    _balloon(devices, hardware.balloon)
     if isinstance(boot, DiskBoot):
         disk = ET.SubElement(devices, "disk", type="file", device="disk")
         ET.SubElement(disk, "driver", name="qemu", type="raw")
@@ -220,9 +218,9 @@ def _devices(
     return devices
 
 
-def _links(devices: ET.Element, links: Links, machine: Machine) -> None:
+def _links(devices: ET.Element, links: Links) -> None:
     if links.ports:
-        _place(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 0x04, machine)
+        _place(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 0x04)
     for number, port in enumerate(links.ports, start=1):
         channel = ET.SubElement(devices, "channel", type="unix")
         ET.SubElement(channel, "source", mode="bind", path=str(port))
@@ -236,16 +234,15 @@ def _links(devices: ET.Element, links: Links, machine: Machine) -> None:
             # Not made by libvirt, which would remove it in the namespace of whoever destroys the domain.
             ET.SubElement(interface, "target", dev=links.tap, managed="no")
         ET.SubElement(interface, "model", type="virtio")
-        if machine != "microvm":
-            ET.SubElement(interface, "rom", enabled="no")  # nothing is booted from it; the firmware would run it
-        _place(interface, 0x05, machine)
+        ET.SubElement(interface, "rom", enabled="no")  # nothing is booted from it; the firmware would run it
+        _place(interface, 0x05)
     if any(disk.bus == "scsi" for disk in links.disks):
-        _place(ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi"), 0x0A, machine)
+        _place(ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi"), 0x0A)
     for place, disk in enumerate(links.disks):
-        _disk(devices, disk, place, machine, [before.bus for before in links.disks[:place]])
+        _disk(devices, disk, place, [before.bus for before in links.disks[:place]])
 
 
-def _disk(devices: ET.Element, disk: Disk, place: int, machine: Machine, before: Sequence[Bus]) -> None:
+def _disk(devices: ET.Element, disk: Disk, place: int, before: Sequence[Bus]) -> None:
     element = ET.SubElement(devices, "disk", type="file", device="disk")
     driver = ET.SubElement(element, "driver", name="qemu", type=disk.format)
     if disk.cache:
@@ -261,26 +258,23 @@ def _disk(devices: ET.Element, disk: Disk, place: int, machine: Machine, before:
     if disk.serial:
         _text(element, "serial", disk.serial)
     if disk.bus == "virtio":
-        _place(element, 0x06 + place, machine)
+        _place(element, 0x06 + place)
 
 
-def _place(device: ET.Element, slot: int, machine: Machine) -> None:
+def _place(device: ET.Element, slot: int) -> None:
     """On the root bus: libvirt would add a PCI Express port for it, and the guest would find that first."""
-    if machine == "microvm":
-        ET.SubElement(device, "address", {"type": "virtio-mmio"})
-        return
     place = {"domain": "0x0000", "bus": "0x00", "slot": f"{slot:#04x}", "function": "0x0"}
     ET.SubElement(device, "address", {"type": "pci", **place})
 
 
-def _balloon(devices: ET.Element, balloon: Balloon, machine: Machine) -> None:
+def _balloon(devices: ET.Element, balloon: Balloon) -> None:
     if balloon == "none":
         ET.SubElement(devices, "memballoon", model="none")
         return
     device = ET.SubElement(devices, "memballoon", model="virtio")
     if balloon == "free-page-reporting":
         device.set("freePageReporting", "on")
-    _place(device, 0x03, machine)
+    _place(device, 0x03)
 
 
 def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]], *, told: bool = False) -> str:

@@ -84,9 +84,7 @@ OPTIONS: Mapping[str, Option] = {
     "kernel": Option(
         "the guest kernel, a bzImage or an ELF file with a PVH note; default: the newest in the cache", file=True
     ),
-    "machine": Option(
-        "QEMU's machine type; default: q35; microvm has no PCI, and boots directly alone", choices=MACHINES
-    ),
+    "machine": Option("QEMU's machine type; default: q35", choices=MACHINES),
     "cpu": Option(
         "the processor that the guest sees: host, host-plain, max, or a model that libvirt knows, such as "
         "Haswell-noTSX; default: host under KVM, max under emulation"
@@ -217,9 +215,6 @@ def _agree(wanted: Wanted, given: Mapping[str, str]) -> None:
     if wanted.boot == "direct-disk" and wanted.disk_bus != "virtio":
         why = "the initramfs of boot = direct-disk has a driver for virtio alone"
         raise RunnerError(f"the vm option disk_bus = {wanted.disk_bus!r} cannot be used", why, "boot = disk takes any")
-    if wanted.machine == "microvm" and wanted.from_disk:
-        why = "it has no firmware that starts a disk"
-        raise RunnerError("the machine microvm boots directly alone", why, 'boot = "direct" or "direct-disk"')
     if wanted.disk_bus == "ide" and wanted.machine != "pc":
         raise RunnerError("the machine q35 has no ide disks", "its chipset has SATA alone", 'disk_bus = "sata"')
     if wanted.cpu and not _MODEL.fullmatch(wanted.cpu):

@@ -56,7 +56,6 @@ NEEDS = {
     "containerd": ("root", "cgroups", "containerd"),
     "vm": ("qemu", "libvirt"),
     "vm/direct-disk": ("qemu", "libvirt"),
-    "vm/microvm": ("qemu", "libvirt"),
     "vm/restore": ("qemu", "libvirt"),
     "nested": ("qemu", "libvirt", "mmdebstrap"),
 }
@@ -67,12 +66,13 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "podman/runc": ("podman", {"runtime": "runc"}),
     "podman/rootless": ("podman", {"runtime": "runc", "user": USER}),
     "vm/direct-disk": ("vm", {"boot": "direct-disk", "accelerator": "tcg"}),
-    "vm/microvm": ("vm", {"machine": "microvm", "accelerator": "tcg"}),
     "vm/restore": ("vm", {"boot": "restore", "accelerator": "tcg"}),
     "nested": ("nested", {"accelerator": "tcg"}),
 }
+#: Stamps of a guest that says how far it is; the first may come before the domain is known to be there.
+OF_GUESTS = ("firmware", "kernel", "initramfs", "init")
 #: Those that are one machine or another.
-MACHINES = ("vm", "vm/direct-disk", "vm/microvm", "vm/restore")
+MACHINES = ("vm", "vm/direct-disk", "vm/restore")
 #: Those whose instances share a machine.
 NESTED = ("nested",)
 #: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
@@ -204,11 +204,16 @@ def test_the_table_of_runners_is_the_registry() -> None:
 
 def test_marks_arrive_in_order_and_phases_are_stamped_once(bench: Bench) -> None:
     phases: list[str] = []
+
+    def begun(stamped: list[str]) -> list[str]:
+        return [phase for phase in stamped if phase not in OF_GUESTS]
+
     with bench.launch()(bench.instance_name(1), phases.append) as instance:
-        assert phases == ["created"]
+        assert begun(phases) == ["created"]
         text = read_until(instance, b"tare ready\n")
         assert text.index(b"tare first\n") < text.index(b"tare ready\n")
-    assert phases == ["created", "stopped"]
+    assert begun(phases) == ["created", "stopped"]
+    assert len(phases) == len(set(phases))
 
 
 def test_the_console_does_not_block(bench: Bench) -> None:

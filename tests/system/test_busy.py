@@ -13,8 +13,6 @@ from tare.runners.container.cgroup import cgroups
 from tests import cli
 from tests.conftest import require
 
-pytestmark = pytest.mark.alone
-
 #: Half of a processor each: whatever the number of processors, two or three of them for each one end the ramp.
 SCENARIO = """
 schema = 1

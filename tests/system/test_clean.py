@@ -24,8 +24,6 @@ from tests import cli
 from tests.conftest import require
 from tests.oci import leftovers
 
-pytestmark = pytest.mark.alone
-
 COLD = "container-cold"
 Words = tuple[str, ...]
 

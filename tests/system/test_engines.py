@@ -166,7 +166,7 @@ def test_a_run_whose_daemon_dies_goes_on_and_is_clean(engine: str, tmp_path: Pat
     words = cli.command("run", file, "--results", tmp_path / "runs")
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(words, **pipes, env=cli.environment()) as run:
-        killer = threading.Thread(target=_kill_in_a_trial, args=(engine,))
+        killer = threading.Thread(target=_kill_in_a_trial, args=(engine, run.pid))
         killer.start()
         out, said = run.communicate(timeout=180)
         killer.join()
@@ -179,11 +179,13 @@ def test_a_run_whose_daemon_dies_goes_on_and_is_clean(engine: str, tmp_path: Pat
     assert loaded.header.leaks == ()
 
 
-def _kill_in_a_trial(engine: str) -> None:
+def _kill_in_a_trial(engine: str, run: int) -> None:
     """Kill the run's own daemon when a container of it runs: not that of the probe, and not while it is prepared."""
 
     def running() -> int:
         for pid in monitored.named({DAEMONS[engine]}):
+            if not monitored.descends(pid, run):  # another test's
+                continue
             with suppress(OSError):
                 prefix = re.search(r"/(tare-[0-9a-f]{6})-", Path(f"/proc/{pid}/cmdline").read_text())
                 inside = [Path(f"/proc/{one}/cgroup").read_text() for one in monitored.named({"payload"})]

@@ -18,8 +18,6 @@ from tare.runners.container.cgroup import cgroups
 from tests.conftest import require
 from tests.speed import arena
 
-pytestmark = pytest.mark.alone
-
 LINES = re.compile(r"^(Uid|Gid|Groups|Umask|NoNewPrivs|Seccomp|Cap\w+|NSpid|NSsid):", re.MULTILINE)
 #: Options of file systems that name an instance.
 OWN = re.compile(r"(lower|upper|work)dir=")

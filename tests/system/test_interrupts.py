@@ -23,8 +23,6 @@ from tests.conftest import require
 from tests.system import interrupting
 from tests.system.interrupting import TARE
 
-pytestmark = pytest.mark.alone
-
 TRIES = int(os.environ.get("TARE_INTERRUPTS", "1"))
 SEED = int(os.environ.get("TARE_SEED", "1"))
 #: Each so many is gone on with to its end, too.

@@ -15,8 +15,6 @@ from tare.bench.records import store
 from tests import cli
 from tests.conftest import require, wait_until
 
-pytestmark = pytest.mark.alone
-
 SCENARIO = """
 schema = 1
 question = "What does merging save?"

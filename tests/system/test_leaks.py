@@ -15,8 +15,6 @@ from tare.bench.records import store
 from tare.runners.image.cache import cache_dir
 from tests.conftest import require
 
-pytestmark = pytest.mark.alone
-
 SCENARIO = """
 schema = 1
 question = "Is a leak found?"

@@ -58,8 +58,6 @@ runner = "process"
 #: Up by so much, and down again, each for a moment; nothing while less than 4 GiB are available.
 MEMORY_HOG = """
 import sys, time
-
-pytestmark = pytest.mark.alone
 MIB = 1 << 20
 
 def available():

@@ -68,8 +68,6 @@ from tare.bench.scenario import resolve
 from tare.bench.monitor import Silent
 from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
-
-pytestmark = pytest.mark.alone
 class Looking(Silent):
     def alive(self, n):
         group = cgroups.at(cgroups.find("tare-")[0]).child("load")

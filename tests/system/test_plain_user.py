@@ -19,6 +19,7 @@ import pytest
 
 from tare.bench.host import workspace
 from tare.bench.records import store
+from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 from tare.runners.vm import backend
 from tests import cli, users
@@ -166,12 +167,16 @@ def test_a_user_is_not_kept_out_by_the_lock_of_another_who_ran_before(ready: Use
 def test_what_another_user_left_is_theirs_to_clean(ready: User) -> None:
     left = Path(f"/tmp/{workspace.new_prefix()}")
     left.mkdir(mode=0o700)
+    group = cgroups.at(left.name)
+    group.create()  # as of a run of root's that measures, or was killed
     try:
         done = ready.tare("clean")
         assert done.returncode == 0, done.stderr
         assert left.is_dir()
+        assert group.path.is_dir()
     finally:
         left.rmdir()
+        group.remove()
 
 
 @pytest.mark.parametrize("contract", ["{ tcp = 48125 }", '{ line = "Serving" }'])

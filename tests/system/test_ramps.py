@@ -16,8 +16,6 @@ from tare.runners.image.cache import cache_dir
 from tests import cli
 from tests.conftest import require
 
-pytestmark = pytest.mark.alone
-
 SCENARIO = """
 schema = 1
 question = "What does an instance see of memory?"

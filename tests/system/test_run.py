@@ -21,8 +21,6 @@ from tare.runners.container.warm import leftovers
 from tests import cli
 from tests.conftest import require, wait_until
 
-pytestmark = pytest.mark.alone
-
 SCENARIO = """
 schema = 1
 question = "Does a run end as it should?"

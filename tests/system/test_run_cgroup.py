@@ -15,8 +15,6 @@ from tare.runners.container.cgroup import cgroups
 from tests import cli
 from tests.conftest import require
 
-pytestmark = pytest.mark.alone
-
 SPIN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 
 

@@ -24,8 +24,6 @@ from tare.runners.container.cgroup import cgroups
 from tests import cli
 from tests.conftest import require, wait_until
 
-pytestmark = pytest.mark.alone
-
 STARTS = """
 schema = 1
 question = "Does a stop of the measuring process show?"

@@ -77,18 +77,15 @@ def recipe(
 def machine(wanted: Wanted, kernel: Kernel, further: Further = NOTHING) -> workload.Machine:
     """What guests with *kernel* have. One on QEMU's own network has the driver, and asks for an address itself."""
 
-    def placed(names: tuple[str, ...]) -> tuple[str, ...]:
-        return modules.on_mmio(names) if wanted.machine == "microvm" else names
-
     balloon = () if wanted.balloon == "none" else modules.BALLOON
     driven = modules.NETWORK if wanted.network == "user" else ()
     return workload.Machine(
         devices=dataclasses.replace(DEVICES, ports=further.ports),
         least_bytes=LEAST_BYTES,
         modules=kernel.modules,  # a kernel of the user's own comes without
-        always=placed((*balloon, *modules.CONTROL, *driven)),
-        for_network=placed(modules.NETWORK),
-        for_disk=placed(modules.DISK),
+        always=(*balloon, *modules.CONTROL, *driven),
+        for_network=modules.NETWORK,
+        for_disk=modules.DISK,
     )
 
 
@@ -102,5 +99,4 @@ def added(wanted: Wanted, kernel: Kernel, cache: Path) -> tuple[Path, ...]:
             f"the kernel {kernel.path} was given, and there are no modules for it",
             "leave out the option kernel: the kernel from a package has modules",
         )
-    names = modules.on_mmio(modules.BALLOON) if wanted.machine == "microvm" else modules.BALLOON
-    return (modules.tree(kernel.modules, names, cache),)
+    return (modules.tree(kernel.modules, modules.BALLOON, cache),)

@@ -1,4 +1,4 @@
-"""The suite in four parts says no more and no less than what both found. Here it is that of a small project."""
+"""The suite in three parts says no more and no less than what both found. Here it is that of a small project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAILS = "def test_fails(): assert False\n"
 def project(folder: Path, unit: str, system: str) -> Path:
     (folder / "pyproject.toml").write_text(
         '[tool.pytest.ini_options]\ntestpaths = ["tests/unit", "tests/oci", "tests/system"]\n'
-        'pythonpath = ["."]\naddopts = ["-ra"]\nmarkers = ["alone", "system"]\n'
+        'pythonpath = ["."]\naddopts = ["-ra"]\n'
         '[tool.coverage.run]\nsource = ["bench", "reports", "runners"]\nparallel = true\n'
     )
     for name in ("bench", "reports", "runners"):
@@ -32,10 +32,6 @@ def project(folder: Path, unit: str, system: str) -> Path:
     for name, text in (("unit", unit), ("oci", "def test_beside(): print('beside')\n"), ("system", system)):
         (folder / "tests" / name).mkdir(parents=True)
         (folder / "tests" / name / f"test_{name}.py").write_text(text)
-    (folder / "tests/system/test_alone.py").write_text("import pytest\n@pytest.mark.alone\ndef test_alone(): pass\n")
-    (folder / "tests/system/conftest.py").write_text(
-        "def pytest_collection_modifyitems(items):\n    for item in items: item.add_marker('system')\n"
-    )
     shutil.copy(TESTS / "whole.py", folder / "tests")
     return folder
 
@@ -61,7 +57,7 @@ def test_it_passes_if_all_parts_do_and_all_run(tmp_path: Path, unit: str, system
     )  # fmt: skip
     assert done.returncode == status, done.stdout
     assert not done.stderr
-    assert done.stdout.count("test session starts") == 4
+    assert done.stdout.count("test session starts") == 3
     assert len(re.findall(r"^FAILED ", done.stdout, re.MULTILINE)) == (FAILS in unit)
     for name in whole.FLOORS:
         assert re.search(rf"^  {name} +100.0 %, with a floor of", done.stdout, re.MULTILINE)
@@ -69,24 +65,23 @@ def test_it_passes_if_all_parts_do_and_all_run(tmp_path: Path, unit: str, system
     where, said = rest.split("coverage by units and pages (")
     assert re.search(r"^ +[0-9]+ s  tests/unit$", where, re.MULTILINE)
     assert "tests/unit/test_unit.py::test_passes" in slow
-    first, runtimes, second, alone = said.split("\ntests\n")[1].splitlines()
+    first, runtimes, second = said.split("\ntests\n")[1].splitlines()
     assert ("1 passed" in first, "1 failed" in first) == (True, FAILS in unit)
     assert "1 passed" in runtimes
     assert ("1 passed" in second) == (system == PASSES)
-    assert ("1 passed" in alone) == (system == PASSES)  # a file that cannot be read ends both parts
 
 
 @pytest.mark.parametrize(
     ("statuses", "percent", "arguments", "expected"),
     [
-        ((0, 0, 0, 0), 100.0, [], 0),
-        ((1, 0, 0, 0), 100.0, [], 1),
-        ((0, 1, 0, 0), 100.0, [], 1),
-        ((0, 0, 0, 3), 100.0, [], 1),
-        ((0, 0, 0, 0), 1.0, [], 1),
-        ((0, 0, 0, 0), 1.0, ["-k", "x"], 0),  # a part of the suite is not held to the floors
-        ((5, 0, 0, 0), 1.0, ["-k", "x"], 0),  # and need not have tests in each part
-        ((5, 5, 5, 5), 1.0, ["-k", "x"], 0),
+        ((0, 0, 0), 100.0, [], 0),
+        ((1, 0, 0), 100.0, [], 1),
+        ((0, 1, 0), 100.0, [], 1),
+        ((0, 0, 3), 100.0, [], 1),
+        ((0, 0, 0), 1.0, [], 1),
+        ((0, 0, 0), 1.0, ["-k", "x"], 0),  # a part of the suite is not held to the floors
+        ((5, 0, 0), 1.0, ["-k", "x"], 0),  # and need not have tests in each part
+        ((5, 5, 5), 1.0, ["-k", "x"], 0),
     ],
 )
 def test_the_status_is_that_of_all_parts_and_of_the_floors(
@@ -134,4 +129,4 @@ def test_after_an_interrupt_pytest_tidies_up_and_nothing_more_begins(tmp_path: P
         said, _ = child.communicate(timeout=60)
     assert child.returncode == 130, said
     assert (folder / "tidy").exists()
-    assert said.count("test session starts") == 3, "nothing begins after the first three"
+    assert said.count("test session starts") == 2, "nothing begins after the first two"

@@ -276,14 +276,3 @@ def test_a_kernel_that_is_told_to_speaks_from_its_first_line_on() -> None:
     words = command_line(("/init",), (), told=True).split()
     assert {"earlyprintk=ttyS0,115200", "loglevel=6"} <= set(words)
     assert "quiet" not in words
-
-
-def test_a_machine_without_pci_has_its_devices_at_fixed_addresses() -> None:
-    hardware = dataclasses.replace(HARDWARE, machine="microvm", balloon="virtio")
-    links = Links(ports=(Path("/run/ctl"),), tap="tare-tap", disks=(Disk(path=Path("/d")),))
-    text = domain_xml("tare-1", hardware, BOOT, console=Path("/c"), log=Path("/l"), links=links)
-    devices = ET.fromstring(text).find("devices")
-    assert devices is not None
-    places = [one.get("type") for one in devices.iterfind("*/address") if one.get("type") != "virtio-serial"]
-    assert places == ["virtio-mmio"] * 4
-    assert devices.find("interface/rom") is None

@@ -116,6 +116,7 @@ def test_a_machine_that_a_user_calls_so_is_no_orphan(tmp_path: Path, name: str, 
 def test_sweep_removes_only_directories_of_the_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(leftovers, "runtime_directory", lambda: tmp_path)
     monkeypatch.setattr(leftovers, "cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(leftovers, "LARGE", tmp_path / "large")
     monkeypatch.setattr(leftovers, "_orphans", lambda: iter(()))
     monkeypatch.setattr(leftovers, "_stale_cgroups", list)
     dead = 2**22 + 1  # above the kernel's PID_MAX_LIMIT

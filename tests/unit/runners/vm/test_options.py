@@ -50,7 +50,6 @@ def test_the_root_of_a_direct_boot_with_a_disk_is_on_that() -> None:
         ({"disk_bus": "sata"}, "in memory"),
         ({"boot": "direct-disk", "disk_bus": "sata"}, "virtio alone"),
         ({"boot": "disk", "disk_bus": "ide"}, "SATA alone"),
-        ({"boot": "disk", "machine": "microvm"}, "boots directly alone"),
         ({"cpu": "a b"}, "letters, digits"),
         ({"boot": "floppy"}, "known: direct, direct-disk, disk, cloud, restore"),
         ({"network": "wifi"}, "known: auto, none, user, tap"),

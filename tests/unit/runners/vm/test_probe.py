@@ -36,7 +36,7 @@ def kernel(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"machine": "isapc"}, "isapc"),
+        ({"machine": "microvm"}, "microvm"),
         ({"accelerator": "hvf"}, "hvf"),
         ({"uri": "qemu+ssh://elsewhere/system"}, "local socket"),
         ({"uri": "xen:///system"}, "xen"),
