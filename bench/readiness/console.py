@@ -14,6 +14,8 @@ from tare.bench.host.interrupts import TrialTimeout
 from tare.bench.readings import guest
 
 _READ_BYTES = 65536
+#: How often :meth:`Console.catch_up` reads at most: one that is written without end is never empty.
+_MOST_READS = 64
 _LOOK_S = 0.1
 _TAIL_BYTES = 2000
 #: Of the end of what was said, in the reason of a failure.
@@ -107,6 +109,14 @@ class Console:
                 self.stamps.setdefault(words, now_ns)
         elif words.startswith(guest.WORD) and len(self.told) < _TOLD:
             self.told.append(words)
+
+    def catch_up(self, fd: int) -> None:
+        """Read what was written before this call: what is awaited may be over before all is read."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        for _ in range(_MOST_READS):
+            if not poll.poll(0) or not self._read(fd, clock_ns()):
+                return
 
     def keep(self, data: bytes) -> None:
         """Add *data*, of which the end is kept."""

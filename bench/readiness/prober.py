@@ -113,6 +113,8 @@ class _Prober(threading.Thread):
             why = self._attempt(max(0.001, (start.deadline_ns - begun) / 1e9))
         except OSError as error:
             why = error.strerror or str(error)
+            if isinstance(error, TimeoutError) and start.last_words and clock_ns() >= start.deadline_ns:
+                why = start.last_words  # the deadline ended this attempt: it says nothing of the port
         ended = clock_ns()
         if why is not None:
             start.last_words = why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import OciError
-from ..lifecycle import claim_cgroup, destroy, make, stored_config
+from ..lifecycle import claim_cgroup, destroy, make, signals, stored_config
 from ..lifecycle import start as start_stage
 from ..lifecycle.make import Made, Request
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def create(call: Call) -> int:
     """Make a container that waits."""
-    _interruptible()
+    signals.interruptible()
     asked = _request(call)
     if call.options.text("console-socket"):
         asked = _with_console(asked, _connect(call.options.text("console-socket")))
@@ -65,7 +65,7 @@ def run(call: Call) -> int:
     asked = _request(call)
     if call.options.on("explain"):
         return _explain(asked)
-    _interruptible()
+    signals.interruptible()
     path = call.options.text("console-socket")
     if path:
         asked = _with_console(asked, _connect(path))
@@ -73,6 +73,7 @@ def run(call: Call) -> int:
         return _run_detached(call, make.make(call.store, call.log, asked))
     from ..linux import syscalls
 
+    signals.postpone()
     # Orphans of a container without a pid namespace of its own become children of this process, which reaps them.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     loaded = stored_config.load(asked.bundle, network=asked.network)
@@ -84,15 +85,6 @@ def run(call: Call) -> int:
         from . import foreground  # noqa: F401 - what comes next is read while the container is made
 
     return _run(call, make.make(call.store, call.log, asked, loaded, beside))
-
-
-def _interruptible() -> None:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does: then what is half made is undone."""
-    import _signal  # type: ignore[import-not-found]
-
-    for number in (_signal.SIGTERM, _signal.SIGHUP):
-        if _signal.getsignal(number) == _signal.SIG_DFL:
-            _signal.signal(number, _signal.default_int_handler)
 
 
 def _connect(path: str) -> int:
@@ -115,16 +107,16 @@ def _run_in_terminal(call: Call, asked: Request, loaded: tuple[Bundle, bytes]) -
 
 def _run_detached(call: Call, made: Made) -> int:
     try:
-        make.release(made.mask)
+        signals.release(made.mask)
         relay = start_stage.relay(call.store, made.state)
         _start(call, made)
-        make.hold()
+        signals.hold()
     except BaseException:
         _undo(call, made)
         raise
     os.close(made.pidfd)
     if relay is not None:
-        make.release(made.mask)
+        signals.release(made.mask)
         _await_ready(relay, made.state)
     return 0
 
@@ -152,10 +144,10 @@ def _stay(call: Call, made: Made, proxy: pty.Proxy | None = None) -> int:
     from . import foreground
 
     # Signals are passed on from before the start: the program may expect one at once.
-    with foreground.Signals() as signals:
+    with foreground.Signals() as passed_on:
         relay = start_stage.relay(call.store, made.state)
         _start(call, made)
-        return foreground.attend(made.state.pid, made.pidfd, signals, proxy, relay)
+        return foreground.attend(made.state.pid, made.pidfd, passed_on, proxy, relay)
 
 
 def _start(call: Call, made: Made) -> None:
@@ -169,7 +161,7 @@ def _start(call: Call, made: Made) -> None:
 def _undo(call: Call, made: Made) -> None:
     """Remove what was made: after the end of this process, nobody would."""
     try:
-        make.hold()
+        signals.hold()
     finally:  # it may raise KeyboardInterrupt for a signal that came just before
         _remove(call, made)
 

@@ -7,7 +7,7 @@ import os
 from ..cgroup import enter
 from ..config import process
 from ..errors import OciError, reason
-from ..lifecycle import claim_cgroup, exec_process, make, state, stored_config
+from ..lifecycle import claim_cgroup, exec_process, make, signals, state, stored_config
 from ..light import json
 from ..light.dataclasses import replace
 from ..linux import pty as terminals
@@ -72,6 +72,9 @@ def _execute(call: Call) -> int:
         pid_file=options.text("pid-file"),
         patient=options.on("ignore-paused"),
     )
+    signals.interruptible()
+    if not options.on("detach"):
+        signals.postpone()
     if wanted.terminal and not path:
         return _in_terminal(entry)
     pid = exec_process.enter(entry)
@@ -194,7 +197,7 @@ def _in_terminal(entry: exec_process.Entry) -> int:
 def _attend(pid: int, proxy: terminals.Proxy | None = None) -> int:
     pidfd = os.pidfd_open(pid)
     try:
-        with foreground.Signals() as signals:
-            return foreground.attend(pid, pidfd, signals, proxy)
+        with foreground.Signals() as passed_on:
+            return foreground.attend(pid, pidfd, passed_on, proxy)
     finally:
         os.close(pidfd)

@@ -6,6 +6,7 @@ import os
 import select
 
 from ..errors import OciError
+from ..lifecycle.signals import OURS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the module itself imports enum: 3 ms
 
-#: Not for the container: signals that cannot be caught, those that are about this process itself, and job control.
-_OURS = frozenset(
-    getattr(signal, name)
-    for name in (
-        "SIGKILL SIGSTOP SIGPIPE SIGURG SIGSEGV SIGBUS SIGFPE SIGILL SIGTRAP SIGSYS SIGABRT SIGTTIN SIGTTOU SIGXFSZ"
-    ).split()
-)
 #: Signals that are sent to end a program, and do so by default.
 _ENDS = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
 
@@ -39,7 +33,7 @@ class Signals:
         os.set_blocking(self._end, False)
         signal.set_wakeup_fd(self._end, warn_on_full_buffer=False)
         for number in range(1, signal.NSIG):
-            if number in _OURS:
+            if number in OURS:
                 continue
             try:
                 signal.signal(number, _noted)

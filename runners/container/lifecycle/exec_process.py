@@ -21,7 +21,7 @@ from ..seccomp import listener
 from ..setup import child, parent, sequence
 from ..setup.steps.basic import NewKeyring, NewSession, RunOn, Strict
 from ..setup.steps.credentials import BecomeUser, SetGroups, SetPersonality, Undumpable
-from . import destroy, state
+from . import destroy, signals, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,11 @@ class Entry:
 
 
 def enter(entry: Entry) -> int:
-    """Start the program; return its pid once it has been executed. Raises OciError with the step that failed."""
+    """Start the program; return its pid once it has been executed. Raises OciError with the step that failed.
+
+    It returns with signals blocked: one that comes after the program has begun is for the program. One that comes
+    before raises KeyboardInterrupt, and the program does not run.
+    """
     # Before anything is entered, since it reads the host's files.
     agent = listener.connect(entry.config.seccomp)
     filtering = parent.filtering(entry.config, entry.filters)
@@ -71,6 +75,7 @@ def enter(entry: Entry) -> int:
     program = stub.make(last.calls, announce=agent >= 0)
     report, report_in = os.pipe()
     numbers, numbers_in = os.pipe()
+    mask = signals.hold()
     try:
         helper = os.fork()
         if helper == 0:
@@ -82,7 +87,7 @@ def enter(entry: Entry) -> int:
         os.close(numbers_in)
         os.close(program)
     try:
-        number, said = _follow(entry, agent, helper, numbers, report)
+        number, said = _follow(entry, agent, helper, numbers, report, mask)
     finally:
         os.close(report)
         os.close(numbers)
@@ -107,37 +112,48 @@ def end(number: int) -> None:
     os.waitpid(number, 0)
 
 
-def _follow(entry: Entry, agent: int, helper: int, numbers: int, report: int) -> tuple[int, bytes]:
+def _follow(
+    entry: Entry, agent: int, helper: int, numbers: int, report: int, mask: frozenset[int]
+) -> tuple[int, bytes]:
     """The program's number, or 0 if it has none, and what is written until it runs: nothing, or what failed."""
     # With --ignore-paused, it waits in a paused container until that is resumed.
     limit_ms = None if entry.patient else _ENTER_MS
     number, said = 0, b""
     try:
-        number = int(_next(numbers, limit_ms) or b"0")
-        while part := _next(report, limit_ms):  # closed by exec, or by the end of both
+        number = int(_next(numbers, limit_ms, mask) or b"0")
+        while part := _next(report, limit_ms, mask):  # closed by exec, or by the end of both
             if agent >= 0 and part[:1] == b"0" and entry.config.seccomp is not None:
                 listener.hand_on(agent, entry.config.seccomp, number, entry.known.report("running"))
                 part = part[1:]
             said += part
     except BaseException:
-        for pid in (helper, number):
-            if pid:
-                os.kill(
-                    pid, destroy.SIGKILL
-                )  # children of this process and not reaped yet: the numbers are still theirs
+        os.kill(helper, destroy.SIGKILL)  # children of this process and not reaped yet: the numbers are still theirs
+        if not number and _readable(numbers, 0):  # it was written just before
+            number = int(os.read(numbers, _REPORT_BYTES) or b"0")
+        if number:
+            os.kill(number, destroy.SIGKILL)
         raise
     os.waitpid(helper, 0)
     return number, said
 
 
-def _next(pipe: int, limit_ms: int | None) -> bytes:
-    """What comes next out of *pipe*. Raises OciError if nothing comes for too long."""
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN)
-    if not poll.poll(limit_ms):
+def _next(pipe: int, limit_ms: int | None, mask: frozenset[int]) -> bytes:
+    """What comes next out of *pipe*; until it comes, signals are not blocked. Raises OciError if it takes too long."""
+    try:
+        signals.release(mask)
+        there = _readable(pipe, limit_ms)
+    finally:
+        signals.hold()
+    if not there:
         why = f"nothing happened for {_ENTER_MS // 1000} s"
         raise OciError("the program is not executed", why, "see whether the container's cgroup is frozen")
     return os.read(pipe, _REPORT_BYTES)
+
+
+def _readable(pipe: int, limit_ms: int | None) -> bool:
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(limit_ms))
 
 
 def _join(entry: Entry, steps: tuple[Step, ...], program: int, report: int, numbers: int) -> NoReturn:

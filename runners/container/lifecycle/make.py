@@ -12,22 +12,16 @@ import os
 from ..errors import OciError, reason
 from ..light.dataclasses import record, replace
 from ..reader import BundleError
-from . import claim_cgroup, destroy, hooks, log, state, stored_config
+from . import claim_cgroup, destroy, hooks, log, signals, state, stored_config
 from .checkpoint import checkpoint
 from .state import FIFO, State, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
 
     from ..cgroup.cgroups import Cgroup
     from ..config.bundle import Bundle
-else:
-    import _signal as signal  # the module itself imports enum: 3 ms
-
-#: What asks a program to end; see :func:`create._interruptible`.
-_INTERRUPT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 @record(kw_only=True)
@@ -84,22 +78,12 @@ def make(
 
         config = shared_mounts.settled(config, messages.warning)
     _check_terminal(config, asked)
-    mask = hold()
+    mask = signals.hold()
     try:
         return _record_and_fill(store, messages, config, text, asked, beside, mask)
     except BaseException:
-        release(mask)
+        signals.release(mask)
         raise
-
-
-def hold() -> frozenset[int]:
-    """Block the signals that raise KeyboardInterrupt until :func:`release`, which is given what this returns."""
-    return frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT))
-
-
-def release(mask: frozenset[int]) -> None:
-    """A signal since :func:`hold` raises KeyboardInterrupt here; what the caller had blocked stays blocked."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _record_and_fill(
@@ -123,13 +107,13 @@ def _record_and_fill(
             beside()
 
         try:
-            release(mask)
+            signals.release(mask)
             made = _fill(store, messages, known, config, asked, meanwhile)
-            hold()
+            signals.hold()
             return replace(made, mask=mask)
         except BaseException:
             try:
-                hold()
+                signals.hold()
             finally:  # it raises what came just before
                 destroy.destroy(store, messages, store.read(asked.name), config=config, checkpoints=False)
             raise

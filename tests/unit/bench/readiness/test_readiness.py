@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tare.bench.host.interrupts import TrialTimeout
 from tare.bench.readiness import listeners
 from tare.bench.readiness.connection import connected
 from tare.bench.readiness.console import Console, clock_ns
+from tare.bench.readiness.prober import probe
 from tare.bench.records.readiness import Exec, Exit, Http, Line, Mark, Ready, Tcp
 from tare.runners.base import Address
 
@@ -310,4 +311,67 @@ def test_silence_ends_at_the_deadline(asked: Ready) -> None:
     with starting() as (make, writer):
         with pytest.raises(TrialTimeout):
             readiness.wait(asked, make(0.05))
+        os.close(writer)
+
+
+def test_what_was_said_is_read_although_the_wait_is_over() -> None:
+    """A wait that asks for the instance's end can see it before it has read the last words."""
+    with starting() as (make, writer):
+        start = make()
+        os.write(writer, b"no configuration found\n")
+        start.console.catch_up(start.instance.console)
+        assert start.console.said() == "no configuration found"
+        start.console.catch_up(start.instance.console)
+        os.close(writer)
+        start.console.catch_up(start.instance.console)
+        assert start.console.said() == "no configuration found"
+
+
+def test_one_that_writes_without_end_is_not_read_for_ever() -> None:
+    with starting() as (make, writer):
+        start = make()
+        stop = threading.Event()
+
+        def write() -> None:
+            while not stop.is_set():
+                with suppress(BlockingIOError):
+                    os.write(writer, b"x" * 65536)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        start.console.catch_up(start.instance.console)
+        stop.set()
+        thread.join()
+        os.close(writer)
+
+
+def test_an_attempt_that_the_deadline_ends_does_not_hide_why_those_before_failed() -> None:
+    words = iter(["Connection refused"])
+
+    def attempt(left_s: float) -> str | None:
+        for why in words:
+            return why
+        threading.Event().wait(left_s)
+        raise TimeoutError("timed out")
+
+    with starting() as (make, writer):
+        start = make(0.2)
+        with pytest.raises(TrialTimeout):
+            probe(start, attempt, address=None, period_s=0.0)
+        assert start.last_words == "Connection refused"
+        os.close(writer)
+
+
+def test_an_attempt_that_got_no_answer_says_so() -> None:
+    """As of a packet filter: nothing refuses, and no other words were there before."""
+
+    def attempt(left_s: float) -> str | None:
+        threading.Event().wait(left_s)
+        raise TimeoutError("timed out")
+
+    with starting() as (make, writer):
+        start = make(0.1)
+        with pytest.raises(TrialTimeout):
+            probe(start, attempt, address=None, period_s=0.0)
+        assert start.last_words == "timed out"
         os.close(writer)
