@@ -327,8 +327,15 @@ def test_one_that_writes_without_end_is_not_read_for_ever() -> None:
         os.close(writer)
 
 
-def test_an_attempt_that_the_deadline_ends_does_not_hide_why_those_before_failed() -> None:
-    words = iter(["Connection refused"])
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [(("Connection refused",), "Connection refused"), ((), "timed out")],
+    ids=("refused before", "never answered, as behind a packet filter"),
+)
+def test_an_attempt_that_the_deadline_ends_does_not_hide_why_those_before_failed(
+    before: tuple[str, ...], said: str
+) -> None:
+    words = iter(before)
 
     def attempt(left_s: float) -> str | None:
         for why in words:
@@ -340,20 +347,5 @@ def test_an_attempt_that_the_deadline_ends_does_not_hide_why_those_before_failed
         start = make(0.2)
         with pytest.raises(TrialTimeout):
             probe(start, attempt, address=None, period_s=0.0)
-        assert start.last_words == "Connection refused"
-        os.close(writer)
-
-
-def test_an_attempt_that_got_no_answer_says_so() -> None:
-    """As of a packet filter: nothing refuses, and no other words were there before."""
-
-    def attempt(left_s: float) -> str | None:
-        threading.Event().wait(left_s)
-        raise TimeoutError("timed out")
-
-    with starting() as (make, writer):
-        start = make(0.1)
-        with pytest.raises(TrialTimeout):
-            probe(start, attempt, address=None, period_s=0.0)
-        assert start.last_words == "timed out"
+        assert start.last_words == said
         os.close(writer)
