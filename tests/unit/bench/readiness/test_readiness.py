@@ -249,6 +249,27 @@ def test_a_command_that_never_succeeds_is_quoted() -> None:
         os.close(writer)
 
 
+def test_a_command_that_fails_and_then_hangs_is_quoted(tmp_path: Path) -> None:
+    """The deadline cuts the last attempt, which says nothing; what an earlier one said is the reason."""
+    script = f"test -e {tmp_path}/again && exec sleep 100; : > {tmp_path}/again; echo not yet >&2; exit 3"
+    with starting(argv=("sh", "-c", script)) as (make, writer):
+        start = make(1.0)
+        with pytest.raises(TrialTimeout):
+            readiness.wait(Exec(argv=("whatever",)), start)
+        assert start.last_words == "the command ended with status 3: not yet"
+        assert start.attempts == 2
+        os.close(writer)
+
+
+def test_a_command_that_only_hangs_is_named() -> None:
+    with starting(argv=("sleep", "100")) as (make, writer):
+        start = make(SHORT_S)
+        with pytest.raises(TrialTimeout):
+            readiness.wait(Exec(argv=("whatever",)), start)
+        assert start.last_words == "the command did not end"
+        os.close(writer)
+
+
 @pytest.mark.parametrize(("ended", "wanted", "ready"), [(0, 0, True), (7, 7, True), (1, 0, False), (137, 0, False)])
 def test_an_end_has_a_status(ended: int, wanted: int, ready: bool) -> None:
     with starting(ends=lambda: ended) as (make, writer):
