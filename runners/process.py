@@ -11,7 +11,6 @@ nothing else of a container: so it shows what the limits alone do. It gets into 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import select
@@ -41,6 +40,7 @@ from tare.runners.base import (
 )
 from tare.runners.container.cgroup import cgroups
 from tare.runners.container.config.defaults import PIDS_LIMIT
+from tare.runners.container.linux import syscalls
 from tare.runners.container.warm import smallest_container
 from tare.runners.launch import drain, entry, exec_gate, frame, orphans
 
@@ -53,8 +53,7 @@ OPTIONS: Mapping[str, Option] = {
 #: How long it may take from the moment when a process has closed its files until its end can be waited for.
 _END_MS = 500
 _REACHED = "the host's loopback"
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_CLONE_FS = 0x00000200
+_CLONE_FS = 0x00000200  # linux/sched.h
 #: Of each thread: whether it has a working directory of its own.
 _thread = threading.local()
 _OWN_ROOT = ("mount namespace", "root directory of its own (chroot)")
@@ -320,8 +319,7 @@ def _in_directory(program: _Program, null: int, writer: int) -> int:
     So this thread goes there and back, by itself: other threads stay where they are (unshare(2), CLONE_FS).
     """
     if not hasattr(_thread, "apart"):
-        if _LIBC.unshare(_CLONE_FS) != 0:
-            raise OSError(ctypes.get_errno(), "cannot have a working directory of its own: unshare(2)")
+        syscalls.unshare(_CLONE_FS)
         _thread.apart = True
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
     try:

@@ -104,12 +104,10 @@ def start(
             alive = readiness.wait(contract.ready, waited)
     except TrialTimeout:
         why = f"{missing(contract.ready)} within {contract.timeout_s:g} s"
-        reason = _explained(why, waited, console)
-        raise StartFailed("timeout", reason, console.tail()) from None
+        raise StartFailed("timeout", _explained(why, waited, console), console.tail()) from None
     if not alive:
         why = f"it ended before it was ready: {missing(contract.ready)}"
-        reason = _explained(why, waited, console)
-        raise StartFailed("failed", reason, console.tail())
+        raise StartFailed("failed", _explained(why, waited, console), console.tail())
     drain.take(instance.console, console.keep)
     attempt_s = waited.attempt_s if waited.attempts else None
     return Started(instance=instance, stamps=stamps, console=console, attempt_s=attempt_s)
@@ -120,7 +118,10 @@ def _allowed(interrupts: Interrupts | None, timeout_s: float) -> AbstractContext
 
 
 def _explained(why: str, waited: readiness.Waited | None, console: Console) -> str:
-    """*why*, the last failed attempt, what the backend knows, and the last that the workload or its monitor said."""
+    """*why*, the last failed attempt, what the backend knows, and the last that the workload or its monitor said.
+
+    *console* has all that was written when this returns.
+    """
     tried = known = ""
     if waited is not None:
         console.catch_up(waited.instance.console)

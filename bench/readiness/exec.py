@@ -24,7 +24,7 @@ def wait(asked: Exec, start: Waited) -> bool:
                 _, said = command.communicate(timeout=left_s)
             except subprocess.TimeoutExpired:
                 command.kill()
-                return "the command did not end"
+                raise TimeoutError("the command did not end") from None
         if command.returncode == 0:
             return None
         words_of_it = said.decode("utf-8", "replace").strip()[-_SAID_CHARS:]

@@ -114,7 +114,7 @@ class _Prober(threading.Thread):
         except OSError as error:
             why = error.strerror or str(error)
             if isinstance(error, TimeoutError) and start.last_words and clock_ns() >= start.deadline_ns:
-                why = start.last_words  # the deadline ended this attempt: it says nothing of the port
+                why = start.last_words  # the deadline ended this attempt: an earlier one says more
         ended = clock_ns()
         if why is not None:
             start.last_words = why

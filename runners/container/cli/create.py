@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from ..errors import OciError
-from ..lifecycle import claim_cgroup, destroy, make, signals, stored_config
+from ..lifecycle import claim_cgroup, destroy, make, stored_config
 from ..lifecycle import start as start_stage
 from ..lifecycle.make import Made, Request
+from ..linux import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

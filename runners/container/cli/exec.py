@@ -7,10 +7,11 @@ import os
 from ..cgroup import enter
 from ..config import process
 from ..errors import OciError, reason
-from ..lifecycle import claim_cgroup, exec_process, make, signals, state, stored_config
+from ..lifecycle import claim_cgroup, exec_process, make, state, stored_config
 from ..light import json
 from ..light.dataclasses import replace
 from ..linux import pty as terminals
+from ..linux import signals
 from ..linux.capabilities import Capabilities, mask_of
 from ..reader import BundleError, Reader
 from ..setup import preserved_fds

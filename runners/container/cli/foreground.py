@@ -6,7 +6,7 @@ import os
 import select
 
 from ..errors import OciError
-from ..lifecycle.signals import OURS
+from ..linux.signals import OURS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from ..cgroup.enter import Entrances
 from ..config.bundle import NAMESPACES
 from ..errors import OciError, reason
 from ..light.dataclasses import record
-from ..linux import pty, syscalls
+from ..linux import pty, signals, syscalls
 from ..linux.exec_stub import stub
 from ..seccomp import listener
 from ..setup import child, parent, sequence
 from ..setup.steps.basic import NewKeyring, NewSession, RunOn, Strict
 from ..setup.steps.credentials import BecomeUser, SetGroups, SetPersonality, Undumpable
-from . import destroy, signals, state
+from . import destroy, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Entry:
 def enter(entry: Entry) -> int:
     """Start the program; return its pid once it has been executed. Raises OciError with the step that failed.
 
-    It returns with signals blocked: one that comes after the program has begun is for the program. One that comes
-    before raises KeyboardInterrupt, and the program does not run.
+    It returns with signals blocked: one that comes after the program has begun is for the program. One that asks for
+    an end before that raises KeyboardInterrupt, and the program does not run.
     """
     # Before anything is entered, since it reads the host's files.
     agent = listener.connect(entry.config.seccomp)

@@ -11,8 +11,9 @@ import os
 
 from ..errors import OciError, reason
 from ..light.dataclasses import record, replace
+from ..linux import signals
 from ..reader import BundleError
-from . import claim_cgroup, destroy, hooks, log, signals, state, stored_config
+from . import claim_cgroup, destroy, hooks, log, state, stored_config
 from .checkpoint import checkpoint
 from .state import FIFO, State, Store
 

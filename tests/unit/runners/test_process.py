@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import cast
 import pytest
 
 from tare.runners import payload, process
-from tare.runners.base import RunnerError, Scratch, Spec
+from tare.runners.base import HOST, RunnerError, Scratch, Spec
 from tare.runners.container.cgroup import cgroups
 from tare.runners.image.cache import cache_dir
 from tare.runners.image.tree import plain
@@ -162,6 +164,37 @@ def test_an_unlimited_process_says_how_it_ended(words: tuple[str, ...], said: st
             assert all_of(one.console).endswith(b"tare exit 3\n")
         assert one.explain() == said
         assert one.cgroup is None
+
+
+@pytest.mark.compiler
+def test_a_workload_begins_in_its_directory_and_no_thread_of_ours_goes_there(tmp_path: Path) -> None:
+    image = dataclasses.replace(plain(Path("/")), source=HOST)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    spec = Spec(argv=("/bin/pwd",), image=image, memory_bytes=1 << 26, cpus=1, cwd=str(elsewhere), custom=True)
+    scratch = Scratch(directory=tmp_path, cache=cache_dir(), cgroup=None, prefix="tare-0")
+    here = Path.cwd()
+    seen, over = set[Path](), threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.0001):
+            seen.add(Path.cwd())
+
+    other = threading.Thread(target=look)
+    other.start()
+    try:
+        with process.prepare(spec, {}, scratch) as prepared:
+            for number in range(20):
+                with prepared.launch(f"x-{number}", lambda _: None) as one:
+                    os.set_blocking(one.console, True)
+                    assert all_of(one.console).decode() == f"{elsewhere}\n"
+            elsewhere.rmdir()
+            with pytest.raises(FileNotFoundError, match="elsewhere"), prepared.launch("late", lambda _: None):
+                pass
+    finally:
+        over.set()
+        other.join()
+    assert seen == {here} == {Path.cwd()}
 
 
 def ignored(pid: int) -> set[int]:

@@ -267,6 +267,27 @@ def test_a_command_that_never_succeeds_is_quoted() -> None:
         os.close(writer)
 
 
+def test_a_command_that_fails_and_then_hangs_is_quoted(tmp_path: Path) -> None:
+    """The deadline cuts the last attempt, which says nothing; what an earlier one said is the reason."""
+    script = f"test -e {tmp_path}/again && exec sleep 100; : > {tmp_path}/again; echo not yet >&2; exit 3"
+    with starting(argv=("sh", "-c", script)) as (make, writer):
+        start = make(1.0)
+        with pytest.raises(TrialTimeout):
+            readiness.wait(Exec(argv=("whatever",)), start)
+        assert start.last_words == "the command ended with status 3: not yet"
+        assert start.attempts == 2
+        os.close(writer)
+
+
+def test_a_command_that_only_hangs_is_named() -> None:
+    with starting(argv=("sleep", "100")) as (make, writer):
+        start = make(SHORT_S)
+        with pytest.raises(TrialTimeout):
+            readiness.wait(Exec(argv=("whatever",)), start)
+        assert start.last_words == "the command did not end"
+        os.close(writer)
+
+
 @pytest.mark.parametrize(("ended", "wanted", "ready"), [(0, 0, True), (7, 7, True), (1, 0, False), (137, 0, False)])
 def test_an_end_has_a_status(ended: int, wanted: int, ready: bool) -> None:
     with starting(ends=lambda: ended) as (make, writer):
@@ -345,8 +366,15 @@ def test_one_that_writes_without_end_is_not_read_for_ever() -> None:
         os.close(writer)
 
 
-def test_an_attempt_that_the_deadline_ends_does_not_hide_why_those_before_failed() -> None:
-    words = iter(["Connection refused"])
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [(("Connection refused",), "Connection refused"), ((), "timed out")],
+    ids=("refused before", "never answered, as behind a packet filter"),
+)
+def test_an_attempt_that_the_deadline_ends_does_not_hide_why_those_before_failed(
+    before: tuple[str, ...], said: str
+) -> None:
+    words = iter(before)
 
     def attempt(left_s: float) -> str | None:
         for why in words:
@@ -358,20 +386,5 @@ def test_an_attempt_that_the_deadline_ends_does_not_hide_why_those_before_failed
         start = make(0.2)
         with pytest.raises(TrialTimeout):
             probe(start, attempt, address=None, period_s=0.0)
-        assert start.last_words == "Connection refused"
-        os.close(writer)
-
-
-def test_an_attempt_that_got_no_answer_says_so() -> None:
-    """As of a packet filter: nothing refuses, and no other words were there before."""
-
-    def attempt(left_s: float) -> str | None:
-        threading.Event().wait(left_s)
-        raise TimeoutError("timed out")
-
-    with starting() as (make, writer):
-        start = make(0.1)
-        with pytest.raises(TrialTimeout):
-            probe(start, attempt, address=None, period_s=0.0)
-        assert start.last_words == "timed out"
+        assert start.last_words == said
         os.close(writer)
