@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,9 @@ from tare.bench.errors import UsageError
 from tare.bench.experiments.rules import StackTable
 from tare.bench.records.resolved import Scenario
 from tare.bench.scenario import resolve
-from tests import cli
+from tare.runners.nested import options as nested_options
+from tare.runners.vm import options as vm_options
+from tests import cli, fences
 
 MINIMAL = """
 schema = 1
@@ -64,11 +67,39 @@ def refused(path: Path) -> UsageError:
     return caught.value
 
 
-def test_every_shipped_scenario_is_valid_and_found_by_name() -> None:
-    names = resolve.shipped()
-    assert {"startup", "quick", "calibration"} <= set(names)
-    for name in names:
-        assert experiments.scenario(resolve.find(name)).name == name
+def test_shipped_scenarios_are_the_files_beside_this_program() -> None:
+    assert sorted(resolve.shipped()) == sorted(file.stem for file in (cli.ROOT / "scenarios").glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", sorted(resolve.shipped()))
+def test_a_shipped_scenario_is_valid_found_by_its_name_and_planned(name: str) -> None:
+    loaded = experiments.scenario(resolve.find(name))
+    assert loaded.name == name
+    assert loaded.subjects
+    assert experiments.plan(loaded).trials
+    for subject in loaded.subjects:  # what else these runners would refuse only as they probe
+        if subject.runner == "vm":
+            vm_options.read(subject.options)
+        if subject.runner == "nested":
+            nested_options.read(subject.options)
+
+
+DOCUMENTED = {
+    f"{document.relative_to(cli.ROOT)}:{block.line}": block.text
+    for document in fences.DOCUMENTS
+    for block in fences.blocks(document)
+    if block.language == "toml" and block.text.startswith("schema = ")
+}
+
+
+@pytest.mark.parametrize("place", DOCUMENTED)
+def test_a_scenario_in_a_document_is_valid(place: str, write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Files that the reader of a document has are made; a directory with an absolute path is one beside the file."""
+    (tmp_path / "image").mkdir()
+    text = re.sub(r'image = "/[^"]*"', 'image = "dir:image"', DOCUMENTED[place])
+    for disk in re.findall(r'image = "disk:([^"]*)"', text):
+        (tmp_path / disk).touch()
+    assert experiments.scenario(write(text)).subjects
 
 
 def test_defaults_are_filled_in_and_nothing_is_left_to_guess(write) -> None:  # type: ignore[no-untyped-def]
