@@ -64,11 +64,16 @@ class Kernel:
 
 
 def find(cache: Path, path: Path | None = None) -> Kernel:
-    """The kernel at *path*, or the newest in *cache*. Raises RunnerError when there is none, or when it is none."""
+    """The kernel at *path*, or the newest in *cache*.
+
+    Raises RunnerError when there is none, when it is none, and when the cache cannot be used.
+    """
     if path is not None:
         return _explicit(path)
     cached = _cached(cache)
     if not cached:
+        with workspace(cache):  # where it cannot be used, that is the reason
+            pass
         raise RunnerError("there is no guest kernel", f"none below {cache}", _FIX)
     return cached[-1]
 
