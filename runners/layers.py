@@ -7,6 +7,8 @@ name. Other modules call these functions, and never compare the words.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tare.runners.base import Layers
 
 #: The runner of the null baseline: it starts nothing, so its figures are the instrument's own part.
@@ -38,6 +40,11 @@ def own_kernel(layers: Layers) -> bool:
 def whole_guest(layers: Layers) -> bool:
     """Whether its grant is all of a guest's memory: nothing but the guest's kernel is around the workload."""
     return layers[-1:] == (VM,)
+
+
+def places(facts: Mapping[str, str]) -> int:
+    """How many instances share a machine, by what their runner found; 1 where each has its own, or there is none."""
+    return int(facts.get(PLACES, "1"))
 
 
 def walled_on_host_kernel(layers: Layers) -> bool:

@@ -19,10 +19,12 @@ from typing import Any
 
 import pytest
 
+from tare import reports
 from tare.bench.experiments import prepare, start
 from tare.bench.experiments.startup import start_and_stop
 from tare.bench.host import audit, workspace
 from tare.bench.host.interrupts import Interrupts
+from tare.bench.records import store
 from tare.bench.records.readiness import Exec, Exit, Mark, Ready
 from tare.bench.records.resolved import Subject, Workload
 from tare.runners.base import Instance, RunnerError, Scratch
@@ -30,7 +32,7 @@ from tare.runners.image.cache import cache_dir
 from tare.runners.nested import backend
 from tare.runners.nested.instance import Nested
 from tare.runners.payload import Payload, binary
-from tests import served
+from tests import cli, served
 from tests.conftest import require
 
 MIB = 1 << 20
@@ -226,6 +228,52 @@ def test_a_machine_that_is_killed_while_its_containers_start_fails_each_and_the_
         assert "QEMU ended with exit code -9" in reason
     with made.prepared.launch(stage.name(), lambda _: None) as instance:
         assert instance.status() is None
+
+
+DENSITY = """
+schema = 1
+question = "How many containers fit, two to a machine?"
+experiment = "density"
+reference = "vm/2"
+[run]
+rounds = 1
+warmup = 0
+timeout_s = 120
+[grant]
+memory_mib = 64
+[stack]
+counts = [1, 2, 3, 4, 6, 8]
+floor_percent = 20
+budget_mib = 4096
+window_s = 0.2
+[[subjects]]
+label = "vm/2"
+runner = "nested"
+options = { containers = "2", accelerator = "tcg", machine_cpus = "1" }
+"""
+
+
+def test_how_many_fit_is_predicted_in_full_machines_and_comes_down_again(tmp_path: Path) -> None:
+    require("root", os.geteuid() == 0, "this is not root")
+    require("mmdebstrap", shutil.which("mmdebstrap"), "no mmdebstrap on PATH")
+    file = tmp_path / "dense.toml"
+    file.write_text(DENSITY)
+    done = cli.tare("run", file, "--results", tmp_path / "runs", timeout_s=500)
+    run = store.load(next((tmp_path / "runs").iterdir()))
+    (outcome,) = [one for one in run.outcomes if one.subject == "vm/2"]
+    require("libvirt", outcome.status != "skipped", outcome.reason)
+    assert (done.returncode, outcome.status, outcome.lost, outcome.reached) == (0, "ok", 0, 8), done.stderr
+    analysis = reports.build(run).analysis
+    row = next(one for one in analysis.density if one.subject == "vm/2")
+    assert row.places == 2
+    assert row.readings == (2, 4, 6)
+    assert row.predicted is not None
+    assert row.predicted % 2 == 0
+    assert abs(row.error_fraction) < 0.2
+    step = next(one for one in analysis.steps if one.subject == "vm/2")
+    assert step.step_bytes > 2 * step.margin_bytes, "a machine takes more than a container in it"
+    back = next(one for one in analysis.descents if one.subject == "vm/2").points
+    assert back[-1].down_bytes < 0.2 * back[0].up_bytes, "its machines are gone, and their memory with them"
 
 
 @pytest.mark.parametrize(

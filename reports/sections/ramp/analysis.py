@@ -37,8 +37,10 @@ from tare.reports.sections.ramp.memory.model import (
     Released,
     Row,
     Sampling,
+    Step,
 )
 from tare.reports.sections.ramp.memory.reading_cost import sampling
+from tare.reports.sections.ramp.memory.steps import steps
 from tare.reports.sections.ramp.ramps import Ramps
 
 _Row = TypeVar(
@@ -65,6 +67,7 @@ class RampAnalysis(Row, frozen=True, kw_only=True):
     released: tuple[Released, ...] = ()
     layers_memory: tuple[MemoryLayers, ...] = ()
     inside: tuple[Inside, ...] = ()
+    steps: tuple[Step, ...] = ()
     density: tuple[DensityRow, ...] = ()
     capacity: tuple[Capacity, ...] = ()
     curves: tuple[Curve, ...] = ()
@@ -132,6 +135,7 @@ def analyse(run: Run, sizes: Sequence[Size] = (), *, dense: bool) -> Groundwork:
         released=tuple(owners.released(header.subject_records(), table)),
         layers_memory=tuple(owners.stacks(rows, header.subject_records(), views)),
         inside=views,
+        steps=tuple(steps(table, header.subject_records())),
         density=verified,
         capacity=tuple(capacity.rows(known, sizes, header.scenario.table(StackTable))),
         curves=tuple(_ordered(header, curves.curves(read, used, verified, header.host.cpus))),

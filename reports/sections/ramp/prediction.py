@@ -93,18 +93,24 @@ class Prediction(Line):
         return _last(lambda n: self.at(n) - self.within(n) <= room)
 
 
-def predict(readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = MEMORY) -> Prediction | str:
+def predict(
+    readings: Sequence[tuple[int, float]], reached: int, gauge: Gauge = MEMORY, places: int = 1
+) -> Prediction | str:
     """The line through the first fifth of *readings* (count, what they take), or why there is none.
+
+    Where *places* instances share a machine, it goes through the readings at which all machines are full: between
+    these, what is taken rises by steps, and the first machine alone says nothing of the second.
 
     Where these bend, the first ones are left out until the rest lie on a line, as far as their noise lets one see: the
     first instances find room that earlier work left in the kernel's slabs, and what is asked is what comes after.
     """
-    above = sorted((n, used) for n, used in readings if 1 < n <= reached)
+    above = sorted((n, used) for n, used in readings if 1 < n <= reached and n % places == 0)
     early = [one for one in above if one[0] <= reached * FIFTH]
     if len(early) < LEAST_READINGS:
         early = above[:LEAST_READINGS]
     if len(early) < LEAST_READINGS or early[-1][0] >= reached:
-        return f"no prediction: {LEAST_READINGS} readings above one and below the last are needed"
+        which = "above one" if places == 1 else f"with full machines of {places}"
+        return f"no prediction: {LEAST_READINGS} readings {which} and below the last are needed"
     noise = _noise(early, gauge.still)
     while len(early) > _LEAST_ON_LINE and least_squares(early).scatter(early) > _BENT * noise:
         early = early[1:]

@@ -13,7 +13,7 @@ from tare.reports.analysis.model import Claim
 from tare.reports.sections.ramp.analysis import RampAnalysis
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.model import DensityRow
-from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes
+from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes, steps
 from tare.reports.sections.ramp.memory.model import MARGIN, CounterLine, LedgerRow
 from tare.runners import layers
 
@@ -55,8 +55,10 @@ def answer(
         if not any(side.skipped for side in sides) and any(side.figure(MARGIN.name).n for side in sides):
             yield _margin(one, by_label, account)
     yield from _together(subjects, account)
+    yield from steps.claims(account.steps, account.refused)
     noisy = {subject.label for subject in subjects if subject.figure(MARGIN.name).refused is not None}
-    unclaimed = {*account.refused, *noisy}
+    # What stands on a staircase was said so: a line through it is bent at each step.
+    unclaimed = {*account.refused, *noisy, *(one.subject for one in account.steps)}
     yield from _throughout(account, unclaimed) if account.density else _bent(account, {*memory_users, *unclaimed})
     if not about_giving:
         yield from _gave_back(account)
@@ -157,11 +159,22 @@ def _together(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> Iter
     fewest = min(row.rounds for row in rows)
     yield Claim(
         lead=f"{n} instances take {', '.join(said[:-1])} and {said[-1]}",
-        detail=f"memory of the host with {n} alive, {grounds}{words.plural(fewest, 'round')}{mark}.",
+        detail=(
+            f"memory of the host with {n} alive, {grounds}{words.plural(fewest, 'round')}{_of_instances(rows)}{mark}."
+        ),
         subject="",
         verdict="no difference shown",
         emulated=bool(marked),
     )
+
+
+def _of_instances(rows: Sequence[LedgerRow]) -> str:
+    """The same without the anonymous memory of other processes, where that makes a difference."""
+    theirs = [row.parts.get(ledger.OTHERS, 0.0) for row in rows]
+    if all(abs(more) < LEAST_CHANGE * abs(row.host_change_bytes) for more, row in zip(theirs, rows, strict=True)):
+        return ""
+    own = [words.size(row.host_change_bytes - more) for more, row in zip(theirs, rows, strict=True)]
+    return f"; without the memory of other processes of the host, {', '.join(own[:-1])} and {own[-1]}"
 
 
 def _without_others(one: Compared, account: RampAnalysis) -> str:
@@ -260,7 +273,8 @@ def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
         lead = f"{row.subject}: {row.reached} alive at once, in {taken}; {said} were predicted ({error})"
         between = words.interval(row.predicted_bytes_low, row.predicted_bytes_high, "bytes")
         short = interval(row.memory_instances, row.memory_low, row.memory_high)
-        grounds = f"{BILLED_BY_COUNT}; predicted {between} {_at(row.readings)}; memory would have been short at {short}"
+        at = f"{_full(row)}{_at(row.readings)}"
+        grounds = f"{BILLED_BY_COUNT}; predicted {between} {at}; memory would have been short at {short}"
     grounds += _of_processors(row)
     where = f"; the line no longer holds from {row.knee} on" if row.knee else ""
     return Claim(
@@ -270,7 +284,12 @@ def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
 
 
 def _grounds(row: DensityRow) -> str:
-    return _at(row.cpu_readings if row.bound == "processors" else row.readings)
+    return _full(row) + _at(row.cpu_readings if row.bound == "processors" else row.readings)
+
+
+def _full(row: DensityRow) -> str:
+    """What a prediction is about where several share a machine."""
+    return "" if row.places == 1 else f"in full machines of {row.places}, "
 
 
 def _at(readings: Sequence[int]) -> str:

@@ -59,12 +59,17 @@ GUEST = {"slab": 12 * MIB, "page_tables": 40 * KIB, "kernel_stack": 600 * KIB, "
 
 @dataclass(frozen=True, kw_only=True)
 class Burden:
-    """Bytes of each part: for ``each`` instance, ``once`` with the first, and ``late`` for those beyond ``bend``."""
+    """Bytes of each part: for ``each`` instance, ``once`` with the first, and ``late`` for those beyond ``bend``.
+
+    ``machine``: with the first of every ``places`` instances.
+    """
 
     each: Mapping[str, float]
     once: Mapping[str, float] = field(default_factory=dict)
     late: Mapping[str, float] = field(default_factory=dict)
     bend: int = 10**9
+    machine: Mapping[str, float] = field(default_factory=dict)
+    places: int = 1
     guest: float = 0.0
     left: float = 0.0
 
@@ -74,7 +79,10 @@ class Burden:
             return dict.fromkeys(COUNTERS, 0.0)
         late = max(0, n - self.bend)
         return {
-            part: self.each.get(part, 0.0) * n + self.once.get(part, 0.0) + self.late.get(part, 0.0) * late
+            part: self.each.get(part, 0.0) * n
+            + self.once.get(part, 0.0)
+            + self.late.get(part, 0.0) * late
+            + self.machine.get(part, 0.0) * -(-n // self.places)
             for part in COUNTERS
         }
 
@@ -157,6 +165,19 @@ def nested(label: str, machine: int, most: int = 10, **changes: object) -> Climb
         **changes,
     }
     return vm(label, burden, machine=machine, **given)
+
+
+def stepped(label: str, machine: int, **changes: object) -> Climber:
+    """Containers in emulated machines of *machine* each, which boot when they are needed: 140 MiB each."""
+    burden = Burden(
+        each={"helper": 5 * MIB, "payload": MIB},
+        once={"cache": 20 * MIB},
+        machine={"helper": 140 * MIB},
+        places=machine,
+        guest=5 * MIB,
+    )
+    facts = {layers.PLACES: str(machine)}
+    return vm(label, burden, machine=machine, **{"layers": ("vm", "container"), "facts": facts, **changes})
 
 
 def touched() -> list[Climber]:

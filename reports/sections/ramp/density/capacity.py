@@ -34,7 +34,8 @@ class Size:
 class Predictions:
     """What one ramp says of one more instance, in memory and in processors, or why it does not.
 
-    ``own_bytes`` and ``own_processors`` are what the host used before the first instance.
+    ``own_bytes`` and ``own_processors`` are what the host used before the first instance. ``places`` instances share a
+    machine: the lines hold for full machines.
     """
 
     subject: str
@@ -43,6 +44,7 @@ class Predictions:
     processors: Prediction | str
     own_bytes: float
     own_processors: float
+    places: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +85,13 @@ def size(text: str) -> Size:
     return wanted
 
 
-def estimate(line: Prediction | str, room: float) -> Estimate:
-    """How many take no more than *room*, by *line*."""
+def estimate(line: Prediction | str, room: float, places: int = 1) -> Estimate:
+    """How many take no more than *room*, by *line*; where *places* of them share a machine, in full machines."""
     if isinstance(line, str):
         return Estimate(why=line)
-    return Estimate(instances=line.fits(room), low=line.fits_least(room), high=line.fits_most(room))
+    numbers = (line.fits(room), line.fits_least(room), line.fits_most(room))
+    instances, low, high = (n - n % places for n in numbers)
+    return Estimate(instances=instances, low=low, high=high)
 
 
 def smaller(memory: Estimate, processors: Estimate) -> Held:
@@ -119,8 +123,10 @@ def rows(lines: Iterable[Predictions], sizes: Sequence[Size], stack: StackTable)
     for host in sizes:
         floor = stack.floor_percent if host.floor_percent is None else host.floor_percent
         for one in known:
-            memory = estimate(one.memory, host.ram_bytes * (1 - floor / 100) - one.own_bytes)
-            processors = estimate(one.processors, cpu_room(host.processors, cpu_floor, one.own_processors))
+            room_bytes = host.ram_bytes * (1 - floor / 100) - one.own_bytes
+            memory = estimate(one.memory, room_bytes, one.places)
+            room = cpu_room(host.processors, cpu_floor, one.own_processors)
+            processors = estimate(one.processors, room, one.places)
             held = smaller(memory, processors)
             yield Capacity(
                 subject=one.subject, round=one.round, ram_bytes=host.ram_bytes, processors=host.processors,

@@ -25,6 +25,9 @@ class DensityRow(Row, frozen=True, kw_only=True):
     ``readings`` and ``cpu_readings`` are the numbers that the lines rest on. ``reached_bytes`` is what the instances
     took of MemAvailable, without the ``others_bytes`` that other processes of the host took meanwhile; ``cpu_others``
     is how many processors these used at the last reading, more than before the first instance.
+
+    Where ``places`` > 1 instances share a machine, what is taken rises by steps. Then the lines rest on readings with
+    full machines, ``predicted`` is a number of full machines, and memory is compared at one such alone.
     """
 
     subject: str
@@ -63,6 +66,7 @@ class DensityRow(Row, frozen=True, kw_only=True):
     given_back_fraction: float | None
     why: str = ""
     refused: Refused | None = None
+    places: int = 1
 
 
 class Capacity(Row, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory import ledger
 from tare.reports.sections.ramp.prediction import Prediction, predict, processors
 from tare.reports.sections.ramp.ramps import Ramps
+from tare.runners import layers
 
 #: So many readings at the end must leave the line.
 LEAST_OFF = 2
@@ -52,21 +53,26 @@ def predictions(run: Run, read: Ramps, taken: pd.DataFrame) -> Iterator[tuple[Ou
 
     Of very many ramps of a subject, :data:`MOST_RAMPS`.
     """
+    places = {one.label: layers.places(one.facts) for one in run.header.subject_records()}
     for outcome in _shown(run):
         mine, host = (_mine(frame, outcome) for frame in (taken, read.host))
         if 0 not in host.index or len(host) < 2:
             continue
         window = _mine(read.window, outcome)
         number = run.header.host.cpus
+        together = places.get(outcome.subject, 1)
         yield (
             outcome,
             Predictions(
                 subject=outcome.subject,
                 round=outcome.round,
-                memory=predict(list(zip(map(int, mine.index), mine["used"], strict=True)), outcome.reached),
-                processors=_cpu_line(window, outcome.reached),
+                memory=predict(
+                    list(zip(map(int, mine.index), mine["used"], strict=True)), outcome.reached, places=together
+                ),
+                processors=_cpu_line(window, outcome.reached, together),
                 own_bytes=float(host["host_total_bytes"].loc[0] - host[AVAILABLE].loc[0]),
                 own_processors=_busy(window) * number,
+                places=together,
             ),
         )
 
@@ -97,14 +103,15 @@ def rows(
     stack = run.header.scenario.table(StackTable)
     for outcome, line in found:
         host, after, mine = (_mine(frame, outcome) for frame in (read.host, read.after, taken))
-        memory = capacity.estimate(line.memory, _room_bytes(host, outcome, stack))
+        memory = capacity.estimate(line.memory, _room_bytes(host, outcome, stack), line.places)
         room = capacity.cpu_room(run.header.host.cpus, stack.cpu_floor_percent, line.own_processors)
-        cpu = capacity.estimate(line.processors, room)
+        cpu = capacity.estimate(line.processors, room, line.places)
         row = DensityRow(
             **_reached(outcome, host, after, mine),
             **_numbers(line, memory, cpu),
-            **_weight(line.memory, outcome.reached, mine),
-            **_error(outcome, line.memory, memory, cpu, mine, stack),
+            **_weight(line, outcome.reached, mine),
+            **_error(outcome, line, memory, cpu, mine, stack),
+            places=line.places,
             cpu_others=_others(_mine(read.window, outcome), run.header.host.cpus),
         )
         yield msgspec.structs.replace(row, refused=_refused(row, meanwhile))
@@ -176,32 +183,34 @@ def _numbers(line: Predictions, memory: Estimate, cpu: Estimate) -> dict[str, An
         "memory_instances": memory.instances, "memory_low": memory.low, "memory_high": memory.high,
         "cpu_instances": cpu.instances, "cpu_low": cpu.low, "cpu_high": cpu.high, "cpu_why": cpu.why,
         "cpu_margin": of_cpu.b if of_cpu else None,
-        "cpu_readings": of_cpu.readings if of_cpu else (), "why": memory.why,
+        "cpu_readings": of_cpu.readings if of_cpu else (),
     }  # fmt: skip
 
 
-def _weight(line: Prediction | str, reached: int, taken: pd.DataFrame) -> dict[str, Any]:
-    """The line of memory: what it says of the number reached, and where readings leave it."""
+def _weight(found: Predictions, reached: int, taken: pd.DataFrame) -> dict[str, Any]:
+    """The line of memory: what it says of the number reached, if all machines are full, and where readings leave it."""
+    line, weights = found.memory, ("predicted_bytes", "predicted_bytes_low", "predicted_bytes_high")
     if isinstance(line, str):
-        nothing = "predicted_bytes predicted_bytes_low predicted_bytes_high margin_bytes first_bytes knee"
-        return {**dict.fromkeys(nothing.split()), "readings": ()}
+        return {**dict.fromkeys((*weights, "margin_bytes", "first_bytes", "knee")), "readings": ()}
+    full = taken["used"][taken.index % found.places == 0]
     weight, within = line.at(reached), line.within(reached)
+    said = (weight, weight - within, weight + within) if reached % found.places == 0 else (None,) * len(weights)
     return {
-        "predicted_bytes": weight, "predicted_bytes_low": weight - within, "predicted_bytes_high": weight + within,
-        "margin_bytes": line.b, "first_bytes": line.a, "readings": line.readings, "knee": knee(taken["used"], line),
+        **dict(zip(weights, said, strict=True)),
+        "margin_bytes": line.b, "first_bytes": line.a, "readings": line.readings, "knee": knee(full, line),
     }  # fmt: skip
 
 
 def _error(
     outcome: Outcome,
-    line: Prediction | str,
+    found: Predictions,
     memory: Estimate,
     cpu: Estimate,
     taken: pd.DataFrame,
     stack: StackTable,
 ) -> dict[str, Any]:
     """What is compared, and how far it is off; see :class:`reports.sections.ramp.density.model.DensityRow`."""
-    rule, reached = _rule(outcome), outcome.reached
+    rule, reached, line = _rule(outcome), outcome.reached, found.memory
     compared: Literal["instances", "bytes", "nothing"] = "nothing"
     said = real = 0.0
     # Without a floor no rule looks at processors: what they would allow was not put to the test.
@@ -212,8 +221,11 @@ def _error(
             below = [int(n) for n in taken.index if n < reached]
             real = min(max(tested, max(below, default=0)), reached - 1)
     elif rule not in (*MEMORY_RULES, CPU_RULE) and isinstance(line, Prediction):
+        if reached % found.places:
+            why = f"memory is predicted for full machines of {found.places}, and {reached} do not fill them"
+            return {"compared": compared, "error_fraction": None, "why": why}
         compared, said, real = "bytes", line.at(reached), _last_taken(outcome, taken)[0]
-    return {"compared": compared, "error_fraction": (real - said) / said if said else None}
+    return {"compared": compared, "error_fraction": (real - said) / said if said else None, "why": memory.why}
 
 
 def cpu_used(window: pd.DataFrame) -> pd.Series:
@@ -223,7 +235,7 @@ def cpu_used(window: pd.DataFrame) -> pd.Series:
     return (window["window_cpu_seconds"] / window["window_seconds"]).dropna().sort_index()
 
 
-def _cpu_line(window: pd.DataFrame, reached: int) -> Prediction | str:
+def _cpu_line(window: pd.DataFrame, reached: int, places: int) -> Prediction | str:
     """The line of the processors that all instances use, by the windows before the processors are saturated."""
     used = cpu_used(window)
     if 0 not in used.index:
@@ -233,7 +245,7 @@ def _cpu_line(window: pd.DataFrame, reached: int) -> Prediction | str:
     if 0 not in free.index:
         return "no prediction: the processors were saturated before the first instance"
     readings = [(int(n), float(value)) for n, value in (used - used.loc[0]).reindex(free.index).items() if n]
-    line = predict(readings, reached, processors(median(free["window_seconds"])))
+    line = predict(readings, reached, processors(median(free["window_seconds"])), places)
     if isinstance(line, str) and len(free) < len(seen):
         return f"{line}, before the processors are {SATURATED * 100:.0f} % busy"
     return line

@@ -73,7 +73,7 @@ def _margin_bytes(available: pd.Series[float], subject: SubjectRecord) -> float 
 
     The median slope (Theil and Sen) between any two in one machine, and of those the median over rounds.
     """
-    places = int(subject.facts.get(layers.PLACES, "1"))
+    places = layers.places(subject.facts)
     found = []
     for _, told in available.groupby(level="round"):
         read = zip(told.index.get_level_values("n"), told, strict=True)

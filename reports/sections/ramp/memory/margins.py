@@ -15,6 +15,7 @@ from tare.reports.sections.ramp.memory import ledger, margin_words, slopes
 from tare.reports.sections.ramp.memory.model import Constancy, Margin, Moved
 from tare.reports.sections.ramp.prediction import FIFTH, noise_bytes
 from tare.reports.sections.ramp.ramps import chosen
+from tare.runners import layers
 
 #: By count, rising: every column of :func:`reports.sections.ramp.memory.slopes.weights`.
 Readings = dict[int, dict[str, float]]
@@ -51,10 +52,15 @@ def margins(table: pd.DataFrame) -> Iterator[Margin]:
 
 
 def constancy(table: pd.DataFrame, subjects: Iterable[SubjectRecord]) -> Iterator[Constancy]:
-    """Whether one more costs the same to the last, for each subject that was read at four numbers or more above one."""
-    emulated = {subject.label for subject in subjects if subject.accelerator == "tcg"}
+    """Whether one more costs the same to the last, for each subject that was read at four numbers or more above one.
+
+    It does not where several share a machine: steps.py says that of them.
+    """
+    known = list(subjects)
+    emulated = {subject.label for subject in known if subject.accelerator == "tcg"}
+    stepped = {subject.label for subject in known if layers.places(subject.facts) > 1}
     for subject, readings, _ in _subjects(table):
-        if sum(n > 1 for n in readings) >= _LEAST_NUMBERS:
+        if subject not in stepped and sum(n > 1 for n in readings) >= _LEAST_NUMBERS:
             yield _constancy(subject, readings, emulated=subject in emulated)
 
 

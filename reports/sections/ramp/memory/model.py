@@ -110,6 +110,24 @@ class CounterLine(Row, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Step(Row, frozen=True, kw_only=True):
+    """Of a subject whose machines take ``places`` instances: what one more takes of the host, by where it is.
+
+    ``margin_bytes``: while its machine has room; ``step_bytes``: the first one of a further machine, with that machine.
+    """
+
+    subject: str
+    places: int
+    rounds: int
+    emulated: bool
+    margin_bytes: float
+    margin_low: float | None
+    margin_high: float | None
+    step_bytes: float
+    step_low: float | None
+    step_high: float | None
+
+
 class GivenBack(Row, frozen=True, kw_only=True):
     """What came back once all ``n`` instances were removed, as a fraction of what they had taken."""
 
