@@ -26,6 +26,8 @@ REGISTRY: dict[str, str] = {
     "docker": "tare.runners.engines.docker",
     "containerd": "tare.runners.engines.containerd",
     "vm": "tare.runners.vm.backend",
+    "firecracker": "tare.runners.microvm.backend:FIRECRACKER_RUNNER",
+    "cloud-hypervisor": "tare.runners.microvm.backend:CLOUD_HYPERVISOR_RUNNER",
     "nested": "tare.runners.nested.backend",
 }
 

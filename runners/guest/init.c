@@ -25,7 +25,7 @@
  * the argument is the directory in which it finds what it is told.
  *
  * Three serial devices lead out: the kernel's console, where this program says what failed and how the workload ended;
- * the one named by TARE_CONSOLE, where all goes that the workload writes, and on which it says the end of that again when
+ * the one named by TARE_CONSOLE, which may be the same, where all goes that the workload writes, and on which it says the end of that again when
  * the host writes a byte to it: a machine whose state was restored answers so that it runs; and the ones by which the
  * host asks for further commands (ask.c is the other end, and says what goes over them). The image is never written to: on
  * a disk it is the lower layer of an overlay, whose upper one is in memory, as an initramfs is.
@@ -79,13 +79,16 @@ static int console = -1;
 static char said[END];
 static size_t said_size;
 
-/* Switch off: the init of a machine may not return, since the kernel would panic. */
+/* Switch off: the init of a machine may not return, since the kernel would panic. Where there is no way to switch off
+ * (TARE_VM=restart), whoever runs the machine takes a restart for its end. */
 static void off(void)
 {
+	const char *machine = getenv("TARE_VM");
+
 	tcdrain(2); /* the UARTs may still hold the last bytes */
 	if (console >= 0)
 		tcdrain(console);
-	reboot(RB_POWER_OFF);
+	reboot(machine && strcmp(machine, "restart") == 0 ? RB_AUTOBOOT : RB_POWER_OFF);
 	for (;;)
 		pause();
 }
@@ -768,6 +771,10 @@ int main(int argc, char **argv)
 			;
 		return 0;
 	}
-	dprintf(2, "tare init: the workload ended with status %d\n", run());
+	int status = run();
+
+	if (said_size && said[said_size - 1] != '\n') /* on the same line, perhaps: what follows is to be found there */
+		dprintf(2, "\n");
+	dprintf(2, "tare init: the workload ended with status %d\n", status);
 	off();
 }

@@ -30,7 +30,8 @@ _COPY_BYTES = 1 << 20
 class Devices:
     """What a kind of machine calls its devices: a disk, a network device, and what leads to :func:`asker`.
 
-    ``terminal`` is a serial line; without it these are ``ports`` of virtio-serial.
+    ``terminal`` is a serial line; without it these are ``ports`` of virtio-serial. A machine without a disk, a network
+    device or a port has none of them here.
     """
 
     disk: str

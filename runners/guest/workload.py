@@ -116,10 +116,11 @@ def _on_disk(spec: Spec, machine: Machine, root: Root) -> bool:
         return False
     if root == "memory":
         least = max(_SHARE * size, 2 * size + machine.least_bytes)
+        disk = ', or give the option root = "disk"' if machine.devices.disk else ""
         raise RunnerError(
             f"the image {spec.image.source} is too large to be held in memory",
             f"{size / _MIB:.0f} MiB; {most / _MIB:.0f} fit into a guest of {spec.memory_bytes / _MIB:.0f} MiB",
-            f'raise memory_mib to {-(-least // _MIB)}, or give the option root = "disk"',
+            f"raise memory_mib to {-(-least // _MIB)}{disk}",
         )
     return True
 

@@ -152,14 +152,16 @@ def prove(
     grouped: bool,
     fix: Callable[[str], str],
     image: Image | None = None,
+    memory_bytes: int = _TRIAL_BYTES,
 ) -> None:
     """Start one instance of the payload, and remove it. Raises RunnerError with *fix* of the error's text.
 
     *grouped* says whether it gets a cgroup; *label* stands in the names of all that is made. *image* is the payload's,
-    for whoever takes it in another shape than a directory.
+    for whoever takes it in another shape than a directory. It gets *memory_bytes*.
     """
     try:
-        said = _try(prepare, options, cache, f"{PREFIX}probe-{label}-{os.getpid()}", image, grouped=grouped)
+        name = f"{PREFIX}probe-{label}-{os.getpid()}"
+        said = _try(prepare, options, cache, name, image, memory_bytes, grouped=grouped)
     except OSError as error:
         said = str(error)
     if said is not None:
@@ -172,6 +174,7 @@ def _try(
     cache: Path,
     name: str,
     image: Image | None,
+    memory_bytes: int,
     *,
     grouped: bool,
 ) -> str | None:
@@ -180,7 +183,7 @@ def _try(
         if grouped:
             stack.callback(cgroups.at(name).remove)
         argv = payload.Payload().argv
-        spec = Spec(argv=argv, image=image or plain(Path(place, "rootfs")), memory_bytes=_TRIAL_BYTES, cpus=1)
+        spec = Spec(argv=argv, image=image or plain(Path(place, "rootfs")), memory_bytes=memory_bytes, cpus=1)
         directory = Path(place, "0")
         directory.mkdir()
         scratch = Scratch(directory=directory, cache=cache, cgroup=name if grouped else None, prefix=name)

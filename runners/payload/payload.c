@@ -20,7 +20,8 @@
  * words of its command line on to init, KEY=VALUE as environment and what follows "--" as arguments
  * (Documentation/admin-guide/kernel-parameters.rst), so the program needs no other way to be told.
  *
- * As the init of a virtual machine (TARE_VM is set) it may not return: the kernel would panic. It switches off instead.
+ * As the init of a virtual machine (TARE_VM is set) it may not return: the kernel would panic. It switches off instead,
+ * or restarts one that has no way to switch off (TARE_VM=restart).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -69,7 +70,7 @@ static void finish(int code)
 	say(word);
 	if (getenv("TARE_VM")) {
 		tcdrain(console); /* the UART may still hold the last bytes */
-		reboot(RB_POWER_OFF);
+		reboot(strcmp(getenv("TARE_VM"), "restart") ? RB_POWER_OFF : RB_AUTOBOOT);
 		for (;;)
 			pause();
 	}

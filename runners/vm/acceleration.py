@@ -19,10 +19,15 @@ from pathlib import Path
 
 from tare.runners.base import PREFIX, RunnerError
 from tare.runners.image.cache import publish, workspace
+from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel
-from tare.runners.vm.connection import Hypervisor
-from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Machine, domain_xml
+from tare.runners.image.rootfs import payload_root
+from tare.runners.payload import Payload
+from tare.runners.vm import leftovers
+from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect
+from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Machine, command_line, domain_xml
 from tare.runners.vm.guest import Guest, running
+from tare.runners.vm.machines.place import reachable, stage
 
 #: A guest under KVM writes its first line within a second or two, even nested; emulation takes two to four.
 DEADLINE_S = 10.0
@@ -54,6 +59,29 @@ def _device_fix(device: Path = _DEVICE) -> str:
     return (
         "enable virtualisation in the firmware (on a virtual host: nested virtualisation) and load kvm_intel or kvm_amd"
     )
+
+
+def on_this_host(kernel: Kernel, cache: Path) -> Proof:
+    """What is known of KVM by the embedded driver and its default machine, as of a runner ``vm`` without options."""
+    if trouble := device_trouble():
+        return Proof(cpu=None, why=trouble, fix=_device_fix())
+    try:
+        with leftovers.unmade_machine_cgroups(), connect(EMBEDDED, cache) as hypervisor:
+            return by_guest(hypervisor, "q35", kernel, cache)
+    except RunnerError as error:
+        why = f"no probe guest could be started: {error}"
+        return Proof(cpu=None, why=why, fix=error.fix)
+
+
+def by_guest(hypervisor: Hypervisor, machine: Machine, kernel: Kernel, cache: Path) -> Proof:
+    """:func:`prove` with a guest of the built-in root filesystem: it is about this host, and not a scenario's files."""
+    with stage(hypervisor) as directory:
+        boot = DirectBoot(
+            kernel=reachable(hypervisor, kernel.path, directory),
+            initrd=reachable(hypervisor, initramfs(cache, payload_root(cache)), directory),
+            command_line=command_line(Payload().argv, ()),
+        )
+        return prove(hypervisor, machine, kernel, boot, directory=directory, cache=cache)
 
 
 def prove(

@@ -22,17 +22,14 @@ from tare.runners.base import (
     Support,
 )
 from tare.runners.guest import network
-from tare.runners.image.initramfs import initramfs
 from tare.runners.image.kernel import Kernel, find
-from tare.runners.image.rootfs import payload_root
 from tare.runners.image.sources import HOST, MAKE_ONE
-from tare.runners.payload import Payload
 from tare.runners.vm import acceleration, leftovers
 from tare.runners.vm.connection import EMBEDDED, Hypervisor, connect
-from tare.runners.vm.domain import Cpu, DirectBoot, Hardware, Links, command_line, domain_xml
+from tare.runners.vm.domain import Cpu, Hardware, Links, domain_xml
 from tare.runners.vm.guest import Guest, Inside, Manner, running
 from tare.runners.vm.machines import NOTHING, Further, Own, Recipe, cloud, direct, system
-from tare.runners.vm.machines.place import reachable, stage
+from tare.runners.vm.machines.place import stage
 from tare.runners.vm.machines.saved import SavedState
 from tare.runners.vm.options import OPTIONS, Wanted, read, typical_s
 
@@ -129,14 +126,7 @@ def _accelerate(
 def _proved(hypervisor: Hypervisor, wanted: Wanted, kernel: Kernel | None, cache: Path) -> tuple[Accelerator, Cpu, str]:
     if wanted.accelerator == "tcg" or kernel is None:
         return "tcg", "max", "not tried: the scenario asks for emulation"
-    with stage(hypervisor) as directory:
-        # The built-in root filesystem, so that the proof is about this host and not about a scenario's files.
-        boot = DirectBoot(
-            kernel=reachable(hypervisor, kernel.path, directory),
-            initrd=reachable(hypervisor, initramfs(cache, payload_root(cache)), directory),
-            command_line=command_line(Payload().argv, ()),
-        )
-        proof = acceleration.prove(hypervisor, wanted.machine, kernel, boot, directory=directory, cache=cache)
+    proof = acceleration.by_guest(hypervisor, wanted.machine, kernel, cache)
     if proof.cpu is not None:
         return "kvm", proof.cpu, f"proved: {proof.why} ({proof.cpu} processor)"
     if wanted.accelerator == "kvm":

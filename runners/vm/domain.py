@@ -277,15 +277,33 @@ def _balloon(devices: ET.Element, balloon: Balloon) -> None:
     _place(device, 0x03)
 
 
-def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]], *, told: bool = False) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leads:
+    """How a kind of machine is heard, and how its kernel ends it.
+
+    ``console`` is the serial line of what it runs, and ``ending`` the kernel's words about the end of a machine. One
+    that ``restarts`` has no way to switch itself off: its monitor takes a restart for the end.
+    """
+
+    console: str = "/dev/ttyS1"
+    ending: tuple[str, ...] = ("reboot=t",)
+    restarts: bool = False
+
+
+OF_QEMU = Leads()
+
+
+def command_line(
+    argv: Sequence[str], env: Iterable[tuple[str, str]], *, told: bool = False, leads: Leads = OF_QEMU
+) -> str:
     """The kernel's command line that runs *argv* as the first process of the initramfs, with *env* added.
 
     The kernel hands KEY=VALUE words that it does not know to init as environment, and what follows ``--`` as arguments
-    (Documentation/admin-guide/kernel-parameters.rst). ``panic=-1`` and ``reboot=t`` end a guest that crashed at once
+    (Documentation/admin-guide/kernel-parameters.rst). ``panic=-1`` and *leads* end a guest that crashed at once
     instead of leaving it hanging. A kernel that is *told* to says on ttyS0 that it runs, from its first lines on, and
     what else is a notice or graver. Raises RunnerError for what cannot be said in this way.
     """
-    given = [("TARE_CONSOLE", "/dev/ttyS1"), ("TARE_VM", "1"), *env]
+    given = [("TARE_CONSOLE", leads.console), ("TARE_VM", "restart" if leads.restarts else "1"), *env]
     if len(given) + 2 > _INIT_WORDS or len(argv) > _INIT_WORDS:
         raise RunnerError(
             "the payload's arguments do not fit on the kernel's command line",
@@ -293,7 +311,7 @@ def command_line(argv: Sequence[str], env: Iterable[tuple[str, str]], *, told: b
             "pass fewer or shorter arguments",
         )
     speech = ["earlyprintk=ttyS0,115200", "loglevel=6"] if told else ["quiet"]
-    words = ["console=ttyS0", *speech, "panic=-1", "reboot=t", f"rdinit={_quoted(argv[0])}"]
+    words = ["console=ttyS0", *speech, "panic=-1", *leads.ending, f"rdinit={_quoted(argv[0])}"]
     for key, value in given:
         if not _ENV_NAME.fullmatch(key):
             raise RunnerError(

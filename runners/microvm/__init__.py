@@ -1,0 +1,1 @@
+"""Virtual machines by small monitors, which emulate next to nothing: Firecracker, Cloud Hypervisor."""
