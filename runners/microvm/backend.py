@@ -114,7 +114,7 @@ class Microvm:
     def probe(self, options: Options, cache: Path) -> Support:
         """See :meth:`runners.base.Runner.probe`: proves KVM, and then boots one machine."""
         version = ""
-        facts = dict(_FACTS)
+        facts: dict[str, str] = {}
         no_cgroups = cgroups.usable()
         try:
             _check_host(self.monitor)
@@ -143,7 +143,7 @@ class Microvm:
             accelerator="kvm",
             walls=("own kernel",),
             images=(HOST,),
-            facts=facts,
+            facts={**facts, **_FACTS},
         )
 
     @contextmanager

@@ -61,7 +61,7 @@ def run(boot: tuple[str, str, str], cpus: int, memory_mib: int, *, events: int |
                 if events is None:
                     machine.kill()
                     return 0
-                event = {"timestamp": {}, "source": "vm", "event": "rebooting", "properties": None}
+                event: dict[str, Any] = {"timestamp": {}, "source": "vm", "event": "rebooting", "properties": None}
                 os.write(events, json.dumps(event, indent=2).encode())
     return 0
 

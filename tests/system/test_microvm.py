@@ -70,7 +70,7 @@ class Stage:
         found: Microvm = runners.load(self.name)  # type: ignore[assignment]
         return found
 
-    def start(self, *words: str, options: dict[str, str] | None = None, memory_bytes: int = MEMORY_BYTES) -> Instance:
+    def machine(self, *words: str, options: dict[str, str] | None = None, memory_bytes: int = MEMORY_BYTES) -> Instance:
         root = plain(payload_root(self.scratch.cache))
         spec = Spec(argv=words or Payload().argv, image=root, memory_bytes=memory_bytes, cpus=1)
         prepared = self.stack.enter_context(self.runner.prepare(spec, options or OPTIONS, self.scratch))
@@ -146,7 +146,7 @@ def test_the_probe_boots_one_and_says_what_is_not_there(stage: Stage) -> None:
 
 def test_a_machine_is_ready_by_its_mark_is_counted_and_leaves_nothing(stage: Stage) -> None:
     with stage.stack:
-        instance = stage.start()
+        instance = stage.machine()
         text = read_until(instance, b"tare ready\n")
         assert text.index(b"tare first\n") < text.index(b"tare ready\n")
         pids = instance.pids()
@@ -164,19 +164,19 @@ def test_a_machine_is_ready_by_its_mark_is_counted_and_leaves_nothing(stage: Sta
 
 def test_one_that_is_left_before_it_is_ready_leaves_nothing(stage: Stage) -> None:
     with stage.stack:
-        stage.start()
+        stage.machine()
 
 
 def test_a_payload_that_ends_ends_its_machine(stage: Stage) -> None:
     with stage.stack:
-        instance = stage.start(*Payload(exit_code=3).argv)
+        instance = stage.machine(*Payload(exit_code=3).argv)
         assert b"tare exit 3\n" in read_until(instance, None)
         assert instance.explain().endswith("ended with status 0")
 
 
 def test_a_guest_that_panics_ends_its_machine_and_says_why(stage: Stage) -> None:
     with stage.stack:
-        instance = stage.start("/missing")
+        instance = stage.machine("/missing")
         assert b"Kernel panic" in read_until(instance, None)
         restarted = "its guest restarted, so the machine was ended"
         assert instance.explain() == ("standin.py ended with status 0" if stage.name == NAMES[0] else restarted)
@@ -310,7 +310,7 @@ def test_a_run_with_both_is_a_run_as_any_other(tmp_path: Path) -> None:
     result = engine.run(experiments.plan(experiments.scenario(file)), tmp_path / "runs", cache_dir(), Silent())
     assert (result.failed, result.header.leaks) == (0, ())
     data: Any = reports.data(reports.build(store.load(result.path)))
-    assert {one["label"] for one in data["subjects"]} == set(NAMES)
+    assert {one.label for one in data["subjects"]} >= set(NAMES)
     kept = {
         path.relative_to(result.path).as_posix() for path in (result.path / "subjects").rglob("*") if path.is_file()
     }

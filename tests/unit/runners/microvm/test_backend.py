@@ -15,7 +15,7 @@ from tare.runners.image import sources
 from tare.runners.image.kernel import Kernel
 from tare.runners.image.tree import plain
 from tare.runners.launch import drain
-from tare.runners.microvm import backend, machine
+from tare.runners.microvm import machine
 from tare.runners.microvm.backend import CLOUD_HYPERVISOR_RUNNER, FIRECRACKER_RUNNER, Microvm
 from tare.runners.vm import acceleration
 from tests.conftest import wait_until
@@ -118,7 +118,7 @@ def test_only_cloud_hypervisor_takes_a_compressed_kernel(cache: Path, tmp_path: 
 def test_another_processor_is_a_reason(runner: Microvm, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = os.uname()
     other = os.uname_result((said.sysname, said.nodename, said.release, said.version, "riscv64"))
-    monkeypatch.setattr(backend.os, "uname", lambda: other)
+    monkeypatch.setattr(os, "uname", lambda: other)
     assert "riscv64" in runner.probe({}, cache).why
 
 
