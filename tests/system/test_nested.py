@@ -28,8 +28,9 @@ from tare.bench.records import store
 from tare.bench.records.readiness import Exec, Exit, Mark, Ready
 from tare.bench.records.resolved import Subject, Workload
 from tare.runners.base import Instance, RunnerError, Scratch
+from tare.runners.guest.workload import make_directory
 from tare.runners.image.cache import cache_dir
-from tare.runners.nested import backend
+from tare.runners.nested import backend, machine, system
 from tare.runners.nested.instance import Nested
 from tare.runners.payload import Payload, binary
 from tests import cli, served
@@ -324,3 +325,68 @@ def test_a_machine_whose_setup_fails_says_what_it_said(stage: Stage, tmp_path: P
     assert "ended before" in caught.value.what
     assert "the workload ended with status 64" in caught.value.why
     assert "cannot read '-c'" in caught.value.why
+
+
+def test_a_container_that_never_gets_ready_is_one_that_timed_out_and_its_machine_ends(stage: Stage) -> None:
+    made = stage.made(payload=LATE, containers="2")
+    machines = []
+
+    @contextmanager
+    def launch(name: str, mark: Callable[[str], None]) -> Iterator[Instance]:
+        with made.prepared.launch(name, mark) as instance:
+            assert isinstance(instance, Nested)
+            machines.append(instance.place.machine)
+            yield instance
+
+    contract = start.Contract(ready=Mark(), timeout_s=25)
+    with Interrupts() as interrupts:
+        ended = start_and_stop(launch, stage.name(), contract, interrupts=interrupts, cpu_ns=None)
+    assert ended.status == "timeout"
+    assert "within 25 s" in ended.reason
+    (one,) = machines
+    assert one.closed
+    assert not Path(f"/proc/{one.guest.emulator_pid}").exists()
+
+
+def test_a_machine_that_never_takes_a_container_says_so_with_its_last_words(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = system.script
+    monkeypatch.setattr(system, "script", lambda name, runtime: f"echo I wait; sleep 1000\n{written(name, runtime)}")
+    monkeypatch.setattr(machine, "_BOOT_S", 20.0)
+    made = stage.made(containers="1")
+    with pytest.raises(RunnerError) as caught, ExitStack() as stack:
+        stage.begin(stack, made, Mark())
+    assert "took none within 20 s" in caught.value.what
+    assert "I wait" in caught.value.why
+
+
+def test_a_damaged_disk_is_an_outcome_that_names_it_and_the_next_start_can_do_better(stage: Stage) -> None:
+    before = _held()
+    made = stage.made(containers="1")
+    (kit,) = (place / "kit.ext4" for place in _held() - before if (place / "kit.ext4").exists())
+    whole = kit.read_bytes()
+    kit.write_bytes(bytes(len(whole)))
+    contract = start.Contract(ready=Mark(), timeout_s=DEADLINE_S)
+    with Interrupts() as interrupts:
+        ended = start_and_stop(made.prepared.launch, stage.name(), contract, interrupts=interrupts, cpu_ns=None)
+        assert ended.status == "failed"
+        assert "ended before" in ended.reason
+        assert "/dev/vdb" in ended.reason, "what mount says of it"
+        kit.write_bytes(whole)
+        again = start_and_stop(made.prepared.launch, stage.name(), contract, interrupts=interrupts, cpu_ns=None)
+    assert again.status == "ok", again.reason
+
+
+def test_a_disk_that_is_full_while_a_machine_s_disks_are_made_is_a_reason(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("root", os.geteuid() == 0, "only root mounts a file system")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tare-test", str(small)], check=True)
+    stage.stack.callback(subprocess.run, ["umount", str(small)], check=True)
+    monkeypatch.setattr(backend, "make_directory", lambda _: make_directory(small))
+    with pytest.raises(AssertionError, match="No space left on device"):
+        stage.made(containers="3", runtime="crun")
+    assert list(small.iterdir()) == []

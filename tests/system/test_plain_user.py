@@ -205,3 +205,37 @@ def test_a_workload_of_another_user_is_refused_to_them(ready: User) -> None:
     done = ready.tare("run", file, "--results", ready.home / "other")
     assert done.returncode == 3
     assert "may not become another" in done.stderr
+
+
+SESSION = """
+schema = 1
+question = "What does a virtual machine of a user's own daemon take?"
+reference = "vm"
+[run]
+rounds = 1
+warmup = 1
+timeout_s = 120
+[grant]
+memory_mib = 128
+[[subjects]]
+label = "vm"
+runner = "vm"
+options = { uri = "qemu:///session", accelerator = "tcg" }
+"""
+
+
+def test_a_machine_of_their_own_daemon_ends_well_though_that_daemon_stays(ready: User, place: dict[str, str]) -> None:
+    """libvirt starts libvirtd, and that virtlogd, for a user who asks for a session: neither is a leak of the run."""
+    support = backend.probe({"accelerator": "tcg"}, cache_dir())
+    require("qemu", support.ok, support.why)
+    file = ready.home / "session.toml"
+    file.write_text(SESSION)
+    try:
+        done = ready.tare("run", file, "--results", ready.home / "session", **place)
+        run = store.load(max((ready.home / "session").iterdir(), key=lambda one: one.stat().st_mtime_ns))
+        assert [(one.status, one.reason) for one in run.outcomes if one.subject == "vm"] == [("ok", "")] * 2
+        assert (run.header.state, run.header.leaks) == ("complete", ())
+        assert done.returncode == 0, done.stderr
+        assert not any("qemu-system" in one for one in ready.owned()[0])
+    finally:
+        users.end(ready.uid)

@@ -259,6 +259,15 @@ def test_a_guest_that_panics(stage: Stage) -> None:
     assert "sysrq triggered crash" in said
 
 
+def test_a_guest_whose_agent_ends_gets_no_command_in_and_is_one_that_timed_out(stage: Stage) -> None:
+    """The agent is what serves commands from the host. It is named like the first process, which has the number 1."""
+    kill = "read -r name <$one/comm; [ $name != init ] || [ $one = /proc/1 ] || kill -9 ${one#/proc/}"
+    script = f"for one in /proc/[0-9]*; do {kill}; done; touch /tmp/gone; exec sleep 1000"
+    said = failed(stage, "sh", "-c", script, ready=Exec(argv=("test", "-e", "/tmp/gone")), timeout_s=25)
+    assert said.startswith("timeout: ")
+    assert "within 25 s" in said
+
+
 def test_one_that_needs_more_memory_than_the_guest_has(stage: Stage) -> None:
     said = failed(stage, "sh", "-c", "x=abcdefgh; while :; do x=$x$x; done", ready=Exit())
     assert "the workload ended with status 137" in said
