@@ -1,4 +1,4 @@
-"""The lead of a ramp: how many fit, what they cost, who gives memory back, or what one more takes."""
+"""The lead of a ramp: how many fit, what they take together, what they cost, who gives memory back, or one more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tare.reports.analysis.figures import SubjectFigures
 from tare.reports.analysis.model import Bar, Lead
 from tare.reports.cost import bills
 from tare.reports.cost.model import Cost
-from tare.reports.sections.ramp import sentences
+from tare.reports.sections.ramp import sentences, together
 from tare.reports.sections.ramp.analysis import RampAnalysis
 from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory.model import Released
@@ -190,6 +190,8 @@ def of(subjects: Sequence[SubjectFigures], account: RampAnalysis, reference: str
     """The lead that the account allows beyond the marginal cost; None where that is the answer."""
     if account.density:
         return density(subjects, account.density)
+    if (shared := together.find(subjects, account.ledger)) is not None:
+        return together.answer(subjects, shared)
     if sentences.is_about_money(subjects, account, reference):
         return money(subjects, account.costs[0])
     touched = sentences.touched(account)

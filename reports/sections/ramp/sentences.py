@@ -10,14 +10,13 @@ from tare.bench.stats.verdict import LEAST_CHANGE, LEAST_ROUNDS
 from tare.reports import words
 from tare.reports.analysis.figures import Compared, SubjectFigures
 from tare.reports.analysis.model import Claim
+from tare.reports.sections.ramp import together
 from tare.reports.sections.ramp.analysis import RampAnalysis
 from tare.reports.sections.ramp.density import capacity
 from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.memory import ledger, margin_words, released, slopes, steps
-from tare.reports.sections.ramp.memory.model import MARGIN, CounterLine, LedgerRow
-from tare.runners import layers
+from tare.reports.sections.ramp.memory.model import MARGIN, CounterLine
 
-TRANSLATED = "under TCG, QEMU also needs a cache of translated code, which an accelerated machine does not need"
 EXTRAPOLATED = (
     "An extrapolation: it uses the marginal cost and the own use of this host. Another processor or another kernel "
     "gives other numbers."
@@ -39,6 +38,8 @@ def answer(
         yield _reached(row, account.refused.get(row.subject, ""), emulated=row.subject in emulated)
     if not account.density and is_about_money(subjects, account, reference):
         yield from _money(account)
+    if (shared := together.find(subjects, account.ledger)) is not None:
+        yield together.claim(subjects, shared)
     memory_users = touched(account)
     about_giving = 2 * len(memory_users) > len(subjects)
     if about_giving:
@@ -54,7 +55,6 @@ def answer(
         # A scenario with one count is about something else: nothing of a margin is measured, and nothing is said.
         if not any(side.skipped for side in sides) and any(side.figure(MARGIN.name).n for side in sides):
             yield _margin(one, by_label, account)
-    yield from _together(subjects, account)
     yield from steps.claims(account.steps, account.refused)
     noisy = {subject.label for subject in subjects if subject.figure(MARGIN.name).refused is not None}
     # What stands on a staircase was said so: a line through it is bent at each step.
@@ -109,7 +109,7 @@ def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAna
     )
     between = " against ".join(words.interval(f.low, f.high, "bytes") for _, f in said if f.low is not None)
     detail = f"95 % CI {between}; " if between else ""
-    translated = f"; {TRANSLATED}" if one.why_compared == "pair" else ""
+    translated = f"; {together.TRANSLATED}" if one.why_compared == "pair" else ""
     mark = f" ({words.EMULATED}{translated})" if one.emulated else ""
     if missing:
         lead = (
@@ -129,52 +129,6 @@ def _margin(one: Compared, by_label: dict[str, SubjectFigures], account: RampAna
         lead=lead, detail=f"{detail}.", subject=one.subject, verdict="no figure" if missing else one.verdict,
         emulated=one.emulated, refused=next((f.refused for _, f in sides if f.refused is not None), one.refused),
     )  # fmt: skip
-
-
-def _together(subjects: Sequence[SubjectFigures], account: RampAnalysis) -> Iterator[Claim]:
-    """Where some share machines: what as many instances take of the host, with and without machines for several.
-
-    A marginal cost does not say it: one more container costs little until its machine is full.
-    """
-    sharing = {one.label for one in subjects if layers.own_kernel(one.layers) and not layers.whole_guest(one.layers)}
-    emulated = {subject.label for subject in subjects if subject.result_class == "emulated"}
-    good = [row for row in account.ledger if row.balanced and row.refused is None]
-    counts: dict[int, list[LedgerRow]] = {}
-    for row in good:
-        counts.setdefault(row.n, []).append(row)
-    of_several = [n for n, rows in counts.items() if len(rows) > 1 and {row.subject for row in rows} & sharing]
-    if not of_several:
-        return
-    n = max(of_several)
-    rows = sorted(counts[n], key=lambda row: row.host_change_bytes)
-    said = [f"{words.size(row.host_change_bytes)} as {row.subject}" for row in rows]
-    ends = [
-        f"{row.subject} {words.interval(row.host_change_low, row.host_change_high, 'bytes')}"
-        for row in rows
-        if row.host_change_low is not None
-    ]
-    marked = sorted({row.subject for row in rows} & emulated)
-    mark = f" ({', '.join(marked)}: {words.EMULATED}; {TRANSLATED})" if marked else ""
-    grounds = f"95 % CI: {', '.join(ends)}; " if ends else ""
-    fewest = min(row.rounds for row in rows)
-    yield Claim(
-        lead=f"{n} instances take {', '.join(said[:-1])} and {said[-1]}",
-        detail=(
-            f"memory of the host with {n} alive, {grounds}{words.plural(fewest, 'round')}{_of_instances(rows)}{mark}."
-        ),
-        subject="",
-        verdict="no difference shown",
-        emulated=bool(marked),
-    )
-
-
-def _of_instances(rows: Sequence[LedgerRow]) -> str:
-    """The same without the anonymous memory of other processes, where that makes a difference."""
-    theirs = [row.parts.get(ledger.OTHERS, 0.0) for row in rows]
-    if all(abs(more) < LEAST_CHANGE * abs(row.host_change_bytes) for more, row in zip(theirs, rows, strict=True)):
-        return ""
-    own = [words.size(row.host_change_bytes - more) for more, row in zip(theirs, rows, strict=True)]
-    return f"; without the memory of other processes of the host, {', '.join(own[:-1])} and {own[-1]}"
 
 
 def _without_others(one: Compared, account: RampAnalysis) -> str:
@@ -253,7 +207,7 @@ def _balance(account: RampAnalysis) -> Iterator[Claim]:
 
 
 def _reached(row: DensityRow, refused: str, *, emulated: bool) -> Claim:
-    mark = f" ({words.EMULATED}; {TRANSLATED})" if emulated else ""
+    mark = f" ({words.EMULATED}; {together.TRANSLATED})" if emulated else ""
     lost = f", {row.lost} failed" if row.lost else ""
     ended = f"ended by {row.stopped_by}{lost}"
     if row.refused is not None:
@@ -331,7 +285,7 @@ def interval(n: int | None, low: int | None, high: int | None) -> str:
 def limits(header: RunHeader, account: RampAnalysis) -> Iterator[str]:
     """What these numbers do not say."""
     if any(subject.accelerator == "tcg" for subject in header.subject_records()):
-        yield f"What a virtual machine needs with hardware acceleration: {TRANSLATED}."
+        yield f"What a virtual machine needs with hardware acceleration: {together.TRANSLATED}."
     yield "What a real service needs: the payload does almost nothing. A service's own memory comes on top."
     if any(view.kept_bytes is not None for view in account.inside):
         yield "What a guest used before its payload was ready: the payload looks at its memory only once, at its start."

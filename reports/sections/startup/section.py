@@ -12,7 +12,7 @@ from tare.reports.analysis.figures import SubjectFigures
 from tare.reports.analysis.model import Lead, OneQuantity, Report
 from tare.reports.sections import Found
 from tare.reports.sections.standard import Standard
-from tare.reports.sections.startup import trust
+from tare.reports.sections.startup import burst, trust
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,7 +35,7 @@ class Startup(Standard):
         """Of a run that is there to measure the instrument: whether it can be trusted."""
         if trust.about_the_instrument(found.calibration, found.subjects):
             return trust.opening(found.calibration, found.subjects)
-        return super().lead(found)
+        return burst.opening(found.header, found.subjects) or super().lead(found)
 
     def limits(self, found: Found) -> Iterator[str]:
         """What single starts of one page cache on one host leave open."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from tare.bench.records import store
 from tare.reports.analysis.model import Report
 from tare.reports.sections.ramp.density.model import DensityRow
 from tare.reports.sections.ramp.prediction import Prediction, predict
+from tare.runners import layers
+from tests.unit.reports import fixture as starts
 from tests.unit.reports import ramps_fixture as synthetic
 from tests.unit.reports.ramps_fixture import GIB, MIB
 from tests.unit.reports.test_render import Page, terminal
@@ -88,3 +92,68 @@ def test_one_more_and_the_next_machine_are_told_apart(tmp_path: Path, rounds: in
 def test_where_no_step_was_read_none_is_told(tmp_path: Path, counts: tuple[int, ...]) -> None:
     _, report = built(tmp_path, synthetic.container(), synthetic.stepped("vm/5", 5, counts=counts), probe="memory")
     assert report.analysis.steps == ()
+
+
+def shared(label: str, machine: int) -> starts.Subject:
+    facts = {layers.PLACES: str(machine)}
+    return starts.subject("vm", label, layers=("vm", "container"), facts=facts)
+
+
+def burst(path: Path, *subjects: starts.Subject, at_once: int = 10) -> Report:
+    """A run of bursts: the last of each is ready after twice the time of the one in the middle."""
+    run = starts.write_run(path / "run", subjects)
+    header = json.loads((run / "run.json").read_text())
+    header["scenario"]["tables"] = {"startup": {"at_once": at_once}}
+    (run / "run.json").write_text(json.dumps(header))
+    rows = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    rows += [
+        {**row, "metric": "slowest_seconds", "value": 2 * row["value"]}
+        for row in rows
+        if row["metric"] == "ready_seconds"
+    ]
+    (run / "samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return reports.build(store.load(run))
+
+
+def test_a_burst_leads_with_the_last_of_all_by_where_they_run(tmp_path: Path) -> None:
+    alone, one, ten = starts.subject("container"), shared("vm/1x10", 10), shared("vm/10x1", 1)
+    found = burst(tmp_path, starts.subject("process"), alone, one, ten).lead
+    start = "Ten containers are ready after 11."
+    assert found.sentence.startswith(start)
+    assert re.search(
+        r" ms on this host, 6\.\d+ s in (one emulated VM|ten emulated VMs) and 6\.\d+ s in ", found.sentence
+    )
+    assert "process" not in found.sentence
+    assert found.grounds.startswith("95 % CI: container 11.")
+    assert "Each machine ran in software emulation" in found.grounds
+    assert {bar.subject for bar in found.bars} == {"process", "container", "vm/1x10", "vm/10x1"}
+
+
+def test_two_at_one_place_are_told_apart_by_their_labels(tmp_path: Path) -> None:
+    found = burst(tmp_path, starts.subject("container"), shared("vm/crun", 10), shared("vm/runc", 10)).lead
+    assert " as vm/crun" in found.sentence
+    assert " as vm/runc" in found.sentence
+    assert "in one" not in found.sentence
+
+
+def test_a_burst_without_shared_machines_leads_as_ever(tmp_path: Path) -> None:
+    found = burst(tmp_path, starts.subject("container"), starts.subject("vm")).lead
+    assert found.sentence.startswith("An emulated VM takes ")
+
+
+def test_a_ramp_leads_with_as_many_on_the_host_and_in_machines(tmp_path: Path) -> None:
+    subjects = [synthetic.container(), synthetic.nested("vm/2x5", 5), synthetic.nested("vm/10x1", 1)]
+    _, report = built(tmp_path, *subjects, probe="memory", rounds=3)
+    found = report.lead
+    assert re.fullmatch(
+        r"Ten containers take \S+ MiB on this host, \S+ MiB in two emulated VMs and \S+ GiB in ten emulated VMs\.",
+        found.sentence,
+    )
+    assert found.grounds.startswith("95 % CI: container ")
+    assert found.title == "Memory of the host with 10 alive"
+
+
+def test_without_enough_rounds_there_is_no_interval_and_it_is_said(tmp_path: Path) -> None:
+    subjects = [synthetic.container(), synthetic.nested("vm/10x1", 1)]
+    _, report = built(tmp_path, *subjects, probe="memory")
+    assert report.lead.grounds.startswith("These are too few rounds for intervals.")
