@@ -39,6 +39,7 @@ _numbers = itertools.count(1)
 #: The guest's kernel looks for free blocks to report so long after some were freed, and again after as long
 #: (mm/page_reporting.c, PAGE_REPORTING_DELAY).
 _REPORTING_PAUSE_S = 2.0
+_BY_DAEMON = "the request goes through it, so its part is in created_seconds; the marks come as without it"
 _NO_HOST = "its guest has a root of its own, and no part of this host's"
 
 
@@ -56,6 +57,8 @@ def probe(options: Options, cache: Path) -> Support:
             direct.added(wanted, find(cache, wanted.kernel), cache)
         with leftovers.unmade_machine_cgroups(), connect(wanted.uri, cache) as hypervisor:
             facts["libvirt"] = hypervisor.libvirt_version
+            if hypervisor.embedded is None:
+                facts["daemon"] = f"{wanted.uri}: {_BY_DAEMON}"
             facts["qemu"] = hypervisor.qemu_version
             accelerator, _, facts["kvm"] = _accelerate(hypervisor, wanted, kernel, cache)
             hypervisor.emulator(accelerator, wanted.machine)

@@ -163,8 +163,9 @@ def read(options: Options) -> Wanted:
     if not _LOCAL_URI.fullmatch(uri):
         raise RunnerError(
             f"the uri {uri!r} cannot be used",
-            "the marks come over a local socket, so the daemon must be on this host",
-            "qemu:///system",
+            "the marks come over a local socket, disks are files of this host, and memory and processor time are read "
+            "of this host's kernel: so the daemon must be here, at its usual socket",
+            "qemu:///system or qemu:///session; to measure another host, run tare there",
         )
     boot = cast(Boot, given.get("saved", "direct")) if said == "restore" else said
     wanted = Wanted(

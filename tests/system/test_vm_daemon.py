@@ -28,9 +28,6 @@ from tare.runners.vm import backend, connection
 from tests import sectors
 from tests.conftest import require, wait_until
 
-#: There is one such daemon on a host, and a test ends it.
-pytestmark = pytest.mark.alone
-
 URI = "qemu:///system"
 OPTIONS = {"uri": URI, "accelerator": "tcg"}
 DEADLINE_S = 120.0
@@ -97,6 +94,7 @@ def daemon(request: pytest.FixtureRequest) -> None:
 def test_marks_come_through_a_daemon(daemon: None, tmp_path: Path) -> None:
     support = backend.probe(OPTIONS, cache_dir())
     require("qemu", support.ok, support.why)
+    assert support.facts["daemon"].startswith(f"{URI}: the request goes through it")
     kernel = find(cache_dir()).path
     owner = kernel.stat()
     prefix = f"tare-{secrets.token_hex(3)}"

@@ -39,6 +39,8 @@ def kernel(tmp_path: Path) -> Path:
         ({"machine": "microvm"}, "microvm"),
         ({"accelerator": "hvf"}, "hvf"),
         ({"uri": "qemu+ssh://elsewhere/system"}, "local socket"),
+        ({"uri": "qemu+ssh://localhost/system"}, "its usual socket"),
+        ({"uri": "qemu+unix:///system?socket=/run/other"}, "its usual socket"),
         ({"uri": "xen:///system"}, "xen"),
         ({"kernle": "/k"}, "kernle"),
         ({"kernel": 7}, "kernel"),
