@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,14 +12,16 @@ from pathlib import Path
 
 from tare.runners import layers
 from tare.runners.base import HOST, Layers, Options, Prepared, RunnerError, Scratch, Spec, Support
+from tare.runners.engines import podman
 from tare.runners.guest import inside
 from tare.runners.guest.workload import make_directory
 from tare.runners.image import kept, sources
 from tare.runners.launch import frame
+from tare.runners.nested import podman as podman_inside
 from tare.runners.nested import system
 from tare.runners.nested.instance import NO_ADDRESS, Starter
 from tare.runners.nested.machine import Machines, kept_name
-from tare.runners.nested.options import OPTIONS, read
+from tare.runners.nested.options import OPTIONS, Runtime, read
 from tare.runners.vm import backend as vm
 from tare.runners.vm.machines import Further
 
@@ -54,7 +57,7 @@ def probe(options: Options, cache: Path) -> Support:
         ok=True,
         version=f"{found.version}; {wanted.runtime} in it",
         accelerator=found.accelerator,
-        walls=_WALLS,
+        walls=_WALLS if wanted.runtime != "podman" else ("own kernel", *podman.WALLS),
         reclaims="the balloon of its machine" if found.reclaims else "",
         enters=f"{wanted.runtime} exec, by a port of virtio-serial",
         images=(HOST,),
@@ -100,7 +103,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             image=image,
             memory_bytes=wanted.memory_bytes,
             cpus=wanted.cpus,
-            env=(("PATH", system.PATH),),
+            env=(("PATH", system.PATH), ("HOME", "/root")),
             custom=True,
         )
         further = Further(disks=(kit, spec.image.shape("ext4")), ports=_OWN_PORTS + wanted.containers)
@@ -114,7 +117,7 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             launch=frame.launcher(starter.start),
             manifest={
                 **prepared.manifest,
-                "config.json": json.dumps(system.configuration(spec, system.place(1)), indent=2) + "\n",
+                **_asked(spec, wanted.runtime),
                 "start.sh": system.script("start", wanted.runtime),
             },
             resident_pids=pids,
@@ -122,6 +125,13 @@ def prepare(spec: Spec, options: Options, scratch: Scratch) -> Iterator[Prepared
             guest_bytes=wanted.memory_bytes,
             pause_s=prepared.pause_s,
         )
+
+
+def _asked(spec: Spec, runtime: Runtime) -> dict[str, str]:
+    """What the runtime is asked for, of the first place: its configuration, or podman's command line."""
+    if runtime == "podman":
+        return {"argv.txt": shlex.join(podman_inside.run(spec, system.place(1))) + "\n"}
+    return {"config.json": json.dumps(system.configuration(spec, system.place(1)), indent=2) + "\n"}
 
 
 def sweep() -> Sequence[str]:

@@ -122,8 +122,7 @@ class Starter:
 
     def __init__(self, machines: Machines, spec: Spec, runtime: Runtime, resident: frozenset[int]) -> None:
         self._machines, self._resident = machines, resident
-        rights = ("--cwd", spec.cwd, "--user", f"{spec.user.uid}:{spec.user.gid}")
-        self._enter = (*system.words(runtime), "exec", *rights)
+        self._enter = system.entering(runtime, spec)
 
     def start(self, name: str, stack: ExitStack) -> Nested:
         """See :data:`runners.launch.frame.Start`."""

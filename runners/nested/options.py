@@ -12,13 +12,14 @@ from tare.runners.base import Option, Options, RunnerError, Spec
 from tare.runners.vm import options as machines
 
 #: What starts a container in a machine: our own runtime, or one of the machine's system.
-Runtime = Literal["tare-oci", "crun", "runc"]
-RUNTIMES: tuple[Runtime, ...] = ("tare-oci", "crun", "runc")
+Runtime = Literal["tare-oci", "crun", "runc", "podman"]
+RUNTIMES: tuple[Runtime, ...] = ("tare-oci", "crun", "runc", "podman")
 #: Debian's packages that each needs.
 PACKAGES: Mapping[Runtime, tuple[str, ...]] = {
     "tare-oci": ("libseccomp2", "python3"),
     "crun": ("crun",),
     "runc": ("runc",),
+    "podman": ("conmon", "crun", "podman"),
 }
 
 #: QEMU's virtio-serial device has 31 ports, of which the first is a console's, and two are not of containers.
@@ -26,13 +27,17 @@ MOST_CONTAINERS = 28
 _CONTAINERS = 10
 #: What a machine has besides the grants of its containers: its kernel, its system, and buffers of its ports.
 _SYSTEM_BYTES = 192 << 20
+#: What podman takes besides: its own program and conmon stay with each container.
+_PODMAN_BYTES, _PODMAN_EACH_BYTES = 128 << 20, 64 << 20
 #: Less does not boot with a system that has a shell and a runtime.
 _LEAST_MIB = 128
 #: The options of a machine that are handed on.
 _OF_MACHINES = ("accelerator", "kernel", "machine", "cpu", "hugepages", "balloon")
 
 OPTIONS: Mapping[str, Option] = {
-    "runtime": Option("what starts a container in the machine: tare-oci (default), crun, runc", choices=RUNTIMES),
+    "runtime": Option(
+        "what starts a container in the machine: tare-oci (default), crun, runc, podman", choices=RUNTIMES
+    ),
     "containers": Option(f"how many fit into one machine, 1 to {MOST_CONTAINERS}; default: {_CONTAINERS}"),
     "keep": Option(
         "no (default): a machine boots with its first container, and ends with its last; yes: one runs before any "
@@ -44,7 +49,7 @@ OPTIONS: Mapping[str, Option] = {
         "the runtime needs"
     ),
     "machine_memory_mib": Option(
-        f"the memory of a machine; default: the grant of each container, and {_SYSTEM_BYTES >> 20} MiB"
+        f"the memory of a machine; default: the grant of each container, and {_SYSTEM_BYTES >> 20} MiB; podman: more"
     ),
     "machine_cpus": Option(
         "the processors of a machine; default: the grant of each container, but no more than the host's"
@@ -80,7 +85,8 @@ def read(options: Options, spec: Spec | None = None) -> Wanted:
     runtime = cast(Runtime, given.get("runtime", "tare-oci"))
     containers = _number(given, "containers", _CONTAINERS, most=MOST_CONTAINERS)
     grant_bytes, cpus = (spec.memory_bytes, spec.cpus) if spec else (0, 1)
-    memory_mib = (containers * grant_bytes + _SYSTEM_BYTES) >> 20
+    more, each = (_PODMAN_BYTES, _PODMAN_EACH_BYTES) if runtime == "podman" else (0, 0)
+    memory_mib = (containers * (grant_bytes + each) + _SYSTEM_BYTES + more) >> 20
     machine = {name: given[name] for name in _OF_MACHINES if name in given}
     wanted = Wanted(
         runtime=runtime,

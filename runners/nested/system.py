@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from contextlib import suppress
@@ -17,12 +18,15 @@ from tare import runners
 from tare.runners.base import Image, RunnerError, Spec
 from tare.runners.image.shapes import disk
 from tare.runners.launch import frame
+from tare.runners.nested import podman
 from tare.runners.nested.options import PACKAGES, Runtime
 
 INSIDE = Path(__file__).with_name("inside")
 KIT = "/run/kit"
 _OURS = f"{KIT}/container"
 _RUNTIME_WORD = "@RUNTIME@"
+#: What the scripts call a runtime's run and removal of the container $1.
+_RUN, _DELETE = "@RUN@", "@DELETE@"
 #: Where a system has programs, in the order in which its shell looks for them.
 _PLACES = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 PATH = ":".join(f"/{place}" for place in _PLACES)
@@ -33,6 +37,8 @@ _TIME_S = 1_000_000_000
 
 def words(runtime: Runtime) -> tuple[str, ...]:
     """How a machine calls *runtime*."""
+    if runtime == "podman":
+        return podman.WORDS
     if runtime != "tare-oci":
         return (runtime,)
     return ("python3", "-I", "-S", "-X", "utf8", f"{_OURS}/__main__.py")
@@ -66,7 +72,19 @@ def configuration(spec: Spec, where: str) -> dict[str, object]:
 
 def script(name: str, runtime: Runtime) -> str:
     """The text of one of the scripts."""
-    return (INSIDE / f"{name}.sh").read_text().replace(_RUNTIME_WORD, " ".join(words(runtime)))
+    run = f'{_RUNTIME_WORD} run --bundle "{KIT}/bundles/$1" --pid-file "$own/pid" "$1"'
+    delete = f'{_RUNTIME_WORD} delete --force "$1"'
+    if runtime == "podman":
+        run = f'/bin/sh "{KIT}/bundles/$1/run"'
+        delete = f'{_RUNTIME_WORD} rm --force --time 0 --ignore "$1"'
+    text = (INSIDE / f"{name}.sh").read_text().replace(_RUN, run).replace(_DELETE, delete)
+    return text.replace(_RUNTIME_WORD, " ".join(words(runtime)))
+
+
+def entering(runtime: Runtime, spec: Spec) -> tuple[str, ...]:
+    """How a machine runs a further command in a container of *spec*, without the container's name and the command."""
+    directory = "--workdir" if runtime == "podman" else "--cwd"
+    return (*words(runtime), "exec", directory, spec.cwd, "--user", f"{spec.user.uid}:{spec.user.gid}")
 
 
 def write_kit(target: Path, spec: Spec, system: Image, runtime: Runtime, containers: int) -> None:
@@ -76,7 +94,10 @@ def write_kit(target: Path, spec: Spec, system: Image, runtime: Runtime, contain
         for number in range(1, containers + 1):
             bundle = tree / "bundles" / place(number)
             bundle.mkdir(parents=True)
-            (bundle / "config.json").write_text(json.dumps(configuration(spec, place(number))))
+            if runtime == "podman":
+                (bundle / "run").write_text(f"exec {shlex.join(podman.run(spec, place(number)))}\n")
+            else:
+                (bundle / "config.json").write_text(json.dumps(configuration(spec, place(number))))
         for name in ("start", "stop", "remove"):
             (tree / name).write_text(script(name, runtime))
         if runtime == "tare-oci":

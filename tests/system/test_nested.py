@@ -39,7 +39,7 @@ from tests.conftest import require
 MIB = 1 << 20
 #: Long enough for an emulated machine on a loaded host.
 DEADLINE_S = 120.0
-RUNTIMES = ("tare-oci", "crun", "runc")
+RUNTIMES = ("tare-oci", "crun", "runc", "podman")
 #: What shows what containers leave in a machine: directories, mounts, cgroups.
 LEFT = "ls /run/containers; grep -c /run/containers /proc/mounts; ls -d /sys/fs/cgroup/c?"
 SOON = Payload(tell="memory")
@@ -149,7 +149,9 @@ def test_containers_of_one_machine_are_apart_and_leave_nothing_in_it(kept: Kept)
             assert not one.pids() & kept.made.prepared.resident_pids, "its machine was there before"
             failing = subprocess.run(one.command((served.PROGRAM, "exit=7")), check=False, stdin=subprocess.DEVNULL)
             assert failing.returncode == 7
-        groups = inside(two[0], "/bin/sh", "-c", "cat /sys/fs/cgroup/c?/memory.max /sys/fs/cgroup/c?/pids.max")
+        own = "c?/libpod-[0-9a-f][0-9a-f]*" if kept.made.subject.options["runtime"] == "podman" else "c?"
+        looks = [f"/sys/fs/cgroup/{own}/{limit}.max" for limit in ("memory", "pids")]
+        groups = inside(two[0], "/bin/sh", "-c", f"cat {' '.join(looks)}")
         assert groups.stdout.split() == [str(64 * MIB)] * 2 + ["512"] * 2
         last = two[1]
     left = inside(last, "/bin/sh", "-c", LEFT)
@@ -177,8 +179,9 @@ def test_a_fourth_container_boots_another_machine_that_is_kept_too(kept: Kept) -
     assert all(machine.alive() for machine in machines)
 
 
-def test_several_that_start_at_once_share_one_machine_that_ends_with_the_last(stage: Stage) -> None:
-    made = stage.made(containers="3")
+@pytest.mark.parametrize("runtime", ["tare-oci", "podman"])
+def test_several_that_start_at_once_share_one_machine_that_ends_with_the_last(stage: Stage, runtime: str) -> None:
+    made = stage.made(containers="3", runtime=runtime)
     with ExitStack() as stack, ThreadPoolExecutor(3) as pool:
         stacks = [stack.enter_context(ExitStack()) for _ in range(3)]
         three = list(pool.map(lambda own: stage.begin(own, made, Mark()), stacks))
@@ -190,10 +193,11 @@ def test_several_that_start_at_once_share_one_machine_that_ends_with_the_last(st
         assert not Path(f"/proc/{machine.guest.emulator_pid}").exists()
 
 
-def test_a_container_that_ends_says_how_and_its_place_is_free_again(stage: Stage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["tare-oci", "podman"])
+def test_a_container_that_ends_says_how_and_its_place_is_free_again(stage: Stage, tmp_path: Path, runtime: str) -> None:
     image = served.image(tmp_path / "image")
     workload = Workload(command=(served.PROGRAM, "say=the end", "exit=3"), image=f"dir:{image}", ready=Exit(code=3))
-    made = stage.made(workload=workload, containers="1", keep="yes")
+    made = stage.made(workload=workload, containers="1", keep="yes", runtime=runtime)
     for _ in range(2):
         with ExitStack() as stack:
             one = stage.begin(stack, made, Exit(code=3))

@@ -12,7 +12,7 @@ if [ "$2" = all ]; then
         done
     fi 2>/dev/null
     [ ! -d "$group" ] || echo 1 >"$group/cgroup.kill"
-    @RUNTIME@ delete --force "$1" 2>/dev/null || :
+    @DELETE@ >/dev/null 2>&1 || :
 fi
 until umount "$own/rootfs" 2>/dev/null; do
     grep -q " $own/rootfs " /proc/mounts || break
@@ -24,3 +24,5 @@ until umount "$own/rootfs" 2>/dev/null; do
     tries=$((tries - 1))
 done
 rm -rf "$own"
+# podman removes its own cgroups, and not the one that they are in.
+[ ! -d "$group" ] || rmdir "$group"/*/ "$group" 2>/dev/null || rmdir "$group"

@@ -4,4 +4,4 @@ own=/run/containers/$1
 mkdir -p "$own/upper" "$own/work" "$own/rootfs"
 echo $$ >"$own/monitor"
 mount -t overlay -o "lowerdir=/run/image,upperdir=$own/upper,workdir=$own/work" overlay "$own/rootfs"
-exec @RUNTIME@ run --bundle "/run/kit/bundles/$1" --pid-file "$own/pid" "$1"
+exec @RUN@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def spec(root: Path, **wishes: Any) -> Spec:
         ({"containers": "ten"}, "1 to 28"),
         ({"machine_memory_mib": "64"}, "128 or more"),
         ({"machine_cpus": "-1"}, "1 or more"),
-        ({"runtime": "youki"}, "known: tare-oci, crun, runc"),
+        ({"runtime": "youki"}, "known: tare-oci, crun, runc, podman"),
         ({"keep": "maybe"}, "known: no, yes"),
         ({"uri": "qemu:///system"}, "cannot be used"),
         ({"containers": 10}, "each a text"),
@@ -96,8 +97,21 @@ def test_a_script_is_one_of_the_shell_and_calls_the_runtime(name: str, runtime: 
     text = system.script(name, runtime)
     assert "@" not in text
     subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=True)
-    if name == "start":
+    if name == "start" and runtime != "podman":
         assert f"exec {' '.join(system.words(runtime))} run " in text
+
+
+def test_podman_is_asked_by_a_command_line_of_each_place(tmp_path: Path) -> None:
+    asked = spec(tmp_path / "root", argv=("/serve", "a b"), cwd="/srv", env=(("COLOUR", "blue and green"),))
+    target = tmp_path / "kit.ext4"
+    system.write_kit(target, asked, asked.image, "podman", 2)
+    said = shlex.split(read(target, "/bundles/c2/run"))
+    assert said[:2] == ["exec", "podman"]
+    assert said[-4:] == ["--rootfs", "/run/containers/c2/rootfs", "/serve", "a b"]
+    for option, value in {"--name": "c2", "--cgroup-parent": "/c2", "--memory": str(64 * MIB), "--cpus": "1"}.items():
+        assert said[said.index(option) + 1] == value
+    assert "COLOUR=blue and green" in said
+    assert system.script("start", "podman").rstrip().endswith('exec /bin/sh "/run/kit/bundles/$1/run"')
 
 
 def test_our_runtime_is_on_the_disk(kit: Path) -> None:
