@@ -21,7 +21,7 @@ from tare.runners.container.warm.smallest_container import hung_up
 from tare.runners.guest import inside as insides
 from tare.runners.guest import network
 from tare.runners.launch import drain
-from tare.runners.vm import phone
+from tare.runners.vm import leftovers, phone
 from tare.runners.vm.connection import Domain, Hypervisor
 from tare.runners.vm.leftovers import cgroup_mounts, console_name, domain_cgroup
 from tare.runners.vm.reaper import adopting, reaping
@@ -342,9 +342,11 @@ def _stop(hypervisor: Hypervisor, domain: Domain, name: str, handle: int, mark: 
             if not ended and destroyed.done() and destroyed.exception() is not None:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
-            ended = ended or _ended(handle)
+            killed, ended = not ended, ended or _ended(handle)
             if ended:
                 mark("stopped")
+            if killed and ended and destroyed.done() and destroyed.exception() is not None:
+                leftovers.remove_cgroups(name)
             destroyed.result()
     finally:
         os.close(answered)

@@ -185,13 +185,19 @@ def _kill(pid: int) -> None:
         os.close(handle)
 
 
-def _stale_cgroups() -> list[Path]:
+def remove_cgroups(name: str) -> None:
+    """Remove the cgroups of the domain *name*, whose QEMU has ended, where libvirt cannot do it any more."""
+    _stale_cgroups(f"-{name}.libvirt-qemu")
+
+
+def _stale_cgroups(end: str = "") -> list[Path]:
+    """Remove the cgroups of tare's domains, of which the name has this *end*, that hold nobody."""
     mounts = cgroup_mounts(Path("/proc/self/mountinfo").read_text())
     machines = _machine_cgroups(mounts)
     removed: list[Path] = []
     for machine in machines:
         for group in machine.iterdir():
-            if _DOMAIN_CGROUP.fullmatch(group.name):
+            if _DOMAIN_CGROUP.fullmatch(group.name) and group.name.endswith(end):
                 _remove_empty(sorted(group.rglob("*/"), reverse=True))  # the deepest first
                 removed += _remove_empty([group])
     if removed:

@@ -60,6 +60,7 @@ NEEDS = {
     "firecracker": ("firecracker",),
     "cloud-hypervisor": ("cloud-hypervisor",),
     "nested": ("qemu", "libvirt", "mmdebstrap"),
+    "nested/podman": ("qemu", "libvirt", "mmdebstrap"),
 }
 #: Subjects that are a runner with options; each other one is named as its runner.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -70,6 +71,7 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "vm/direct-disk": ("vm", {"boot": "direct-disk", "accelerator": "tcg"}),
     "vm/restore": ("vm", {"boot": "restore", "accelerator": "tcg"}),
     "nested": ("nested", {"accelerator": "tcg"}),
+    "nested/podman": ("nested", {"accelerator": "tcg", "runtime": "podman"}),
 }
 #: Stamps of a guest that says how far it is; the first may come before the domain is known to be there.
 OF_GUESTS = ("firmware", "kernel", "initramfs", "init")
@@ -78,7 +80,7 @@ MACHINES = ("vm", "vm/direct-disk", "vm/restore", "firecracker", "cloud-hypervis
 #: Those whose kernel says its last words on the console, too: they have one serial line.
 ONE_LINE = ("firecracker", "cloud-hypervisor")
 #: Those whose instances share a machine.
-NESTED = ("nested",)
+NESTED = ("nested", "nested/podman")
 #: Those that start something: the null runner is ready at once and has nothing to kill, to limit or to count.
 REAL = sorted(set(NEEDS) - {"null"})
 #: Those whose instances begin with what the test sees: a saved state has begun before.

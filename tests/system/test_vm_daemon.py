@@ -145,6 +145,7 @@ def test_a_daemon_that_dies_in_the_middle_of_a_trial_is_an_outcome_and_the_next_
         assert lost.status == "failed"
         assert "libvirt could not destroy the domain" in lost.reason
         wait_until(lambda: not Path(f"/proc/{pids[0]}").exists(), 10, what="the end of QEMU")
+        assert list(Path("/sys/fs/cgroup").glob(f"**/*-{prefix}-1.libvirt-qemu")) == []
         daemons()
         again = start_and_stop(prepared.launch, f"{prefix}-2", contract, interrupts=interrupts, cpu_ns=None)
         assert again.status == "ok", again.reason
