@@ -21,7 +21,7 @@ from tare.runners import layers
 
 #: What a VM without KVM is worth, in a sentence that nobody can miss.
 EMULATED = (
-    "{} ran in software emulation: with hardware acceleration (KVM) it is many times faster and takes less memory"
+    "{} ran in software emulation: with hardware acceleration (KVM) a VM is many times faster and takes less memory"
 )
 #: Labels that people say in another way, and how: one, and several.
 _SAID = {
@@ -223,13 +223,14 @@ def times(ratio: float) -> str:
 def grounds(compared: Compared, by_label: dict[str, SubjectFigures]) -> str:
     """The second line: what the verdict rests on, and what emulation means."""
     text = _begin(compared.detail.replace(f" ({words.EMULATED})", ""))
-    return text + "".join(f" {line}." for line in emulation(compared, by_label))
+    sides = [by_label[label] for label in (compared.subject, compared.reference)]
+    return " ".join([text, *emulation(side.label for side in sides if side.result_class == "emulated")])
 
 
-def emulation(compared: Compared, by_label: dict[str, SubjectFigures]) -> list[str]:
-    """What must be known of the sides of *compared* that ran in software emulation."""
-    sides = (by_label[label] for label in (compared.subject, compared.reference))
-    return [EMULATED.format(side.label) for side in sides if side.result_class == "emulated"]
+def emulation(labels: Iterable[str]) -> list[str]:
+    """The sentence on subjects that ran in software emulation; none where none did."""
+    known = list(dict.fromkeys(labels))
+    return [f"{EMULATED.format(' and '.join(known))}."] if known else []
 
 
 def nothing(why: str, *, noisy: bool = False) -> Lead:

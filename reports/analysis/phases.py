@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -41,6 +41,24 @@ def phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[P
         # A mark that was stamped after the next one leaves a duration below zero: no part of a sum.
         whole = sum(max(0.0, one.duration) for one in found if one.span == phase.span)
         yield msgspec.structs.replace(phase, share=max(0.0, phase.duration) / whole if whole else 0.0)
+
+
+def between(found: Iterable[Phase], name: str) -> tuple[float, float] | None:
+    """Duration and share of what *name* spans (``created to ready``), also where further points were stamped in it.
+
+    The sum of the medians of its parts; None where an end of it was not stamped.
+    """
+    begin, _, end = name.partition(" to ")
+    duration = share = 0.0
+    at = ""
+    for phase in found:
+        before, _, after = phase.name.partition(" to ")
+        if phase.span != "start" or (not at and before != begin):
+            continue
+        duration, share, at = duration + phase.duration, share + phase.share, after
+        if at == end:
+            return duration, share
+    return None
 
 
 def _phases(frame: pd.DataFrame, medians: pd.DataFrame, label: str) -> Iterator[Phase]:

@@ -40,7 +40,7 @@ def answer(n: int, what: str, bars: Sequence[Bar], subjects: Iterable[SubjectFig
     ]
     grounds = [f"95 % CI: {', '.join(ends)}." if ends else "These are too few rounds for intervals."]
     if any(bar.emulated for bar in bars):
-        grounds.append(f"{lead.EMULATED.format('Each machine')}.")
+        grounds += lead.emulation(["Each machine"])
     return Lead(
         sentence=f"{_number(n).capitalize()} containers {what.format(_all(said))}.",
         grounds=" ".join(grounds),

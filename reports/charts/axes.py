@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -19,6 +21,10 @@ _FACTORS = {
 }  # fmt: skip
 #: Room that one tick label needs, in points.
 _LABEL = 64.0
+#: So much of it lies at least between two labels.
+_NEAR = 0.8
+#: A label nearer than that to an end of the axis, in points, does not stand in the middle of its tick.
+_END = 20.0
 
 
 def log_limits(values: Sequence[float]) -> tuple[float, float]:
@@ -36,16 +42,7 @@ def log_axis(axes: Axes, limits: tuple[float, float], unit: str, points: float, 
     """
     axes.set_xscale("log")
     axes.set_xlim(limits)
-    most = max(2, int(points / _LABEL))
-    found: list[float] = []
-    # Over three decades and more, the decades alone: steps within them would look like a linear scale.
-    steps = _STEPS[:3] if limits[1] / limits[0] >= 1000 else _STEPS
-    for step in steps:
-        these = _ticks(limits, unit, step)
-        if len(these) > most:
-            break
-        if len(these) > len(found):
-            found = these
+    found = labelled(limits, unit, points)
     if zero:
         near = limits[0] * (limits[1] / limits[0]) ** (_LABEL / points)
         found = [value for value in found if value > near]
@@ -57,11 +54,44 @@ def log_axis(axes: Axes, limits: tuple[float, float], unit: str, points: float, 
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", length=3, labelsize=svg.TEXT)
     for label, value in zip(axes.get_xticklabels(), found, strict=True):
-        place = points * math.log(value / limits[0]) / math.log(limits[1] / limits[0])
-        # A label at an end of the axis would stand outside the picture.
-        label.set_horizontalalignment("left" if place < 20 else "right" if place > points - 20 else "center")
+        label.set_horizontalalignment(_side(_place(value, limits, points), points))
     for value in found:
         axes.axvline(value, color=svg.RULE, linewidth=0.5, zorder=0)
+
+
+def labelled(limits: tuple[float, float], unit: str, points: float) -> list[float]:
+    """Where a log axis over *limits* has labels: as many as *points* of width have room for."""
+    most = max(2, int(points / _LABEL))
+    found: list[float] = []
+    # Over three decades and more, the decades alone: steps within them would look like a linear scale.
+    steps = _STEPS[:3] if limits[1] / limits[0] >= 1000 else _STEPS
+    for step in steps:
+        these = _ticks(limits, unit, step)
+        if len(these) > most or _crowded(these, limits, points):
+            return found or these[:1]
+        if len(these) > len(found):
+            found = these
+    return found
+
+
+def _crowded(ticks: Sequence[float], limits: tuple[float, float], points: float) -> bool:
+    """Whether labels would touch: steps of one, three and ten are not equally wide on a log axis."""
+    middles = [_middle(_place(value, limits, points), points) for value in ticks]
+    return any(after - before < _NEAR * _LABEL for before, after in pairwise(middles))
+
+
+def _place(value: float, limits: tuple[float, float], points: float) -> float:
+    return points * math.log(value / limits[0]) / math.log(limits[1] / limits[0])
+
+
+def _side(place: float, points: float) -> Literal["left", "center", "right"]:
+    """How a label stands at its *place*: at an end of the axis it would stand outside the picture."""
+    return "left" if place < _END else "right" if place > points - _END else "center"
+
+
+def _middle(place: float, points: float) -> float:
+    """Where the middle of a label is."""
+    return place + _LABEL / 2 * {"left": 1, "center": 0, "right": -1}[_side(place, points)]
 
 
 def linear_axis(axes: Axes, most: float, unit: str, points: float) -> None:

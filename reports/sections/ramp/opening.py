@@ -39,7 +39,7 @@ def density(subjects: Sequence[SubjectFigures], rows: Sequence[DensityRow]) -> L
     else:
         sentence = f"This host ran {' and '.join(said)} at once."
     grounds = [f"{label}: {_why(worst[label])}" for label in sides]
-    emulated = [lead.EMULATED.format(label) + "." for label in sides if by_label[label].result_class == "emulated"]
+    emulated = lead.emulation(label for label in sides if by_label[label].result_class == "emulated")
     bars = [
         Bar(
             subject=label,
@@ -133,9 +133,7 @@ def money(subjects: Sequence[SubjectFigures], cost: Cost) -> Lead:
     machines = [arm.subject for arm in (one, other) if arm.emulated]
     return Lead(
         sentence=sentence,
-        grounds=" ".join(
-            [f"{cost.title}, {cost.dated}; {cost.sentences[1]}", *(f"{lead.EMULATED.format(one)}." for one in machines)]
-        ),
+        grounds=" ".join([f"{cost.title}, {cost.dated}; {cost.sentences[1]}", *lead.emulation(machines)]),
         title=f"The bill of {n} instances, {cost.currency} an hour",
         unit=cost.currency,
         bars=tuple(bars),
@@ -171,7 +169,7 @@ def released(subjects: Sequence[SubjectFigures], rows: Sequence[Released], refus
     machines = dict.fromkeys(row.released for row in (best, worst) if row.emulated)
     return Lead(
         sentence=f"{sentence}.",
-        grounds=" ".join([grounds, *(f"{lead.EMULATED.format(label)}." for label in machines)]),
+        grounds=" ".join([grounds, *lead.emulation(machines)]),
         title="The part of the touched memory that the host got back, in per cent",
         unit="per cent",
         bars=lead.ordered(bars, (best.released, worst.released)),

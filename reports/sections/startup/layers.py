@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from tare.reports import words
-from tare.reports.analysis.figures import Class, Phase, SubjectFigures
+from tare.reports.analysis.figures import Class, SubjectFigures
 from tare.reports.analysis.model import Report
-from tare.reports.analysis.phases import WHOLE
+from tare.reports.analysis.phases import WHOLE, between
 from tare.reports.analysis.subjects import ordered
 from tare.reports.page.figures import Axis, Length, Measured
 from tare.runners.base import Layers
@@ -138,9 +138,9 @@ def _layer(
 
 def _phase(subjects: Sequence[SubjectFigures], name: str) -> Iterator[Measured]:
     for subject in subjects:
-        found: Phase | None = next((phase for phase in subject.phases if phase.name == name), None)
-        if found is not None:
-            yield Measured(label=subject.label, shown=words.phase(found.duration), share=found.share)
+        if (found := between(subject.phases, name)) is not None:
+            duration, share = found
+            yield Measured(label=subject.label, shown=words.phase(duration), share=share)
 
 
 def memory(report: Report) -> tuple[tuple[Length, ...], Axis]:

@@ -12,7 +12,9 @@ from rich.console import Console
 
 from tare import reports
 from tare.bench.records import store
+from tare.reports.analysis.figures import Phase
 from tare.reports.analysis.model import document
+from tare.reports.analysis.phases import between
 from tare.reports.charts import svg
 from tare.reports.sections.startup.layers import stacks
 from tare.reports.terminal import report as terminal
@@ -116,3 +118,35 @@ def test_memory_of_a_sandbox_and_of_a_container_in_a_machine(tmp_path: Path) -> 
     }
     assert "gvisor" in told
     assert "k-sandbox" in page
+
+
+PARTS = (
+    ("requested to provisioned", 1.0),
+    ("provisioned to created", 2.0),
+    ("created to kernel", 3.0),
+    ("kernel to ready", 4.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "lasted"),
+    [
+        ("requested to created", 3.0),
+        ("created to ready", 7.0),
+        ("created to kernel", 3.0),
+        ("requested to ready", 10.0),
+        ("created to first instruction", None),
+        ("first instruction to ready", None),
+    ],
+)
+def test_a_layer_spans_all_that_was_stamped_between_its_marks(name: str, lasted: float | None) -> None:
+    start = [
+        Phase(name=one, span="start", start=0.0, end=0.0, duration=s, low=None, high=None, share=s / 10)
+        for one, s in PARTS
+    ]
+    stop = Phase(name="stop to stopped", span="stop", start=0.0, end=5.0, duration=5.0, low=None, high=None, share=1.0)
+    found = between([*start, stop], name)
+    assert (found is None) == (lasted is None)
+    if found is not None and lasted is not None:
+        assert found[0] == pytest.approx(lasted)
+        assert found[1] == pytest.approx(lasted / 10)

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tare.reports.charts import numbers, svg
+from tare.reports.charts.axes import labelled, log_limits
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</metadata></script><script>alert(1)</script>\"'&\u2028\u0001"
@@ -120,3 +123,20 @@ def test_the_drawing_for_a_phone_shares_the_numbers_of_the_one_for_a_desk() -> N
     assert page.count("<metadata>") == 1
     assert page.count('data-chart="key"') == 2
     assert page.count("data-row=") == 4
+
+
+@given(
+    unit=st.sampled_from(["seconds", "bytes"]),
+    points=st.sampled_from([180.0, 430.0, 900.0]),
+    low=st.floats(1, 1e9),
+    wide=st.floats(1, 1e6),
+)
+def test_labels_of_a_log_axis_never_touch(unit: str, points: float, low: float, wide: float) -> None:
+    limits = log_limits([low / 1e6, low / 1e6 * wide] if unit == "seconds" else [low, low * wide])
+    found = labelled(limits, unit, points)
+    places = [points * math.log(value / limits[0]) / math.log(limits[1] / limits[0]) for value in found]
+    # The last one ends at the end of the axis, where it would leave the picture otherwise; a label is 55 points wide.
+    ends = [place if place > points - 20 else place + 55 if place < 20 else place + 27 for place in places]
+    begins = [end - 55 for end in ends]
+    assert all(begin >= end - 6 for end, begin in zip(ends, begins[1:], strict=False))
+    assert places
