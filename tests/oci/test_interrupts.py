@@ -64,21 +64,27 @@ def test_interrupted_at_any_call(our_box: Box, verb: str, signal_name: str) -> N
     assert statuses == {0, 130}, "it is undone at one moment, and done at another"
 
 
-@pytest.mark.parametrize("signal_name", ["USR1", "QUIT"])
-def test_a_signal_for_the_container_that_comes_before_it_is_made(our_box: Box, signal_name: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "signal_name"), [("create", "USR1"), ("run --detach", "QUIT"), ("run", "USR1"), ("run", "QUIT")]
+)
+def test_a_signal_for_the_container_that_comes_before_it_is_made(our_box: Box, verb: str, signal_name: str) -> None:
     """It waits until the container can get it; the first process of a pid namespace ignores what it has no handler for.
 
-    By default, the signal would end the runtime and leave a container that nobody removes.
+    By default, the signal would end the runtime and leave a container that is half made.
     """
     require("strace", shutil.which("strace"), "no strace on PATH")
-    our_box.process["args"] = ["/bin/sleep", "0.2"]
+    our_box.process["args"] = ["/bin/sleep", "0.2" if verb == "run" else "1000"]
     our_box.save()
-    words = ("run", "--bundle", os.fspath(our_box.bundle), our_box.name)
+    words = (*verb.split(), "--bundle", os.fspath(our_box.bundle), our_box.name)
     found = moments(our_box, *words, since="mkdir")
+    our_box.call("delete", "--force", our_box.name).ok()
     for at, (name, count) in enumerate(found):
         if at % SAMPLE == 0 or name in ALWAYS:
             done = our_box.call(*words, prefix=signalled(signal_name, name, count))
             assert done.status == 0, (name, count, done)
+            if verb != "run":
+                assert our_box.status() == ("created" if verb == "create" else "running")
+                our_box.delete("--force").ok()
             assert our_box.gone()
 
 

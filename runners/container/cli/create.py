@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def create(call: Call) -> int:
     """Make a container that waits."""
     signals.interruptible()
+    signals.postpone()
     asked = _request(call)
     if call.options.text("console-socket"):
         asked = _with_console(asked, _connect(call.options.text("console-socket")))
@@ -67,6 +68,7 @@ def run(call: Call) -> int:
     if call.options.on("explain"):
         return _explain(asked)
     signals.interruptible()
+    signals.postpone()
     path = call.options.text("console-socket")
     if path:
         asked = _with_console(asked, _connect(path))
@@ -74,7 +76,6 @@ def run(call: Call) -> int:
         return _run_detached(call, make.make(call.store, call.log, asked))
     from ..linux import syscalls
 
-    signals.postpone()
     # Orphans of a container without a pid namespace of its own become children of this process, which reaps them.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     loaded = stored_config.load(asked.bundle, network=asked.network)

@@ -117,6 +117,7 @@ def _by_program(pid: int, which: str, ranges: tuple[Range, ...]) -> None:
             words,
             dict(os.environ),
             file_actions=[(os.POSIX_SPAWN_DUP2, said_in, 1), (os.POSIX_SPAWN_DUP2, said_in, 2)],
+            setsigmask=(),
         )
     except FileNotFoundError:
         os.close(said_out)

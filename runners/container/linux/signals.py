@@ -31,7 +31,10 @@ def interruptible() -> None:
 
 
 def postpone() -> None:
-    """Block the other signals that are passed on: they come when :class:`foreground.Signals` unblocks them."""
+    """Block the other signals that are passed on: they come when :class:`foreground.Signals` unblocks them.
+
+    A command that does not stay to pass them on ends without having seen them: its container is whole then.
+    """
     kept = {*OURS, *_INTERRUPT, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, [number for number in signal.valid_signals() if number not in kept])
 

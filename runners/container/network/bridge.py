@@ -275,7 +275,7 @@ def _run(*words: str, absent_is_fine: bool = False) -> None:
     try:
         try:
             redirections = ((os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, writer, 2))
-            pid = os.posix_spawn(words[0], words, os.environ, file_actions=redirections)
+            pid = os.posix_spawn(words[0], words, os.environ, file_actions=redirections, setsigmask=())
         finally:
             os.close(writer)
         said = b""
