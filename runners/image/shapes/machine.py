@@ -35,8 +35,13 @@ _KERNEL_WORDS = (
 #: Room for what the system writes, in a file with holes.
 _SPARE_BYTES = 1 << 30
 _LOADER = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
-_MBR = ("/usr/lib/syslinux/mbr/gptmbr.bin", "/usr/share/syslinux/gptmbr.bin", "/usr/lib/syslinux/bios/gptmbr.bin")
-_PACKAGES = "apt-get install syslinux syslinux-common mtools dosfstools fdisk e2fsprogs"
+_MBR = (
+    "/usr/lib/SYSLINUX/gptmbr.bin",  # Debian's package syslinux; the next one is of syslinux-common
+    "/usr/lib/syslinux/mbr/gptmbr.bin",
+    "/usr/share/syslinux/gptmbr.bin",
+    "/usr/lib/syslinux/bios/gptmbr.bin",
+)
+_PACKAGES = "apt-get install syslinux mtools dosfstools fdisk e2fsprogs"
 _MAKE = "name an image with a system in it: os:bookworm, or os:bookworm+PACKAGE"
 
 _RULE_FILE = "/etc/udev/rules.d/99-tare.rules"
