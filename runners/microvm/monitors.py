@@ -59,7 +59,7 @@ class Firecracker:
     """
 
     name, title = "firecracker", "Firecracker"
-    published = "https://github.com/firecracker-microvm/firecracker/releases"
+    published = "github.com/firecracker-microvm/firecracker"
     most_cpus = 32
     packed = False
     tells = False
@@ -94,7 +94,7 @@ class CloudHypervisor:
     """Cloud Hypervisor. A guest that restarts would be booted again: the runner ends it when the monitor says so."""
 
     name, title = "cloud-hypervisor", "Cloud Hypervisor"
-    published = "https://github.com/cloud-hypervisor/cloud-hypervisor/releases"
+    published = "github.com/cloud-hypervisor/cloud-hypervisor"
     most_cpus = 255
     packed = True
     tells = True

@@ -21,8 +21,6 @@ from tare.runners.vm.guest import Guest
 #: An emulated machine takes some seconds; a loaded host, more.
 _BOOT_S = 120.0
 _ASK_S = 60.0
-#: How long after QEMU's end its status may be unknown: a daemon's QEMU has none.
-_REAPED_S, _LOOK_S = 0.5, 0.005
 #: The status that stands for no answer.
 _SILENT = 124
 _READY = b"tare ready"
@@ -111,9 +109,6 @@ class Machine:
 
     def explain(self) -> str:
         """Why it ended: see :meth:`runners.base.Instance.explain`."""
-        until = time.monotonic() + _REAPED_S
-        while not self.guest.emulator_status and time.monotonic() < until:
-            time.sleep(_LOOK_S)  # another thread waits for it, and has been told at the same moment
         said = self._said.text().strip()
         return "\n".join(filter(None, (self.guest.explain(), said and f"machine: {said}")))
 

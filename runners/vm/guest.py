@@ -37,6 +37,8 @@ _LOG_BYTES = 8000
 #: A guest that cannot fill its balloon tries again each 200 ms (drivers/virtio/virtio_balloon.c, fill_balloon).
 _STILL_S = 2.0
 _LOOK_S = 0.02
+#: How long after QEMU's end its status may be unknown: a daemon's QEMU has none.
+_REAPED_S = 0.5
 
 #: What a restored guest is asked with: an init of ours says the end of its workload's output again, and a login prompt
 #: comes again.
@@ -125,6 +127,9 @@ class Guest:
         parts = []
         if (status := self._said_status()) is not None:
             parts.append(f"the workload ended with status {status}")
+        until = time.monotonic() + _REAPED_S
+        while not self.emulator_status and _has_ended(self.emulator) and time.monotonic() < until:
+            time.sleep(_LOOK_S)  # who waits for it has been told at the same moment
         if self.emulator_status:
             parts.append(f"QEMU ended with exit code {os.waitstatus_to_exitcode(self.emulator_status[0])}")
         parts += [f"QEMU: {line}" for line in emulator_messages(_read(self.emulator_log))]
@@ -354,6 +359,13 @@ def _stop(hypervisor: Hypervisor, domain: Domain, name: str, handle: int, mark: 
         raise RunnerError(
             f"QEMU of {name} does not end", "libvirt destroyed the domain, and the process is still there", "tare clean"
         )
+
+
+def _has_ended(handle: int) -> bool:
+    """Whether the process of *handle* has ended, or has been removed meanwhile (POLLNVAL)."""
+    gone = select.poll()
+    gone.register(handle, select.POLLIN)
+    return bool(gone.poll(0))
 
 
 def _ended(handle: int, *others: int) -> bool:

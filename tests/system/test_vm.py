@@ -28,6 +28,7 @@ from tare.runners.vm import acceleration, backend, leftovers
 from tare.runners.vm.connection import EMBEDDED, connect, make_directory, runtime_directory
 from tare.runners.vm.domain import DiskBoot, Hardware, Machine, domain_xml
 from tare.runners.vm.guest import Guest, running
+from tare.runners.vm.machines import direct
 from tests.conftest import require, wait_until
 
 #: Long enough for an emulated guest on a loaded host.
@@ -297,7 +298,7 @@ def test_without_a_balloon_a_guest_cannot_be_asked(stage: Stage) -> None:
 
 
 def test_a_guest_without_the_driver_does_not_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "_drivers", lambda *_: ())
+    monkeypatch.setattr(direct, "added", lambda *_: ())
     guest = stage.start(stage.prepare(options={**EMULATED, "balloon": "virtio"}).launch)
     read_until(guest, b"tare ready")
     with pytest.raises(RunnerError, match="does not move its balloon"):
