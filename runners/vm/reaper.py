@@ -56,17 +56,15 @@ def reaping(pid_file: Path) -> Iterator[list[int]]:
 
 
 def _watch(pid_file: Path, events: int, cancelled: int, status: list[int]) -> None:
-    pid = None
-    while pid is None:
+    pid, process = 0, None
+    while process is None:
         if events not in _ready(events, cancelled):
             return
         os.read(events, _EVENTS_BYTES)  # an event for the file of any domain
+        # A file that an earlier domain of that name has left names nobody; one's own zombie is somebody.
         with suppress(OSError, ValueError):
             pid = int(pid_file.read_text())
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
+            process = os.pidfd_open(pid)
     try:
         if process in _ready(process, cancelled):
             with suppress(ChildProcessError):
