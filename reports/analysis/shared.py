@@ -20,7 +20,7 @@ def shares(subject: SubjectFigures) -> bool:
 
 
 def answer(n: int, what: str, bars: Sequence[Bar], subjects: Iterable[SubjectFigures], unit: str) -> Lead:
-    """*n* containers *what* (``take {}``): a figure for the host and for each number of machines, in their order.
+    """*n* containers, or instances, *what* (``take {}``): a figure for the host and for each number of machines.
 
     *bars* have the *unit*, the least first. The grounds are their intervals; what emulation means stands there, too.
     """
@@ -29,9 +29,9 @@ def answer(n: int, what: str, bars: Sequence[Bar], subjects: Iterable[SubjectFig
     often = Counter(where.values())
     # Two that stand at the same place differ by something else, which only their labels say.
     said = [
-        f"{bar.shown} {where[bar.subject] if often[where[bar.subject]] == 1 else f'as {bar.subject}'}"
+        f"{bar.shown} {at if at and often[at] == 1 else f'as {bar.subject}'}"
         for bar in bars
-        if bar.subject in where
+        if (at := where.get(bar.subject)) is not None
     ]
     ends = [
         f"{bar.subject} {words.interval(bar.low, bar.high, unit)}"
@@ -41,8 +41,9 @@ def answer(n: int, what: str, bars: Sequence[Bar], subjects: Iterable[SubjectFig
     grounds = [f"95 % CI: {', '.join(ends)}." if ends else "These are too few rounds for intervals."]
     if any(bar.emulated for bar in bars):
         grounds += lead.emulation(["Each machine"])
+    noun = "containers" if all(where.values()) else "instances"
     return Lead(
-        sentence=f"{_number(n).capitalize()} containers {what.format(_all(said))}.",
+        sentence=f"{_number(n).capitalize()} {noun} {what.format(_all(said))}.",
         grounds=" ".join(grounds),
         unit=unit,
         bars=lead.ordered(bars, where),
@@ -50,9 +51,14 @@ def answer(n: int, what: str, bars: Sequence[Bar], subjects: Iterable[SubjectFig
 
 
 def _where(subject: SubjectFigures, n: int) -> str | None:
-    """``on this host``, ``in two emulated VMs``; None for what has no wall, and is no answer."""
+    """``on this host``, ``in two emulated VMs``; None for what has no wall, and is no answer.
+
+    Nothing for a machine without a container in it: that is no place of one.
+    """
     if not layers.isolated(subject.layers):
         return None
+    if layers.whole_guest(subject.layers):
+        return ""
     if not layers.own_kernel(subject.layers):
         return "on this host"
     machines = -(-n // layers.places(subject.facts))

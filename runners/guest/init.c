@@ -25,8 +25,8 @@
  * the argument is the directory in which it finds what it is told.
  *
  * Three serial devices lead out: the kernel's console, where this program says what failed and how the workload ended;
- * the one named by TARE_CONSOLE, which may be the same, where all goes that the workload writes, and on which it says the end of that again when
- * the host writes a byte to it: a machine whose state was restored answers so that it runs; and the ones by which the
+ * the one named by TARE_CONSOLE, which may be the same, where all goes that the workload writes, and on which it says the
+ * end of that again when the host writes a byte to it: a machine whose state was restored answers so that it runs; and the ones by which the
  * host asks for further commands (ask.c is the other end, and says what goes over them). The image is never written to: on
  * a disk it is the lower layer of an overlay, whose upper one is in memory, as an initramfs is.
  */

@@ -157,3 +157,11 @@ def test_without_enough_rounds_there_is_no_interval_and_it_is_said(tmp_path: Pat
     subjects = [synthetic.container(), synthetic.nested("vm/10x1", 1)]
     _, report = built(tmp_path, *subjects, probe="memory")
     assert report.lead.grounds.startswith("These are too few rounds for intervals.")
+
+
+def test_a_machine_without_a_container_is_none(tmp_path: Path) -> None:
+    subjects = [starts.subject("container"), starts.subject("vm"), shared("vm/1x10", 10)]
+    found = burst(tmp_path, *subjects).lead
+    assert found.sentence.startswith("Ten instances are ready after ")
+    assert " s as vm" in found.sentence
+    assert " in one emulated VM" in found.sentence
